@@ -1,0 +1,1 @@
+"""One attack a file; the registry imports every file here that does not begin with `_`."""

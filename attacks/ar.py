@@ -1,0 +1,223 @@
+"""AR, autoregressive perturbations: each class's noise obeys a linear recurrence of its own.
+
+Source: Sandoval-Segura et al., "Autoregressive Perturbations for Data Poisoning", NeurIPS 2022,
+arXiv:2206.03693. The search for recurrences and the matched filter follow their text and code.
+Departs from it: noise is computed as one matrix product a class and channel, since the crop is
+linear in the border values that it starts from; the search keeps what it found and relaxes its
+threshold in recorded steps when its draws run out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor
+
+from uebench import Attack, Facts, Fraction255, Run, Split, attack
+
+BOUND = 50.0
+"""Largest l2 norm of an unscaled crop for a recurrence to count as bounded."""
+TRIALS = 3
+"""Random starts on which a recurrence must stay bounded."""
+CHUNK = 8192
+"""Candidates drawn at a time."""
+
+
+@attack("ar", title="AR", source="arXiv:2206.03693")
+class AR(Attack):
+    """Autoregressive noise from searched 3x3 kernels, one a class and channel."""
+
+    norm: Literal["l2"] = "l2"
+    """The norm that the budget is measured in."""
+    eps: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"  # type: ignore[assignment]
+    """l2 norm of each perturbation in the pixel range [0, 1]; auto: 1.0 at 32 px, 3.0 at 96 px, and
+    in between and beyond in proportion to the square root of the number of values."""
+    crop: Annotated[int, Field(ge=2, le=64)] | Literal["auto"] = "auto"
+    """First rows and columns that are cut away; auto: 4, or 2 from 128 px on."""
+    threshold: Annotated[float, Field(ge=0, le=1e3)] | Literal["auto"] = "auto"
+    """Least response of every earlier class's matched filter to a new class's noise; auto: 10 for
+    up to 10 classes, else 3."""
+    draws: Annotated[int, Field(ge=1000, le=10**9)] = 1_000_000
+    """Candidates drawn before the threshold is relaxed by a fifth."""
+
+    def resolve(self, facts: Facts) -> AR:
+        """Return the attack with budget, crop and threshold as numbers."""
+        c, h, w = facts.shape
+        changes: dict[str, float] = {}
+        if self.eps == "auto":
+            changes["eps"] = round(math.sqrt(c * h * w / 3072), 3) if h < 96 else round(h / 32, 3)
+        if self.crop == "auto":
+            changes["crop"] = 2 if max(h, w) >= 128 else 4
+        if self.threshold == "auto":
+            changes["threshold"] = 10.0 if facts.n_classes <= 10 else 3.0
+        return self.with_options(**changes)
+
+    def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
+        """Return each image's noise: its class's recurrence from a start of its own."""
+        assert isinstance(self.eps, float)
+        assert isinstance(self.crop, int)
+        c, h, w = data.shape
+        found = run.kept(
+            "ar kernels",
+            {
+                "classes": data.n_classes,
+                "shape": list(data.shape),
+                "crop": self.crop,
+                "threshold": self.threshold,
+                "draws": self.draws,
+                "version": self.version,
+            },
+            lambda fresh: self._search(data.n_classes, data.shape, fresh),
+        )
+        run.note(
+            ar_threshold=round(found["threshold"].item(), 4), ar_draws=int(found["draws"].item())
+        )
+        matrices = response(found["kernels"].flatten(0, 1), h + self.crop, w + self.crop, self.crop)
+        matrices = matrices.view(data.n_classes, c, -1, h * w)
+        delta = torch.empty(len(data), c, h, w, device=run.device)
+        for label in range(data.n_classes):
+            mine = (data.labels == label).nonzero().squeeze(1)
+            start = torch.randn(
+                c, len(mine), matrices.shape[2], generator=run.rng, device=run.device
+            )
+            delta[mine] = torch.bmm(start, matrices[label]).transpose(0, 1).reshape(-1, c, h, w)
+        norms = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
+        return delta.mul_((self.eps / norms).view(-1, 1, 1, 1))
+
+    def _search(self, n: int, shape: tuple[int, int, int], run: Run) -> dict[str, Tensor]:
+        """Return `n` sets of kernels [n, c, 3, 3] whose noise the others' filters respond to."""
+        assert isinstance(self.crop, int)
+        assert isinstance(self.threshold, float)
+        c, h, w = shape
+        kernels: list[Tensor] = []
+        waiting: list[tuple[Tensor, Tensor]] = []  # bounded, but too like an accepted one
+        threshold, drawn, relax_at = self.threshold, 0, self.draws
+        while len(kernels) < n:
+            run.progress(len(kernels) / n, f"ar kernels {len(kernels)}/{n}")
+            fresh = bounded(c, h + self.crop, w + self.crop, self.crop, run.rng)
+            drawn += CHUNK
+            if drawn >= relax_at:
+                threshold, relax_at = threshold * 0.8, drawn + self.draws
+                fresh, waiting = waiting + fresh, []
+            for kernel, pattern in fresh:
+                if len(kernels) == n:
+                    break
+                told_apart = not kernels or bool(
+                    (matched(torch.stack(kernels), pattern[None]) >= threshold).all()
+                )
+                if told_apart:
+                    kernels.append(kernel)
+                elif len(waiting) < 20 * n:
+                    waiting.append((kernel, pattern))
+        return {
+            "kernels": torch.stack(kernels),
+            "threshold": torch.tensor(threshold),
+            "draws": torch.tensor(drawn),
+        }
+
+
+def bounded(
+    c: int, rows: int, columns: int, crop: int, rng: torch.Generator
+) -> list[tuple[Tensor, Tensor]]:
+    """Return the bounded ones of `CHUNK` drawn kernel sets [c, 3, 3], each with a unit pattern.
+
+    A set is bounded when the crop's l2 norm over all channels stays at most 50 in three trials.
+    """
+    device = rng.device
+    kernels = torch.randn(3, 3, c, CHUNK, generator=rng, device=device)
+    kernels[2, 2] = 0
+    kernels = kernels / kernels.sum((0, 1))
+    starts = torch.randn(TRIALS, rows, columns, c, 1, generator=rng, device=device)
+    for start in starts:
+        kernels = kernels[..., stays_bounded(kernels, start, crop)]
+    grid = starts[0].expand(-1, -1, -1, kernels.shape[-1]).clone()
+    for row in range(2, rows):
+        continue_row(grid, kernels, row)
+    patterns = grid[crop:, crop:].permute(3, 2, 0, 1)
+    patterns = patterns / patterns.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    return list(zip(kernels.permute(3, 2, 0, 1), patterns, strict=True))
+
+
+def stays_bounded(
+    kernels: Float[Tensor, "3 3 c m"], start: Float[Tensor, "i j c 1"], crop: int
+) -> Bool[Tensor, " m"]:
+    """Return which kernel sets keep the norm of the crop within the bound from this start.
+
+    Only two rows are kept, and a set is dropped at the row where its norm passes the bound.
+    """
+    alive = torch.arange(kernels.shape[-1], device=kernels.device)
+    window = start[:3].expand(-1, -1, -1, len(alive)).clone()
+    norm = torch.zeros(len(alive), device=kernels.device)
+    for row in range(2, len(start)):
+        window[2] = start[row]
+        continue_row(window, kernels[..., alive], 2)
+        if row >= crop:
+            norm += window[2, crop:].square().sum((0, 1))
+            keep = (norm <= BOUND**2).nonzero().squeeze(1)
+            if len(keep) < 0.9 * len(alive) or row == len(start) - 1:
+                alive, norm, window = alive[keep], norm[keep], window[..., keep]
+        window[:2] = window[1:].clone()
+    survivors = torch.zeros(kernels.shape[-1], dtype=torch.bool, device=kernels.device)
+    survivors[alive] = True
+    return survivors
+
+
+def continue_row(
+    grid: Float[Tensor, "i j *batch"], kernels: Float[Tensor, "3 3 *batch"], row: int
+) -> None:
+    """Continue the recurrence by one row, in place: pixels first, so that each is contiguous."""
+    columns = grid.shape[1]
+    above = torch.zeros_like(grid[row, 2:])
+    for i in range(2):
+        for j in range(3):
+            above.addcmul_(grid[row - 2 + i, j : columns - 2 + j], kernels[i, j])
+    pixels, waiting = grid[row].unbind(), above.unbind()
+    second, first = kernels[2, 0], kernels[2, 1]
+    for column in range(2, columns):
+        pixel = waiting[column - 2].addcmul_(pixels[column - 2], second)
+        pixels[column].copy_(pixel.addcmul_(pixels[column - 1], first))
+
+
+def response(
+    kernels: Float[Tensor, "m 3 3"], rows: int, columns: int, crop: int
+) -> Float[Tensor, "m border pixels"]:
+    """Return for each kernel the matrix from border values to the cropped pattern.
+
+    The border is the first two rows and the first two columns, in raster order. A row of the
+    matrix is what one border value alone grows into; it is computed in double precision.
+    """
+    on_border = torch.zeros(rows, columns, dtype=torch.bool)
+    on_border[:2] = True
+    on_border[:, :2] = True
+    places = on_border.flatten().nonzero().squeeze(1)
+    units = torch.zeros(rows * columns, len(places), dtype=torch.float64)
+    units[places, torch.arange(len(places))] = 1
+    units = units.view(rows, columns, -1, 1).to(kernels.device)
+    out = []
+    # as many kernels at a time as keep the grid under about 100 MB: all at 32 px, one at 224 px
+    for part in kernels.double().split(max(1, 2**23 // units.numel())):
+        grid = units.expand(-1, -1, -1, len(part)).contiguous()
+        steps = part.permute(1, 2, 0)[:, :, None]
+        for row in range(2, rows):
+            continue_row(grid, steps, row)
+        cropped = grid[crop:, crop:].flatten(0, 1)
+        out.append(cropped.permute(2, 1, 0).float())
+    return torch.cat(out)
+
+
+def matched(
+    kernels: Float[Tensor, "m c 3 3"], patterns: Float[Tensor, "n c h w"]
+) -> Float[Tensor, "n m"]:
+    """Return how strongly each class's matched filter responds to each pattern.
+
+    The filter is the kernel with -1 last, so its output is zero on the class's own noise; channels
+    are summed, rectified and summed over the image.
+    """
+    filters = kernels.clone()
+    filters[..., 2, 2] = -1
+    return F.conv2d(patterns, filters).relu().sum((2, 3))

@@ -1,0 +1,97 @@
+"""LSP, linearly separable perturbations: a random colour patchwork that tells the class.
+
+Source: Yu et al., "Availability Attacks Create Shortcuts", KDD 2022, arXiv:2111.00898.
+Departs from the authors' code: as many samples are drawn as the largest class needs of each class,
+so that unequal classes get enough; patches that do not divide the side are cropped, where theirs
+crashes; the patch shrinks where there are too few features for the classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from sklearn.datasets import make_classification
+from torch import Tensor
+
+from uebench import Attack, Facts, Fraction255, Run, Split, attack
+
+
+@attack("lsp", title="LSP", source="arXiv:2111.00898")
+class LSP(Attack):
+    """Points of well-separated Gaussian clusters, one a class, painted as coloured patches."""
+
+    norm: Literal["l2"] = "l2"
+    """The norm that the budget is measured in."""
+    eps: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+    """l2 norm of each perturbation in the pixel range [0, 1]; auto: 6/255 * sqrt(c*h*w), which is
+    1.304 for 32 px colour images. Some tables print 1.0."""
+    patch: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
+    """Side of a patch in pixels; auto: 8 at 32 px, 32 at 224 px, smaller where classes are many."""
+    class_sep: Annotated[float, Field(gt=0, le=1e6)] = 10.0
+    """Half the distance between cluster centres along a feature."""
+
+    def resolve(self, facts: Facts) -> LSP:
+        """Return the attack with its budget and patch as numbers."""
+        eps, patch = self.eps, self.patch
+        c, h, w = facts.shape
+        if eps == "auto":
+            eps = 6 / 255 * math.sqrt(c * h * w)
+        if patch == "auto":
+            patch = max(1, 32 if max(h, w) >= 128 else max(h, w) // 4)
+            while patch > 1 and 2 ** self._features(facts.shape, patch) < facts.n_classes:
+                patch //= 2
+        return self.with_options(eps=eps, patch=patch)
+
+    @staticmethod
+    def _features(shape: tuple[int, int, int], patch: int) -> int:
+        """Return the number of features: one a channel of each patch."""
+        c, h, w = shape
+        return c * math.ceil(h / patch) * math.ceil(w / patch)
+
+    def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
+        """Return the next sample of each image's class as patches, scaled to l2 = eps."""
+        assert isinstance(self.patch, int)
+        assert isinstance(self.eps, float)
+        k, (c, h, w) = data.n_classes, data.shape
+        features = self._features(data.shape, self.patch)
+        if k < 2:
+            raise ValueError("lsp needs at least 2 classes to tell apart, got 1")
+        if 2**features < k:
+            raise ValueError(
+                f"lsp: patches of {self.patch} px give {features} features, too few for {k} "
+                "classes; choose a smaller patch"
+            )
+        noise = self._samples(data, features, run)
+        grid = noise.view(-1, math.ceil(h / self.patch), math.ceil(w / self.patch), c)
+        grid = grid.repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
+        delta = grid[:, :h, :w].permute(0, 3, 1, 2)
+        norms = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
+        return delta * (self.eps / norms).view(-1, 1, 1, 1)
+
+    def _samples(self, data: Split, features: int, run: Run) -> Float[Tensor, "n f"]:
+        """Return one sample of its class for each image, none used twice."""
+        k, most = data.n_classes, max(data.class_sizes)
+        # the class sizes that make_classification deals out differ by rounding, hence one more
+        points, classes = make_classification(
+            n_samples=k * (most + 1),
+            n_features=features,
+            n_informative=features,
+            n_redundant=0,
+            n_repeated=0,
+            n_classes=k,
+            n_clusters_per_class=1,
+            class_sep=self.class_sep,
+            flip_y=0.0,
+            random_state=int(torch.randint(2**31, (), generator=run.rng, device=run.device)),
+        )
+        labels = data.labels.cpu().numpy()
+        chosen = np.empty(len(labels), dtype=np.int64)
+        for label in range(k):
+            mine = np.flatnonzero(labels == label)
+            chosen[mine] = np.flatnonzero(classes == label)[: len(mine)]
+        return torch.from_numpy(points[chosen].astype(np.float32)).to(run.device)

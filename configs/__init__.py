@@ -1,0 +1,1 @@
+"""What to run: one YAML file a table. `uebench list configs` names them."""

@@ -1,0 +1,82 @@
+"""AT, adversarial training: every batch is replaced by points that the network finds hardest.
+
+Source: Madry et al., ICLR 2018, arXiv:1706.06083; the half-budget rule is section 4.1 of
+arXiv:2303.15127, the step of a fifth of the radius that of the authors of HYPO and REM.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from uebench import Defense, Facts, Fraction255, Run, defense, frozen, pgd, random_start
+
+
+@defense("at", title="AT", source="arXiv:1706.06083")
+class AdversarialTraining(Defense):
+    """PGD-7 adversarial training within half of the poison's budget, in the poison's norm."""
+
+    norm: Literal["auto", "linf", "l2"] = "auto"
+    """Norm of the ball; auto: the poison's (linf on clean data)."""
+    radius: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["half"] = "half"
+    """Radius of the ball in the pixel range [0, 1]; half: half of the poison's budget (4/255 on
+    clean data)."""
+    steps: Annotated[int, Field(ge=1, le=1000)] = 7
+    """Steps of the search."""
+    step: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+    """Length of a step; auto: a fifth of the radius."""
+
+    def resolve(self, facts: Facts) -> AdversarialTraining:
+        """Return the defense with norm, radius and step as numbers."""
+        norm = facts.norm if self.norm == "auto" else self.norm
+        radius = self.radius
+        if radius == "half":
+            if norm != facts.norm:
+                raise ValueError(
+                    f"at: radius=half of a {facts.norm} budget says nothing about {norm}; "
+                    "give the radius as a number"
+                )
+            radius = facts.eps / 2
+        if norm == "linf" and radius > 1:
+            raise ValueError(f"at: a linf radius lies in (0, 1], got {radius:g}; divide by 255")
+        step = radius / 5 if self.step == "auto" else self.step
+        return self.with_options(norm=norm, radius=radius, step=step)
+
+    def loss(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"],
+        run: Run,
+    ) -> Float[Tensor, ""]:
+        """Return the cross-entropy at the adversarial points of a batch."""
+        return F.cross_entropy(model(self.adversarial(model, images, labels, run)).float(), labels)
+
+    def adversarial(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"],
+        run: Run,
+    ) -> Float[Tensor, "b c h w"]:
+        """Return the points within the ball that raise the loss, searched in eval mode."""
+        assert self.norm != "auto"
+        radius = float(self.radius)
+        with frozen(model):
+            delta = pgd(
+                lambda x: F.cross_entropy(model(x).float(), labels, reduction="sum"),
+                images,
+                norm=self.norm,
+                eps=radius,
+                step=float(self.step),
+                steps=self.steps,
+                towards="max",
+                start=random_start(images, self.norm, radius, run.rng),
+            )
+        point: Tensor = (images + delta).detach()
+        return point.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,138 @@
+"""UEraser: train on the hardest of K random augmentations of each image. Three presets of one class.
+
+Source: Qin et al., "Learning the Unlearnable: Adversarial Augmentations Suppress Unlearnable
+Example Attacks", arXiv:2303.15127; Table 13 for the augmentation's numbers. What the authors' public
+code does otherwise are the options `strength`, `kornia`, `draw`, `select` and `bn`.
+Departs from it: every image draws its own TrivialAugment operation, as the paper says, where the
+code draws one a batch (`draw=batch`). Gradient clipping at 5 is that of the authors' notebook.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from uebench import Defense, Facts, Protocol, Run, defense, frozen
+from uebench.augment import Policy
+
+SOURCE = "arXiv:2303.15127"
+SHARES = {"cifar10": 50 / 200, "cifar100": 30 / 300, "svhn": 30 / 150, "imagenet_subset": 30 / 300}
+"""Share of adversarial epochs in the paper, by data set; others take CIFAR-10's."""
+
+Epochs = Annotated[int, Field(ge=0, le=10_000)]
+
+
+@defense("ueraser", title="UEraser", source=SOURCE)
+class UEraser(Defense):
+    """The largest loss of K augmentations during the first epochs, one augmentation after."""
+
+    repeats: Annotated[int, Field(ge=1, le=100)] = 5
+    """K, augmented copies of an image, of which the one with the largest loss counts."""
+    adversarial_epochs: Epochs | Literal["auto", "all"] = "auto"
+    """First epochs with K copies; auto: the paper's share of the epochs (CIFAR-10: a quarter), at
+    least one; all: every epoch."""
+    policy: str = "p+c+t"
+    """Parts of the augmentation: p plasma, c channel shuffle, t TrivialAugment."""
+    strength: Literal["paper", "authors", "notebook", "2023"] = "paper"
+    """Whose numbers: Table 13, or those of the public code at one time or another."""
+    kornia: Literal["0.6", "0.9"] = "0.6"
+    """Whose behaviour of kornia; the paper ran 0.6."""
+    draw: Literal["image", "batch"] = "image"
+    """Whether an image or the whole batch draws a TrivialAugment operation."""
+    engine: Literal["native", "kornia"] = "native"
+    """Whose code augments; kornia needs draw=batch and the kornia that is installed."""
+    select: Literal["full", "no_grad"] = "full"
+    """full: all K copies carry gradient; no_grad: choose in eval mode, train on the chosen."""
+    bn: Literal["tiled", "loop"] = "tiled"
+    """Batch norm with select=full: over one batch of all copies, or over K batches in turn."""
+    clip_norm: Annotated[float, Field(ge=0, le=1e6)] = 5.0
+    """Gradient clipping that is asked for where the protocol has none."""
+
+    @field_validator("policy")
+    @classmethod
+    def _known_letters(cls, value: str) -> str:
+        return Policy(letters=value).letters
+
+    def model_post_init(self, _: object) -> None:
+        """Check what goes together."""
+        self._augmentation()
+
+    def _augmentation(self) -> Policy:
+        return Policy(self.policy, self.strength, self.kornia, self.draw, self.engine)
+
+    def resolve(self, facts: Facts) -> UEraser:
+        """Return the defense with its number of adversarial epochs."""
+        epochs = self.adversarial_epochs
+        if epochs == "auto":
+            epochs = max(1, round(SHARES.get(facts.dataset, 0.25) * facts.epochs))
+        elif epochs == "all":
+            epochs = facts.epochs
+        return self.with_options(adversarial_epochs=min(epochs, facts.epochs))
+
+    def adjust(self, protocol: Protocol) -> Protocol:
+        """Ask for gradient clipping: a large K explodes at the start."""
+        return protocol.asked(clip_norm=self.clip_norm)
+
+    def loss(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"],
+        run: Run,
+    ) -> Float[Tensor, ""]:
+        """Return the mean over the images of the largest loss of their augmented copies."""
+        assert isinstance(self.adversarial_epochs, int)
+        augment = self._augmentation()
+        repeats = self.repeats if run.epoch < self.adversarial_epochs else 1
+        if repeats == 1:
+            return F.cross_entropy(model(_dense(augment(images, run.rng))).float(), labels)
+        if self.select == "full" and self.bn == "loop":
+            losses = torch.stack(
+                [
+                    _losses(model, _dense(augment(images, run.rng)), labels)
+                    for _ in range(repeats)
+                ]
+            )
+            return losses.amax(0).mean()
+        copies = _dense(augment(images.repeat(repeats, 1, 1, 1), run.rng))
+        if self.select == "full":
+            losses = _losses(model, copies, labels.repeat(repeats))
+            return losses.view(repeats, -1).amax(0).mean()
+        with frozen(model), torch.no_grad():
+            losses = _losses(model, copies, labels.repeat(repeats))
+        hardest = losses.view(repeats, -1).argmax(0)
+        chosen = copies.view(repeats, *images.shape)[hardest, torch.arange(len(labels))]
+        return F.cross_entropy(model(_dense(chosen)).float(), labels)
+
+
+@defense("ueraser_lite", title="UEraser-Lite", source=SOURCE)
+class UEraserLite(UEraser):
+    """UEraser without adversarial epochs: one random augmentation of each image."""
+
+    adversarial_epochs: Epochs | Literal["auto", "all"] = 0
+    """First epochs with K copies."""
+
+
+@defense("ueraser_max", title="UEraser-Max", source=SOURCE)
+class UEraserMax(UEraser):
+    """UEraser with K copies in every epoch."""
+
+    adversarial_epochs: Epochs | Literal["auto", "all"] = "all"
+    """First epochs with K copies; all: every epoch."""
+
+
+def _losses(
+    model: nn.Module, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]
+) -> Float[Tensor, " b"]:
+    """Return each image's cross-entropy."""
+    return F.cross_entropy(model(images).float(), labels, reduction="none")
+
+
+def _dense(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Return the images channels-last, as the networks want them."""
+    return images.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,5 @@
+"""`python -m uebench`."""
+
+from .cli import main
+
+main(prog_name="uebench")

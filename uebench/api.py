@@ -1,0 +1,273 @@
+"""What the author of an attack or a defense sees: `Attack`, `Defense`, `Run`, `Facts`.
+
+A method is a frozen pydantic model: its fields are the hyper-parameters, with range, unit and
+default, so one definition gives the checks, `uebench show`, the record and the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from .data.split import Split
+from .models import build_network
+from .poison import Budget, Norm, Poison, measure, quantise
+from .protocol import Protocol
+from .spec import Fraction255, format_options, format_spec
+
+if TYPE_CHECKING:
+    from .store import Store
+
+__all__ = ["Attack", "Defense", "Facts", "Fraction255", "Method", "MethodInfo", "Run"]
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What the registry knows of a method beside its class."""
+
+    kind: Literal["attack", "defense"]
+    name: str
+    title: str
+    source: str
+    origin: str
+    """Where it was registered: `built-in`, `entry point NAME`, `file PATH` or `session`."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What `plan()` knows of a cell and a method may turn into numbers before anything runs.
+
+    Attributes:
+        dataset: its name, such as `cifar10`.
+        n_classes: number of classes.
+        shape: channels, height, width.
+        epochs: epochs of the target model's training.
+        surrogate: the network that the protocol crafts with.
+        norm: the norm that the poison's budget is measured in; `linf` on clean data.
+        eps: the poison's budget in that norm; 8/255 on clean data.
+    """
+
+    dataset: str
+    n_classes: int
+    shape: tuple[int, int, int]
+    epochs: int
+    surrogate: str
+    norm: Norm = "linf"
+    eps: float = 8 / 255
+
+
+class Run:
+    """What a method is given to work with: device, randomness, networks, progress.
+
+    Attributes:
+        device: where tensors lie.
+        rng: a generator on that device; the only source of randomness.
+        epoch: the present epoch of the target model's training, from 0.
+        epochs: how many there will be.
+        precision: `fp32` or `bf16`, what `autocast()` computes in.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, int, int],
+        n_classes: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        epochs: int = 1,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        store: Store | None = None,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.rng = torch.Generator(self.device).manual_seed(seed)
+        self.epoch = 0
+        self.epochs = epochs
+        self.precision = precision
+        self.notes: dict[str, Any] = {}
+        self._shape = shape
+        self._n_classes = n_classes
+        self._seed = seed
+        self._store = store
+        self._progress = progress
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Tell how much of the work is done, in [0, 1], and what is going on."""
+        if self._progress is not None:
+            self._progress(min(max(fraction, 0.0), 1.0), text)
+
+    def note(self, **facts: Any) -> None:
+        """Keep facts of this run with its record, such as what ended a search."""
+        self.notes |= facts
+
+    def network(self, arch: str) -> nn.Module:
+        """Return an untrained network for this data set, seeded from `rng`, on the device."""
+        seed = int(torch.randint(2**62, (), generator=self.rng, device=self.device))
+        return build_network(arch, self._n_classes, self._shape, seed).to(self.device)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which networks are evaluated in this run's precision."""
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False
+        )
+
+    def kept(
+        self, name: str, recipe: Mapping[str, Any], make: Callable[[Run], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Return the tensors that `make` gives, made once for each recipe and kept in the store.
+
+        `make` gets a run with a seed of its own, derived from the recipe and this run's seed, so
+        that a cache hit changes no later number.
+        """
+        from .store import key_of, seed_of
+
+        recipe = {"what": name, "seed": self._seed, **recipe}
+
+        def fresh() -> dict[str, Tensor]:
+            run = Run(
+                shape=self._shape,
+                n_classes=self._n_classes,
+                seed=seed_of("kept", key_of(recipe)),
+                device=self.device,
+                precision=self.precision,
+                store=self._store,
+                progress=self._progress,
+            )
+            return {key: value.cpu() for key, value in make(run).items()}
+
+        if self._store is None:
+            made = fresh()
+        else:
+            made, _ = self._store.get_or_make("kept", key_of(recipe), lambda: (fresh(), recipe))
+        return {key: value.to(self.device) for key, value in made.items()}
+
+
+class Method(BaseModel):
+    """What attacks and defenses share: options that are checked, shown, recorded and hashed."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+    version: ClassVar[int] = 1
+    """Raised when the method's numbers change, which makes the stored cells stale."""
+    info: ClassVar[MethodInfo]
+
+    def options(self) -> dict[str, Any]:
+        """Return every option with its value."""
+        return self.model_dump()
+
+    def changed(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults."""
+        fields = type(self).model_fields
+        return {k: v for k, v in self.options().items() if v != fields[k].default}
+
+    @property
+    def changed_text(self) -> str:
+        """The changed options as they would be typed: `eps=16/255,rounds=5`."""
+        return format_options(self.changed())
+
+    def __str__(self) -> str:
+        return format_spec(self.info.name, self.changed())
+
+    def resolve(self, facts: Facts) -> Self:
+        """Return the method with what depends on the cell turned into numbers.
+
+        The result enters the key. The default: as it is.
+        """
+        return self
+
+    def with_options(self, **options: Any) -> Self:
+        """Return the method with some options changed, without another check."""
+        return self.model_copy(update=options)
+
+
+class Attack(Method):
+    """Changes training images within a budget so that a network trained on them learns nothing.
+
+    An author writes `perturb`; `craft` is final.
+    """
+
+    norm: Literal["linf", "l2"] = "linf"
+    """The norm that the budget is measured in."""
+    eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255
+    """Largest change: of one pixel value (linf) in the pixel range [0, 1]."""
+
+    def budget(self, shape: tuple[int, int, int]) -> Budget:
+        """Return norm and radius that the 8-bit images are held to, for images of this shape."""
+        return Budget(self.norm, self.eps)
+
+    def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
+        """Return what is added to each image, float, in the pixel range [0, 1]."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it perturbs")
+
+    def export(self, data: Split, delta: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+        """Return the 8-bit images that a data user receives: round(255 * clip(x + delta, 0, 1))."""
+        return quantise(data.images, delta)
+
+    def image_passes(self, n: int) -> int:
+        """Return how many images go forward and backward through a surrogate, at most.
+
+        `--dry-run` multiplies it by a measured time. 0: no surrogate.
+        """
+        return 0
+
+    @final
+    def craft(self, data: Split, run: Run) -> Poison:
+        """Return the poisoned training set: perturbed, clipped, quantised and audited.
+
+        Raises:
+            ValueError: the perturbation has the wrong shape, is not finite, or the 8-bit images
+                exceed the budget.
+        """
+        delta = self.perturb(data, run)
+        if delta.shape != data.images.shape:
+            raise ValueError(
+                f"{self} returned a perturbation of shape {tuple(delta.shape)}; "
+                f"{tuple(data.images.shape)} is needed"
+            )
+        if not torch.isfinite(delta).all():
+            raise ValueError(f"{self} returned a perturbation with NaN or infinite values")
+        images = self.export(data, delta)
+        budget = self.budget(data.shape)
+        measured = measure(data.images, images)
+        budget.check(measured, data.shape, str(self))
+        index = torch.arange(len(data))
+        return Poison(images.cpu(), data.labels.cpu(), index, {**measured.record(), **run.notes})
+
+
+class Defense(Method):
+    """Trains a target model so that it learns although the training images were perturbed."""
+
+    keep_prepared: ClassVar[bool] = False
+    """Whether `prepare` is deterministic and slow enough for its result to be kept in the store."""
+
+    def adjust(self, protocol: Protocol) -> Protocol:
+        """Return the protocol with what this defense asks for, such as gradient clipping."""
+        return protocol
+
+    def prepare(self, data: Split, run: Run) -> Split:
+        """Return the training set to train on; called once, before training. Default: as it is."""
+        return data
+
+    def loss(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"],
+        run: Run,
+    ) -> Float[Tensor, ""]:
+        """Return a batch's loss, a scalar with gradient. Default: the mean cross-entropy.
+
+        `images` lie in [0, 1] and were cropped and flipped once an image.
+        """
+        return F.cross_entropy(model(images), labels)
+
+

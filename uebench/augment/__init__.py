@@ -1,0 +1,47 @@
+"""Batched augmentations on the images' device, with draws of their own for every image.
+
+All take and return images [b, c, h, w] (floats in [0, 1]; `crop_flip` takes any type), draw from
+the `torch.Generator` that they are given, which lives on the images' device, and pass gradients.
+"""
+
+from uebench.augment.affine import rotate, shear_x, shear_y, translate_x, translate_y, warp
+from uebench.augment.color import (
+    auto_contrast,
+    brightness,
+    channel_shuffle,
+    contrast,
+    equalize,
+    posterize,
+    sharpness,
+    solarize,
+)
+from uebench.augment.diamond_square import plasma_maps
+from uebench.augment.geometry import crop_flip
+from uebench.augment.plasma import plasma_brightness, plasma_contrast
+from uebench.augment.policy import STRENGTHS, Policy
+from uebench.augment.trivial import OPERATIONS, trivial_augment
+
+__all__ = [
+    "OPERATIONS",
+    "STRENGTHS",
+    "Policy",
+    "auto_contrast",
+    "brightness",
+    "channel_shuffle",
+    "contrast",
+    "crop_flip",
+    "equalize",
+    "plasma_brightness",
+    "plasma_contrast",
+    "plasma_maps",
+    "posterize",
+    "rotate",
+    "sharpness",
+    "shear_x",
+    "shear_y",
+    "solarize",
+    "translate_x",
+    "translate_y",
+    "trivial_augment",
+    "warp",
+]

@@ -1,0 +1,174 @@
+"""Colour operations on batches, each with a magnitude of its own for every image.
+
+Source: the definitions of kornia 0.9.0 (`kornia.enhance`, `kornia.augmentation`), written anew;
+they are not Pillow's (contrast scales towards black, not towards the mean grey).
+Departs from it:
+- `posterize`, `equalize` and `solarize` always pass the gradient straight through, as kornia 0.6
+  did inside TrivialAugment and as the adaptive attack of UEraser needs; kornia 0.9 has none for the
+  first two and the true one, of changing sign, for solarize.
+- A pixel that lies exactly at 0 or 1 keeps its gradient; `torch.clamp` drops it (torch 2.15).
+- Where an image is too small to be sharpened (less than 3 px), it stays as it is.
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+__all__ = [
+    "Kornia",
+    "auto_contrast",
+    "brightness",
+    "channel_shuffle",
+    "contrast",
+    "equalize",
+    "posterize",
+    "sharpness",
+    "solarize",
+]
+
+Kornia = Literal["0.6", "0.9"]
+"""Whose behaviour is reproduced: kornia 0.6.10 (0.8.3 agrees) or 0.9.0."""
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Return `result`, with the gradient of the identity in `images`."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, result: Tensor) -> Tensor:
+        return result.view_as(result)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, None]:
+        return grads[0], None
+
+
+def _straight_through(images: Tensor, result: Tensor) -> Tensor:
+    out: Tensor = _StraightThrough.apply(images, result)
+    return out
+
+
+def clip_unit(images: Tensor) -> Tensor:
+    """Clip to [0, 1] in place and return the same tensor, which nobody else may need any more.
+
+    The gradient is 1 on the closed interval and 0 outside.
+    """
+    if torch.is_grad_enabled() and images.requires_grad:
+        return images.masked_fill_(images < 0, 0).masked_fill_(images > 1, 1)
+    return images.clamp_(0, 1)
+
+
+def per_image(values: Tensor, images: Tensor) -> Tensor:
+    """Return one number an image in the images' dtype, shaped to broadcast over c, h and w."""
+    return values.to(images.dtype).view(-1, 1, 1, 1)
+
+
+def brightness(
+    images: Float[Tensor, "b c h w"], factor: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Return `x + factor - 1`, clipped to [0, 1]; factor 1 changes nothing."""
+    return clip_unit(images + per_image(factor - 1, images))
+
+
+def contrast(
+    images: Float[Tensor, "b c h w"], factor: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Return `x * factor`, clipped to [0, 1]; factor 1 changes nothing."""
+    return clip_unit(images * per_image(factor, images))
+
+
+def auto_contrast(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Return each channel stretched to the range [0, 1]; a constant channel becomes 0."""
+    low = images.amin((2, 3), keepdim=True)
+    high = images.amax((2, 3), keepdim=True)
+    return clip_unit((images - low) / (high - low + 1e-6))
+
+
+def solarize(
+    images: Float[Tensor, "b c h w"], threshold: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Return the images with every value of at least `threshold` inverted; straight-through."""
+    with torch.no_grad():
+        result = torch.where(images < per_image(threshold, images), images, 1 - images)
+    return _straight_through(images, result)
+
+
+def posterize(
+    images: Float[Tensor, "b c h w"], bits: Int[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Return the images with the `bits` highest of 8 bits kept; straight-through.
+
+    0 bits are black; 8 leave the images as they are, without rounding to levels.
+    """
+    with torch.no_grad():
+        step = per_image(2.0 ** (8 - bits), images)
+        # kornia divides by 255 and multiplies by it again before it drops the low bits, and in
+        # float32 this takes some levels one step down; the same detour gives the same levels.
+        kept = (images * 255).floor_().div_(step).div_(255).mul_(255).floor_().mul_(step).div_(255)
+        result = torch.where(per_image(bits, images) == 8, images, kept)
+    return _straight_through(images, result)
+
+
+def equalize(images: Float[Tensor, "b c h w"], kornia: Kornia = "0.6") -> Float[Tensor, "b c h w"]:
+    """Return the images with each channel's histogram made even; straight-through.
+
+    A channel in which one level holds all but 254 pixels or fewer stays as it is. The behaviours
+    differ in the counting: 0.9 counts a pixel in the level `floor(255 x)` that it will look up, 0.6
+    in `floor(256 x)`, which is one level higher for half of all continuous values.
+    """
+    with torch.no_grad():
+        b, c, h, w = images.shape
+        planes = images.reshape(b * c, h * w).float() * 255
+        # By way of int32, twice as fast as from float32 to int64 at once.
+        level = planes.int().long()
+        counted = level if kornia == "0.9" else (planes * (256 / 255)).int().long().clamp_(max=255)
+        counts = torch.zeros(b * c, 256, device=images.device)
+        counts.scatter_add_(1, counted, torch.ones((), device=images.device).expand_as(planes))
+        total = counts.cumsum(1)
+        # The last level in use is the first one at which the sum is complete.
+        last = (total < h * w).sum(1, keepdim=True)
+        step = ((h * w - counts.gather(1, last)) / 255).floor_()
+        table = ((total + (step / 2).floor_()) / step.clamp(min=1)).floor_()
+        table = F.pad(table[:, :-1], (1, 0)).clamp_(0, 255).div_(255)
+        result = torch.where(step == 0, planes / 255, table.gather(1, level))
+    return _straight_through(images, result.to(images.dtype).view_as(images))
+
+
+def sharpness(
+    images: Float[Tensor, "b c h w"], factor: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Return the images moved away from their blur: factor 0 is the blur, 1 the image, 2 twice.
+
+    The blur is a 3x3 mean with weight 5 in the middle; the border of 1 px stays unblurred.
+    """
+    if min(images.shape[2:]) < 3:
+        return images.clone()
+    # Sums over rows and then columns are faster than a convolution of each channel.
+    down = images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
+    inner = images[:, :, 1:-1, 1:-1]
+    blurred = (down[..., :-2] + down[..., 1:-1] + down[..., 2:] + 4 * inner) / 13
+    # image + (factor - 1) * (image - blur), the second part being 0 on the border.
+    change = F.pad((inner - blurred) * per_image(factor - 1, images), (1, 1, 1, 1))
+    return clip_unit(images + change)
+
+
+def channel_shuffle(
+    images: Shaped[Tensor, "b c h w"], rng: torch.Generator, p: float = 0.5
+) -> Shaped[Tensor, "b c h w"]:
+    """Return the images with the channels of each, with probability `p`, in a random order.
+
+    All orders are equally likely, the unchanged one among them.
+    """
+    b, c, h, w = images.shape
+    channels = draw_channels(b, c, rng, p)
+    source = channels + c * torch.arange(b, device=images.device).view(b, 1)
+    return images.reshape(b * c, h, w).index_select(0, source.view(-1)).view(b, c, h, w)
+
+
+def draw_channels(b: int, c: int, rng: torch.Generator, p: float) -> Int[Tensor, "b c"]:
+    """Return, for each of `b` images, which of its `c` channels comes at each place."""
+    order = torch.rand(b, c, generator=rng, device=rng.device).argsort(1)
+    coin = torch.rand(b, 1, generator=rng, device=rng.device) < p
+    return torch.where(coin, order, torch.arange(c, device=rng.device))

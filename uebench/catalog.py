@@ -1,0 +1,134 @@
+"""What there is: lists of attacks, defenses, data sets and so on, as data and as text."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .data import DATASETS
+from .models import ARCHITECTURES
+from .plan import config_names, read_config
+from .protocol import PROTOCOLS, Protocol
+from .registry import Kind, accepted, broken, find, methods
+from .spec import format_value, unknown
+
+Row = dict[str, Any]
+
+
+def catalog(kinds: list[str]) -> dict[str, list[Row]]:
+    """Return rows of name, title and source for each kind asked for."""
+    makers = {
+        "attacks": lambda: _methods("attack"),
+        "defenses": lambda: _methods("defense"),
+        "datasets": lambda: [{"name": name, "title": text} for name, text in DATASETS.items()],
+        "models": lambda: [
+            {"name": name, "title": arch.title, "source": arch.source}
+            for name, arch in ARCHITECTURES.items()
+        ],
+        "protocols": lambda: [
+            {"name": name, "title": _protocol_title(protocol)}
+            for name, protocol in PROTOCOLS.items()
+        ],
+        "configs": lambda: [
+            {"name": name, "title": str(read_config(name).get("title", ""))}
+            for name in config_names()
+        ],
+    }
+    return {kind: makers[kind]() for kind in kinds}
+
+
+def _methods(kind: Kind) -> list[Row]:
+    """Return the methods of a kind, then the plug-ins that are broken with their errors."""
+    rows: list[Row] = [
+        {
+            "name": name,
+            "title": cls.info.title,
+            "source": cls.info.source,
+            "origin": cls.info.origin,
+        }
+        for name, cls in methods(kind).items()
+    ]
+    return rows + [
+        {"name": "(broken)", "title": "", "source": b.error, "origin": b.origin} for b in broken()
+    ]
+
+
+def _protocol_title(protocol: Protocol) -> str:
+    """Return a protocol in a line."""
+    return (
+        f"{protocol.arch}, {protocol.epochs} epochs, batch {protocol.batch_size}, "
+        f"lr {protocol.lr:g} {protocol.schedule}"
+    )
+
+
+def describe(kind: str, name: str) -> dict[str, Any]:
+    """Return a method or protocol with its options: what each accepts, its default and meaning.
+
+    Raises:
+        KeyError: no such method or protocol, with the nearest name.
+    """
+    if kind == "protocol":
+        if name not in PROTOCOLS:
+            raise unknown("protocol", name, PROTOCOLS)
+        protocol = PROTOCOLS[name]
+        return {
+            "name": name,
+            "title": _protocol_title(protocol),
+            "text": inspect.getdoc(Protocol) or "",
+            "options": _options(Protocol, protocol.model_dump()),
+        }
+    cls = find("attack" if kind == "attack" else "defense", name)
+    module = inspect.getmodule(cls)
+    return {
+        "name": name,
+        "title": cls.info.title,
+        "source": cls.info.source,
+        "origin": cls.info.origin,
+        "version": cls.version,
+        "text": inspect.getdoc(cls) or "",
+        "about": (inspect.getdoc(module) or "") if module is not None else "",
+        "options": _options(cls, {}),
+    }
+
+
+def _options(model: Any, values: dict[str, Any]) -> list[Row]:
+    """Return the fields of a model as rows."""
+    return [
+        {
+            "name": key,
+            "default": format_value(values.get(key, info.default)),
+            "accepts": accepted(info),
+            "meaning": " ".join((info.description or "").split()),
+        }
+        for key, info in model.model_fields.items()
+    ]
+
+
+def print_catalog(found: dict[str, list[Row]]) -> None:
+    """Print the lists as tables to stdout."""
+    console = Console(highlight=False)
+    for kind, rows in found.items():
+        columns = [c for c in ("name", "title", "source", "origin") if any(c in r for r in rows)]
+        table = Table(*columns, title=kind, title_justify="left", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*(Text(str(row.get(column, ""))) for column in columns))
+        console.print(table)
+        console.print()
+
+
+def print_description(found: dict[str, Any]) -> None:
+    """Print what `describe` returned to stdout."""
+    console = Console(highlight=False)
+    where = "  ".join(str(found[key]) for key in ("source", "origin") if key in found)
+    console.print(Text(f"{found['name']}: {found['title']}", style="bold"))
+    if where:
+        console.print(Text(where, style="dim"))
+    console.print(Text("\n" + (found.get("about") or found["text"]) + "\n"))
+    table = Table("option", "default", "accepts", "meaning", box=None, pad_edge=False)
+    for row in found["options"]:
+        table.add_row(*(Text(row[key]) for key in ("name", "default", "accepts", "meaning")))
+    console.print(table if found["options"] else Text("no options"))

@@ -1,0 +1,370 @@
+"""The command line. Data goes to stdout, progress and messages to stderr.
+
+Exit status: 0 all is well; 1 some cells failed; 2 the command was wrong, and nothing was written.
+torch is loaded by the verbs that need it, so that `--help` does not wait for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from . import __version__
+
+C = TypeVar("C", bound=Callable[..., Any])
+KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs")
+
+
+@contextlib.contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Turn what a user did wrong into one sentence and exit status 2."""
+    from .store import StoreError
+
+    try:
+        yield
+    except KeyError as error:
+        raise click.UsageError(str(error.args[0] if error.args else error)) from None
+    except (ValueError, StoreError, FileNotFoundError, LookupError) as error:
+        raise click.UsageError(str(error)) from None
+    except RuntimeError as error:
+        if "pip install" not in str(error):
+            raise
+        raise click.UsageError(str(error)) from None
+
+
+def _plugins(_: click.Context, __: click.Parameter, files: tuple[str, ...]) -> None:
+    """Load the files given by --plugin."""
+    if files:
+        from .registry import load_file
+
+        with _clear_errors():
+            for file in files:
+                load_file(Path(file))
+
+
+plugin_option = click.option(
+    "--plugin",
+    multiple=True,
+    metavar="FILE",
+    callback=_plugins,
+    expose_value=False,
+    is_eager=True,
+    help="Load methods from a Python file; may be repeated.",
+)
+
+
+def data_options(command: C) -> C:
+    """Add the options that say where data comes from and what computes."""
+    for option in (
+        click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:0."),
+        click.option("--data-dir", metavar="DIR", help="Where torchvision's data sets lie."),
+        click.option("--download", is_flag=True, help="Fetch a data set that is missing."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="uebench")
+def main() -> None:
+    """Benchmark unlearnable-example attacks against the defenses that learn anyway.
+
+    \b
+    uebench run                                            the default matrix
+    uebench run --attacks em,lsp --defenses ueraser,at     a matrix of your own
+    uebench list attacks                                   what there is
+    uebench show attack em                                 a method and its options
+    """
+    logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
+
+
+@main.command()
+@click.argument("config", required=False)
+@click.option("--attacks", metavar="LIST", help="Attacks, such as none,em[eps=16/255],lsp.")
+@click.option("--defenses", metavar="LIST", help="Defenses, such as standard,ueraser,at.")
+@click.option("--dataset", multiple=True, metavar="NAME", help="Data set; may be repeated.")
+@click.option("--arch", metavar="LIST", help="Target networks, such as resnet9[width=8],resnet18.")
+@click.option("--protocol", metavar="NAME", help="quick, sprint or paper.")
+@click.option("--epochs", type=int, metavar="N", help="Epochs of the target models' training.")
+@click.option("--seeds", metavar="LIST", help="Training seeds, such as 0,1,2.")
+@click.option("--poison-seeds", metavar="LIST", help="Seeds that poisons are crafted from.")
+@click.option("--ratio", metavar="LIST", help="Share of poisoned training images, such as 0.5,1.")
+@click.option("--classes", metavar="LIST", help="Classes that are poisoned, by name or number.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME.OPTION=VALUE",
+    help="An option of a method (em.rounds=5) or of the protocol (protocol.lr=0.05).",
+)
+@click.option("--out", metavar="FOLDER", help="Results folder. Default: results/CONFIG or a hash.")
+@click.option(
+    "--executor", type=click.Choice(["local"]), default="local", help="What starts the processes."
+)
+@click.option("--jobs", type=click.IntRange(1, 4096), help="Cells side by side.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and how long it takes; run nothing.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@data_options
+@plugin_option
+def run(
+    config: str | None, out: str | None, executor: str, jobs: int | None, **options: Any
+) -> None:
+    """Run a matrix: CONFIG is a YAML file or a name (see `uebench list configs`).
+
+    Flags replace fields of CONFIG. What was computed before is not computed again, so a run that
+    was stopped goes on where it was.
+    """
+    with _clear_errors():
+        from . import frontend, plan, results
+
+        fields = _fields(config, options)
+        made = plan.make_config(fields)
+        matrix = frontend.prepare(
+            made,
+            options["device"],
+            jobs,
+            options["data_dir"],
+            options["download"],
+            keep=not options["dry_run"],
+        )
+        if options["dry_run"]:
+            from .estimate import print_estimate
+
+            print_estimate(matrix)
+            return
+        folder = Path(out) if out else _default_folder(config, options, matrix.cells)
+        results.check_folder(folder)
+        _run_and_print(matrix, folder, options["quiet"])
+
+
+def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
+    """Run a prepared matrix, write its folder and print its table; exit 1 where cells failed."""
+    from . import frontend, plan
+    from .report import leaderboards, to_rich
+
+    known = sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
+    if not quiet:
+        click.echo(
+            f"{len(matrix.cells)} cells, {known} of them known, {matrix.jobs} at a time on "
+            f"{', '.join(matrix.devices)}",
+            err=True,
+        )
+    try:
+        outcome = frontend.execute(matrix, quiet)
+    except KeyboardInterrupt:
+        done = sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
+        click.echo(
+            f"stopped: {done} of {len(matrix.cells)} cells are kept; "
+            "type the same command again to go on",
+            err=True,
+        )
+        raise SystemExit(130) from None
+    frontend.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
+    boards = leaderboards(outcome.cells)
+    _print_rich(to_rich(boards, plan.table_titles(matrix.cells)))
+    if not quiet:
+        click.echo(f"{outcome.seconds:.0f} s; results are in {folder}", err=True)
+    if outcome.failures:
+        reasons = dict.fromkeys(f.error for f in outcome.failures.values())
+        click.echo(f"{len(outcome.failures)} failed: " + "; ".join(reasons), err=True)
+        raise SystemExit(1)
+
+
+def _print_rich(renderable: Any) -> None:
+    """Print to stdout: as wide as the terminal, or as wide as it needs off one."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, highlight=False).print(renderable)
+
+
+def _fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration's fields with those that flags replace."""
+    from .plan import read_config
+
+    fields = read_config(config or "quick")
+    if config is None and (options["attacks"] or options["defenses"] or options["dataset"]):
+        fields.pop("set", None)  # the quick matrix's own choices are for the quick matrix
+    if options["dataset"]:
+        fields["dataset"] = list(options["dataset"])
+    names = ("attacks", "defenses", "arch", "protocol", "seeds", "poison_seeds", "ratio", "classes")
+    for name in names:
+        if options[name] is not None:
+            fields[name] = options[name]
+    protocol = dict(fields.get("protocol_options") or {})
+    methods = dict(fields.get("set") or {})
+    for text in options["sets"]:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text} is not NAME.OPTION=VALUE; write it like em.rounds=5")
+        if key.startswith("protocol."):
+            protocol[key.removeprefix("protocol.")] = value
+        else:
+            methods[key] = value
+    if options["epochs"] is not None:
+        protocol["epochs"] = options["epochs"]
+    return {**fields, "protocol_options": protocol, "set": methods}
+
+
+def _default_folder(config: str | None, options: dict[str, Any], cells: Any) -> Path:
+    """Return results/NAME for a configuration as it is, else results/run-HASH of the matrix."""
+    from .store import key_of
+
+    replaced = [
+        key
+        for key, value in options.items()
+        if value and key not in ("device", "data_dir", "download", "quiet", "dry_run")
+    ]
+    if not replaced:
+        return Path("results") / Path(config or "quick").stem
+    return Path("results") / f"run-{key_of({'cells': [cell.key for cell in cells]})[:8]}"
+
+
+@main.command("list")
+@click.argument("kind", type=click.Choice(KINDS), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plugin_option
+def list_(kind: str | None, as_json: bool) -> None:
+    """List attacks, defenses, data sets, models, protocols or configurations."""
+    with _clear_errors():
+        from .catalog import catalog, print_catalog
+
+        found = catalog([kind] if kind else list(KINDS))
+        if as_json:
+            click.echo(json.dumps(found[kind] if kind else found, indent=1))
+        else:
+            print_catalog(found)
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["attack", "defense", "protocol"]))
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plugin_option
+def show(kind: str, name: str, as_json: bool) -> None:
+    """Show a method or a protocol: what it does, its source, its options with their ranges."""
+    with _clear_errors():
+        from .catalog import describe, print_description
+
+        found = describe(kind, name)
+        if as_json:
+            click.echo(json.dumps(found, indent=1))
+        else:
+            print_description(found)
+
+
+@main.command()
+@click.argument("attack")
+@click.option("--dataset", default="synthetic", metavar="NAME", show_default=True)
+@click.option("--out", required=True, metavar="FILE", help="FILE.npz or a folder for PNG files.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--protocol", default="paper", show_default=True, help="Whose surrogate is taken.")
+@data_options
+@plugin_option
+def craft(
+    attack: str,
+    dataset: str,
+    out: str,
+    seed: int,
+    protocol: str,
+    device: str,
+    data_dir: str | None,
+    download: bool,
+) -> None:
+    """Craft a poison, such as `uebench craft lsp --out lsp.npz`, and print what was measured."""
+    with _clear_errors():
+        from . import frontend
+        from .data import load_dataset
+        from .files import check_target, write_poison
+
+        check_target(Path(out))
+        loaded = load_dataset(dataset, data_dir, download)
+        poison = frontend.craft(
+            attack, loaded, seed=seed, protocol=protocol, device=device, quiet=False
+        )
+        write_poison(poison, Path(out), loaded)
+        click.echo(json.dumps({k: v for k, v in poison.meta.items() if k != "recipe"}, indent=1))
+
+
+@main.command()
+@click.argument("poison", type=click.Path())
+@click.option("--dataset", required=True, metavar="NAME", help="The clean data set.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--data-dir", metavar="DIR", help="Where torchvision's data sets lie.")
+def audit(poison: str, dataset: str, as_json: bool, data_dir: str | None) -> None:
+    """Measure a poison file against its clean data set: budgets, labels, order."""
+    with _clear_errors():
+        from .data import load_dataset
+        from .files import audit_poison, print_audit, read_poison
+
+        found = audit_poison(read_poison(Path(poison)), load_dataset(dataset, data_dir))
+        if as_json:
+            click.echo(json.dumps(found, indent=1))
+        else:
+            print_audit(found)
+
+
+@main.command()
+@click.argument("results", type=click.Path())
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "latex", "markdown", "json"]),
+    default="text",
+)
+@click.option("--best", is_flag=True, help="The best epoch's accuracy instead of the last one's.")
+def table(results: str, form: str, best: bool) -> None:
+    """Print the leaderboard of a results folder or a cells.csv."""
+    with _clear_errors():
+        from . import report
+
+        boards = report.leaderboards(
+            report.read_cells(Path(results)), "test_acc_best" if best else "test_acc"
+        )
+        titles = _titles()
+        if form == "text":
+            _print_rich(report.to_rich(boards, titles))
+        elif form == "latex":
+            click.echo(report.to_latex(boards, titles), nl=False)
+        elif form == "markdown":
+            click.echo(report.to_markdown(boards, titles), nl=False)
+        else:
+            click.echo(report.to_csv(boards) if form == "csv" else report.to_json(boards), nl=False)
+
+
+def _titles() -> dict[str, str]:
+    """Return how every known method is called in tables."""
+    from .registry import methods
+
+    return {
+        name: cls.info.title
+        for kind in ("attack", "defense")
+        for name, cls in methods(kind).items()  # type: ignore[arg-type]
+    }
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> None:
+    """Say what this machine has, what will be slow, and whether torch and torchvision fit."""
+    from .doctor import examine, print_findings
+
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps(findings, indent=1))
+    else:
+        print_findings(findings)
+    if any(f["level"] == "bad" for f in findings):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main(prog_name="uebench")
+

@@ -1,0 +1,101 @@
+"""Data sets by name: `synthetic`, `cifar10`, `cifar100`, `svhn`, `folder:PATH`, `npz:PATH`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..spec import did_you_mean, format_options, format_spec, parse_spec, unknown
+from . import sources
+from .dataset import Dataset, DatasetError, from_arrays
+from .split import Split
+from .synthetic import make_synthetic
+
+__all__ = ["DATASETS", "Dataset", "DatasetError", "Split", "from_arrays", "load_dataset"]
+
+DATASETS: dict[str, str] = {
+    "synthetic": "procedural shapes and textures, made on the spot; no download",
+    "cifar10": "60,000 images of 10 classes, 32x32 (torchvision)",
+    "cifar100": "60,000 images of 100 classes, 32x32 (torchvision)",
+    "svhn": "99,289 house-number digits, 32x32 (torchvision)",
+    "npz:PATH": "train_images uint8 [n,h,w,3], train_labels [n], test_images, test_labels",
+    "folder:PATH": "a tree train/CLASS/IMAGE and test/CLASS/IMAGE (or val/)",
+}
+_TAIL = re.compile(r"(?P<path>.*?)(?P<options>\[[^\[\]]*=[^\[\]]*\])?", re.DOTALL)
+_FIRST = {"n_train": "keep only the first so many", "n_test": "keep only the first so many"}
+
+
+def load_dataset(
+    spec: str, data_dir: Path | str | None = None, download: bool = False
+) -> Dataset:
+    """Return a data set by name, such as `cifar10[n_train=5000]` or `npz:FILE`.
+
+    Args:
+        spec: a name with options in brackets. `n_train` and `n_test` keep the first so many
+            images; `synthetic` has `n_classes`, `size` and `seed` too, `folder:` has `size`.
+        data_dir: where torchvision's data sets lie; `$UEBENCH_DATA` or a cache folder by default.
+        download: fetch what is missing.
+
+    Raises:
+        KeyError: no such data set, with the nearest name.
+        DatasetError: it cannot be read, or an option is wrong.
+    """
+    kind, colon, rest = spec.strip().partition(":")
+    if colon and kind in ("npz", "folder"):
+        matched = _TAIL.fullmatch(rest)
+        assert matched is not None
+        path = Path(matched["path"]).expanduser()
+        given = parse_spec(kind + (matched["options"] or "")).options
+        known = {**_FIRST, "size": ""} if kind == "folder" else _FIRST
+        options = _whole_numbers(kind, given, known)
+        if kind == "npz":
+            loaded = sources.npz(path)
+        else:
+            loaded = sources.folder(path, options.pop("size", None))
+        return _first(loaded, options)
+    name, given = parse_spec(spec)
+    if name == "synthetic":
+        parameters = inspect.signature(make_synthetic).parameters
+        options = _whole_numbers(name, given, parameters)
+        changed = {k: v for k, v in options.items() if v != parameters[k].default}
+        return sources.synthetic(format_spec(name, changed), **options)
+    if name in ("cifar10", "cifar100", "svhn"):
+        options = _whole_numbers(name, given, _FIRST)
+        path = Path(data_dir).expanduser() if data_dir is not None else None
+        return _first(sources.torchvision_set(name, path, download), options)
+    raise unknown("dataset", name, DATASETS)
+
+
+def _whole_numbers(name: str, given: dict[str, Any], known: Any) -> dict[str, int]:
+    """Return options as whole numbers; all of a data set's options are."""
+    options = {}
+    for key, value in given.items():
+        if key not in known:
+            near = did_you_mean(key, known)
+            raise DatasetError(f"{name} has no option {key}{near}; it has {', '.join(known)}")
+        try:
+            options[key] = int(value)
+        except ValueError:
+            raise DatasetError(f"{name}: {key} must be a whole number, got {value}") from None
+        if options[key] < (0 if key == "seed" else 1):
+            raise DatasetError(f"{name}: {key} must be positive, got {value}")
+    return options
+
+
+def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
+    """Return the first images of each part, under a name that says how many."""
+    if not options:
+        return dataset
+    cut: list[Any] = []
+    for part, split in (("train", dataset.train), ("test", dataset.test)):
+        n = options.get(f"n_{part}", len(split))
+        if n > len(split):
+            raise DatasetError(
+                f"{dataset.name}: n_{part}={n} is more than the {len(split)} images there are"
+            )
+        cut += [split.images[:n].permute(0, 2, 3, 1).numpy(), split.labels[:n].numpy()]
+    made = from_arrays(dataset.name, *cut, class_names=dataset.class_names)
+    return replace(made, name=f"{dataset.name}[{format_options(options)}]")

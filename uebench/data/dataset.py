@@ -1,0 +1,135 @@
+"""A data set: a training and a test split with one fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .split import Split
+
+
+class DatasetError(ValueError):
+    """A data set cannot be used: one sentence says what is wrong and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test images of the same classes and size.
+
+    Attributes:
+        name: what tables call it, such as `cifar10`.
+        train: the clean training set.
+        test: the clean test set.
+        fingerprint: sha256 of images and labels of both, and of the number of classes.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    fingerprint: str
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return self.train.n_classes
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.train.shape
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name a class, by label."""
+        return self.train.class_names
+
+
+def from_arrays(
+    name: str,
+    train_images: Any,
+    train_labels: Any,
+    test_images: Any,
+    test_labels: Any,
+    class_names: Sequence[str] | None = None,
+) -> Dataset:
+    """Return a data set from arrays: images uint8 [n, h, w, c], labels whole numbers [n].
+
+    Raises:
+        DatasetError: wrong types or shapes, labels out of range, or a class without an image.
+    """
+    top = 0
+    for part, labels in (("train", train_labels), ("test", test_labels)):
+        if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
+            raise DatasetError(
+                f"{name}: {part}_labels must be whole numbers [n] with n > 0, got "
+                f"{labels.dtype} {list(labels.shape)}"
+            )
+        top = max(top, int(labels.max()))
+    k = len(class_names) if class_names is not None else top + 1
+    names = tuple(map(str, class_names)) if class_names is not None else tuple(map(str, range(k)))
+    train = _split(name, "train", train_images, train_labels, names)
+    test = _split(name, "test", test_images, test_labels, names)
+    if train.shape != test.shape:
+        raise DatasetError(
+            f"{name}: training images are {_size(train)} and test images {_size(test)}; "
+            "they must have one size"
+        )
+    if k < 2:
+        raise DatasetError(f"{name}: has {k} class; a data set needs at least 2")
+    empty = [names[label] for label, size in enumerate(train.class_sizes) if not size]
+    if empty:
+        raise DatasetError(
+            f"{name}: no training image of class {', '.join(empty[:5])}; every class needs one"
+        )
+    return Dataset(name, train, test, _fingerprint(train, test))
+
+
+def _split(name: str, part: str, images: Any, labels: Any, names: tuple[str, ...]) -> Split:
+    """Return one checked split."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise DatasetError(
+            f"{name}: {part}_images must be uint8 [n, h, w, 3], got {images.dtype} "
+            f"{list(images.shape)}"
+        )
+    if len(images) != len(labels):
+        raise DatasetError(
+            f"{name}: {len(images)} {part}_images but {len(labels)} {part}_labels; "
+            "one label an image is needed"
+        )
+    if min(images.shape[1:3]) < 4:
+        raise DatasetError(
+            f"{name}: images of {images.shape[1]}x{images.shape[2]} px are too small; 4 px is least"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(names):
+        wrong = low if low < 0 else high
+        raise DatasetError(
+            f"{name}: {part}_labels holds {wrong}; with {len(names)} classes labels must lie in "
+            f"0..{len(names) - 1}"
+        )
+    return Split(
+        torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
+        torch.from_numpy(labels.astype(np.int64)),
+        names,
+    )
+
+
+def _size(split: Split) -> str:
+    """Return an image's size in words."""
+    c, h, w = split.shape
+    return f"{h}x{w}x{c}"
+
+
+def _fingerprint(train: Split, test: Split) -> str:
+    """Return the sha256 of everything that a number can depend on."""
+    digest = hashlib.sha256(f"{train.n_classes}".encode())
+    for split in (train, test):
+        digest.update(f"{tuple(split.images.shape)}".encode())
+        digest.update(split.images.numpy().tobytes())
+        digest.update(split.labels.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,141 @@
+"""Where data sets come from: torchvision's, a folder tree, an .npz file, or made on the spot."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from PIL import Image, UnidentifiedImageError
+
+from .dataset import Dataset, DatasetError, from_arrays
+from .synthetic import make_synthetic
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
+
+
+def default_data_dir() -> Path:
+    """Return `$UEBENCH_DATA`, or a folder in the platform's cache."""
+    chosen = os.environ.get("UEBENCH_DATA")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("uebench")) / "data"
+
+
+def synthetic(name: str, **options: int) -> Dataset:
+    """Return the procedural data set; see `make_synthetic` for its options."""
+    try:
+        made = make_synthetic(**options)
+    except ValueError as error:
+        raise DatasetError(f"{name}: {error}") from None
+    return from_arrays(name, *made)
+
+
+def torchvision_set(name: str, data_dir: Path | None, download: bool) -> Dataset:
+    """Return CIFAR-10, CIFAR-100 or SVHN as torchvision reads it from `data_dir`."""
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:
+        raise DatasetError(
+            f"{name} is read by torchvision, which does not load ({str(error).splitlines()[0]}); "
+            "install the torchvision that belongs to this torch, or use npz:PATH"
+        ) from None
+    root = str(data_dir or default_data_dir())
+    readers: dict[str, Callable[[str, bool], Any]] = {
+        "cifar10": lambda root, train: datasets.CIFAR10(root, train, download=download),
+        "cifar100": lambda root, train: datasets.CIFAR100(root, train, download=download),
+        "svhn": lambda root, train: datasets.SVHN(
+            root, "train" if train else "test", download=download
+        ),
+    }
+    try:
+        parts = [readers[name](root, train) for train in (True, False)]
+    except (RuntimeError, OSError) as error:
+        if download:
+            raise DatasetError(f"{name} could not be downloaded to {root}: {error}") from None
+        raise DatasetError(
+            f"{name} is not in {root}; add --download to fetch it, or --data-dir to say where it is"
+        ) from None
+    arrays: list[Any] = []
+    for part in parts:
+        if name == "svhn":
+            arrays += [part.data.transpose(0, 2, 3, 1), part.labels]
+        else:
+            arrays += [part.data, np.asarray(part.targets)]
+    names = [str(digit) for digit in range(10)] if name == "svhn" else parts[0].classes
+    return from_arrays(name, *arrays, class_names=names)
+
+
+def npz(path: Path) -> Dataset:
+    """Return the data set of an .npz file; its arrays are listed in the README."""
+    name = path.stem
+    needed = ["train_images", "train_labels", "test_images", "test_labels"]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in needed if key not in file.files]
+            if missing:
+                raise DatasetError(
+                    f"{path} lacks {', '.join(missing)}; an .npz data set has {', '.join(needed)}"
+                )
+            arrays = [file[key] for key in needed]
+            names = file["class_names"] if "class_names" in file.files else None
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file; give npz:PATH of an .npz file") from None
+    except DatasetError:
+        raise
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
+        raise DatasetError(f"{path} is not a readable .npz file ({error})") from None
+    if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
+        raise DatasetError(f"{path}: class_names must be text [k], got {names.dtype}")
+    return from_arrays(name, *arrays, class_names=names)
+
+
+def folder(path: Path, size: int | None) -> Dataset:
+    """Return the data set of a tree train/CLASS/IMAGE and test/CLASS/IMAGE (or val/).
+
+    Images are read as RGB; `size` resizes them to a square of that many pixels.
+    """
+    if not path.is_dir():
+        raise DatasetError(f"{path}: no such folder; give folder:PATH of a tree train/CLASS/IMAGE")
+    if not (path / "train").is_dir():
+        raise DatasetError(f"{path} has no train/ folder; a tree train/CLASS/IMAGE is needed")
+    test = next((path / part for part in ("test", "val") if (path / part).is_dir()), None)
+    if test is None:
+        raise DatasetError(f"{path} has neither a test/ nor a val/ folder; one is needed")
+    names = sorted(entry.name for entry in (path / "train").iterdir() if entry.is_dir())
+    if not names:
+        raise DatasetError(f"{path / 'train'} has no class folders; a folder a class is needed")
+    return from_arrays(
+        path.resolve().name,
+        *_read_tree(path / "train", names, size),
+        *_read_tree(test, names, size),
+        class_names=names,
+    )
+
+
+def _read_tree(root: Path, names: list[str], size: int | None) -> tuple[Any, Any]:
+    """Return images uint8 [n, h, w, 3] and labels of one part of a tree, in order of path."""
+    images, labels, shape = [], [], None
+    for label, name in enumerate(names):
+        paths = sorted(p for p in (root / name).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not paths:
+            raise DatasetError(f"{root / name} has no images; every class needs at least one")
+        for path in paths:
+            try:
+                with Image.open(path) as image:
+                    picture = image.convert("RGB")
+            except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+                raise DatasetError(f"{path} is not a readable image ({error})") from None
+            if size is not None and picture.size != (size, size):
+                picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+            shape = shape or picture.size
+            if picture.size != shape:
+                raise DatasetError(
+                    f"{path} is {picture.size[0]}x{picture.size[1]} px, others are "
+                    f"{shape[0]}x{shape[1]}; add [size=N] to resize all"
+                )
+            images.append(np.asarray(picture))
+            labels.append(label)
+    return np.stack(images), np.asarray(labels)

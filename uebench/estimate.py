@@ -1,0 +1,126 @@
+"""`--dry-run`: the plan, what the store has of it, and how long the rest takes.
+
+Times are measured here and now: a few training steps of each network and defense on small batches,
+at epochs spread over the training, since a defense may cost more in some. Crafting is counted at
+its most: a stop test usually ends it sooner.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+
+from .api import Run
+from .cell import Cell
+from .execute.tasks import pending
+from .execute.worker import one_thread
+from .frontend import Matrix
+
+SAMPLE = 16
+"""Images in a measured batch."""
+EPOCHS = 4
+"""Epochs at which a step is measured."""
+
+
+def print_estimate(matrix: Matrix) -> None:
+    """Print the plan to stdout."""
+    console = Console(highlight=False, width=None if Console().is_terminal else 160)
+    tasks = pending(matrix.cells, matrix.store)
+    missing = {task.key for task in tasks}
+    table = Table("dataset", "attack", "defense", "network", "ratio", "seed", "state", box=None)
+    for cell in matrix.cells:
+        table.add_row(
+            cell.poison.dataset.name,
+            str(cell.poison.attack.info.name),
+            str(cell.defense.info.name),
+            cell.arch,
+            f"{cell.ratio:g}",
+            str(cell.seed),
+            "to do" if cell.key in missing else "known",
+        )
+    console.print(table)
+    measured: dict[Any, float] = {}
+    seconds = {"craft": 0.0, "train": 0.0}
+    with one_thread(matrix.devices[0]):
+        for task in tasks:
+            kind = "craft" if task.kind == "poison" else "train"
+            seconds[kind] += _seconds(task.cell, kind, matrix, measured)
+    todo = sum(task.kind == "cell" for task in tasks)
+    total = sum(seconds.values()) / max(1, min(matrix.jobs, len(tasks) or 1))
+    console.print(
+        f"{len(matrix.cells)} cells, {todo} to do on {matrix.jobs} x "
+        f"{'/'.join(sorted({d.partition(':')[0] for d in matrix.devices}))}: about {words(total)} "
+        f"(training {words(seconds['train'])} and crafting at most {words(seconds['craft'])} "
+        "of one process)"
+    )
+
+
+def _seconds(cell: Cell, kind: str, matrix: Matrix, measured: dict[Any, float]) -> float:
+    """Return the estimated time of a cell's training or of its poison's crafting."""
+    device, n = matrix.devices[0], matrix.sizes[cell.poison.dataset.fingerprint]
+    shape = cell.poison.dataset.shape
+    if kind == "craft":
+        passes = cell.poison.attack.image_passes(n)
+        arch = getattr(cell.poison.attack, "surrogate", cell.arch)
+        if not passes:
+            return 0.0
+        what: Any = ("craft", arch, shape)
+        if what not in measured:
+            measured[what] = _time_step(cell, arch, device, plain=True)
+        return passes * measured[what]
+    what = ("train", cell.arch, shape, str(cell.defense), cell.defense, cell.protocol.epochs)
+    if what not in measured:
+        measured[what] = _time_step(cell, cell.arch, device, plain=False)
+    return cell.protocol.epochs * n * measured[what]
+
+
+def _time_step(cell: Cell, arch: str, device: str, plain: bool) -> float:
+    """Return the seconds an image of one training step, the mean over the epochs looked at."""
+    ref = cell.poison.dataset
+    epochs = cell.protocol.epochs
+    run = Run(
+        shape=ref.shape,
+        n_classes=ref.n_classes,
+        seed=0,
+        device=device,
+        epochs=epochs,
+        precision=cell.precision,
+    )
+    model = run.network(arch)
+    images = torch.rand(SAMPLE, *ref.shape, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
+    labels = torch.arange(SAMPLE, device=device) % ref.n_classes
+    times = []
+    looked = [0] if plain else sorted({(2 * i + 1) * epochs // (2 * EPOCHS) for i in range(EPOCHS)})
+    for i, epoch in enumerate([looked[0], *looked]):  # the first warms up
+        run.epoch = epoch
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        with run.autocast():
+            loss = (
+                F.cross_entropy(model(images).float(), labels)
+                if plain
+                else cell.defense.loss(model, images, labels, run)
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize()
+        if i:
+            times.append(time.perf_counter() - start)
+    return sum(times) / len(times) / SAMPLE
+
+
+def words(seconds: float) -> str:
+    """Return a duration in words: 40 s, 12 min, 3.5 h, 2.1 days."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"

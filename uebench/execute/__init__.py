@@ -1,0 +1,1 @@
+"""Executors start processes; the store alone says that something is done."""

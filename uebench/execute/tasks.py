@@ -1,0 +1,84 @@
+"""What an executor runs: poisons first, then the cells that wait for them."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..cell import Cell, Progress, compute, fetch_dataset, fetch_poison
+from ..store import Store
+
+Kind = Literal["poison", "cell"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work: its kind, its key in the store, and a cell that describes it."""
+
+    kind: Kind
+    key: str
+    cell: Cell
+
+    def describe(self) -> str:
+        """Return the task in a few words."""
+        if self.kind == "poison":
+            return f"craft {self.cell.poison.attack.info.name}"
+        return self.cell.describe()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task did not end well."""
+
+    error: str
+    traceback: str = ""
+
+
+Event = tuple[Literal["start", "progress", "done", "failed"], Task, float, str]
+"""What happened, to which task, the share that is done, and a text."""
+
+Listener = Callable[[Event], None]
+
+
+def pending(cells: list[Cell], store: Store) -> list[Task]:
+    """Return the poisons and cells that the store lacks, each once, poisons first."""
+    tasks: dict[str, Task] = {}
+    missing = [cell for cell in cells if not store.has("cell", cell.key)]
+    for cell in missing:
+        poison = cell.poison
+        if not poison.is_clean and not store.has("poison", poison.key):
+            tasks.setdefault(poison.key, Task("poison", poison.key, cell))
+    for cell in missing:
+        tasks.setdefault(cell.key, Task("cell", cell.key, cell))
+    return list(tasks.values())
+
+
+def perform(task: Task, store: Store, device: str, progress: Progress | None) -> Failure | None:
+    """Do a task in this process; return why it failed, or None."""
+    try:
+        if task.kind == "poison":
+            train = fetch_dataset(store, task.cell.poison.dataset).train
+            fetch_poison(store, task.cell.poison, train, device, progress)
+        else:
+            compute(task.cell, store, device, progress)
+    except Exception as error:
+        return failure(error)
+    return None
+
+
+def failure(error: BaseException) -> Failure:
+    """Return an exception as one line and its traceback."""
+    text = " ".join(str(error).split()) or "no message"
+    return Failure(f"{type(error).__name__}: {text[:500]}", "".join(traceback.format_exception(error)))
+
+
+def plain(task: Task) -> dict[str, Any]:
+    """Return a task as plain data for another process."""
+    return {"kind": task.kind, "key": task.key, "cell": task.cell.to_json()}
+
+
+def from_plain(data: dict[str, Any]) -> Task:
+    """Return the task that `plain` described."""
+    return Task(data["kind"], data["key"], Cell.from_json(data["cell"]))

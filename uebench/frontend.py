@@ -1,0 +1,281 @@
+"""The Python API: `run`, `craft` and `train`, which the command line calls too."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from .api import Facts, Run
+from .cell import Cell, DatasetRef, PoisonRef, fetch_poison, keep_dataset
+from .data import Dataset, load_dataset
+from .execute.local import run_tasks, usable_cores
+from .execute.tasks import Failure, pending
+from .execute.worker import one_thread
+from .models import parse_arch
+from .plan import Config, make_config, plan, resolve_precision
+from .poison import Poison
+from .progress import ProgressDisplay
+from .protocol import Protocol, named_protocol
+from .registry import build_attack, build_defense
+from .results import check_folder, gather, write_results
+from .store import Store, seed_of
+from .trainer import train_model
+
+
+class DeviceError(ValueError):
+    """A device that this machine does not have."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A planned matrix: the configuration, its cells, and where they are kept."""
+
+    config: Config
+    cells: list[Cell]
+    store: Store
+    devices: list[str]
+    jobs: int
+    sizes: dict[str, int]
+    """Number of training images by the data set's fingerprint."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run ended with: the rows of cells.csv, and why cells failed, by key."""
+
+    cells: pd.DataFrame
+    failures: dict[str, Failure]
+    seconds: float
+
+
+def run(
+    attacks: Sequence[str] | str = ("none", "em", "lsp", "ar"),
+    defenses: Sequence[str] | str = ("standard", "ueraser", "iss", "at"),
+    dataset: str | Sequence[str] = "synthetic",
+    *,
+    out: Path | str | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    data_dir: Path | str | None = None,
+    download: bool = False,
+    quiet: bool = True,
+    **fields: Any,
+) -> pd.DataFrame:
+    """Return a matrix of attacks and defenses as a pandas table, a row a cell.
+
+    What the store has is not computed again.
+
+    Args:
+        attacks: specs such as `em` or `em[eps=16/255]`.
+        defenses: specs such as `ueraser` or `iss[quality=30]`.
+        dataset: one or several data sets, such as `cifar10` or `npz:FILE`.
+        out: a folder for cells.csv, leaderboards and run.json.
+        device: `auto`, `cpu`, `cuda` or `cuda:0`.
+        jobs: cells side by side; by default one a core, or one a GPU.
+        data_dir: where torchvision's data sets lie.
+        download: fetch a data set that is missing.
+        quiet: show no progress.
+        **fields: any other field of `uebench.plan.Config`, such as `seeds=[0, 1, 2]`.
+
+    Returns:
+        The columns of cells.csv; accuracies in [0, 1], `status` ok or failed.
+
+    Raises:
+        KeyError, ValueError: an unknown name or a bad value, before anything is computed.
+    """
+    config = make_config({"attacks": attacks, "defenses": defenses, "dataset": dataset, **fields})
+    if out is not None:
+        check_folder(Path(out))
+    matrix = prepare(config, device, jobs, data_dir, download)
+    outcome = execute(matrix, quiet)
+    if out is not None:
+        save(matrix, outcome, Path(out), [])
+    return outcome.cells
+
+
+def prepare(
+    config: Config,
+    device: str = "auto",
+    jobs: int | None = None,
+    data_dir: Path | str | None = None,
+    download: bool = False,
+    store: Store | None = None,
+    keep: bool = True,
+) -> Matrix:
+    """Return the planned matrix; data sets are read and, with `keep`, put into the store."""
+    devices = usable_devices(device)
+    store = store or Store()
+    jobs = jobs or (len(devices) if devices[0] != "cpu" else usable_cores())
+    datasets = []
+    for spec in config.dataset:
+        dataset = load_dataset(spec, data_dir, download)
+        datasets.append((dataset, dataset_ref(dataset)))
+    cells = plan(config, datasets, devices[0])
+    if keep:
+        for dataset, _ in datasets:
+            keep_dataset(store, dataset)
+    sizes = {dataset.fingerprint: len(dataset.train) for dataset, _ in datasets}
+    return Matrix(config, cells, store, devices, jobs, sizes)
+
+
+def execute(matrix: Matrix, quiet: bool = True) -> Outcome:
+    """Compute what the store lacks; return all cells of the matrix."""
+    start = time.perf_counter()
+    tasks = pending(matrix.cells, matrix.store)
+    with ProgressDisplay(len(tasks), quiet) as display:
+        failures = (
+            run_tasks(tasks, matrix.store, matrix.devices, matrix.jobs, display) if tasks else {}
+        )
+    frame = gather(matrix.cells, matrix.store, failures)
+    return Outcome(frame, failures, time.perf_counter() - start)
+
+
+def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> None:
+    """Write a run's results into a folder."""
+    poisons = {}
+    for cell in matrix.cells:
+        found = matrix.store.read("poison", cell.poison.key, tensors=False)
+        if found is not None:
+            poisons[cell.poison.key] = found[1]
+    write_results(
+        folder,
+        outcome.cells,
+        matrix.cells,
+        matrix.config,
+        command,
+        outcome.failures,
+        outcome.seconds,
+        poisons,
+    )
+
+
+def craft(
+    attack: str,
+    dataset: Dataset | str,
+    *,
+    seed: int = 0,
+    protocol: str = "paper",
+    device: str = "auto",
+    store: Store | None = None,
+    quiet: bool = True,
+) -> Poison:
+    """Return the poison that an attack makes of a data set's training images.
+
+    It is kept in the store: the same attack, options, seed and data give the same poison at once.
+
+    Args:
+        attack: a spec such as `lsp` or `em[eps=16/255]`.
+        dataset: a data set or its name.
+        seed: what the poison is crafted from.
+        protocol: whose surrogate network an attack takes that is not told another one.
+        device: `auto`, `cpu`, `cuda` or `cuda:0`.
+        store: where it is kept; by default `$UEBENCH_HOME` or the platform's cache folder.
+        quiet: show no progress.
+
+    Raises:
+        KeyError, ValueError: an unknown name, a bad option, or a budget that is not kept.
+    """
+    device = usable_devices(device)[0]
+    loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    chosen = named_protocol(protocol, loaded.name.partition("[")[0])
+    surrogate = parse_arch(chosen.surrogate)[0]
+    facts = Facts(loaded.name, loaded.n_classes, loaded.shape, chosen.epochs, surrogate)
+    made = build_attack(attack).resolve(facts)
+    precision = resolve_precision(chosen.precision, device)
+    ref = PoisonRef(dataset_ref(loaded), made, seed, precision)
+
+    def told(share: float, text: str) -> None:
+        if not quiet:
+            print(f"{made.info.name}: {share:.0%} {text}", file=sys.stderr, flush=True)
+
+    with one_thread(device):
+        return fetch_poison(store or Store(), ref, loaded.train, device, told)
+
+
+def train(
+    poison: Poison,
+    defense: str,
+    dataset: Dataset | str,
+    *,
+    arch: str | None = None,
+    protocol: str | Protocol = "quick",
+    seed: int = 0,
+    device: str = "auto",
+    **protocol_options: Any,
+) -> dict[str, Any]:
+    """Return the record of a target model trained on a poison under a defense.
+
+    The poison may come from `craft`, from a file or from anywhere else. Nothing is kept.
+
+    Args:
+        poison: the training set.
+        defense: a spec such as `ueraser`.
+        dataset: where the test set and the class names come from.
+        arch: the target network; by default the protocol's.
+        protocol: its name, or one of your own.
+        seed: seed of the training.
+        device: `auto`, `cpu`, `cuda` or `cuda:0`.
+        **protocol_options: fields of the protocol that are changed, such as `epochs=5`.
+
+    Returns:
+        test_acc, test_acc_best, best_epoch, train_acc in [0, 1]; curve, confusion, train_seconds.
+    """
+    device = usable_devices(device)[0]
+    loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    family = loaded.name.partition("[")[0]
+    if isinstance(protocol, Protocol):
+        chosen = protocol.model_copy(update=protocol_options)
+    else:
+        chosen = named_protocol(protocol, family, **protocol_options)
+    facts = Facts(family, loaded.n_classes, loaded.shape, chosen.epochs, chosen.surrogate)
+    recipe = poison.meta.get("recipe", {}).get("options", {})
+    if isinstance(recipe.get("eps"), float):
+        facts = replace(facts, norm=recipe["norm"], eps=recipe["eps"])
+    made = build_defense(defense).resolve(facts)
+    data = loaded.train.subset(poison.index).with_images(poison.images)
+    work = Run(
+        shape=loaded.shape,
+        n_classes=loaded.n_classes,
+        seed=seed_of("train", seed),
+        device=device,
+        epochs=chosen.epochs,
+        precision=resolve_precision(chosen.precision, device),
+    )
+    with one_thread(device):
+        data = made.prepare(data.to(device), work)
+        trained = train_model(
+            data, loaded.test.to(device), arch or chosen.arch, made.adjust(chosen), made, work
+        )
+    return trained.record
+
+
+def dataset_ref(dataset: Dataset) -> DatasetRef:
+    """Return what names a data set by content."""
+    return DatasetRef(
+        dataset.name, dataset.fingerprint, dataset.n_classes, dataset.shape, dataset.class_names
+    )
+
+
+def usable_devices(asked: str) -> list[str]:
+    """Return the devices that a run may use: `auto` takes every GPU, or else the CPU.
+
+    Raises:
+        DeviceError: a device that is not there.
+    """
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "cpu" or (asked == "auto" and not n_gpus):
+        return ["cpu"]
+    if asked in ("auto", "cuda") and n_gpus:
+        return [f"cuda:{i}" for i in range(n_gpus)]
+    if asked.startswith("cuda:") and asked[5:].isdecimal() and int(asked[5:]) < n_gpus:
+        return [asked]
+    there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(n_gpus))])
+    raise DeviceError(f"--device {asked}: this machine has {there}; use one of these, or auto")
+

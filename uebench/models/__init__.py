@@ -1,0 +1,7 @@
+"""Networks by name: `resnet9[width=16]`, `resnet18`. Each takes images in [0, 1]."""
+
+from __future__ import annotations
+
+from .registry import ARCHITECTURES, Architecture, build_network, parse_arch
+
+__all__ = ["ARCHITECTURES", "Architecture", "build_network", "parse_arch"]

@@ -1,0 +1,34 @@
+"""Results as tables: cells.csv, leaderboards, and their CSV, JSON, Markdown, LaTeX and terminal.
+
+Imports nothing from the rest of uebench, and no torch: a results folder is enough.
+"""
+
+from .cells import COLUMNS, conform_cells, read_cells, write_cells
+from .formats import to_csv, to_frame, to_json, to_markdown
+from .groups import Method, Settings
+from .latex import to_latex
+from .outputs import write_leaderboards
+from .tables import Entry, Extreme, Leaderboard, Stat, leaderboard, leaderboards
+from .terminal import to_rich
+
+__all__ = [
+    "COLUMNS",
+    "Entry",
+    "Extreme",
+    "Leaderboard",
+    "Method",
+    "Settings",
+    "Stat",
+    "conform_cells",
+    "leaderboard",
+    "leaderboards",
+    "read_cells",
+    "to_csv",
+    "to_frame",
+    "to_json",
+    "to_latex",
+    "to_markdown",
+    "to_rich",
+    "write_cells",
+    "write_leaderboards",
+]

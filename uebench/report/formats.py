@@ -1,0 +1,192 @@
+"""Leaderboards as a tidy frame, CSV, JSON and Markdown; LaTeX and the terminal have own files.
+
+The CSV is for scripts: a row for each attack and defense, accuracies in [0, 1] as in cells.csv.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from .groups import Method
+from .layout import Layout, Shown, Titles, layout
+from .tables import Entry, Extreme, Leaderboard, Stat
+
+Boards: TypeAlias = Leaderboard | Sequence[Leaderboard]
+"""Every writer takes one leaderboard or several."""
+
+FRAME_COLUMNS = [
+    "dataset",
+    "arch",
+    "protocol",
+    "attack",
+    "attack_options",
+    "defense",
+    "defense_options",
+    "ratio",
+    "classes",
+    "precision",
+    "epochs",
+    "n_train",
+    "n_test",
+    "status",
+    "mean",
+    "sd",
+    "n",
+    "n_failed",
+    "n_skipped",
+    "best_epoch_mean",
+    "best_epoch_sd",
+    "best_epoch_n",
+    "train_seconds",
+    "craft_seconds",
+    "peak_memory_mb",
+    "is_worst_attack",
+    "is_best_defense",
+]
+"""The columns of leaderboard.csv in their order."""
+
+
+def several(boards: Boards) -> list[Leaderboard]:
+    """Return `boards` as a list."""
+    return [boards] if isinstance(boards, Leaderboard) else list(boards)
+
+
+def to_frame(boards: Boards) -> pd.DataFrame:
+    """Return a row for each attack and defense of each leaderboard, also where no cell was run.
+
+    `mean`, `sd` and `n` are of the accuracy after the last epoch, `best_epoch_*` of the best
+    epoch. In the leaderboard's metric, `is_worst_attack` marks the poison under which this
+    defense is lowest and `is_best_defense` the defense under which this attack's victim is
+    highest; a tie marks the first. Costs are means over the finished runs.
+    """
+    rows = []
+    for board in several(boards):
+        worst = {d: board.worst_attack(d).by for d in board.defenses}
+        best = {a: board.best_defense(a).by for a in board.poisons}
+        for attack in board.attacks:
+            for defense in board.defenses:
+                flags = {
+                    "is_worst_attack": worst[defense] == attack,
+                    "is_best_defense": best.get(attack) == defense,
+                }
+                rows.append(_row(board, attack, defense) | flags)
+    frame = pd.DataFrame(rows, columns=FRAME_COLUMNS)
+    return frame.astype(dict.fromkeys(("epochs", "n_train", "n_test"), "Int64"))
+
+
+def to_csv(boards: Boards) -> str:
+    """Return `to_frame` as CSV; numbers keep all their digits, a missing one is empty."""
+    return to_frame(boards).to_csv(index=False, lineterminator="\n")
+
+
+def to_json(boards: Boards) -> str:
+    """Return the leaderboards as JSON: numbers in [0, 1] as in cells.csv, missing ones null."""
+    return json.dumps([_as_json(board) for board in several(boards)], indent=2, allow_nan=False)
+
+
+def to_markdown(boards: Boards, titles: Titles | None = None) -> str:
+    """Return the leaderboards as GitHub Markdown tables, each with caption and note."""
+    return "\n".join(_markdown(layout(board, titles)) for board in several(boards))
+
+
+def escape_markdown(text: str) -> str:
+    """Return a single-line `text` so that Markdown shows it as it is and keeps the table."""
+    for mark in "\\`|*~<":
+        text = text.replace(mark, "\\" + mark)
+    text = text.replace("](", "]\\(")  # a link or an image
+    padded = f" {text} "
+    return "".join(
+        f"\\{here}" if here == "_" and not (before.isalnum() and after.isalnum()) else here
+        for before, here, after in zip(padded, padded[1:], padded[2:], strict=False)
+    )
+
+
+def _row(board: Leaderboard, attack: Method, defense: Method) -> dict[str, Any]:
+    entry = board.entry(attack, defense)
+    return {
+        **asdict(board.settings),
+        "attack": attack.name,
+        "attack_options": attack.options,
+        "defense": defense.name,
+        "defense_options": defense.options,
+        "status": entry.status,
+        "mean": entry.test_acc.mean,
+        "sd": entry.test_acc.sd,
+        "n": entry.test_acc.n,
+        "n_failed": entry.n_failed,
+        "n_skipped": entry.n_skipped,
+        "best_epoch_mean": entry.test_acc_best.mean,
+        "best_epoch_sd": entry.test_acc_best.sd,
+        "best_epoch_n": entry.test_acc_best.n,
+        "train_seconds": entry.train_seconds,
+        "craft_seconds": entry.craft_seconds,
+        "peak_memory_mb": entry.peak_memory_mb,
+    }
+
+
+def _as_json(board: Leaderboard) -> dict[str, Any]:
+    return {
+        "settings": asdict(board.settings),
+        "metric": board.metric,
+        "attacks": [asdict(attack) for attack in board.attacks],
+        "defenses": [asdict(defense) for defense in board.defenses],
+        "entries": [
+            {"attack": asdict(a), "defense": asdict(d)} | _entry_json(board.entry(a, d))
+            for a in board.attacks
+            for d in board.defenses
+        ],
+        "worst_case_over_attacks": [
+            {"defense": asdict(d)} | _extreme_json(board.worst_attack(d)) for d in board.defenses
+        ],
+        "best_defense": [
+            {"attack": asdict(a)} | _extreme_json(board.best_defense(a)) for a in board.poisons
+        ],
+    }
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    values: dict[str, Any] = {n: getattr(entry, n) for n in Entry.__match_args__}
+    return {n: _stat_json(v) if isinstance(v, Stat) else _or_null(v) for n, v in values.items()}
+
+
+def _stat_json(stat: Stat) -> dict[str, Any]:
+    return {"mean": _or_null(stat.mean), "sd": _or_null(stat.sd), "n": stat.n}
+
+
+def _extreme_json(extreme: Extreme) -> dict[str, Any]:
+    return asdict(extreme) | {"value": _or_null(extreme.value)}
+
+
+def _or_null(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _markdown(table: Layout) -> str:
+    header = [table.corner, *(escape_markdown(str(label)) for label in table.columns)]
+    lines = [
+        f"**{escape_markdown(table.caption)}**",
+        "",
+        _markdown_line(header),
+        _markdown_line([":--"] + ["--:"] * len(table.columns)),
+        *(
+            _markdown_line([escape_markdown(str(row.label)), *map(_markdown_cell, row.cells)])
+            for row in table.rows
+        ),
+        "",
+        escape_markdown(table.note),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown_cell(cell: Shown) -> str:
+    text = escape_markdown(str(cell))
+    return text.replace(cell.value, f"**{cell.value}**", 1) if cell.bold else text

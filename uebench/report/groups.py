@@ -1,0 +1,135 @@
+"""Which cells may stand in one table: cells grouped by the settings they were trained under."""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from .cells import conform_cells
+
+Record: TypeAlias = dict[str, Any]
+"""A row of cells.csv by column, with None for a missing number."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the cells of one table have in common. None is unknown: not in cells.csv."""
+
+    dataset: str
+    arch: str
+    protocol: str
+    ratio: float
+    classes: str
+    precision: str | None
+    epochs: int | None
+    n_train: int | None
+    n_test: int | None
+
+    @classmethod
+    def of(cls, record: Record) -> "Settings":
+        """Return the settings of one cell."""
+        values = {name: record[name] for name in cls.__match_args__}
+        return cls(**values | {"precision": record["precision"] or None})
+
+    def fits(self, other: "Settings") -> bool:
+        """Return whether `other` has the same values wherever these are known."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return all(mine is None or mine == theirs for mine, theirs in pairs)
+
+
+@dataclass(frozen=True)
+class Method:
+    """An attack or a defense with its options, as cells.csv names them."""
+
+    name: str
+    options: str = ""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether this is the attack that changes nothing."""
+        return self.name == "none"
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.options}]" if self.options else self.name
+
+
+def the_attack(record: Record) -> Method:
+    """Return the attack of a cell."""
+    return Method(record["attack"], record["attack_options"])
+
+
+def the_defense(record: Record) -> Method:
+    """Return the defense of a cell."""
+    return Method(record["defense"], record["defense_options"])
+
+
+def grouped(cells: pd.DataFrame) -> dict[Settings, list[Record]]:
+    """Return the runs of each table, tables and runs in the order of `cells`, each run once.
+
+    Raises:
+        ValueError: A cell is not accepted, or two different recipes claim to be the same run.
+    """
+    records = [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in conform_cells(cells).to_dict("records")
+    ]
+    measured = dict.fromkeys(Settings.of(r) for r in records if r["status"] == "ok")
+    groups: dict[Settings, list[Record]] = {}
+    for record in records:
+        groups.setdefault(_home(record, list(measured)), []).append(record)
+    return _lend_clean({s: _each_run_once(group) for s, group in groups.items()})
+
+
+def _home(record: Record, measured: Sequence[Settings]) -> Settings:
+    """Return the settings a cell belongs to.
+
+    A cell that never trained may not know how many images it would have had: it joins the
+    measured group that it fits, if there is exactly one.
+    """
+    settings = Settings.of(record)
+    if record["status"] == "ok" or settings in measured:
+        return settings
+    fitting = [known for known in measured if settings.fits(known)]
+    return fitting[0] if len(fitting) == 1 else settings
+
+
+def _each_run_once(records: Sequence[Record]) -> list[Record]:
+    """Return one record a run: the first finished one of those that share a key."""
+    runs: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        seeds = record["seed"], record["poison_seed"]
+        runs.setdefault((the_attack(record), the_defense(record), *seeds), []).append(record)
+    for same in runs.values():
+        keys = {record["key"] for record in same}
+        if len(same) > 1 and (len(keys) > 1 or "" in keys):
+            first = same[0]
+            raise ValueError(
+                f"{len(same)} cells claim to be {the_attack(first)} under {the_defense(first)}, "
+                f"seed {first['seed']}, poison seed {first['poison_seed']}, but their keys differ "
+                f"or are empty ({', '.join(sorted(repr(k) for k in keys))}): they may come from "
+                "different versions of a method; keep one of them, or run the cells again"
+            )
+    return [next((r for r in same if r["status"] == "ok"), same[0]) for same in runs.values()]
+
+
+def _lend_clean(groups: dict[Settings, list[Record]]) -> dict[Settings, list[Record]]:
+    """Return the groups, clean cells also where only ratio and classes keep them apart.
+
+    A group of nothing but clean cells that were all lent is left out.
+    """
+    lent: set[int] = set()
+    result = {}
+    for settings, records in groups.items():
+        poisoned = {the_defense(r) for r in records if not the_attack(r).is_clean}
+        lacking = poisoned - {the_defense(r) for r in records if the_attack(r).is_clean}
+        borrowed: list[Record] = []
+        for other, theirs in groups.items():
+            if other != replace(settings, ratio=other.ratio, classes=other.classes):
+                continue
+            here = [r for r in theirs if the_attack(r).is_clean and the_defense(r) in lacking]
+            lacking -= {the_defense(r) for r in here}
+            borrowed += here
+        lent |= {id(record) for record in borrowed}
+        result[settings] = records + borrowed
+    return {s: rs for s, rs in result.items() if not all(id(record) in lent for record in rs)}

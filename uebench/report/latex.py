@@ -1,0 +1,170 @@
+r"""Leaderboards as LaTeX tables with booktabs, for a paper or as a document of their own.
+
+pandas' Styler was tried and left: it has no rule between parts of a table, no note under it, and
+lets pass what stops pdflatex (CJK letters, a row that starts with "["). What is left of it then
+is joining cells with "&".
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from .formats import Boards, several
+from .layout import Label, Layout, Row, Shown, Titles, layout
+from .plain import one_line
+from .tables import Leaderboard
+
+NEEDED = r"% Needs \usepackage{booktabs} and \usepackage{graphicx} (for \resizebox)."
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\symbol{34}",  # a command letter in German babel
+    "`": r"\symbol{96}",
+    "-": "{-}",  # -- would become a dash
+    "[": "{[}",  # a row that starts with [ or * would be an option of the \\ before it
+    "]": "{]}",
+    "*": "{*}",
+    "\u2014": "---",
+    "\u2013": "--",
+    "\u2019": "'",
+    "\u2018": "`",
+    "\u00d7": r"$\times$",
+    "…": r"\dots{}",
+    "±": r"$\pm$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "∞": r"$\infty$",
+    "→": r"$\to$",
+    "ß": r"\ss{}",
+} | {character: "\\" + character for character in "&%$#_{}"}
+_LETTERS = frozenset("ÄÅÁÀÂÃÆÇÉÈÊËÍÌÎÏÑÓÒÔÕÖØÚÙÛÜÝäåáàâãæçéèêëíìîïñóòôõöøúùûüýÿŒœŠšŽž")
+_GREEK = {
+    chr(code): f"$\\{unicodedata.name(chr(code)).split()[-1].lower()}$"
+    for code in range(0x3B1, 0x3CA)
+    if code not in (0x3BB, 0x3BF, 0x3C2)  # lamda, omicron, final sigma
+} | {"λ": r"$\lambda$", "Δ": r"$\Delta$"}
+
+
+def to_latex(
+    boards: Boards,
+    titles: Titles | None = None,
+    *,
+    caption: str | None = None,
+    label: str | None = None,
+    standalone: bool = False,
+) -> str:
+    r"""Return a `table` environment for each leaderboard; too wide ones are scaled to the line.
+
+    Args:
+        boards: One leaderboard or several.
+        titles: Display names.
+        caption: Plain text, escaped here; by default what the table shows and the dataset.
+        label: What to give to `\ref`; by default made of the settings. The second and later
+            tables get -2, -3 and so on where they would repeat a label.
+        standalone: Return a whole document instead of something to `\input`.
+    """
+    used: list[str] = []
+    tables = []
+    for board in several(boards):
+        name = label or _label(board)
+        used.append(name)
+        times = used.count(name)
+        unique = name if times == 1 else f"{name}-{times}"
+        tables.append(_table(layout(board, titles), caption, unique))
+    if not standalone:
+        return "\n".join([NEEDED, *tables])
+    return "\n".join(
+        [
+            r"\documentclass{article}",
+            r"\usepackage[margin=2cm,landscape]{geometry}",
+            r"\usepackage{booktabs}",
+            r"\usepackage{graphicx}",
+            r"\begin{document}",
+            "\\clearpage\n".join(tables) or "No leaderboard.",
+            r"\end{document}",
+            "",
+        ]
+    )
+
+
+def escape_latex(text: str) -> str:
+    """Return `text` so that pdflatex prints it as it is.
+
+    A letter that pdflatex has no glyph for is printed as its code point, such as U+6F22.
+    """
+    return "".join(_escaped(c) for c in unicodedata.normalize("NFC", one_line(text)))
+
+
+def _escaped(character: str) -> str:
+    if character in _SPECIAL:
+        return _SPECIAL[character]
+    if character.isascii() or character in _LETTERS:
+        return character
+    return _GREEK.get(character) or f"U+{ord(character):04X}"
+
+
+def _label(board: Leaderboard) -> str:
+    s = board.settings
+    words = f"{s.dataset}-{s.arch}-{s.protocol}"
+    return "tab:uebench-" + re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def _table(table: Layout, caption: str | None, label: str) -> str:
+    head = [escape_latex(table.corner), *map(_head, table.columns)]
+    lines = [
+        r"\begin{table}[tbp]",
+        r"  \centering",
+        rf"  \caption{{{escape_latex(caption or table.caption)}.}}",
+        rf"  \label{{{label}}}",
+        r"  \sbox0{%",
+        rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"    \toprule",
+        f"    {' & '.join(head)} \\\\",
+        *_body(table.rows),
+        r"    \bottomrule",
+        r"  \end{tabular}}%",
+        r"  \ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
+        r"  \par\smallskip",
+        rf"  {{\footnotesize {escape_latex(table.note)}\par}}",
+        r"\end{table}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _body(rows: Iterable[Row]) -> list[str]:
+    """Return the lines of the rows, with a rule before each part of the table."""
+    lines = []
+    part = None
+    for row in rows:
+        if row.part != part:
+            lines.append(r"    \midrule")
+            part = row.part
+        cells = [escape_latex(str(row.label)), *map(_cell, row.cells)]
+        lines.append(f"    {' & '.join(cells)} \\\\")
+    return lines
+
+
+def _head(label: Label) -> str:
+    """Return a column's head, what explains it small on a second line."""
+    title = escape_latex(label.title)
+    if not label.below:
+        return title
+    return rf"\shortstack[r]{{{title}\\{{\scriptsize {escape_latex(label.below)}}}}}"
+
+
+def _cell(cell: Shown) -> str:
+    if cell.value == "—":
+        return "--"
+    text = escape_latex(cell.value)
+    text = rf"\textbf{{{text}}}" if cell.bold else text
+    if cell.bound:
+        text = f"{escape_latex(cell.bound)} {text}"
+    if cell.spread:
+        text += rf" $\pm$ {cell.spread}"
+    return text + (rf" {{\scriptsize ({escape_latex(cell.remark)})}}" if cell.remark else "")

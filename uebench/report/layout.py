@@ -1,0 +1,198 @@
+"""A leaderboard as words and digits: the one place that formats numbers.
+
+The writers (Markdown, LaTeX, terminal) take a `Layout` and add only their own marks.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .groups import Method, Settings
+from .plain import one_line
+from .tables import Extreme, Leaderboard, Stat
+
+Titles = Mapping[str, str]
+"""Display names by the names of methods, datasets, architectures and protocols."""
+
+CLEAN = "clean"
+WORST_ATTACK = "worst case over attacks"
+BEST_DEFENSE = "best defense", "attacker's worst case"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What stands in one cell, in parts that a writer joins: `bound value ± spread (remark)`."""
+
+    value: str = ""
+    """Percent with one decimal, or `failed`, `skipped`, `—` (not run), or nothing."""
+    spread: str = ""
+    remark: str = ""
+    bound: Literal["", "≤", "≥"] = ""
+    bold: bool = False
+
+    def __str__(self) -> str:
+        spread = f" ± {self.spread}" if self.spread else ""
+        remark = f" ({self.remark})" if self.remark else ""
+        return f"{self.bound}{' ' if self.bound else ''}{self.value}{spread}{remark}"
+
+
+@dataclass(frozen=True)
+class Label:
+    """The head of a row or column: a method's display name, and its options if it has any."""
+
+    title: str
+    options: str = ""
+    aside: str = ""
+    """What explains a title that is no method's."""
+
+    @property
+    def below(self) -> str:
+        """What a writer may put on a second line."""
+        return f"({self.aside})" if self.aside else f"[{self.options}]" if self.options else ""
+
+    def __str__(self) -> str:
+        return f"{self.title}{' ' if self.aside else ''}{self.below}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `part` tells writers where to draw a rule."""
+
+    label: Label
+    cells: tuple[Shown, ...]
+    part: Literal["clean", "poison", "worst"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A whole table. All texts are single lines without control codes, not yet escaped."""
+
+    caption: str
+    corner: str
+    columns: tuple[Label, ...]
+    rows: tuple[Row, ...]
+    note: str
+
+
+def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
+    """Return the words and digits of a leaderboard, names replaced as `titles` says."""
+    titles = titles or {}
+    usual_n = _usual_n(board)
+    rows = [_attack_row(board, attack, usual_n, titles) for attack in board.attacks]
+    if board.poisons:
+        worst = [
+            _extreme(board.worst_attack(d), "≤", board.attacks, titles) for d in board.defenses
+        ]
+        rows.append(Row(Label(WORST_ATTACK), (*worst, Shown()), "worst"))
+    best = [Label(BEST_DEFENSE[0], aside=BEST_DEFENSE[1])] if board.poisons else []
+    dataset = _named(board.settings.dataset, titles)
+    return Layout(
+        caption=f"Test accuracy (%) on {dataset}: attacks in rows, defenses in columns",
+        corner="attack",
+        columns=(*(_label(d, titles) for d in board.defenses), *best),
+        rows=tuple(row if best else _without_last(row) for row in rows),
+        note=_note(board, usual_n, rows, titles),
+    )
+
+
+def percent(accuracy: float) -> str:
+    """Return an accuracy in [0, 1] as percent with one decimal, without the sign."""
+    return f"{100 * accuracy:.1f}"
+
+
+def _attack_row(board: Leaderboard, attack: Method, usual_n: int, titles: Titles) -> Row:
+    stats = [board.stat(attack, defense) for defense in board.defenses]
+    means = [percent(stat.mean) for stat in stats if stat.n]
+    highest = max(means, key=float) if len(means) > 1 else None
+    cells = []
+    for defense, stat in zip(board.defenses, stats, strict=True):
+        if stat.n:
+            remark = f"n={stat.n}" if stat.n != usual_n else ""
+            bold = percent(stat.mean) == highest
+            cells.append(Shown(percent(stat.mean), _spread(stat), remark, bold=bold))
+        else:
+            status = board.entry(attack, defense).status
+            cells.append(Shown(status if status in ("failed", "skipped") else "—"))
+    if attack.is_clean:
+        return Row(Label(CLEAN, one_line(attack.options)), (*cells, Shown()), "clean")
+    best = _extreme(board.best_defense(attack), "≥", board.defenses, titles)
+    return Row(_label(attack, titles), (*cells, best), "poison")
+
+
+def _without_last(row: Row) -> Row:
+    return Row(row.label, row.cells[:-1], row.part)
+
+
+def _spread(stat: Stat) -> str:
+    return "" if math.isnan(stat.sd) else percent(stat.sd)
+
+
+def _extreme(
+    extreme: Extreme, bound: Literal["≤", "≥"], opponents: Sequence[Method], titles: Titles
+) -> Shown:
+    """Return a worst case: only a bound of it where some opponents were not measured.
+
+    The opponent that attains it is named with its options where the name alone says too little.
+    """
+    if extreme.by is None:
+        return Shown("—")
+    label = _label(extreme.by, titles)
+    unique = sum(_label(each, titles).title == label.title for each in opponents) == 1
+    by = label.title if unique else str(label)
+    return Shown(percent(extreme.value), remark=by, bound="" if extreme.complete else bound)
+
+
+def _named(name: str, titles: Titles) -> str:
+    return one_line(titles.get(name, name))
+
+
+def _label(method: Method, titles: Titles) -> Label:
+    return Label(_named(method.name, titles), one_line(method.options))
+
+
+def _usual_n(board: Leaderboard) -> int:
+    """Return the commonest number of runs of an entry, 0 if nothing was measured."""
+    counts = [board.stat(a, d).n for a in board.attacks for d in board.defenses]
+    common = Counter(n for n in counts if n).most_common(1)
+    return common[0][0] if common else 0
+
+
+def _note(board: Leaderboard, usual_n: int, rows: Sequence[Row], titles: Titles) -> str:
+    which = "after the last epoch"
+    if board.metric == "test_acc_best":
+        which = "of the best epoch, which was chosen on the test set"
+    if usual_n > 1:
+        runs = f"mean ± sample standard deviation over n = {usual_n} runs"
+    else:
+        runs = "n = 1 run each" if usual_n else "no run finished"
+    odd = any(cell.remark.startswith("n=") for row in rows for cell in row.cells)
+    sentences = [
+        ", ".join(_settings_in_words(board.settings, titles)),
+        f"Accuracy {which}, {runs}{' unless a cell says otherwise' if odd else ''}",
+    ]
+    if any(cell.bound for row in rows for cell in row.cells):
+        sentences.append("≤ and ≥: not every opponent was measured, so only a bound is known")
+    return ". ".join(sentences) + "."
+
+
+def _settings_in_words(settings: Settings, titles: Titles) -> list[str]:
+    words = [
+        _named(settings.dataset, titles),
+        _named(settings.arch, titles),
+        f"protocol {_named(settings.protocol, titles)}",
+    ]
+    if settings.epochs is not None:
+        words.append(f"{settings.epochs} epochs")
+    if settings.n_train is not None:
+        words.append(f"{settings.n_train:,} training images")
+    if settings.n_test is not None:
+        words.append(f"{settings.n_test:,} test images")
+    if settings.ratio != 1:
+        words.append(f"poisoning ratio {settings.ratio:g}")
+    if settings.classes:
+        words.append(f"poisoned classes {one_line(settings.classes)}")
+    if settings.precision:
+        words.append(f"precision {one_line(settings.precision)}")
+    return words

@@ -1,0 +1,39 @@
+"""What `--out` gets of a run's numbers: cells.csv and the leaderboard in three formats."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from .cells import write_cells
+from .formats import to_csv, to_markdown
+from .latex import to_latex
+from .layout import Titles
+from .plain import write_text
+from .tables import Metric, leaderboards
+
+
+def write_leaderboards(
+    cells: pd.DataFrame,
+    folder: Path | str,
+    titles: Titles | None = None,
+    metric: Metric = "test_acc",
+) -> list[Path]:
+    """Write cells.csv and leaderboard.csv, .tex and .md into `folder`; return their paths.
+
+    Each file is replaced whole. The cells come first: they are kept even where no leaderboard
+    can be made of them.
+
+    Raises:
+        ValueError: As for `write_cells` and `leaderboards`.
+    """
+    folder = Path(folder)
+    write_cells(cells, folder / "cells.csv")
+    boards = leaderboards(cells, metric)
+    texts = {
+        "leaderboard.csv": to_csv(boards),
+        "leaderboard.tex": to_latex(boards, titles),
+        "leaderboard.md": to_markdown(boards, titles),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in ("cells.csv", *texts)]

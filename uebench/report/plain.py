@@ -1,0 +1,51 @@
+"""Text that strangers wrote, made harmless; and files that are replaced whole or not at all.
+
+Names, options and error messages come from plug-ins and from other people's `cells.csv`. What a
+terminal would obey (ANSI sequences, control codes, marks that turn the writing direction) is
+taken out here; the escaping that only LaTeX or Markdown needs is beside their writers.
+"""
+
+import os
+import re
+import unicodedata
+import uuid
+from pathlib import Path
+
+_ANSI = re.compile(
+    r"(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # operating system commands, links
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours and cursor moves
+)
+_TURNS_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def plain_text(text: str) -> str:
+    """Return `text` without terminal commands and control codes; newlines and tabs stay."""
+    text = _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # lone surrogates
+    return "".join(c for c in text if c in "\n\t" or _is_harmless(c))
+
+
+def one_line(text: str) -> str:
+    """Return `plain_text(text)` with every run of white space as one space."""
+    return " ".join(plain_text(text).split())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path` through a temporary neighbour, making missing folders.
+
+    A reader, or a kill, finds the old file or the new one, never half of one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_harmless(character: str) -> bool:
+    return unicodedata.category(character) != "Cc" and character not in _TURNS_DIRECTION

@@ -1,0 +1,192 @@
+"""From cells to leaderboards: attacks x defenses, mean and sd over the runs, and worst cases.
+
+Numbers stay numbers here; `layout.py` formats them. Cells that were trained under different
+settings are never averaged: each setting gets a leaderboard of its own (`groups.py`).
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from .groups import Method, Record, Settings, grouped, the_attack, the_defense
+
+Metric = Literal["test_acc", "test_acc_best"]
+METRICS: tuple[Metric, ...] = ("test_acc", "test_acc_best")
+
+
+@dataclass(frozen=True)
+class Stat:
+    """Mean and sample standard deviation (ddof 1) of `n` accuracies in [0, 1].
+
+    The mean is NaN for n = 0, the standard deviation for n < 2.
+    """
+
+    mean: float = math.nan
+    sd: float = math.nan
+    n: int = 0
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Stat":
+        """Return the statistics of `values`, which may be empty."""
+        mean = statistics.mean(values) if values else math.nan
+        sd = statistics.stdev(values) if len(values) > 1 else math.nan
+        return cls(mean, sd, len(values))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All runs of one attack under one defense; the costs are means over the finished runs."""
+
+    status: Literal["ok", "failed", "skipped", "missing"] = "missing"
+    """`ok` if any run finished, else `failed` if any failed; `missing` without any run."""
+    test_acc: Stat = Stat()
+    test_acc_best: Stat = Stat()
+    n_failed: int = 0
+    n_skipped: int = 0
+    train_seconds: float = math.nan
+    craft_seconds: float = math.nan
+    peak_memory_mb: float = math.nan
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """The worst case of a method over its opponents, and the opponent that attains it."""
+
+    value: float
+    by: Method | None
+    """None, and the value NaN, where nothing was measured."""
+    n_measured: int
+    n_possible: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every opponent was measured; if not, the true worst case may be worse."""
+        return self.n_measured == self.n_possible
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """One table. The rows are attacks, clean training first; the columns are defenses."""
+
+    settings: Settings
+    metric: Metric
+    attacks: tuple[Method, ...]
+    defenses: tuple[Method, ...]
+    entries: Mapping[tuple[Method, Method], Entry]
+
+    @property
+    def poisons(self) -> tuple[Method, ...]:
+        """The attacks without the clean row."""
+        return tuple(attack for attack in self.attacks if not attack.is_clean)
+
+    def entry(self, attack: Method, defense: Method) -> Entry:
+        """Return one entry, with status `missing` where no cell was run."""
+        return self.entries.get((attack, defense), Entry())
+
+    def stat(self, attack: Method, defense: Method) -> Stat:
+        """Return one entry's accuracy in this table's metric."""
+        entry = self.entry(attack, defense)
+        return entry.test_acc if self.metric == "test_acc" else entry.test_acc_best
+
+    def worst_attack(self, defense: Method) -> Extreme:
+        """Return the lowest accuracy of `defense` over the poisons: the defender's worst case."""
+        return _extreme(min, {a: self.stat(a, defense).mean for a in self.poisons})
+
+    def best_defense(self, attack: Method) -> Extreme:
+        """Return the highest accuracy under `attack` over the defenses: the attacker's worst."""
+        return _extreme(max, {d: self.stat(attack, d).mean for d in self.defenses})
+
+
+def leaderboards(cells: pd.DataFrame, metric: Metric = "test_acc") -> list[Leaderboard]:
+    """Return a leaderboard for each group of cells with the same settings, in plan order.
+
+    A clean cell does not depend on the poisoning ratio and the poisoned classes, so clean cells
+    are lent to the groups that differ in these alone and lack their own.
+
+    Args:
+        cells: As `read_cells` returns them, or any frame that `conform_cells` accepts.
+        metric: The accuracy after the last epoch, or of the best epoch.
+
+    Raises:
+        ValueError: The cells or the metric are not accepted, or two different recipes claim to
+            be the same run.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+    return [_leaderboard(settings, runs, metric) for settings, runs in grouped(cells).items()]
+
+
+def leaderboard(cells: pd.DataFrame, metric: Metric = "test_acc") -> Leaderboard:
+    """Return the one leaderboard of `cells`; arguments as for `leaderboards`.
+
+    Raises:
+        ValueError: As for `leaderboards`, or there are no cells, or of several settings.
+    """
+    boards = leaderboards(cells, metric)
+    if not boards:
+        raise ValueError("a leaderboard needs at least one cell, got none; run some first")
+    if len(boards) > 1:
+        differ = "; ".join(
+            f"{name}: {', '.join(str(v) for v in values)}"
+            for name, values in _differences([board.settings for board in boards]).items()
+        )
+        raise ValueError(
+            f"these cells make {len(boards)} leaderboards, since they differ in {differ}; "
+            "select the cells of one, or call leaderboards(), which returns them all"
+        )
+    return boards[0]
+
+
+def _leaderboard(settings: Settings, runs: Sequence[Record], metric: Metric) -> Leaderboard:
+    by_cell: dict[tuple[Method, Method], list[Record]] = {}
+    for run in runs:
+        by_cell.setdefault((the_attack(run), the_defense(run)), []).append(run)
+    attacks = dict.fromkeys(attack for attack, _ in by_cell)
+    defenses = dict.fromkeys(defense for _, defense in by_cell)
+    return Leaderboard(
+        settings=settings,
+        metric=metric,
+        attacks=tuple(sorted(attacks, key=lambda attack: not attack.is_clean)),  # stable
+        defenses=tuple(defenses),
+        entries={cell: _entry(its_runs) for cell, its_runs in by_cell.items()},
+    )
+
+
+def _entry(runs: Sequence[Record]) -> Entry:
+    finished = [run for run in runs if run["status"] == "ok"]
+    n_failed = sum(run["status"] == "failed" for run in runs)
+    status: Literal["ok", "failed", "skipped"] = "failed" if n_failed else "skipped"
+
+    def stat(column: str) -> Stat:
+        return Stat.of([run[column] for run in finished if run[column] is not None])
+
+    return Entry(
+        status="ok" if finished else status,
+        test_acc=stat("test_acc"),
+        test_acc_best=stat("test_acc_best"),
+        n_failed=n_failed,
+        n_skipped=len(runs) - len(finished) - n_failed,
+        train_seconds=stat("train_seconds").mean,
+        craft_seconds=stat("craft_seconds").mean,
+        peak_memory_mb=stat("peak_memory_mb").mean,
+    )
+
+
+def _extreme(pick: Callable[[Iterable[float]], float], means: Mapping[Method, float]) -> Extreme:
+    measured = {method: mean for method, mean in means.items() if not math.isnan(mean)}
+    if not measured:
+        return Extreme(math.nan, None, 0, len(means))
+    value = pick(measured.values())
+    by = next(method for method, mean in measured.items() if mean == value)
+    return Extreme(value, by, len(measured), len(means))
+
+
+def _differences(settings: Sequence[Settings]) -> dict[str, list[object]]:
+    """Return the fields in which `settings` differ, with the values in order."""
+    fields = {name: [getattr(s, name) for s in settings] for name in Settings.__match_args__}
+    values = {name: list(dict.fromkeys(each)) for name, each in fields.items()}
+    return {name: each for name, each in values.items() if len(each) > 1}

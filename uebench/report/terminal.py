@@ -1,0 +1,89 @@
+"""Leaderboards on a terminal: as many columns side by side as fit, the others below them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from .formats import Boards, several
+from .layout import Label, Layout, Shown, Titles, layout
+
+_WIDEST_COLUMN = 22
+_ASCII = str.maketrans({"±": "+-", "—": "--", "≤": "<=", "≥": ">="})
+
+
+def to_rich(boards: Boards, titles: Titles | None = None) -> "TerminalTables":
+    """Return what `rich.console.Console.print` shows as tables that fit the terminal."""
+    return TerminalTables(tuple(layout(board, titles) for board in several(boards)))
+
+
+@dataclass(frozen=True)
+class TerminalTables:
+    """Tables that rich lays out for the width of the console it prints to.
+
+    Texts are `Text`, never markup, so that `[red]` in a name is only a name.
+    """
+
+    layouts: tuple[Layout, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield for each leaderboard its caption, one or more tables, and the note."""
+        for number, whole in enumerate(self.layouts):
+            if number:
+                yield Text()
+            yield _text(whole.caption, options, "bold")
+            for columns in _portions(whole, console, options):
+                yield _table(whole, columns, options)
+            yield _text(whole.note, options, "dim")
+
+
+def _portions(whole: Layout, console: Console, options: ConsoleOptions) -> list[list[int]]:
+    """Return the columns of each table: as many as fit, and one at the least."""
+    portions: list[list[int]] = []
+    for column in range(len(whole.columns)):
+        wider = [*portions[-1], column] if portions else [column]
+        wished = Measurement.get(
+            console, options.update(width=10_000), _table(whole, wider, options)
+        )
+        if portions and wished.maximum <= options.max_width:
+            portions[-1] = wider
+        else:
+            portions.append([column])
+    return portions
+
+
+def _table(whole: Layout, columns: Sequence[int], options: ConsoleOptions) -> Table:
+    table = Table(header_style="bold", box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
+    widest_label = max(_WIDEST_COLUMN, options.max_width // 3)
+    table.add_column(_text(whole.corner, options), overflow="fold", max_width=widest_label)
+    for column in columns:
+        head = _text(_head(whole.columns[column]), options)
+        table.add_column(head, justify="right", overflow="fold", max_width=_WIDEST_COLUMN)
+    for row, following in zip(whole.rows, [*whole.rows[1:], None], strict=True):
+        cells = [_cell(row.cells[column], options) for column in columns]
+        last_of_part = following is not None and following.part != row.part
+        table.add_row(_text(str(row.label), options), *cells, end_section=last_of_part)
+    return table
+
+
+def _head(label: Label) -> str:
+    """Return a column's head with what explains it on lines of its own."""
+    below = label.below.replace(",", ",\n")
+    return f"{label.title}\n{below}" if below else label.title
+
+
+def _cell(cell: Shown, options: ConsoleOptions) -> Text:
+    first = _text(str(Shown(cell.value, cell.spread, bound=cell.bound)), options)
+    if cell.bold:
+        first.stylize("bold green")
+    return Text("\n").join([first, _text(cell.remark, options)]) if cell.remark else first
+
+
+def _text(words: str, options: ConsoleOptions, style: str = "") -> Text:
+    if options.ascii_only:
+        words = words.translate(_ASCII).encode("ascii", "replace").decode()
+    return Text(words, style)

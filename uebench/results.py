@@ -1,0 +1,125 @@
+"""What a run leaves in its folder: rows of cells.csv, leaderboards, and `run.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .cell import Cell, versions
+from .execute.tasks import Failure
+from .plan import Config, table_titles
+from .report import conform_cells, write_leaderboards
+from .store import Store
+
+MEASURED = (
+    "test_acc",
+    "test_acc_best",
+    "best_epoch",
+    "train_acc",
+    "n_train",
+    "n_test",
+    "craft_seconds",
+    "train_seconds",
+    "peak_memory_mb",
+    "device",
+    "poison_sha256",
+)
+
+
+class OutputError(ValueError):
+    """The output folder cannot be used: one sentence says why and what to do."""
+
+
+def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -> dict[str, Any]:
+    """Return a cell as a row of cells.csv: `ok`, `failed` with the reason, or `skipped`."""
+    status = "ok" if record is not None else "failed" if failure is not None else "skipped"
+    names = cell.poison.dataset.class_names if cell.classes else ()
+    measured = {key: record[key] for key in MEASURED} if record is not None else {}
+    return {
+        "dataset": cell.poison.dataset.name,
+        "arch": cell.arch,
+        "protocol": cell.protocol.name,
+        "attack": cell.poison.attack.info.name,
+        "attack_options": cell.attack_options,
+        "defense": cell.defense.info.name,
+        "defense_options": cell.defense_options,
+        "ratio": cell.ratio,
+        "classes": ",".join(names[label] for label in cell.classes),
+        "seed": cell.seed,
+        "status": status,
+        "precision": cell.precision,
+        "key": cell.key,
+        "error": failure.error if failure is not None else "",
+        "poison_seed": cell.poison.seed,
+        "epochs": cell.protocol.epochs,
+        **dict.fromkeys(MEASURED, None),
+        **{"device": "", "poison_sha256": ""},
+        **measured,
+    }
+
+
+def gather(cells: list[Cell], store: Store, failures: Mapping[str, Failure] = {}) -> pd.DataFrame:
+    """Return the checked rows of cells: what the store has, and why the others are missing."""
+    rows = []
+    for cell in cells:
+        found = store.read("cell", cell.key)
+        rows.append(row(cell, found[1] if found else None, failures.get(cell.key)))
+    return conform_cells(pd.DataFrame(rows))
+
+
+def check_folder(folder: Path) -> None:
+    """Make the output folder and see that it can be written and is ours to write.
+
+    Raises:
+        OutputError: it cannot be written, or holds a cells.csv that no run of ours made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"--out {folder} cannot be made: {error.strerror or error}; choose another folder"
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"--out {folder} cannot be written; choose another folder")
+    if (folder / "cells.csv").exists() and not (folder / "run.json").exists():
+        raise OutputError(
+            f"--out {folder} holds a cells.csv that no run wrote; choose another folder"
+        )
+
+
+def write_results(
+    folder: Path,
+    frame: pd.DataFrame,
+    cells: list[Cell],
+    config: Config,
+    command: list[str],
+    failures: Mapping[str, Failure],
+    seconds: float,
+    poisons: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write cells.csv, the leaderboards and run.json into a folder."""
+    failed = {
+        cell.key: {"cell": cell.describe(), **vars(failures[cell.key])}
+        for cell in cells
+        if cell.key in failures
+    }
+    told = {
+        "command": command,
+        "config": config.model_dump(),
+        "versions": versions(),
+        "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+        "seconds": round(seconds, 1),
+        "recipes": {cell.key: cell.recipe() for cell in cells},
+        "poisons": dict(poisons),
+        "failures": failed,
+    }
+    draft = folder / ".run.json.part"
+    draft.write_text(json.dumps(told, indent=1, default=str) + "\n")
+    draft.replace(folder / "run.json")
+    write_leaderboards(frame, folder, table_titles(cells))

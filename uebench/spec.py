@@ -1,0 +1,161 @@
+"""Specs: `em[eps=16/255,rounds=5]` read into a name and its options, and written back.
+
+One grammar serves attacks, defenses, networks and data sets:
+
+    spec    := name [ "[" option { "," option } "]" ]
+    option  := key "=" value
+
+Names and keys are snake_case; `-` is read as `_`. Values stay text here: the method's own fields
+say what type they are, so `8/255` becomes a number only where a number is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+MAX_SPEC = 2000
+"""Longest spec that is read, in characters."""
+
+
+class Spec(NamedTuple):
+    """A name and its options as text."""
+
+    name: str
+    options: dict[str, Any]
+
+    def __str__(self) -> str:
+        return format_spec(self.name, self.options)
+
+
+def parse_number(value: Any) -> Any:
+    """Return `a/b` as a float; anything else unchanged, for pydantic to judge.
+
+    Raises:
+        ValueError: the text looks like a fraction and is none.
+    """
+    if not isinstance(value, str) or "/" not in value:
+        return value
+    try:
+        number = float(Fraction(value.replace(" ", "")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise ValueError(f"{value!r} is not a fraction; write it like 8/255") from None
+    return number
+
+
+def _budget(value: Any) -> Any:
+    """Return a budget as a float and name the likely meaning of one in 0..255."""
+    value = parse_number(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return value
+    if not math.isfinite(number):
+        raise ValueError(f"must be a finite number, got {value}")
+    return number
+
+
+Fraction255 = Annotated[float, BeforeValidator(_budget)]
+"""A float in the pixel range [0, 1] that may be written as a fraction: 8/255."""
+
+
+def parse_spec(text: str) -> Spec:
+    """Return the name and options of a spec such as `em[eps=16/255,rounds=5]`.
+
+    Raises:
+        ValueError: the text does not follow the grammar; the message says how and what does.
+    """
+    text = text.strip()
+    if len(text) > MAX_SPEC:
+        raise ValueError(f"a spec has at most {MAX_SPEC} characters, got {len(text)}")
+    name, bracket, rest = text.partition("[")
+    name = name.strip()
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"{_shorten(text)} does not begin with a name; write it like em or em[eps=16/255]"
+        )
+    if bracket and not rest.endswith("]"):
+        raise ValueError(f"{_shorten(text)} lacks its closing ]; write it like em[eps=16/255]")
+    options: dict[str, Any] = {}
+    for part in _split(rest[:-1] if bracket else ""):
+        key, equals, value = part.partition("=")
+        key = normalise(key)
+        if not equals or not NAME.fullmatch(key) or not value.strip():
+            raise ValueError(
+                f"{_shorten(part)} in {_shorten(text)} is not an option; write it like eps=16/255"
+            )
+        if key in options:
+            raise ValueError(f"{key} is given twice in {_shorten(text)}; give it once")
+        options[key] = value.strip()
+    return Spec(normalise(name), options)
+
+
+def split_specs(text: str) -> list[str]:
+    """Return the specs of a comma-separated list; commas inside brackets do not separate."""
+    return [part for part in _split(text) if part]
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas outside brackets and strip; an empty text has no parts."""
+    parts, depth, start = [], 0, 0
+    for position, letter in enumerate(text):
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    parts.append(text[start:])
+    return [part.strip() for part in parts] if text.strip() else []
+
+
+def normalise(name: str) -> str:
+    """Return a name in snake_case: `-` is read as `_`."""
+    return name.strip().replace("-", "_")
+
+
+def format_value(value: Any) -> str:
+    """Return an option's value as it would be typed; a float of whole 255ths as a fraction."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        levels = value * 255
+        if 0 < abs(levels) <= 255 and value != 1 and abs(levels - round(levels)) < 1e-9:
+            return f"{round(levels)}/255"
+        return f"{value:.10g}"
+    return str(value)
+
+
+def format_options(options: Mapping[str, Any]) -> str:
+    """Return options as `eps=16/255,rounds=5`, in their own order."""
+    return ",".join(f"{key}={format_value(value)}" for key, value in options.items())
+
+
+def format_spec(name: str, options: Mapping[str, Any]) -> str:
+    """Return `em[eps=16/255]`, or the bare name where there are no options."""
+    return f"{name}[{format_options(options)}]" if options else name
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean X?)` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> KeyError:
+    """Return the KeyError for a name that nobody registered, with the nearest one."""
+    known = sorted(known)
+    return KeyError(
+        f"unknown {kind} {_shorten(name)}{did_you_mean(name, known)}; known: {', '.join(known)}"
+    )
+
+
+def _shorten(text: str) -> str:
+    """Return a printable quotation of at most 60 characters."""
+    quoted = repr(text)
+    return quoted if len(quoted) <= 60 else quoted[:57] + "..."

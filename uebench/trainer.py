@@ -1,0 +1,171 @@
+"""Trains a target model under a defense and reports what came of it.
+
+The whole data set lies on the device as 8-bit images; a batch is taken, cropped and flipped there.
+Losses and accuracies stay on the device until the epoch ends.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .api import Defense, Run
+from .augment import crop_flip
+from .data.split import Split
+from .protocol import Protocol
+
+EVAL_BATCH = 500
+
+
+class Diverged(RuntimeError):
+    """The training loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained target model and its record; accuracies in [0, 1], all plain numbers."""
+
+    model: nn.Module
+    record: dict[str, Any]
+
+
+class Normalised(nn.Module):
+    """A network behind a fixed first layer: (x - mean) / sd, a channel at a time."""
+
+    def __init__(self, model: nn.Module, data: Split) -> None:
+        super().__init__()
+        self.model = model
+        pixels = data.images.double().div(255).transpose(0, 1).flatten(1)
+        self.register_buffer("mean", pixels.mean(1).float().view(1, -1, 1, 1))
+        self.register_buffer("sd", pixels.std(1).float().clamp_min(1e-3).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of images in [0, 1]."""
+        out: Tensor = self.model((x - self.mean) / self.sd)
+        return out
+
+
+def train_model(
+    data: Split, test: Split, arch: str, protocol: Protocol, defense: Defense, run: Run
+) -> Trained:
+    """Return a model trained on `data` under `defense`, judged on `test` and on `data` itself.
+
+    `data` is what `Defense.prepare` returned.
+
+    Raises:
+        Diverged: the loss is no longer finite.
+    """
+    model = run.network(arch)
+    if protocol.normalise == "dataset":
+        model = Normalised(model, data).to(run.device)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        protocol.lr,
+        momentum=protocol.momentum,
+        nesterov=protocol.nesterov,
+        weight_decay=protocol.weight_decay,
+        fused=run.device.type == "cuda",
+    )
+    curve: list[dict[str, float]] = []
+    start = time.perf_counter()
+    for epoch in range(protocol.epochs):
+        run.epoch = epoch
+        row = _train_epoch(model, optimizer, data, protocol, defense, run)
+        if (epoch + 1) % protocol.eval_every == 0 and epoch + 1 < protocol.epochs:
+            row["test_acc"] = accuracy(model, test, run)
+        curve.append({"epoch": epoch + 1, **row})
+        run.progress((epoch + 1) / protocol.epochs, f"epoch {epoch + 1}, loss {row['loss']:.3f}")
+    seconds = time.perf_counter() - start
+    confusion = confusion_matrix(model, test, run)
+    curve[-1]["test_acc"] = confusion.trace().item() / len(test)
+    looked = [row for row in curve if "test_acc" in row]
+    best = max(looked, key=lambda row: row["test_acc"])
+    return Trained(
+        model,
+        {
+            "test_acc": curve[-1]["test_acc"],
+            "test_acc_best": best["test_acc"],
+            "best_epoch": int(best["epoch"]),
+            "train_acc": accuracy(model, data, run),
+            "n_train": len(data),
+            "n_test": len(test),
+            "train_seconds": seconds,
+            "images_per_second": protocol.epochs * len(data) / seconds,
+            "curve": curve,
+            "confusion": confusion.tolist(),
+        },
+    )
+
+
+def _train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: Split,
+    protocol: Protocol,
+    defense: Defense,
+    run: Run,
+) -> dict[str, float]:
+    """Train one epoch; return its mean loss and last learning rate."""
+    model.train()
+    batches = shuffled_batches(len(data), protocol.batch_size, run.rng)
+    total = torch.zeros((), device=run.device)
+    rate = 0.0
+    for i, batch in enumerate(batches):
+        rate = protocol.learning_rate(run.epoch * len(batches) + i, len(batches))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        images = crop_flip(data.images[batch], run.rng, protocol.crop_padding, protocol.flip)
+        images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
+        with run.autocast():
+            loss = defense.loss(model, images, data.labels[batch], run)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if protocol.clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), protocol.clip_norm)
+        optimizer.step()
+        total += loss.detach()
+    mean = total.item() / len(batches)
+    if not mean < float("inf"):
+        raise Diverged(
+            f"the loss is {mean} in epoch {run.epoch + 1}; lower lr, or set clip_norm or "
+            "warmup_epochs"
+        )
+    return {"loss": mean, "lr": rate}
+
+
+def shuffled_batches(n: int, batch_size: int, rng: torch.Generator) -> list[Tensor]:
+    """Return the indices 0..n-1 in a new order, in batches as equal as can be.
+
+    All images are seen in every epoch: the batches differ by at most one image, so that no small
+    rest upsets batch norm.
+    """
+    order = torch.randperm(n, generator=rng, device=rng.device)
+    return list(order.tensor_split(max(1, round(n / batch_size))))
+
+
+@torch.no_grad()
+def predictions(model: nn.Module, data: Split, run: Run) -> Tensor:
+    """Return the predicted labels of all images, un-augmented, in eval mode."""
+    model.eval()
+    guesses = []
+    for start in range(0, len(data), EVAL_BATCH):
+        images = data.pixels(slice(start, start + EVAL_BATCH))
+        with run.autocast():
+            guesses.append(model(images.contiguous(memory_format=torch.channels_last)).argmax(1))
+    return torch.cat(guesses)
+
+
+def accuracy(model: nn.Module, data: Split, run: Run) -> float:
+    """Return the share of images that are predicted rightly."""
+    return (predictions(model, data, run) == data.labels).float().mean().item()
+
+
+def confusion_matrix(model: nn.Module, data: Split, run: Run) -> Tensor:
+    """Return int64 [k, k]: row true class, column predicted class."""
+    k = data.n_classes
+    pairs = data.labels * k + predictions(model, data, run)
+    return torch.bincount(pairs, minlength=k * k).view(k, k).cpu()

@@ -41,7 +41,7 @@ class AR(Attack):
     """First rows and columns that are cut away; auto: 4, or 2 from 128 px on."""
     threshold: Annotated[float, Field(ge=0, le=1e3)] | Literal["auto"] = "auto"
     """Least response of every earlier class's matched filter to a new class's noise; auto: 10 for
-    up to 10 classes, else 3."""
+    up to 10 classes, else 3; below 32 px in proportion to the side."""
     draws: Annotated[int, Field(ge=1000, le=10**9)] = 1_000_000
     """Candidates drawn before the threshold is relaxed by a fifth."""
 
@@ -54,7 +54,9 @@ class AR(Attack):
         if self.crop == "auto":
             changes["crop"] = 2 if max(h, w) >= 128 else 4
         if self.threshold == "auto":
-            changes["threshold"] = 10.0 if facts.n_classes <= 10 else 3.0
+            # a pattern's response grows with the side, so smaller images cannot reach the authors'
+            scale = min(1.0, math.sqrt(h * w) / 32)
+            changes["threshold"] = scale * (10.0 if facts.n_classes <= 10 else 3.0)
         return self.with_options(**changes)
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
@@ -168,7 +170,7 @@ def stays_bounded(
 
 
 def continue_row(
-    grid: Float[Tensor, "i j *batch"], kernels: Float[Tensor, "3 3 *batch"], row: int
+    grid: Float[Tensor, "i j *#batch"], kernels: Float[Tensor, "3 3 *#batch"], row: int
 ) -> None:
     """Continue the recurrence by one row, in place: pixels first, so that each is contiguous."""
     columns = grid.shape[1]

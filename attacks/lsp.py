@@ -27,7 +27,7 @@ class LSP(Attack):
 
     norm: Literal["l2"] = "l2"
     """The norm that the budget is measured in."""
-    eps: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+    eps: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"  # type: ignore[assignment]
     """l2 norm of each perturbation in the pixel range [0, 1]; auto: 6/255 * sqrt(c*h*w), which is
     1.304 for 32 px colour images. Some tables print 1.0."""
     patch: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
@@ -42,9 +42,10 @@ class LSP(Attack):
         if eps == "auto":
             eps = 6 / 255 * math.sqrt(c * h * w)
         if patch == "auto":
-            patch = max(1, 32 if max(h, w) >= 128 else max(h, w) // 4)
-            while patch > 1 and 2 ** self._features(facts.shape, patch) < facts.n_classes:
-                patch //= 2
+            side = max(1, 32 if max(h, w) >= 128 else max(h, w) // 4)
+            while side > 1 and 2 ** self._features(facts.shape, side) < facts.n_classes:
+                side //= 2
+            patch = side
         return self.with_options(eps=eps, patch=patch)
 
     @staticmethod
@@ -71,7 +72,8 @@ class LSP(Attack):
         grid = grid.repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
         delta = grid[:, :h, :w].permute(0, 3, 1, 2)
         norms = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
-        return delta * (self.eps / norms).view(-1, 1, 1, 1)
+        scaled: Tensor = delta * (self.eps / norms).view(-1, 1, 1, 1)
+        return scaled
 
     def _samples(self, data: Split, features: int, run: Run) -> Float[Tensor, "n f"]:
         """Return one sample of its class for each image, none used twice."""

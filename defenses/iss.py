@@ -50,7 +50,8 @@ def fewer_bits(images: UInt8[Tensor, "n c h w"], bits: int) -> UInt8[Tensor, "n 
     """Return each value rounded to one of 2^bits evenly spaced levels, 0 and 255 among them."""
     levels = 2**bits - 1
     table = (torch.arange(256) / 255 * levels).round() / levels * 255
-    return table.round().to(torch.uint8).to(images.device)[images.long()]
+    squeezed: Tensor = table.round().to(torch.uint8).to(images.device)[images.long()]
+    return squeezed
 
 
 def grayscale(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:

@@ -1,8 +1,8 @@
-"""UEraser: train on the hardest of K random augmentations of each image. Three presets of one class.
+"""UEraser: train on the hardest of K random augmentations of each image; three presets.
 
 Source: Qin et al., "Learning the Unlearnable: Adversarial Augmentations Suppress Unlearnable
-Example Attacks", arXiv:2303.15127; Table 13 for the augmentation's numbers. What the authors' public
-code does otherwise are the options `strength`, `kornia`, `draw`, `select` and `bn`.
+Example Attacks", arXiv:2303.15127; Table 13 for the augmentation's numbers. What the authors'
+public code does otherwise are the options `strength`, `kornia`, `draw`, `select` and `bn`.
 Departs from it: every image draws its own TrivialAugment operation, as the paper says, where the
 code draws one a batch (`draw=batch`). Gradient clipping at 5 is that of the authors' notebook.
 """
@@ -93,10 +93,7 @@ class UEraser(Defense):
             return F.cross_entropy(model(_dense(augment(images, run.rng))).float(), labels)
         if self.select == "full" and self.bn == "loop":
             losses = torch.stack(
-                [
-                    _losses(model, _dense(augment(images, run.rng)), labels)
-                    for _ in range(repeats)
-                ]
+                [_losses(model, _dense(augment(images, run.rng)), labels) for _ in range(repeats)]
             )
             return losses.amax(0).mean()
         copies = _dense(augment(images.repeat(repeats, 1, 1, 1), run.rng))

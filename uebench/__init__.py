@@ -34,14 +34,23 @@ _HOME = {
 __all__ = sorted([*_HOME, "__version__"])
 
 if TYPE_CHECKING:
-    from .api import Attack, Defense, Facts, Fraction255, Run
-    from .data import load_dataset
-    from .data.split import Split
-    from .frontend import craft, run, train
-    from .descent import frozen, pgd, random_start
-    from .poison import Poison
-    from .protocol import Protocol
-    from .registry import attack, defense
+    from .api import Attack as Attack
+    from .api import Defense as Defense
+    from .api import Facts as Facts
+    from .api import Fraction255 as Fraction255
+    from .api import Run as Run
+    from .data import load_dataset as load_dataset
+    from .data.split import Split as Split
+    from .descent import frozen as frozen
+    from .descent import pgd as pgd
+    from .descent import random_start as random_start
+    from .frontend import craft as craft
+    from .frontend import run as run
+    from .frontend import train as train
+    from .poison import Poison as Poison
+    from .protocol import Protocol as Protocol
+    from .registry import attack as attack
+    from .registry import defense as defense
 
 
 def __getattr__(name: str) -> Any:

@@ -269,5 +269,3 @@ class Defense(Method):
         `images` lie in [0, 1] and were cropped and flipped once an image.
         """
         return F.cross_entropy(model(images), labels)
-
-

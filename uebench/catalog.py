@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -21,7 +22,7 @@ Row = dict[str, Any]
 
 def catalog(kinds: list[str]) -> dict[str, list[Row]]:
     """Return rows of name, title and source for each kind asked for."""
-    makers = {
+    makers: dict[str, Callable[[], list[Row]]] = {
         "attacks": lambda: _methods("attack"),
         "defenses": lambda: _methods("defense"),
         "datasets": lambda: [{"name": name, "title": text} for name, text in DATASETS.items()],

@@ -281,7 +281,9 @@ def compute(
     start = time.perf_counter()
     data = _prepared(cell, store, data, run).to(device)
     prepare_seconds = time.perf_counter() - start
-    trained = train_model(data, dataset.test.to(device), cell.arch, cell.protocol, cell.defense, run)
+    trained = train_model(
+        data, dataset.test.to(device), cell.arch, cell.protocol, cell.defense, run
+    )
     record = {
         **trained.record,
         **run.notes,
@@ -307,7 +309,9 @@ def _prepared(cell: Cell, store: Store, data: Split, run: Run) -> Split:
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
         made = cell.defense.prepare(data.to(run.device), run)
-        return {"images": made.images.cpu(), "labels": made.labels.cpu()}, {"spec": str(cell.defense)}
+        return {"images": made.images.cpu(), "labels": made.labels.cpu()}, {
+            "spec": str(cell.defense)
+        }
 
     tensors, _ = store.get_or_make("prepared", key, make)
     return replace(data, images=tensors["images"], labels=tensors["labels"])

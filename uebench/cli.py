@@ -81,7 +81,7 @@ def main() -> None:
     uebench run --attacks em,lsp --defenses ueraser,at     a matrix of your own
     uebench list attacks                                   what there is
     uebench show attack em                                 a method and its options
-    """
+    """  # noqa: D301
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
 
 
@@ -341,13 +341,9 @@ def table(results: str, form: str, best: bool) -> None:
 
 def _titles() -> dict[str, str]:
     """Return how every known method is called in tables."""
-    from .registry import methods
+    from .registry import KINDS, methods
 
-    return {
-        name: cls.info.title
-        for kind in ("attack", "defense")
-        for name, cls in methods(kind).items()  # type: ignore[arg-type]
-    }
+    return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
 
 
 @main.command()
@@ -367,4 +363,3 @@ def doctor(as_json: bool) -> None:
 
 if __name__ == "__main__":
     main(prog_name="uebench")
-

@@ -42,7 +42,7 @@ def project(delta: Float[Tensor, "b c h w"], norm: Norm, eps: float) -> Float[Te
     """Return each image's perturbation moved to the nearest point of the ball of radius eps."""
     if norm == "linf":
         return delta.clamp(-eps, eps)
-    lengths = delta.flatten(1).norm(dim=1).clamp_min(TINY).view(-1, 1, 1, 1)
+    lengths: Tensor = delta.flatten(1).norm(dim=1).clamp_min(TINY).view(-1, 1, 1, 1)
     return delta * (eps / lengths).clamp_max(1.0)
 
 
@@ -54,7 +54,8 @@ def random_start(
         noise = torch.rand(images.shape, generator=rng, device=images.device)
         return noise.mul_(2 * eps).sub_(eps)
     noise = torch.randn(images.shape, generator=rng, device=images.device)
-    return noise * (eps / noise.flatten(1).norm(dim=1).clamp_min(TINY)).view(-1, 1, 1, 1)
+    lengths: Tensor = noise.flatten(1).norm(dim=1).clamp_min(TINY).view(-1, 1, 1, 1)
+    return noise * (eps / lengths)
 
 
 def pgd(

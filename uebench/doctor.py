@@ -7,7 +7,6 @@ import shutil
 import sys
 import tempfile
 import time
-from typing import Any
 
 import torch
 from rich.console import Console

@@ -109,7 +109,7 @@ def _time_step(cell: Cell, arch: str, device: str, plain: bool) -> float:
                 if plain
                 else cell.defense.loss(model, images, labels, run)
             )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if torch.device(device).type == "cuda":
             torch.cuda.synchronize()
         if i:

@@ -63,7 +63,7 @@ def write_poison(poison: Poison, path: Path, dataset: Dataset) -> None:
         return
     draft = path.with_name(f".{path.name}.part{path.suffix}")
     if path.suffix == ".npz":
-        np.savez(draft, **{key: value.numpy() for key, value in arrays.items()})
+        np.savez(draft, images=images, labels=poison.labels, index=poison.index)
     else:
         save_file(arrays, draft)
     draft.replace(path)

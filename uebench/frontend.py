@@ -278,4 +278,3 @@ def usable_devices(asked: str) -> list[str]:
         return [asked]
     there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(n_gpus))])
     raise DeviceError(f"--device {asked}: this machine has {there}; use one of these, or auto")
-

@@ -6,6 +6,7 @@ the half budget of adversarial training, so that they enter the keys.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,6 @@ import torch
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from . import configs
 from .api import Attack, Defense, Facts
 from .cell import Cell, DatasetRef, PoisonRef
 from .data.dataset import Dataset
@@ -79,6 +79,7 @@ def config_names() -> list[str]:
 
 def _configs_folder() -> Path:
     """Return where the suite's configurations lie."""
+    configs = importlib.import_module("uebench.configs")
     return Path(next(iter(configs.__path__)))
 
 
@@ -104,7 +105,9 @@ def read_config(name: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where is not None else ""
-        raise ValueError(f"{path} is not YAML{line}; write lines like `attacks: [em, lsp]`") from None
+        raise ValueError(
+            f"{path} is not YAML{line}; write lines like `attacks: [em, lsp]`"
+        ) from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     if content is None:
@@ -128,10 +131,14 @@ def make_config(fields: dict[str, Any]) -> Config:
             key = str(problem["loc"][0]) if problem["loc"] else "configuration"
             if problem["type"] == "extra_forbidden":
                 known = list(Config.model_fields)
-                told.append(f"no field {key}{did_you_mean(key, known)}; there are {', '.join(known)}")
+                told.append(
+                    f"no field {key}{did_you_mean(key, known)}; there are {', '.join(known)}"
+                )
             else:
                 text = str(problem["msg"]).removeprefix("Value error, ")
-                told.append(f"{key}: {text[0].lower()}{text[1:]}, got {str(problem['input'])[:60]!r}")
+                told.append(
+                    f"{key}: {text[0].lower()}{text[1:]}, got {str(problem['input'])[:60]!r}"
+                )
         raise ValueError("; ".join(dict.fromkeys(told))) from None
 
 

@@ -108,7 +108,7 @@ class Budget(NamedTuple):
     def allowed(self, shape: tuple[int, int, int]) -> float:
         """Return what the 8-bit images may measure: levels (linf), or l2 with rounding's slack."""
         if self.norm == "linf":
-            return math.floor(255 * self.eps + 0.5)
+            return float(math.floor(255 * self.eps + 0.5))
         return self.eps + 0.5 / 255 * math.sqrt(math.prod(shape))
 
     def check(self, measured: Measured, shape: tuple[int, int, int], who: str) -> None:

@@ -7,7 +7,14 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from .execute.tasks import Event, Task
 
@@ -24,7 +31,7 @@ class ProgressDisplay:
         self.done = 0
         self.started: dict[str, float] = {}
         self.told: dict[str, float] = {}
-        self.bars: dict[str, int] = {}
+        self.bars: dict[str, TaskID] = {}
         self.console = Console(stderr=True)
         self.progress: Progress | None = None
         if self.console.is_terminal and not quiet:

@@ -38,7 +38,7 @@ class Protocol(BaseModel):
     lr: Annotated[float, Field(gt=0, le=100)] = 0.01
     """Peak learning rate of SGD."""
     schedule: Schedule = "cosine"
-    """constant; cosine to zero; step: x0.1 at 50 % and 75 %; onecycle: linear up, linear to zero."""
+    """constant; cosine to zero; step: x0.1 at 50 % and 75 %; onecycle: up and down to zero."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD."""
     nesterov: bool = False

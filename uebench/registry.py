@@ -28,6 +28,7 @@ from .spec import Spec, did_you_mean, format_value, parse_spec, unknown
 Kind = Literal["attack", "defense"]
 A = TypeVar("A", bound=type[Attack])
 D = TypeVar("D", bound=type[Defense])
+KINDS: tuple[Kind, ...] = ("attack", "defense")
 GROUPS: dict[str, Kind] = {"uebench.attacks": "attack", "uebench.defenses": "defense"}
 
 
@@ -278,9 +279,8 @@ def _type_words(annotation: Any) -> str:
         return plain[annotation]
     arguments = getattr(annotation, "__args__", ())
     if getattr(annotation, "__origin__", None) is Literal:
-        return (
-            "one of " + ", ".join(map(str, arguments)) if len(arguments) > 1 else str(arguments[0])
-        )
+        words = ", ".join(map(str, arguments))
+        return f"one of {words}" if "," in words else words
     metadata = getattr(annotation, "__metadata__", None)
     if metadata is not None:  # Annotated[...] inside a union
         return accepted(FieldInfo.from_annotation(annotation))

@@ -21,7 +21,7 @@ from .protocol import Protocol
 EVAL_BATCH = 500
 
 
-class Diverged(RuntimeError):
+class DivergedError(RuntimeError):
     """The training loss became NaN or infinite."""
 
 
@@ -35,6 +35,9 @@ class Trained:
 
 class Normalised(nn.Module):
     """A network behind a fixed first layer: (x - mean) / sd, a channel at a time."""
+
+    mean: Tensor
+    sd: Tensor
 
     def __init__(self, model: nn.Module, data: Split) -> None:
         super().__init__()
@@ -57,7 +60,7 @@ def train_model(
     `data` is what `Defense.prepare` returned.
 
     Raises:
-        Diverged: the loss is no longer finite.
+        DivergedError: the loss is no longer finite.
     """
     model = run.network(arch)
     if protocol.normalise == "dataset":
@@ -123,14 +126,14 @@ def _train_epoch(
         with run.autocast():
             loss = defense.loss(model, images, data.labels[batch], run)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if protocol.clip_norm:
             nn.utils.clip_grad_norm_(model.parameters(), protocol.clip_norm)
         optimizer.step()
         total += loss.detach()
     mean = total.item() / len(batches)
     if not mean < float("inf"):
-        raise Diverged(
+        raise DivergedError(
             f"the loss is {mean} in epoch {run.epoch + 1}; lower lr, or set clip_norm or "
             "warmup_epochs"
         )

@@ -15,8 +15,8 @@ def _seed():
     torch.manual_seed(0)
 
 
-# What `diamond_square((1, 1, h, w), roughness, random_fn)` of kornia 0.6.10 returns (torch 2.15, CPU)
-# where `random_fn` reads the draws of `made_up_draws` at the nodes that it is asked for.
+# What `diamond_square((1, 1, h, w), roughness, random_fn)` of kornia 0.6.10 returned (torch 2.15,
+# CPU) where `random_fn` reads the draws of `made_up_draws` at the nodes that it is asked for.
 LEGACY_MAPS = {
     (5, 5, 0.5): [
         [0.057292, 0.412326, 0.442708, 0.434028, 0.203125],

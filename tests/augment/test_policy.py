@@ -1,12 +1,22 @@
 import pytest
 import torch
+from jaxtyping import config
 
-from uebench.augment import Policy
+import uebench.augment.policy as policy_module
+from uebench.augment import Policy, trivial
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def _unchecked():
+    """As users have it: without the tests' type checks, which would refuse the argument first."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 ALL = [
@@ -47,9 +57,24 @@ def test_global_randomness_is_left_alone():
     images = torch.rand(8, 3, 8, 8)
     for policy in (Policy(), Policy(kornia="0.9", draw="batch", engine="kornia")):
         before = torch.get_rng_state()
-        first, again = policy(images, rng(3)), policy(images, rng(3))
+        first = policy(images, rng(3))
         assert torch.equal(torch.get_rng_state(), before)
-        assert torch.equal(first, again)
+        torch.manual_seed(4)
+        assert torch.equal(first, policy(images, rng(3)))
+        assert not torch.equal(first, policy(images, rng(4)))
+
+
+@pytest.mark.parametrize("letters", ["p", "c", "t", "p+c", "p+t", "c+t", "p+c+t"])
+def test_every_image_comes_back_at_its_place(letters):
+    images = torch.rand(60, 3, 16, 16)
+    out = Policy(letters)(images, rng())
+
+    def shapes(batch):
+        grey = batch.mean(1).flatten(1)
+        return torch.nn.functional.normalize(grey - grey.mean(1, keepdim=True), dim=1)
+
+    likest = (shapes(out) @ shapes(images).T).argmax(1)
+    assert (likest == torch.arange(60)).float().mean() > 0.5
 
 
 def test_gradients_reach_every_image_with_one_policy_and_stay_finite():
@@ -93,11 +118,13 @@ def test_letters_have_one_spelling():
         ({"engine": "kornia"}, "engine='kornia' cannot draw an operation for every image"),
     ],
 )
+@pytest.mark.usefixtures("_unchecked")
 def test_bad_options_are_refused_with_what_to_do(options, message):
     with pytest.raises(ValueError, match=message):
         Policy(**options)
 
 
+@pytest.mark.usefixtures("_unchecked")
 def test_bad_images_are_refused():
     with pytest.raises(ValueError, match=r"got torch.uint8 \[2, 3, 4, 4\]; divide"):
         Policy()(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), rng())
@@ -122,3 +149,21 @@ def test_both_engines_have_one_distribution(strength):
         still = (change == 0).float().mean()
         sizes.append([x.item() for x in (out.mean(), out.std(), change.mean(), still)])
     assert sizes[0] == pytest.approx(sizes[1], abs=0.04)
+
+
+def test_sorted_images_get_the_strength_of_their_own_operation(monkeypatch):
+    seen = []
+
+    def record(images, operation, strength, kornia):
+        seen.append((operation, strength))
+        return trivial.apply_sorted(images, operation, strength, kornia)
+
+    monkeypatch.setattr(policy_module, "apply_sorted", record)
+    Policy("c+t", kornia="0.9")(torch.rand(500, 3, 4, 4), rng())
+    operation, strength = seen[0]
+    assert (operation.diff() >= 0).all()
+    # Contrast, brightness and sharpness lie in (0.1, 1.9); a rotation's strength rarely does.
+    factors = strength[(operation >= 4) & (operation <= 6)]
+    assert len(factors) > 90
+    assert ((factors >= 0.1) & (factors <= 1.9)).all()
+    assert strength[operation == 7].abs().max() > 20

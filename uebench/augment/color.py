@@ -104,9 +104,7 @@ def posterize(
     """
     with torch.no_grad():
         step = per_image(2.0 ** (8 - bits), images)
-        # kornia divides by 255 and multiplies by it again before it drops the low bits, and in
-        # float32 this takes some levels one step down; the same detour gives the same levels.
-        kept = (images * 255).floor_().div_(step).div_(255).mul_(255).floor_().mul_(step).div_(255)
+        kept = (images * 255).floor_().div_(step).floor_().mul_(step).div_(255)
         result = torch.where(per_image(bits, images) == 8, images, kept)
     return _straight_through(images, result)
 

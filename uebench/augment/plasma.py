@@ -23,7 +23,7 @@ class Order(NamedTuple):
     """An order of a batch in which the images of each plasma operation lie side by side."""
 
     images: Int[Tensor, " b"]
-    """Which image lies at each place, on the CPU: brightness alone, both, contrast alone, neither."""
+    """Index, on the CPU, of the image at each place: brightness alone, both, contrast, neither."""
     bright: slice
     """The places of the images whose brightness is changed."""
     stretched: slice

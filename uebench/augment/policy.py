@@ -120,7 +120,7 @@ class Policy:
         if "t" in self.letters:
             taken = operation.argsort(stable=True)
             operation = operation[taken]
-        channels = draw_channels(b, c, rng, numbers.shuffle_p if "c" in self.letters else 0)
+        channels = draw_channels(b, c, rng, numbers.shuffle_p if "c" in self.letters else 0.0)
         source = c * place[taken].to(device)[:, None] + channels
         images = images.reshape(b * c, h, w).index_select(0, source.view(-1)).view(b, c, h, w)
         if "t" not in self.letters:

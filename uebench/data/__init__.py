@@ -28,9 +28,7 @@ _TAIL = re.compile(r"(?P<path>.*?)(?P<options>\[[^\[\]]*=[^\[\]]*\])?", re.DOTAL
 _FIRST = {"n_train": "keep only the first so many", "n_test": "keep only the first so many"}
 
 
-def load_dataset(
-    spec: str, data_dir: Path | str | None = None, download: bool = False
-) -> Dataset:
+def load_dataset(spec: str, data_dir: Path | str | None = None, download: bool = False) -> Dataset:
     """Return a data set by name, such as `cifar10[n_train=5000]` or `npz:FILE`.
 
     Args:
@@ -64,8 +62,8 @@ def load_dataset(
         return sources.synthetic(format_spec(name, changed), **options)
     if name in ("cifar10", "cifar100", "svhn"):
         options = _whole_numbers(name, given, _FIRST)
-        path = Path(data_dir).expanduser() if data_dir is not None else None
-        return _first(sources.torchvision_set(name, path, download), options)
+        root = Path(data_dir).expanduser() if data_dir is not None else None
+        return _first(sources.torchvision_set(name, root, download), options)
     raise unknown("dataset", name, DATASETS)
 
 
@@ -96,6 +94,6 @@ def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
             raise DatasetError(
                 f"{dataset.name}: n_{part}={n} is more than the {len(split)} images there are"
             )
-        cut += [split.images[:n].permute(0, 2, 3, 1).numpy(), split.labels[:n].numpy()]
-    made = from_arrays(dataset.name, *cut, class_names=dataset.class_names)
+        cut.append((split.images[:n].permute(0, 2, 3, 1).numpy(), split.labels[:n].numpy()))
+    made = from_arrays(dataset.name, cut[0], cut[1], dataset.class_names)
     return replace(made, name=f"{dataset.name}[{format_options(options)}]")

@@ -50,20 +50,17 @@ class Dataset:
 
 
 def from_arrays(
-    name: str,
-    train_images: Any,
-    train_labels: Any,
-    test_images: Any,
-    test_labels: Any,
-    class_names: Sequence[str] | None = None,
+    name: str, train: tuple[Any, Any], test: tuple[Any, Any], class_names: Sequence[str] | None
 ) -> Dataset:
-    """Return a data set from arrays: images uint8 [n, h, w, c], labels whole numbers [n].
+    """Return a data set from pairs of images uint8 [n, h, w, c] and labels, whole numbers [n].
+
+    Without class names there are as many classes as the largest label says.
 
     Raises:
         DatasetError: wrong types or shapes, labels out of range, or a class without an image.
     """
     top = 0
-    for part, labels in (("train", train_labels), ("test", test_labels)):
+    for part, (_, labels) in (("train", train), ("test", test)):
         if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
             raise DatasetError(
                 f"{name}: {part}_labels must be whole numbers [n] with n > 0, got "
@@ -72,21 +69,21 @@ def from_arrays(
         top = max(top, int(labels.max()))
     k = len(class_names) if class_names is not None else top + 1
     names = tuple(map(str, class_names)) if class_names is not None else tuple(map(str, range(k)))
-    train = _split(name, "train", train_images, train_labels, names)
-    test = _split(name, "test", test_images, test_labels, names)
-    if train.shape != test.shape:
+    train_split = _split(name, "train", *train, names)
+    test_split = _split(name, "test", *test, names)
+    if train_split.shape != test_split.shape:
         raise DatasetError(
-            f"{name}: training images are {_size(train)} and test images {_size(test)}; "
-            "they must have one size"
+            f"{name}: training images are {_size(train_split)} and test images "
+            f"{_size(test_split)}; they must have one size"
         )
     if k < 2:
         raise DatasetError(f"{name}: has {k} class; a data set needs at least 2")
-    empty = [names[label] for label, size in enumerate(train.class_sizes) if not size]
+    empty = [names[label] for label, size in enumerate(train_split.class_sizes) if not size]
     if empty:
         raise DatasetError(
             f"{name}: no training image of class {', '.join(empty[:5])}; every class needs one"
         )
-    return Dataset(name, train, test, _fingerprint(train, test))
+    return Dataset(name, train_split, test_split, _fingerprint(train_split, test_split))
 
 
 def _split(name: str, part: str, images: Any, labels: Any, names: tuple[str, ...]) -> Split:

@@ -30,7 +30,8 @@ def synthetic(name: str, **options: int) -> Dataset:
         made = make_synthetic(**options)
     except ValueError as error:
         raise DatasetError(f"{name}: {error}") from None
-    return from_arrays(name, *made)
+    train, test = made[0:2], made[2:4]
+    return from_arrays(name, train, test, made.class_names)
 
 
 def torchvision_set(name: str, data_dir: Path | None, download: bool) -> Dataset:
@@ -58,14 +59,13 @@ def torchvision_set(name: str, data_dir: Path | None, download: bool) -> Dataset
         raise DatasetError(
             f"{name} is not in {root}; add --download to fetch it, or --data-dir to say where it is"
         ) from None
-    arrays: list[Any] = []
-    for part in parts:
-        if name == "svhn":
-            arrays += [part.data.transpose(0, 2, 3, 1), part.labels]
-        else:
-            arrays += [part.data, np.asarray(part.targets)]
-    names = [str(digit) for digit in range(10)] if name == "svhn" else parts[0].classes
-    return from_arrays(name, *arrays, class_names=names)
+    if name == "svhn":
+        names = [str(digit) for digit in range(10)]
+        train, test = [(part.data.transpose(0, 2, 3, 1), part.labels) for part in parts]
+    else:
+        names = parts[0].classes
+        train, test = [(part.data, np.asarray(part.targets)) for part in parts]
+    return from_arrays(name, train, test, names)
 
 
 def npz(path: Path) -> Dataset:
@@ -89,7 +89,7 @@ def npz(path: Path) -> Dataset:
         raise DatasetError(f"{path} is not a readable .npz file ({error})") from None
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise DatasetError(f"{path}: class_names must be text [k], got {names.dtype}")
-    return from_arrays(name, *arrays, class_names=names)
+    return from_arrays(name, (arrays[0], arrays[1]), (arrays[2], arrays[3]), names)
 
 
 def folder(path: Path, size: int | None) -> Dataset:
@@ -109,9 +109,9 @@ def folder(path: Path, size: int | None) -> Dataset:
         raise DatasetError(f"{path / 'train'} has no class folders; a folder a class is needed")
     return from_arrays(
         path.resolve().name,
-        *_read_tree(path / "train", names, size),
-        *_read_tree(test, names, size),
-        class_names=names,
+        _read_tree(path / "train", names, size),
+        _read_tree(test, names, size),
+        names,
     )
 
 

@@ -76,7 +76,9 @@ def run_tasks(
         KeyboardInterrupt: after the workers were stopped; what they had finished is kept.
     """
     queue = Queue(list(tasks))
-    if any("session" in (t.cell.poison.attack.info.origin, t.cell.defense.info.origin) for t in tasks):
+    if any(
+        "session" in (t.cell.poison.attack.info.origin, t.cell.defense.info.origin) for t in tasks
+    ):
         return _run_here(queue, store, devices[0], listen)
     context = _forkserver()
     slots = [devices[i % len(devices)] for i in range(jobs)]

@@ -71,7 +71,9 @@ def perform(task: Task, store: Store, device: str, progress: Progress | None) ->
 def failure(error: BaseException) -> Failure:
     """Return an exception as one line and its traceback."""
     text = " ".join(str(error).split()) or "no message"
-    return Failure(f"{type(error).__name__}: {text[:500]}", "".join(traceback.format_exception(error)))
+    return Failure(
+        f"{type(error).__name__}: {text[:500]}", "".join(traceback.format_exception(error))
+    )
 
 
 def plain(task: Task) -> dict[str, Any]:

@@ -23,7 +23,9 @@ registry.load()
 PROGRESS_EVERY_S = 0.2
 
 
-def work(data: dict[str, Any], store: str, device: str, plugins: list[str], out: Connection) -> None:
+def work(
+    data: dict[str, Any], store: str, device: str, plugins: list[str], out: Connection
+) -> None:
     """Do one task and tell `out` what happens; the whole life of a worker process.
 
     A method that prints reaches stderr, since stdout is for data. When the driver is gone, the

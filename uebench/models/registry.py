@@ -61,13 +61,11 @@ def parse_arch(text: str) -> tuple[str, dict[str, Any]]:
     return format_spec(name, changed), {key: v for key, (_, v) in known.items()} | options
 
 
-def build_network(
-    arch: str, n_classes: int, shape: tuple[int, int, int], seed: int
-) -> nn.Module:
+def build_network(arch: str, n_classes: int, shape: tuple[int, int, int], seed: int) -> nn.Module:
     """Return an untrained network for images of `shape`; the global generators stay untouched."""
     spec, options = parse_arch(arch)
     build = ARCHITECTURES[parse_spec(spec).name].build
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build(n_classes=n_classes, channels=shape[0], **options)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=torch.channels_last)

@@ -1,0 +1,72 @@
+"""EM's claim: the noise makes the training loss small by itself."""
+
+import torch
+import torch.nn.functional as F
+
+from tests.conftest import make_run
+from uebench.api import Attack, Facts
+from uebench.data import Dataset
+from uebench.protocol import PROTOCOLS
+from uebench.registry import build_attack, build_defense
+from uebench.trainer import train_model
+
+
+def made(dataset: Dataset, spec: str) -> Attack:
+    facts = Facts("test", dataset.n_classes, dataset.shape, 1, "resnet9[width=4]")
+    return build_attack(spec).resolve(facts)
+
+
+def test_noise_lowers_the_loss_of_a_network_in_training_and_transfers(small: Dataset) -> None:
+    run = make_run(small)
+    spec = "em[rounds=12,train_steps=10,steps=5,batch_size=50]"
+    poison = made(small, spec).craft(small.train, run)
+    assert poison.meta["em_accuracy"] > 0.9
+    protocol = PROTOCOLS["quick"].model_copy(update={"epochs": 6, "batch_size": 20})
+    standard = build_defense("standard")
+    losses = {}
+    for name, images in (("clean", small.train.images), ("em", poison.images)):
+        data = small.train.with_images(images)
+        other = make_run(small, 1, epochs=6)  # another seed, so another network
+        record = train_model(data, small.test, "resnet9[width=6]", protocol, standard, other).record
+        losses[name] = record["curve"][-1]["loss"]
+    assert losses["em"] < 0.7 * losses["clean"]
+
+
+def test_what_ended_the_search_is_recorded(tiny: Dataset) -> None:
+    run = make_run(tiny)
+    made(tiny, "em[rounds=1,train_steps=1,steps=1,batch_size=20]").perturb(tiny.train, run)
+    assert run.notes["em_ended_by"] == "cap"
+    assert run.notes["em_rounds"] == 1
+    run = make_run(tiny)
+    made(tiny, "em[stop_accuracy=0.01,train_steps=1,steps=1]").perturb(tiny.train, run)
+    assert run.notes["em_ended_by"] == "stop test"
+
+
+def test_a_descent_lowers_the_surrogates_loss(tiny: Dataset) -> None:
+    run = make_run(tiny)
+    attack = made(tiny, "em")
+    model = run.network("resnet9[width=4]")
+    model.train()
+    for _ in range(100):
+        model(tiny.train.pixels())  # so that batch norm has statistics
+    delta = torch.zeros(tiny.train.images.shape)
+    model.eval()
+
+    def loss() -> torch.Tensor:
+        with torch.no_grad():
+            return F.cross_entropy(model(tiny.train.pixels() + delta), tiny.train.labels)
+
+    before = loss()
+    attack._descend(model, tiny.train, delta, run)  # type: ignore[attr-defined]
+    assert loss() < before
+    assert delta.abs().max() <= 8 / 255 + 1e-6
+
+
+def test_legacy_export_drops_negative_changes(tiny: Dataset) -> None:
+    delta = torch.full(tiny.train.images.shape, -8 / 255)
+    delta[::2] = 3.7 / 255
+    images = made(tiny, "em[legacy_export=true]").export(tiny.train, delta)
+    changed = images.int() - tiny.train.images.int()
+    assert (changed[1::2] == 0).all()
+    inside = tiny.train.images[::2] < 250
+    assert (changed[::2][inside] == 3).all()  # truncated, where ours rounds to 4

@@ -1,0 +1,122 @@
+"""Names, options, plug-ins: what is accepted, and what is said about the rest."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from uebench import Attack, attack, registry
+from uebench.registry import build_attack, build_defense, find, load_file, methods
+
+PLUGIN = '''
+import torch
+from uebench import Attack, attack
+
+@attack("{name}", title="Plugged", source="a test")
+class Plugged(Attack):
+    """Adds nothing."""
+
+    def perturb(self, data, run):
+        """Return zeros."""
+        return torch.zeros(data.images.shape)
+'''
+
+
+@pytest.fixture(autouse=True)
+def _restore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what a test registered."""
+    registry.load()
+    kept = {kind: dict(found) for kind, found in registry._methods.items()}
+    monkeypatch.setattr(registry, "_methods", kept)
+    monkeypatch.setattr(registry, "_broken", list(registry._broken))
+    monkeypatch.setattr(registry, "_files", list(registry._files))
+
+
+def test_the_contract_names_are_there() -> None:
+    assert {"none", "em", "lsp", "ar"} <= set(methods("attack"))
+    wanted = {"standard", "ueraser", "ueraser_lite", "ueraser_max", "iss", "at"}
+    assert wanted <= set(methods("defense"))
+
+
+@pytest.mark.parametrize("kind", ["attack", "defense"])
+def test_every_option_says_what_it_means(kind: registry.Kind) -> None:
+    for name, cls in methods(kind).items():
+        assert cls.info.title, name
+        assert cls.info.source, name
+        for key, info in cls.model_fields.items():
+            assert info.description, f"{name}.{key} has no docstring"
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(KeyError, match="did you mean ueraser_lite"):
+        find("defense", "ueraser_light")
+
+
+def test_all_bad_options_are_told_at_once() -> None:
+    with pytest.raises(ValueError, match="eps must be") as error:
+        build_attack("em[eps=8,rouns=3,steps=none]")
+    text = str(error.value)
+    assert "eps must be a number in (0, 1], got 8; divide by 255" in text
+    assert "no option rouns (did you mean rounds?)" in text
+    assert "steps must be a whole number in [1, 10000], got none" in text
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("iss[quality=0]", "quality must be a whole number in [1, 95], got 0"),
+        ("iss[mode=png]", "mode must be one of jpeg"),
+        ("ueraser[repeats=0]", "repeats must be a whole number in [1, 100], got 0"),
+        ("ueraser[adversarial_epochs=-1]", "adversarial_epochs must be"),
+        ("ueraser[policy=p+x]", "p, c and t"),
+        ("standard[eps=1]", "it has none"),
+        ("at[radius=nan]", "radius"),
+    ],
+)
+def test_bad_defenses(spec: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        build_defense(spec)
+
+
+def test_fractions_and_overrides() -> None:
+    made = build_attack("em[eps=16/255]", {"rounds": "7", "eps": "1/255"})
+    assert made.eps == 16 / 255  # the spec itself wins
+    assert made.options()["rounds"] == 7
+    assert made.changed_text == "eps=16/255,rounds=7"
+    assert str(made) == "em[eps=16/255,rounds=7]"
+
+
+def test_a_plugin_file_is_loaded_once(tmp_path: Path) -> None:
+    path = tmp_path / "plugged.py"
+    path.write_text(PLUGIN.format(name="plugged"))
+    load_file(path)
+    load_file(path)
+    assert find("attack", "plugged").info.origin == "file plugged.py"
+
+
+def test_a_broken_plugin_file_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(PLUGIN.format(name="half") + "\nraise RuntimeError('no')\n")
+    with pytest.raises(ValueError, match="RuntimeError: no"):
+        load_file(path)
+    assert "half" not in methods("attack")
+
+
+def test_a_taken_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "thief.py"
+    path.write_text(PLUGIN.format(name="em"))
+    with pytest.raises(ValueError, match="em is taken by built-in"):
+        load_file(path)
+    assert find("attack", "em").info.title == "EM"
+
+
+def test_a_session_may_register_its_own_twice() -> None:
+    for _ in range(2):
+
+        @attack("mine", title="Mine", source="a test")
+        class Mine(Attack):
+            """Adds nothing."""
+
+    assert find("attack", "mine") is Mine
+    with pytest.raises(ValueError, match="snake_case"):
+        attack("Not A Name", title="", source="")(Mine)

@@ -1,0 +1,109 @@
+"""Training: schedules, batches, normalisation, and what is reported."""
+
+import pytest
+import torch
+
+from tests.conftest import make_run
+from uebench import Defense
+from uebench.data import Dataset
+from uebench.protocol import PROTOCOLS, Protocol, named_protocol
+from uebench.registry import build_defense
+from uebench.trainer import DivergedError, Normalised, shuffled_batches, train_model
+
+
+def trained(dataset: Dataset, seed: int = 0, **changes: object) -> dict:  # type: ignore[type-arg]
+    protocol = named_protocol("quick", "", **{"epochs": 3, "batch_size": 20, **changes})
+    run = make_run(dataset, seed, epochs=protocol.epochs)
+    standard = build_defense("standard")
+    return train_model(
+        dataset.train, dataset.test, "resnet9[width=8]", protocol, standard, run
+    ).record
+
+
+def test_a_network_learns_and_reports_what_it_did(small: Dataset) -> None:
+    record = trained(small, epochs=16, lr=0.4)
+    assert record["train_acc"] > 0.3
+    assert [row["epoch"] for row in record["curve"]] == list(range(1, 17))
+    assert record["curve"][-1]["loss"] < record["curve"][0]["loss"]
+    confusion = torch.tensor(record["confusion"])
+    assert confusion.sum() == len(small.test)
+    assert confusion.trace() / len(small.test) == pytest.approx(record["test_acc"])
+    best = max(row["test_acc"] for row in record["curve"])
+    assert record["test_acc_best"] == best >= record["test_acc"]
+    assert record["curve"][record["best_epoch"] - 1]["test_acc"] == best
+    rows = [confusion[label].sum() for label in range(10)]
+    assert rows == [(small.test.labels == label).sum() for label in range(10)]
+
+
+def test_the_test_set_is_looked_at_only_when_asked(tiny: Dataset) -> None:
+    curve = trained(tiny, epochs=5, eval_every=2)["curve"]
+    assert [row["epoch"] for row in curve if "test_acc" in row] == [2, 4, 5]
+
+
+def test_another_seed_is_another_training(tiny: Dataset) -> None:
+    assert trained(tiny, 0)["curve"][0]["loss"] != trained(tiny, 1)["curve"][0]["loss"]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "onecycle"])
+def test_schedules(schedule: str) -> None:
+    protocol = Protocol(epochs=10, lr=0.5, schedule=schedule)
+    rates = [protocol.learning_rate(step, 7) for step in range(70)]
+    assert max(rates) == pytest.approx(0.5, rel=0.06)
+    assert all(rate > 0 for rate in rates)
+    if schedule == "constant":
+        assert set(rates) == {0.5}
+    elif schedule == "step":
+        assert [rates[0], rates[35], rates[-1]] == pytest.approx([0.5, 0.05, 0.005])
+    else:
+        assert rates[-1] < 0.02
+        assert (rates[0] < 0.1) == (schedule == "onecycle")
+
+
+def test_warm_up_begins_near_zero() -> None:
+    protocol = Protocol(epochs=10, lr=0.5, schedule="constant", warmup_epochs=2)
+    rates = [protocol.learning_rate(step, 10) for step in range(100)]
+    assert rates[0] < 0.03
+    assert rates[:20] == sorted(rates[:20])
+    assert set(rates[20:]) == {0.5}
+
+
+def test_every_image_is_seen_once_an_epoch() -> None:
+    rng = torch.Generator().manual_seed(0)
+    for n, size in ((65, 64), (7, 3), (2, 64), (640, 64)):
+        batches = shuffled_batches(n, size, rng)
+        assert sorted(torch.cat(batches).tolist()) == list(range(n))
+        assert max(map(len, batches)) - min(map(len, batches)) <= 1
+    first, second = (torch.cat(shuffled_batches(640, 64, rng)) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_normalisation_is_a_fixed_layer(tiny: Dataset) -> None:
+    layer = Normalised(torch.nn.Identity(), tiny.train)
+    out = layer(tiny.train.pixels())
+    assert torch.allclose(out.mean((0, 2, 3)), torch.zeros(3), atol=1e-4)
+    assert torch.allclose(out.std((0, 2, 3)), torch.ones(3), atol=1e-2)
+    assert not list(layer.parameters())
+
+
+class Exploding(Defense):
+    """A loss that is not a number."""
+
+    def loss(self, model, images, labels, run):  # type: ignore[no-untyped-def]
+        """Return NaN."""
+        return super().loss(model, images, labels, run) * float("nan")
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tiny: Dataset) -> None:
+    with pytest.raises(DivergedError, match="epoch 1"):
+        train_model(
+            tiny.train,
+            tiny.test,
+            "resnet9[width=2]",
+            PROTOCOLS["quick"],
+            Exploding(),
+            make_run(tiny),
+        )
+
+
+def test_gradients_are_clipped(tiny: Dataset) -> None:
+    assert trained(tiny, clip_norm=1e-3)["curve"] != trained(tiny)["curve"]

@@ -1,4 +1,4 @@
-"""Shared by all tests: a store of their own, checked array shapes, and data sets of some dozen images.
+"""Shared by all tests: a store of their own, checked array shapes, and tiny data sets.
 
 Shapes in the annotations are checked while the tests run (jaxtyping with beartype).
 """
@@ -6,7 +6,6 @@ Shapes in the annotations are checked while the tests run (jaxtyping with bearty
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,12 +50,12 @@ def small() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def cifar() -> Iterator[Dataset]:
+def cifar() -> Dataset:
     """The small lossless part of CIFAR-10, where the shared data lies beside the project."""
     path = SHARED / "cifar10-small.npz"
     if not path.is_file():
         pytest.skip("needs ../shared/data/cifar10-small.npz, which is not part of the project")
-    yield load_dataset(f"npz:{path}")
+    return load_dataset(f"npz:{path}")
 
 
 def random_dataset(

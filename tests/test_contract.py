@@ -1,4 +1,4 @@
-"""What every attack and every defense must do: walks the registry, so a new file is tested at once."""
+"""What every attack and every defense must do: walks the registry, new files included."""
 
 import pytest
 import torch
@@ -116,7 +116,9 @@ def test_a_defense_prepares_without_changing_the_given_data(name: str) -> None:
 
 @pytest.mark.parametrize("name", DEFENSES)
 def test_training_under_a_defense_is_the_same_twice(name: str, tiny: Dataset) -> None:
-    protocol = PROTOCOLS["quick"].model_copy(update={"epochs": 2, "batch_size": 16, "draws": 10_000})
+    protocol = PROTOCOLS["quick"].model_copy(
+        update={"epochs": 2, "batch_size": 16, "draws": 10_000}
+    )
     made = build_defense(name).resolve(facts(tiny, 2))
     records = []
     for noise in (1, 2):

@@ -132,7 +132,6 @@ def run(
             jobs,
             options["data_dir"],
             options["download"],
-            keep=not options["dry_run"],
         )
         if options["dry_run"]:
             from .estimate import print_estimate

@@ -62,7 +62,7 @@ def print_estimate(matrix: Matrix) -> None:
 
 def _seconds(cell: Cell, kind: str, matrix: Matrix, measured: dict[Any, float]) -> float:
     """Return the estimated time of a cell's training or of its poison's crafting."""
-    device, n = matrix.devices[0], matrix.sizes[cell.poison.dataset.fingerprint]
+    device, n = matrix.devices[0], _size(matrix, cell)
     shape = cell.poison.dataset.shape
     if kind == "craft":
         passes = cell.poison.attack.image_passes(n)
@@ -77,6 +77,12 @@ def _seconds(cell: Cell, kind: str, matrix: Matrix, measured: dict[Any, float]) 
     if what not in measured:
         measured[what] = _time_step(cell, cell.arch, device, plain=False)
     return cell.protocol.epochs * n * measured[what]
+
+
+def _size(matrix: Matrix, cell: Cell) -> int:
+    """Return the number of training images of a cell's data set."""
+    wanted = cell.poison.dataset.fingerprint
+    return next(len(d.train) for d in matrix.datasets if d.fingerprint == wanted)
 
 
 def _time_step(cell: Cell, arch: str, device: str, plain: bool) -> float:

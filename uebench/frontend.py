@@ -35,15 +35,14 @@ class DeviceError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """A planned matrix: the configuration, its cells, and where they are kept."""
+    """A planned matrix: the configuration, its data sets and cells, and where they are kept."""
 
     config: Config
+    datasets: list[Dataset]
     cells: list[Cell]
     store: Store
     devices: list[str]
     jobs: int
-    sizes: dict[str, int]
-    """Number of training images by the data set's fingerprint."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +90,9 @@ def run(
         KeyError, ValueError: an unknown name or a bad value, before anything is computed.
     """
     config = make_config({"attacks": attacks, "defenses": defenses, "dataset": dataset, **fields})
+    matrix = prepare(config, device, jobs, data_dir, download)
     if out is not None:
         check_folder(Path(out))
-    matrix = prepare(config, device, jobs, data_dir, download)
     outcome = execute(matrix, quiet)
     if out is not None:
         save(matrix, outcome, Path(out), [])
@@ -107,28 +106,22 @@ def prepare(
     data_dir: Path | str | None = None,
     download: bool = False,
     store: Store | None = None,
-    keep: bool = True,
 ) -> Matrix:
-    """Return the planned matrix; data sets are read and, with `keep`, put into the store."""
+    """Return the planned matrix; data sets are read, nothing is written."""
     devices = usable_devices(device)
     store = store or Store()
     jobs = jobs or (len(devices) if devices[0] != "cpu" else usable_cores())
-    datasets = []
-    for spec in config.dataset:
-        dataset = load_dataset(spec, data_dir, download)
-        datasets.append((dataset, dataset_ref(dataset)))
-    cells = plan(config, datasets, devices[0])
-    if keep:
-        for dataset, _ in datasets:
-            keep_dataset(store, dataset)
-    sizes = {dataset.fingerprint: len(dataset.train) for dataset, _ in datasets}
-    return Matrix(config, cells, store, devices, jobs, sizes)
+    datasets = [load_dataset(spec, data_dir, download) for spec in config.dataset]
+    cells = plan(config, [(dataset, dataset_ref(dataset)) for dataset in datasets], devices[0])
+    return Matrix(config, datasets, cells, store, devices, jobs)
 
 
 def execute(matrix: Matrix, quiet: bool = True) -> Outcome:
     """Compute what the store lacks; return all cells of the matrix."""
     start = time.perf_counter()
     tasks = pending(matrix.cells, matrix.store)
+    for dataset in matrix.datasets if tasks else []:
+        keep_dataset(matrix.store, dataset)
     with ProgressDisplay(len(tasks), quiet) as display:
         failures = (
             run_tasks(tasks, matrix.store, matrix.devices, matrix.jobs, display) if tasks else {}

@@ -45,27 +45,12 @@ class SyntheticArrays(NamedTuple):
     """k names such as `striped disc`, all different."""
 
 
-# Shapes: signed distances (negative inside) on the object's plane, v pointing down, radius about 1.
+Shape = Callable[[F, F], F]
+Texture = Callable[[F, F, F, F], F]
 
 
 def _box(u: F, v: F, a: float, b: float) -> F:
     return np.maximum(np.abs(u) - a, np.abs(v) - b)
-
-
-def _disc(u: F, v: F) -> F:
-    return np.hypot(u, v) - 1.0
-
-
-def _square(u: F, v: F) -> F:
-    return _box(u, v, 1.0, 1.0)
-
-
-def _triangle(u: F, v: F) -> F:
-    return np.maximum(v, 0.866 * np.abs(u) - 0.5 * v) - 0.6
-
-
-def _cross(u: F, v: F) -> F:
-    return np.minimum(_box(u, v, 1.0, 0.32), _box(u, v, 0.32, 1.0))
 
 
 def _star(u: F, v: F) -> F:
@@ -76,15 +61,8 @@ def _star(u: F, v: F) -> F:
     # The edge from the tip (1, 0) to the notch at radius 0.42, half a fifth away.
     notch = 0.42 * np.cos(fifth / 2), 0.42 * np.sin(fifth / 2)
     length = np.hypot(1 - notch[0], notch[1])
-    return ((x - 1.0) * notch[1] + y * (1.0 - notch[0])) / length
-
-
-def _ring(u: F, v: F) -> F:
-    return np.abs(np.hypot(u, v) - 0.78) - 0.24
-
-
-def _crescent(u: F, v: F) -> F:
-    return np.maximum(np.hypot(u, v) - 1.0, 0.75 - np.hypot(u, v + 0.55))
+    distance: F = ((x - 1.0) * notch[1] + y * (1.0 - notch[0])) / length
+    return distance
 
 
 def _heart(u: F, v: F) -> F:
@@ -93,81 +71,53 @@ def _heart(u: F, v: F) -> F:
     return np.minimum(lobes, tip)
 
 
-def _hourglass(u: F, v: F) -> F:
-    return np.maximum(np.abs(v) - 0.9, 0.75 * np.abs(u) - 0.66 * np.abs(v) - 0.06)
+_SHAPES: dict[str, Shape] = {
+    "disc": lambda u, v: np.hypot(u, v) - 1.0,
+    "square": lambda u, v: _box(u, v, 1.0, 1.0),
+    "triangle": lambda u, v: np.maximum(v, 0.866 * np.abs(u) - 0.5 * v) - 0.6,
+    "cross": lambda u, v: np.minimum(_box(u, v, 1.0, 0.32), _box(u, v, 0.32, 1.0)),
+    "star": _star,
+    "ring": lambda u, v: np.abs(np.hypot(u, v) - 0.78) - 0.24,
+    "crescent": lambda u, v: np.maximum(np.hypot(u, v) - 1.0, 0.75 - np.hypot(u, v + 0.55)),
+    "heart": _heart,
+    "hourglass": lambda u, v: np.maximum(
+        np.abs(v) - 0.9, 0.75 * np.abs(u) - 0.66 * np.abs(v) - 0.06
+    ),
+    "dumbbell": lambda u, v: np.minimum(np.hypot(np.abs(u) - 0.85, v) - 0.5, _box(u, v, 0.8, 0.14)),
+}
+"""Signed distances, negative inside, on the object's plane: v points down, radius about 1."""
 
-
-def _dumbbell(u: F, v: F) -> F:
-    ends = np.hypot(np.abs(u) - 0.85, v) - 0.5
-    return np.minimum(ends, _box(u, v, 0.8, 0.14))
-
-
-# Textures: waves in [-1, 1] on the same plane; p is a random phase in [0, 2 pi), f a frequency
-# near 1. About two periods cross the object, so that a period has four pixels or more at 32 px.
-
-
-def _plain(u: F, v: F, p: F, f: F) -> F:
-    return np.sin(1.2 * f * u + p) * 0.5
-
-
-def _striped(u: F, v: F, p: F, f: F) -> F:
-    return np.sin(6.5 * f * v + p)
-
-
-def _checked(u: F, v: F, p: F, f: F) -> F:
-    return 1.5 * np.sin(4.6 * f * u + p) * np.sin(4.6 * f * v + 2 * p)
-
-
-def _dotted(u: F, v: F, p: F, f: F) -> F:
-    return 0.9 * (np.cos(6.0 * f * u + p) + np.cos(6.0 * f * v + 2 * p)) - 0.5
-
-
-def _banded(u: F, v: F, p: F, f: F) -> F:
-    return np.sin(6.5 * f * np.hypot(u, v) + p)
-
-
-def _rayed(u: F, v: F, p: F, f: F) -> F:
-    return np.sin(6 * np.arctan2(v, u) + p)
-
-
-def _waved(u: F, v: F, p: F, f: F) -> F:
-    return np.sin(6.0 * f * v + 1.6 * np.sin(4.5 * u + 2 * p) + p)
-
-
-def _halved(u: F, v: F, p: F, f: F) -> F:
-    return 4.0 * u + 0.5 * np.sin(p)
-
-
-def _rimmed(u: F, v: F, p: F, f: F) -> F:
-    return 5.0 * (np.hypot(u, v) - 0.55)
-
-
-def _netted(u: F, v: F, p: F, f: F) -> F:
-    ridge = np.maximum(np.cos(5.5 * f * u + p), np.cos(5.5 * f * v + 2 * p))
-    return 3.0 * (ridge - 0.55)
-
-
-Shape = Callable[[F, F], F]
-Texture = Callable[[F, F, F, F], F]
-_SHAPES: tuple[Shape, ...] = (
-    _disc, _square, _triangle, _cross, _star, _ring, _crescent, _heart, _hourglass, _dumbbell
-)  # fmt: skip
-_TEXTURES: tuple[Texture, ...] = (
-    _striped, _plain, _checked, _rimmed, _halved, _rayed, _dotted, _waved, _netted, _banded
-)  # fmt: skip
+_TEXTURES: dict[str, Texture] = {
+    "striped": lambda u, v, p, f: np.sin(6.5 * f * v + p),
+    "plain": lambda u, v, p, f: np.sin(1.2 * f * u + p) * 0.5,
+    "checked": lambda u, v, p, f: 1.5 * np.sin(4.6 * f * u + p) * np.sin(4.6 * f * v + 2 * p),
+    "rimmed": lambda u, v, p, f: 5.0 * (np.hypot(u, v) - 0.55),
+    "halved": lambda u, v, p, f: 4.0 * u + 0.5 * np.sin(p),
+    "rayed": lambda u, v, p, f: np.sin(6 * np.arctan2(v, u) + p),
+    "dotted": lambda u, v, p, f: (
+        0.9 * (np.cos(6.0 * f * u + p) + np.cos(6.0 * f * v + 2 * p)) - 0.5
+    ),
+    "waved": lambda u, v, p, f: np.sin(6.0 * f * v + 1.6 * np.sin(4.5 * u + 2 * p) + p),
+    "netted": lambda u, v, p, f: (
+        3.0 * (np.maximum(np.cos(5.5 * f * u + p), np.cos(5.5 * f * v + 2 * p)) - 0.55)
+    ),
+    "banded": lambda u, v, p, f: np.sin(6.5 * f * np.hypot(u, v) + p),
+}
+"""Waves, cut off at +-0.7, on the same plane; p is a random phase, f a frequency near 1. About two
+periods cross the object, so that a period has four pixels or more at 32 px."""
 
 
 @cache
-def _radius(shape: Shape) -> float:
+def _radius(shape: str) -> float:
     """Return the object's unit, as a share of its size, that gives all shapes one area."""
     axis = (np.arange(240) + 0.5) / 80 - 1.5
-    share = float((shape(axis[None, :], axis[:, None]) < 0).mean()) * 9.0
+    share = float((_SHAPES[shape](axis[None, :], axis[:, None]) < 0).mean()) * 9.0
     return float(np.sqrt(2.0 / share))
 
 
-def _class(label: int) -> tuple[Shape, Texture]:
-    """Return a class's shape and texture: the first ten share neither, a hundred differ."""
-    return _SHAPES[label % 10], _TEXTURES[(label + label // 10) % 10]
+def _class(label: int) -> tuple[str, str]:
+    """Return a class's texture and shape: the first ten share neither, a hundred differ."""
+    return tuple(_TEXTURES)[(label + label // 10) % 10], tuple(_SHAPES)[label % 10]
 
 
 def _labels(rng: np.random.Generator, n: int, k: int) -> I64:
@@ -182,7 +132,7 @@ def _palette(rng: np.random.Generator, luma: F, vivid: float) -> F:
     chroma = vivid * rng.random(n)
     shift = np.array([0.0, 2.0, 4.0]) * (np.pi / 3)
     tint = chroma[:, None] * np.cos(hue[:, None] + shift)
-    tint -= (tint @ np.array([0.299, 0.587, 0.114]))[:, None]
+    tint -= (tint * np.array([0.299, 0.587, 0.114])).sum(1, keepdims=True)
     return luma[:, None] + tint
 
 
@@ -215,7 +165,7 @@ def _background(rng: np.random.Generator, n: int, size: int, luma: F) -> F:
     angle = rng.uniform(0, 2 * np.pi, n)
     slope = _col(np.cos(angle)) * x + _col(np.sin(angle)) * y
     canvas = np.empty((n, 3, size, size))
-    base = _palette(rng, luma, 0.08)
+    base = _palette(rng, luma, 0.06)
     canvas[:] = base[:, :, None, None]
     second = (base + _palette(rng, rng.uniform(-0.06, 0.06, n), 0.04))[:, :, None, None]
     edge = _col(rng.uniform(0.8, 4.0, n))
@@ -240,10 +190,10 @@ def _place(rng: np.random.Generator, n: int, size: int, unit: float) -> tuple[F,
     Place, size, rotation, mirroring, aspect and a slight bending are drawn anew for each image.
     """
     axis = (np.arange(size) + 0.5) * (2 / size) - 1
-    scale = rng.uniform(0.4, 0.66, n)
+    scale = rng.uniform(0.39, 0.68, n)
     dx = axis[None, None, :] - _col(rng.uniform(-0.28, 0.28, n))
     dy = axis[None, :, None] - _col(rng.uniform(-0.28, 0.28, n))
-    turn = rng.uniform(-0.6, 0.6, n)
+    turn = rng.uniform(-0.62, 0.62, n)
     mirror = np.where(rng.random(n) < 0.5, -1.0, 1.0)
     aspect = np.exp(rng.uniform(-0.15, 0.15, n))
     length = 1 / (scale * unit)
@@ -255,24 +205,27 @@ def _place(rng: np.random.Generator, n: int, size: int, unit: float) -> tuple[F,
 
 def _render(rng: np.random.Generator, label: int, n: int, size: int) -> U8:
     """Return n images [n, size, size, 3] of a class."""
-    shape, texture = _class(label)
-    ground = rng.uniform(0.36, 0.64, n)
+    texture, shape = _class(label)
+    ground = rng.uniform(0.42, 0.58, n)
     canvas = _background(rng, n, size, ground)
     u, v, pixel = _place(rng, n, size, _radius(shape))
 
-    # The object stands out from its ground, lighter or darker at random.
-    step = rng.uniform(0.11, 0.2, n)
+    # The object is lighter or darker than its ground, from barely to boldly: as in photographs,
+    # easy and hard pictures are mixed.
+    step = rng.uniform(0.09, 0.36, n)
     luma = ground + np.where(rng.random(n) < ground, -step, step)
-    swing = rng.uniform(0.04, 0.08, n)
-    light = _palette(rng, luma + swing, 0.1)[:, :, None, None]
-    dark = _palette(rng, luma - swing, 0.1)[:, :, None, None]
-    wave = texture(u, v, _col(rng.uniform(0, 2 * np.pi, n)), _col(rng.uniform(0.88, 1.12, n)))
+    swing = rng.uniform(0.033, 0.135, n)
+    light = _palette(rng, luma + swing, 0.11)[:, :, None, None]
+    dark = _palette(rng, luma - swing, 0.11)[:, :, None, None]
+    wave = _TEXTURES[texture](
+        u, v, _col(rng.uniform(0, 2 * np.pi, n)), _col(rng.uniform(0.88, 1.12, n))
+    )
     weight = 0.5 + 0.5 * np.clip(1.4 * wave * _col(np.where(rng.random(n) < 0.5, -1, 1)), -1, 1)
     side = rng.uniform(0, 2 * np.pi, n)
     shade = (_col(np.cos(side)) * u + _col(np.sin(side)) * v) * _col(rng.uniform(0, 0.07, n))
     colour = dark + weight[:, None] * (light - dark) + shade[:, None]
     soft = _col(pixel * rng.uniform(1.0, 1.8, n))
-    _blend(canvas, colour, np.clip(0.5 - shape(u, v) / soft, 0, 1))
+    _blend(canvas, colour, np.clip(0.5 - _SHAPES[shape](u, v) / soft, 0, 1))
 
     # The camera: exposure, contrast, white balance and sensor noise.
     canvas -= 0.5
@@ -323,7 +276,7 @@ def make_synthetic(
     _check("n_test", n_test, n_classes, 10_000_000)
     _check("size", size, 8, 512)
     _check("seed", seed, 0, 2**63 - 1)
-    names = (tuple(f.__name__[1:] for f in reversed(_class(i))) for i in range(n_classes))
+    names = tuple(" ".join(_class(label)) for label in range(n_classes))
     train = _split(seed, 0, n_train, n_classes, size)
     test = _split(seed, 1, n_test, n_classes, size)
-    return SyntheticArrays(*train, *test, tuple(" ".join(words) for words in names))
+    return SyntheticArrays(*train, *test, names)

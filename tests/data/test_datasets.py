@@ -1,0 +1,158 @@
+"""Loading: every format, and one sentence for what is wrong."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from uebench.data import DatasetError, load_dataset
+
+RNG = np.random.default_rng(0)
+GOOD = {
+    "train_images": RNG.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8),
+    "train_labels": np.array([0, 1, 2, 0, 1, 2]),
+    "test_images": RNG.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8),
+    "test_labels": np.array([0, 1, 2]),
+}
+
+
+def saved(path: Path, **changes: object) -> str:
+    arrays = {k: v for k, v in {**GOOD, **changes}.items() if v is not None}
+    np.savez(path / "data.npz", **arrays)  # type: ignore[arg-type]
+    return f"npz:{path / 'data.npz'}"
+
+
+def test_npz(tmp_path: Path) -> None:
+    dataset = load_dataset(saved(tmp_path, class_names=np.array(["a", "b", "c"])))
+    assert dataset.name == "data"
+    assert dataset.class_names == ("a", "b", "c")
+    assert dataset.shape == (3, 8, 8)
+    assert np.array_equal(dataset.train.images.permute(0, 2, 3, 1).numpy(), GOOD["train_images"])
+    assert load_dataset(saved(tmp_path)).class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"test_labels": None}, "lacks test_labels"),
+        ({"train_images": GOOD["train_images"].astype(float)}, "must be uint8"),
+        ({"train_images": GOOD["train_images"][..., 0]}, "must be uint8 [n, h, w, 3]"),
+        ({"train_images": GOOD["train_images"][:5]}, "5 train_images but 6 train_labels"),
+        ({"train_labels": np.array([0, 1, 3, 0, 1, 3])}, "no training image of class 2"),
+        ({"train_labels": np.array([0, 1, -1, 0, 1, 2])}, "must lie in"),
+        ({"class_names": np.array(["a", "b"])}, "train_labels holds 2"),
+        ({"train_labels": GOOD["train_labels"] * 1.0}, "whole numbers"),
+        ({"test_images": GOOD["test_images"][:, :4]}, "must have one size"),
+        ({"train_images": np.array([None] * 6)}, "not a readable .npz"),
+        ({"train_labels": np.zeros(6, int), "test_labels": np.zeros(3, int)}, "at least 2"),
+        ({"class_names": np.array([1, 2, 3])}, "class_names must be text"),
+    ],
+)
+def test_bad_npz(changes: dict[str, object], told: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError) as error:
+        load_dataset(saved(tmp_path, **changes))
+    assert told in str(error.value)
+
+
+def test_npz_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no such file"):
+        load_dataset(f"npz:{tmp_path}/none.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(DatasetError, match=r"not a readable \.npz"):
+        load_dataset(f"npz:{tmp_path}/text.npz")
+
+
+def tree(root: Path, parts: tuple[str, ...] = ("train", "test"), side: int = 8) -> Path:
+    for part in parts:
+        for name in ("cat", "dog"):
+            (root / part / name).mkdir(parents=True)
+            for i in range(2):
+                array = RNG.integers(0, 256, (side, side, 3), dtype=np.uint8)
+                Image.fromarray(array).save(root / part / name / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val")])
+def test_folder(parts: tuple[str, ...], tmp_path: Path) -> None:
+    dataset = load_dataset(f"folder:{tree(tmp_path / 'pets', parts)}")
+    assert dataset.name == "pets"
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.train.labels.tolist() == [0, 0, 1, 1]
+    first = np.asarray(Image.open(tmp_path / "pets/train/cat/0.png"))
+    assert torch.equal(dataset.train.images[0], torch.from_numpy(first.copy()).permute(2, 0, 1))
+
+
+def test_folder_resizes_when_asked(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    Image.new("RGB", (20, 10)).save(root / "train/cat/9.png")
+    with pytest.raises(DatasetError, match=r"20x10 px, others are 8x8; add \[size=N\]"):
+        load_dataset(f"folder:{root}")
+    assert load_dataset(f"folder:{root}[size=16]").shape == (3, 16, 16)
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no such folder"):
+        load_dataset(f"folder:{tmp_path}/none")
+    with pytest.raises(DatasetError, match="no train/ folder"):
+        load_dataset(f"folder:{tmp_path}")
+    with pytest.raises(DatasetError, match="neither a test/ nor a val/"):
+        load_dataset(f"folder:{tree(tmp_path / 'a', ('train',))}")
+    root = tree(tmp_path / "b")
+    (root / "train/empty").mkdir()
+    with pytest.raises(DatasetError, match="empty has no images"):
+        load_dataset(f"folder:{root}")
+    root = tree(tmp_path / "c")
+    (root / "train/cat/0.png").write_text("no picture")
+    with pytest.raises(DatasetError, match="not a readable image"):
+        load_dataset(f"folder:{root}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("synthetc", "did you mean synthetic"),
+        ("synthetic[n_trian=5]", "did you mean n_train"),
+        ("synthetic[n_train=x]", "whole number"),
+        ("synthetic[n_classes=1]", "n_classes"),
+        ("cifar10", "add --download to fetch it"),
+        ("npz:none.npz[n_train=0]", "positive"),
+    ],
+)
+def test_bad_names_and_options(spec: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises((DatasetError, KeyError)) as error:
+        load_dataset(spec, data_dir=tmp_path)
+    assert told in str(error.value)
+
+
+def test_the_first_images_of_a_set(tmp_path: Path) -> None:
+    whole = load_dataset(saved(tmp_path))
+    part = load_dataset(saved(tmp_path) + "[n_train=4]")
+    assert part.name == "data[n_train=4]"
+    assert torch.equal(part.train.images, whole.train.images[:4])
+    assert part.fingerprint != whole.fingerprint
+    with pytest.raises(DatasetError, match="more than the 6"):
+        load_dataset(saved(tmp_path) + "[n_train=7]")
+
+
+def test_cifar10_in_torchvisions_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real reader on files in the real format; only their checksums are others."""
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+    pixels = {}
+    for file, _ in [*CIFAR10.train_list, *CIFAR10.test_list]:
+        pixels[file] = RNG.integers(0, 256, (10, 3072), dtype=np.uint8)
+        with (folder / file).open("wb") as out:
+            pickle.dump({"data": pixels[file], "labels": list(range(10))}, out)
+    with (folder / "batches.meta").open("wb") as out:
+        pickle.dump({"label_names": [f"class {i}" for i in range(10)]}, out)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    dataset = load_dataset("cifar10", data_dir=tmp_path)
+    assert len(dataset.train) == 50
+    assert dataset.class_names[3] == "class 3"
+    expected = torch.from_numpy(pixels["data_batch_1"][0].reshape(3, 32, 32))
+    assert torch.equal(dataset.train.images[0], expected)

@@ -1,0 +1,170 @@
+"""The local executor with real processes: same numbers however it is run, and nothing is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import uebench
+from uebench.frontend import execute, prepare
+from uebench.plan import make_config
+from uebench.registry import attack
+from uebench.store import Store
+
+DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
+FAST = {"arch": "resnet9[width=2]", "protocol_options": {"epochs": 2, "batch_size": 16}}
+NUMBERS = ["attack", "defense", "seed", "status", "test_acc", "test_acc_best", "train_acc", "key"]
+
+BAD_METHODS = '''
+import os, time
+from pathlib import Path
+import torch
+from uebench import Attack, Defense, attack, defense
+
+@attack("breaks", title="Breaks", source="a test")
+class Breaks(Attack):
+    """Raises."""
+    def perturb(self, data, run):
+        """Raise."""
+        print("this must not reach stdout")
+        raise ArithmeticError("nothing\\nworks")
+
+@defense("dies", title="Dies", source="a test")
+class Dies(Defense):
+    """Kills its process, {times} times."""
+    def prepare(self, data, run):
+        """Die."""
+        mark = Path({mark!r})
+        n = int(mark.read_text()) if mark.exists() else 0
+        if n < {times}:
+            mark.write_text(str(n + 1))
+            os.kill(os.getpid(), 9)
+        return data
+'''
+
+
+def matrix(store: Store, jobs: int, **fields: object):  # type: ignore[no-untyped-def]
+    given = {"attacks": "none,lsp", "defenses": "standard,ueraser_lite", "dataset": DATA, **FAST}
+    return prepare(make_config({**given, **fields}), "cpu", jobs, store=store)
+
+
+def numbers(frame: pd.DataFrame) -> list[list[object]]:
+    return [list(row) for row in frame[NUMBERS].itertuples(index=False)]
+
+
+def test_the_number_of_processes_changes_no_number(tmp_path: Path) -> None:
+    one = execute(matrix(Store(tmp_path / "1"), jobs=1)).cells
+    three = execute(matrix(Store(tmp_path / "3"), jobs=3)).cells
+    assert (one["status"] == "ok").all()
+    assert numbers(one) == numbers(three)
+
+
+def test_a_second_run_computes_nothing(store: Store) -> None:
+    first = execute(matrix(store, 2)).cells
+    stamps = {p: p.stat().st_mtime_ns for p in store.base.rglob("meta.json")}
+    again = execute(matrix(store, 2))
+    assert numbers(first) == numbers(again.cells)
+    assert stamps == {p: p.stat().st_mtime_ns for p in store.base.rglob("meta.json")}
+
+
+def plugin(tmp_path: Path, times: int) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text(BAD_METHODS.format(times=times, mark=str(tmp_path / "mark")))
+    uebench.registry.load_file(path)
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the plug-ins of a test."""
+    from uebench import registry
+
+    registry.load()
+    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
+    monkeypatch.setattr(registry, "_files", [])
+
+
+def test_a_method_that_raises_harms_only_its_cells(
+    tmp_path: Path, store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plugin(tmp_path, 0)
+    outcome = execute(matrix(store, 2, attacks="breaks,lsp", defenses="standard"))
+    status = dict(zip(outcome.cells["attack"], outcome.cells["status"], strict=True))
+    assert status == {"breaks": "failed", "lsp": "ok"}
+    (error,) = outcome.cells.loc[outcome.cells["attack"] == "breaks", "error"]
+    assert error == "crafting failed: ArithmeticError: nothing works"
+    assert "perturb" in next(iter(outcome.failures.values())).traceback
+    assert "must not reach" not in capfd.readouterr().out
+
+
+def test_a_process_that_died_is_started_again(tmp_path: Path, store: Store) -> None:
+    plugin(tmp_path, 1)
+    outcome = execute(matrix(store, 1, attacks="none", defenses="dies"))
+    assert outcome.cells["status"].tolist() == ["ok"]
+
+
+def test_a_process_that_dies_again_fails(tmp_path: Path, store: Store) -> None:
+    plugin(tmp_path, 9)
+    outcome = execute(matrix(store, 2, attacks="none", defenses="dies,standard"))
+    assert outcome.cells["status"].tolist() == ["failed", "ok"]
+    assert "died 2 times (signal 9); it may have run out of memory" in outcome.cells["error"][0]
+    assert (tmp_path / "mark").read_text() == "2", "no endless retries"
+
+
+def test_methods_of_a_session_run_in_its_process() -> None:
+    @attack("here", title="Here", source="a test")
+    class Here(uebench.Attack):
+        """Adds the whole budget."""
+
+        def perturb(self, data, run):  # type: ignore[no-untyped-def]
+            """Return eps everywhere."""
+            return self.eps + 0 * data.pixels()
+
+    frame = uebench.run(["here"], ["standard"], DATA, **FAST)
+    assert frame["status"].tolist() == ["ok"]
+
+
+RUN = """
+import sys
+from uebench.frontend import execute, prepare
+from uebench.plan import make_config
+from uebench.store import Store
+fields = {fields!r}
+print(execute(prepare(make_config(fields), "cpu", 2, store=Store({store!r}))).cells["key"].tolist())
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    fields = {
+        "attacks": "none,lsp,ar",
+        "defenses": "standard,ueraser_lite",
+        "dataset": DATA,
+        **FAST,
+    }
+    fields["set"] = {"ar.draws": 10_000}
+    fields["protocol_options"] = {"epochs": 12, "batch_size": 16}
+    store = Store(tmp_path / "killed")
+    command = [sys.executable, "-c", RUN.format(fields=fields, store=str(store.root))]
+    driver = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while len(_entries(store)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            assert driver.poll() is None, "it ended before it could be killed"
+    finally:
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    kept = {path: path.stat().st_mtime_ns for path in _entries(store)}
+    assert 2 <= len(kept) < 6
+    outcome = execute(prepare(make_config(fields), "cpu", 2, store=store))
+    whole = execute(prepare(make_config(fields), "cpu", 2, store=Store(tmp_path / "whole")))
+    assert numbers(outcome.cells) == numbers(whole.cells)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items()), "computed again"
+
+
+def _entries(store: Store) -> list[Path]:
+    return sorted((store.base / "cell").glob("*/meta.json"))

@@ -1,0 +1,77 @@
+"""The Python API reads as the command line does."""
+
+from pathlib import Path
+
+import pytest
+
+import uebench
+from tests.conftest import make_run
+from uebench.data import Dataset
+from uebench.frontend import DeviceError, usable_devices
+
+DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
+
+
+def test_run_gives_a_table(tmp_path: Path) -> None:
+    frame = uebench.run(
+        attacks=["none", "lsp"],
+        defenses="standard",
+        dataset=DATA,
+        arch="resnet9[width=2]",
+        protocol_options={"epochs": 1},
+        out=tmp_path / "made",
+    )
+    assert frame["test_acc"].between(0, 1).all()
+    assert (tmp_path / "made/leaderboard.md").is_file()
+
+
+def test_craft_then_train(tiny: Dataset) -> None:
+    poison = uebench.craft("lsp", tiny)
+    assert poison.meta["recipe"]["seed"] == 0
+    again = uebench.craft("lsp", DATA)
+    assert again.meta["sha256"] == poison.meta["sha256"]
+    assert uebench.craft("lsp", tiny, seed=1).meta["sha256"] != poison.meta["sha256"]
+    record = uebench.train(poison, "ueraser", tiny, arch="resnet9[width=2]", epochs=2)
+    assert 0 <= record["test_acc"] <= record["test_acc_best"] <= 1
+
+
+def test_training_takes_the_poisons_budget(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    cls = uebench.registry.find("defense", "at")
+    before = cls.resolve
+    monkeypatch.setattr(
+        cls, "resolve", lambda self, facts: seen.append(facts) or before(self, facts)
+    )
+    uebench.train(uebench.craft("lsp[eps=1]", tiny), "at", tiny, arch="resnet9[width=2]", epochs=1)
+    assert (seen[0].norm, seen[0].eps) == ("l2", 1.0)
+
+
+def test_one_cell_gives_one_number_whatever_the_way(tiny: Dataset) -> None:
+    """The API's training is the runner's training."""
+    options = {"epochs": 2, "batch_size": 16}
+    frame = uebench.run(
+        "lsp", "ueraser_lite", DATA, arch="resnet9[width=2]", protocol_options=options
+    )
+    record = uebench.train(
+        uebench.craft("lsp", tiny), "ueraser_lite", tiny, arch="resnet9[width=2]", **options
+    )
+    assert frame["test_acc"][0] == record["test_acc"]
+    assert frame["train_acc"][0] == record["train_acc"]
+
+
+def test_public_names_are_there() -> None:
+    assert all(getattr(uebench, name) is not None for name in uebench.__all__)
+    with pytest.raises(AttributeError, match="uebench has no 'atack'"):
+        _ = uebench.atack  # type: ignore[attr-defined]
+
+
+def test_devices() -> None:
+    assert usable_devices("cpu") == ["cpu"]
+    with pytest.raises(DeviceError, match="this machine has cpu"):
+        usable_devices("cuda:99")
+
+
+def test_what_is_kept_has_a_seed_of_its_own(tiny: Dataset) -> None:
+    run = make_run(tiny)
+    first = run.kept("x", {"a": 1}, lambda r: {"v": uebench.load_dataset(DATA).train.labels})
+    assert len(first["v"]) == 40

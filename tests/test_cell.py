@@ -1,0 +1,61 @@
+"""Cells: which images are poisoned, and what is kept."""
+
+import pytest
+import torch
+
+from uebench.cell import Cell, compute, fetch_dataset, fetch_poison, keep_dataset, poisoned_split
+from uebench.data import Dataset
+from uebench.frontend import dataset_ref
+from uebench.plan import make_config, plan
+from uebench.store import Store
+
+
+def planned(dataset: Dataset, **fields: object) -> Cell:
+    given = {"attacks": "lsp", "defenses": "standard", "arch": "resnet9[width=2]", **fields}
+    given["protocol_options"] = {"epochs": 2, "batch_size": 16}
+    (cell,) = plan(make_config(given), [(dataset, dataset_ref(dataset))], "cpu")
+    return cell
+
+
+def poisoned_share(dataset: Dataset, store: Store, **fields: object) -> torch.Tensor:
+    cell = planned(dataset, **fields)
+    poison = fetch_poison(store, cell.poison, dataset.train)
+    images = poisoned_split(dataset.train, poison, cell).images
+    return (images != dataset.train.images).flatten(1).any(1)
+
+
+@pytest.mark.parametrize("ratio", [0, 0.25, 1])
+def test_a_ratio_poisons_so_many_images(ratio: float, tiny: Dataset, store: Store) -> None:
+    assert poisoned_share(tiny, store, ratio=ratio).sum() == round(ratio * len(tiny.train))
+
+
+def test_a_larger_ratio_contains_the_smaller(tiny: Dataset, store: Store) -> None:
+    small = poisoned_share(tiny, store, ratio=0.2)
+    large = poisoned_share(tiny, store, ratio=0.6)
+    assert (large | ~small).all()
+
+
+def test_classes_poison_their_images_alone(tiny: Dataset, store: Store) -> None:
+    assert torch.equal(poisoned_share(tiny, store, classes="1"), tiny.train.labels == 1)
+
+
+def test_a_computed_cell_is_kept_with_what_made_it(tiny: Dataset, store: Store) -> None:
+    keep_dataset(store, tiny)
+    cell = planned(tiny, defenses="iss")
+    record = compute(cell, store, "cpu")
+    found = store.read("cell", cell.key)
+    assert found is not None
+    assert found[1] == record
+    assert record["poison_sha256"] == fetch_poison(store, cell.poison, tiny.train).meta["sha256"]
+    assert record["recipe"] == cell.recipe()
+    assert len(list((store.base / "prepared").iterdir())) == 1, "ISS keeps what it prepared"
+
+
+def test_a_data_set_comes_back_from_the_store(tiny: Dataset, store: Store) -> None:
+    keep_dataset(store, tiny)
+    back = fetch_dataset(store, dataset_ref(tiny))
+    assert torch.equal(back.train.images, tiny.train.images)
+    assert torch.equal(back.test.labels, tiny.test.labels)
+    assert back.class_names == tiny.class_names
+    with pytest.raises(LookupError, match="run the command again"):
+        fetch_dataset(Store(store.root / "other"), dataset_ref(tiny))

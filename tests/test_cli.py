@@ -1,0 +1,210 @@
+"""The command line: verbs, exit statuses, and one sentence for every mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from uebench.cli import main
+from uebench.report import read_cells
+
+DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
+FAST = ["--dataset", DATA, "--arch", "resnet9[width=2]", "--epochs", "1", "--device", "cpu"]
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_run_from_attack_to_leaderboard(tmp_path: Path) -> None:
+    command = ["run", "--attacks", "none,lsp", "--defenses", "standard,iss", *FAST]
+    result = call(*command, "--out", "made", "--seeds", "0,1")
+    assert result.exit_code == 0, result.output
+    assert "LSP" in result.stdout
+    names = {path.name for path in (tmp_path / "made").iterdir()}
+    assert {
+        "cells.csv",
+        "leaderboard.csv",
+        "leaderboard.tex",
+        "leaderboard.md",
+        "run.json",
+    } <= names
+    cells = read_cells(tmp_path / "made")
+    assert len(cells) == 8
+    assert (cells["status"] == "ok").all()
+    assert set(cells["seed"]) == {0, 1}
+    told = json.loads((tmp_path / "made/run.json").read_text())
+    assert told["config"]["attacks"] == ["none", "lsp"]
+    (poison,) = told["poisons"].values()
+    assert poison["l2_max"] < 1.5
+    for form in ("text", "csv", "latex", "markdown", "json"):
+        table = call("table", "made", "--format", form)
+        assert table.exit_code == 0, table.output
+        assert "lsp" in table.stdout.lower()
+
+
+def test_the_default_folder_is_named_by_the_matrix(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        f"attacks: lsp\ndefenses: standard\ndataset: '{DATA}'\narch: 'resnet9[width=2]'\n"
+        "protocol_options: {epochs: 1}\n"
+    )
+    assert call("run", "mine.yaml", "--device", "cpu").exit_code == 0
+    assert call("run", "mine.yaml", "--device", "cpu", "--seeds", "1").exit_code == 0
+    first, second = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert first == "mine"
+    assert second.startswith("run-")
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    result = call("run", "--attacks", "em,lsp", "--defenses", "at", *FAST, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "2 cells, 2 to do" in result.stdout
+    assert not list(tmp_path.iterdir())
+    assert not list(Path(os.environ["UEBENCH_HOME"]).rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("run --attacks emm", "did you mean em"),
+        ("run --defenses uerasor", "did you mean ueraser"),
+        ("run --attacks em[eps=8]", "divide by 255"),
+        ("run --attacks em[eps=8", "lacks its closing ]"),
+        ("run --dataset synthetc", "did you mean synthetic"),
+        ("run --dataset npz:none.npz", "no such file"),
+        ("run --dataset folder:none", "no such folder"),
+        ("run --dataset cifar10 --data-dir .", "add --download"),
+        ("run --protocol slow", "unknown protocol"),
+        ("run --seeds x", "seeds"),
+        ("run --ratio 2", "ratio"),
+        ("run --classes cat", "has no class 'cat'"),
+        ("run --set em.roundz=1", "did you mean rounds"),
+        ("run --set rounds", "NAME.OPTION=VALUE"),
+        ("run --set protocol.epoch=2", "did you mean epochs"),
+        ("run --device cuda", "this machine has cpu"),
+        ("run --device tpu", "this machine has cpu"),
+        ("run none.yaml", "no such file"),
+        ("run nothing", "known: quick"),
+        ("run --jobs 0", "--jobs"),
+        ("run --executor pigeon", "--executor"),
+        ("run --plugin none.py", "no such file"),
+        ("run --attacks none --out file", "cannot be made"),
+        ("run --attacks none --out foreign", "no run wrote"),
+        ("show attack emm", "did you mean em"),
+        ("craft emm --out x.npz", "did you mean em"),
+        ("craft lsp --out file", "is there already"),
+        ("audit none.npz --dataset synthetic", "no such file"),
+        ("table none", "no cells"),
+        ("list attack", "attacks"),
+    ],
+)
+def test_bad_input_gets_a_sentence_and_exit_2_and_writes_nothing(
+    arguments: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("a file\n")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/cells.csv").write_text("mine\n")
+    before = sorted(tmp_path.rglob("*"))
+    result = call(*arguments.split())
+    assert result.exit_code == 2, result.output
+    assert told in " ".join(result.stderr.split())
+    assert result.stdout == ""
+    assert "Traceback" not in result.output
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not list(Path(os.environ["UEBENCH_HOME"]).rglob("*.json"))
+
+
+def test_a_yaml_file_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("attacks: [em\ndefenses: at\n")
+    result = call("run", "bad.yaml")
+    assert result.exit_code == 2
+    assert "is not YAML (line 2)" in result.stderr
+
+
+def test_failed_cells_give_exit_1(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from uebench import Attack, attack\n"
+        "@attack('bad', title='Bad', source='a test')\n"
+        "class Bad(Attack):\n"
+        "    def perturb(self, data, run):\n"
+        "        return 1 / 0\n"
+    )
+    command = ["run", "--plugin", "bad.py", "--attacks", "bad,none", "--defenses", "standard"]
+    result = subprocess.run(
+        [sys.executable, "-m", "uebench", *command, *FAST, "--out", "made"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1, result.stderr
+    assert "ZeroDivisionError" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "failed" in result.stdout
+    cells = read_cells(tmp_path / "made").set_index("attack")
+    assert cells.loc["bad", "status"] == "failed"
+    assert cells.loc["none", "status"] == "ok"
+    assert (
+        "ZeroDivisionError"
+        in json.loads((tmp_path / "made/run.json").read_text())["failures"][
+            cells.loc["bad", "key"]
+        ]["traceback"]
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", ["attacks", "defenses", "datasets", "models", "protocols", "configs"]
+)
+def test_lists(kind: str) -> None:
+    text = call("list", kind)
+    assert text.exit_code == 0
+    rows = json.loads(call("list", kind, "--json").stdout)
+    assert rows
+    assert all(row["name"] in text.stdout for row in rows)
+
+
+@pytest.mark.parametrize("what", ["attack em", "attack lsp", "defense ueraser", "protocol paper"])
+def test_shown_options_say_what_they_accept(what: str) -> None:
+    text = call("show", *what.split())
+    assert text.exit_code == 0
+    found = json.loads(call("show", *what.split(), "--json").stdout)
+    assert found["options"]
+    for option in found["options"]:
+        assert option["name"] in text.stdout
+        assert option["accepts"]
+        assert option["meaning"]
+
+
+@pytest.mark.parametrize("out", ["p.npz", "p.safetensors", "folder"])
+def test_a_crafted_poison_passes_its_audit(out: str, tmp_path: Path) -> None:
+    result = call("craft", "lsp", "--dataset", DATA, "--out", out, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    measured = json.loads(result.stdout)
+    found = json.loads(call("audit", out, "--dataset", DATA, "--json").stdout)
+    assert found["l2_max"] == measured["l2_max"]
+    assert found["labels_differ"] == 0
+    assert found["order_kept"]
+    assert found["budgets_kept"]["l2 1.304"]
+    assert not found["budgets_kept"]["l2 0.5"]
+    other = call("audit", out, "--dataset", "synthetic[n_train=30,n_test=20,n_classes=2,size=16]")
+    assert other.exit_code == 2
+    assert "30 training images" in other.stderr
+
+
+def test_the_doctor_names_this_machine() -> None:
+    found = {f["what"]: f for f in json.loads(call("doctor", "--json").stdout)}
+    assert {"torch", "torchvision", "devices", "precision", "store"} <= set(found)
+    assert "GFLOP/s" in found["torch"]["text"]
+
+
+def test_help_does_not_load_torch() -> None:
+    code = "import sys; from uebench.cli import main; main(['--help'], standalone_mode=False); "
+    code += "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

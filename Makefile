@@ -10,7 +10,7 @@ run: $(VENV)/.installed
 	$(BIN)/uebench run
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

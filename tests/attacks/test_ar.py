@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from uebench.attacks.ar import continue_row, matched, response
 
 from tests.conftest import make_run, random_dataset
 from uebench.api import Attack, Facts
+from uebench.attacks.ar import continue_row, matched, response
 from uebench.data import Dataset
 from uebench.registry import build_attack
 from uebench.store import Store

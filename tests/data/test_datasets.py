@@ -132,6 +132,9 @@ def test_the_first_images_of_a_set(tmp_path: Path) -> None:
     part = load_dataset(saved(tmp_path) + "[n_train=4]")
     assert part.name == "data[n_train=4]"
     assert torch.equal(part.train.images, whole.train.images[:4])
+    assert part.train.labels.tolist() == [0, 1, 2, 0]
+    tidy = saved(tmp_path, train_labels=np.array([0, 0, 1, 1, 2, 2]))
+    assert load_dataset(tidy + "[n_train=3]").train.labels.tolist() == [0, 1, 2]
     assert part.fingerprint != whole.fingerprint
     with pytest.raises(DatasetError, match="more than the 6"):
         load_dataset(saved(tmp_path) + "[n_train=7]")

@@ -8,6 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..spec import did_you_mean, format_options, format_spec, parse_spec, unknown
 from . import sources
 from .dataset import Dataset, DatasetError, from_arrays
@@ -25,15 +28,16 @@ DATASETS: dict[str, str] = {
     "folder:PATH": "a tree train/CLASS/IMAGE and test/CLASS/IMAGE (or val/)",
 }
 _TAIL = re.compile(r"(?P<path>.*?)(?P<options>\[[^\[\]]*=[^\[\]]*\])?", re.DOTALL)
-_FIRST = {"n_train": "keep only the first so many", "n_test": "keep only the first so many"}
+_FIRST = ("n_train", "n_test")
 
 
 def load_dataset(spec: str, data_dir: Path | str | None = None, download: bool = False) -> Dataset:
     """Return a data set by name, such as `cifar10[n_train=5000]` or `npz:FILE`.
 
     Args:
-        spec: a name with options in brackets. `n_train` and `n_test` keep the first so many
-            images; `synthetic` has `n_classes`, `size` and `seed` too, `folder:` has `size`.
+        spec: a name with options in brackets. `n_train` and `n_test` keep so many images, the
+            first ones of each class; `synthetic` makes so many, and has `n_classes`, `size` and
+            `seed` too; `folder:` has `size`.
         data_dir: where torchvision's data sets lie; `$UEBENCH_DATA` or a cache folder by default.
         download: fetch what is missing.
 
@@ -47,7 +51,7 @@ def load_dataset(spec: str, data_dir: Path | str | None = None, download: bool =
         assert matched is not None
         path = Path(matched["path"]).expanduser()
         given = parse_spec(kind + (matched["options"] or "")).options
-        known = {**_FIRST, "size": ""} if kind == "folder" else _FIRST
+        known = (*_FIRST, "size") if kind == "folder" else _FIRST
         options = _whole_numbers(kind, given, known)
         if kind == "npz":
             loaded = sources.npz(path)
@@ -83,8 +87,17 @@ def _whole_numbers(name: str, given: dict[str, Any], known: Any) -> dict[str, in
     return options
 
 
+def _first_of_each_class(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Return n indices in their order: each class's first, then each class's second, and so on."""
+    rank = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        rank[mine] = np.arange(len(mine))
+    return np.sort(np.argsort(rank, kind="stable")[:n])
+
+
 def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
-    """Return the first images of each part, under a name that says how many."""
+    """Return the first images of each class, so many in all, under a name that says how many."""
     if not options:
         return dataset
     cut: list[Any] = []
@@ -94,6 +107,7 @@ def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
             raise DatasetError(
                 f"{dataset.name}: n_{part}={n} is more than the {len(split)} images there are"
             )
-        cut.append((split.images[:n].permute(0, 2, 3, 1).numpy(), split.labels[:n].numpy()))
+        kept = _first_of_each_class(split.labels.numpy(), n)
+        cut.append((split.images[kept].permute(0, 2, 3, 1).numpy(), split.labels[kept].numpy()))
     made = from_arrays(dataset.name, cut[0], cut[1], dataset.class_names)
     return replace(made, name=f"{dataset.name}[{format_options(options)}]")

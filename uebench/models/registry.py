@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
@@ -27,7 +27,10 @@ Width = Annotated[int, Field(ge=1, le=1024)]
 
 ARCHITECTURES: dict[str, Architecture] = {
     "resnet9": Architecture(
-        resnet9, "ResNet-9", "after cifar10-fast (D. Page, 2018)", {"width": (Width, 16)}
+        resnet9,
+        "ResNet-9",
+        "after cifar10-fast (D. Page, 2018)",
+        {"width": (Width, 16), "colours": (Literal["rgb", "opponent"], "rgb")},
     ),
     "resnet18": Architecture(
         resnet18, "ResNet-18 (CIFAR form)", "arXiv:1512.03385", {"width": (Width, 64)}

@@ -118,7 +118,7 @@ def run(
 ) -> None:
     """Run a matrix: CONFIG is a YAML file or a name (see `uebench list configs`).
 
-    Flags replace fields of CONFIG. What was computed before is not computed again, so a run that
+    Flags replace fields of CONFIG; without CONFIG and flags, `quick` is run. What was computed before is not computed again, so a run that
     was stopped goes on where it was.
     """
     with _clear_errors():
@@ -188,9 +188,9 @@ def _fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration's fields with those that flags replace."""
     from .plan import read_config
 
-    fields = read_config(config or "quick")
-    if config is None and (options["attacks"] or options["defenses"] or options["dataset"]):
-        fields.pop("set", None)  # the quick matrix's own choices are for the quick matrix
+    own = any(options[name] for name in ("attacks", "defenses", "dataset", "arch", "protocol"))
+    # whoever names a part of the matrix wants true defaults, not the small default matrix's
+    fields = {} if config is None and own else read_config(config or "quick")
     if options["dataset"]:
         fields["dataset"] = list(options["dataset"])
     names = ("attacks", "defenses", "arch", "protocol", "seeds", "poison_seeds", "ratio", "classes")

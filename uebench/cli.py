@@ -118,8 +118,8 @@ def run(
 ) -> None:
     """Run a matrix: CONFIG is a YAML file or a name (see `uebench list configs`).
 
-    Flags replace fields of CONFIG; without CONFIG and flags, `quick` is run. What was computed before is not computed again, so a run that
-    was stopped goes on where it was.
+    Flags replace fields of CONFIG; without CONFIG and flags, `quick` is run. What was computed
+    before is not computed again, so a run that was stopped goes on where it was.
     """
     with _clear_errors():
         from . import frontend, plan, results

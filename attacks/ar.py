@@ -24,6 +24,8 @@ BOUND = 50.0
 """Largest l2 norm of an unscaled crop for a recurrence to count as bounded."""
 TRIALS = 3
 """Random starts on which a recurrence must stay bounded."""
+MATRIX_VALUES = 2**26
+"""Most values of the matrices that are held at a time: all classes at 32 px, one at 224 px."""
 CHUNK = 8192
 """Candidates drawn at a time."""
 
@@ -35,8 +37,8 @@ class AR(Attack):
     norm: Literal["l2"] = "l2"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"  # type: ignore[assignment]
-    """l2 norm of each perturbation in the pixel range [0, 1]; auto: 1.0 at 32 px, 3.0 at 96 px, and
-    in between and beyond in proportion to the square root of the number of values."""
+    """l2 norm of each perturbation in the pixel range [0, 1]; auto: 1.0 at 32 px, 3.0 at 96 px,
+    else in proportion to the square root of the number of values."""
     crop: Annotated[int, Field(ge=2, le=64)] | Literal["auto"] = "auto"
     """First rows and columns that are cut away; auto: 4, or 2 from 128 px on."""
     threshold: Annotated[float, Field(ge=0, le=1e3)] | Literal["auto"] = "auto"
@@ -50,7 +52,7 @@ class AR(Attack):
         c, h, w = facts.shape
         changes: dict[str, float] = {}
         if self.eps == "auto":
-            changes["eps"] = round(math.sqrt(c * h * w / 3072), 3) if h < 96 else round(h / 32, 3)
+            changes["eps"] = round(math.sqrt(c * h * w / 3072), 3)
         if self.crop == "auto":
             changes["crop"] = 2 if max(h, w) >= 128 else 4
         if self.threshold == "auto":
@@ -79,15 +81,16 @@ class AR(Attack):
         run.note(
             ar_threshold=round(found["threshold"].item(), 4), ar_draws=int(found["draws"].item())
         )
-        matrices = response(found["kernels"].flatten(0, 1), h + self.crop, w + self.crop, self.crop)
-        matrices = matrices.view(data.n_classes, c, -1, h * w)
         delta = torch.empty(len(data), c, h, w, device=run.device)
-        for label in range(data.n_classes):
-            mine = (data.labels == label).nonzero().squeeze(1)
-            start = torch.randn(
-                c, len(mine), matrices.shape[2], generator=run.rng, device=run.device
-            )
-            delta[mine] = torch.bmm(start, matrices[label]).transpose(0, 1).reshape(-1, c, h, w)
+        border = 2 * (h + w + 2 * self.crop) - 4
+        together = max(1, MATRIX_VALUES // (c * border * h * w))
+        for first in range(0, data.n_classes, together):
+            kernels = found["kernels"][first : first + together]
+            matrices = response(kernels.flatten(0, 1), h + self.crop, w + self.crop, self.crop)
+            for label, matrix in enumerate(matrices.view(len(kernels), c, border, h * w), first):
+                mine = (data.labels == label).nonzero().squeeze(1)
+                start = torch.randn(c, len(mine), border, generator=run.rng, device=run.device)
+                delta[mine] = torch.bmm(start, matrix).transpose(0, 1).reshape(-1, c, h, w)
         norms = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
         return delta.mul_((self.eps / norms).view(-1, 1, 1, 1))
 
@@ -201,7 +204,7 @@ def response(
     units[places, torch.arange(len(places))] = 1
     units = units.view(rows, columns, -1, 1).to(kernels.device)
     out = []
-    # as many kernels at a time as keep the grid under about 100 MB: all at 32 px, one at 224 px
+    # few enough kernels at a time: a grid takes 64 MB at 32 px; at 224 px one kernel takes 370 MB
     for part in kernels.double().split(max(1, 2**23 // units.numel())):
         grid = units.expand(-1, -1, -1, len(part)).contiguous()
         steps = part.permute(1, 2, 0)[:, :, None]

@@ -2,10 +2,10 @@
 
 Source: Huang et al., "Unlearnable Examples: Making Personal Data Unexploitable", ICLR 2021,
 arXiv:2101.04898, and its authors' code.
-Departs from it: the number of rounds is capped, and the record says whether the cap or the stop
-test ended the search. `legacy_export` reproduces the 8-bit images that the authors' data set class
-makes: it multiplies the noise by 255, cuts it to [0, 255], which drops every negative change, and
-truncates.
+This is the sample-wise form. Departs from it: the number of rounds is capped, and the record says
+whether the cap or the stop test ended the search. `legacy_export` reproduces the 8-bit images that
+the authors' data set class makes: it multiplies the noise by 255, cuts it to [0, 255], which drops
+every negative change, and truncates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from pydantic import Field
 from torch import Tensor, nn
 
-from uebench import Attack, Facts, Fraction255, Run, Split, attack, frozen, pgd
+from uebench import Attack, Facts, Fraction255, Run, Split, attack, frozen, parse_arch, pgd
 
 
 @attack("em", title="EM", source="arXiv:2101.04898")
@@ -29,7 +29,8 @@ class EM(Attack):
     norm: Literal["linf"] = "linf"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255
-    """Largest change of one pixel value, in the pixel range [0, 1]."""
+    """Largest change of one pixel value, in the pixel range [0, 1]; the paper takes 16/255 on
+    ImageNet."""
     surrogate: str = "auto"
     """The network that is trained along; auto: the protocol's (paper: resnet18)."""
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 100
@@ -57,6 +58,8 @@ class EM(Attack):
         changes: dict[str, float | str] = {}
         if self.surrogate == "auto":
             changes["surrogate"] = facts.surrogate
+        else:
+            changes["surrogate"] = parse_arch(self.surrogate)[0]
         if self.train_steps == "auto":
             changes["train_steps"] = 100 if large else 20 if facts.dataset == "cifar100" else 10
         if self.step == "auto":

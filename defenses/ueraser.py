@@ -67,6 +67,7 @@ class UEraser(Defense):
 
     def resolve(self, facts: Facts) -> UEraser:
         """Return the defense with its number of adversarial epochs."""
+        self._augmentation().check()
         epochs = self.adversarial_epochs
         if epochs == "auto":
             epochs = max(1, round(SHARES.get(facts.dataset, 0.25) * facts.epochs))

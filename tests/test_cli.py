@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from uebench.cli import main
+from uebench.data import load_dataset
 from uebench.report import read_cells
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
@@ -95,6 +97,11 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("run none.yaml", "no such file"),
         ("run nothing", "known: quick"),
         ("run --jobs 0", "--jobs"),
+        ("run --set protocol.name=x", "a protocol has no name"),
+        ("run --set protocol.lr=a", "protocol.lr: input should be a valid number"),
+        ("run --attacks em[surrogate=resnet8]", "did you mean resnet"),
+        ("run --defenses ueraser[engine=kornia,draw=batch]", "engine='kornia' with kornia='0.6'"),
+        ("audit file --dataset synthetic", "not a readable poison file"),
         ("run --executor pigeon", "--executor"),
         ("run --plugin none.py", "no such file"),
         ("run --attacks none --out file", "cannot be made"),
@@ -121,6 +128,29 @@ def test_bad_input_gets_a_sentence_and_exit_2_and_writes_nothing(
     assert "Traceback" not in result.output
     assert sorted(tmp_path.rglob("*")) == before
     assert not list(Path(os.environ["UEBENCH_HOME"]).rglob("*.json"))
+
+
+def test_flags_may_take_away_what_a_configuration_sets(tmp_path: Path) -> None:
+    result = call("run", "quick", "--attacks", "lsp", "--dry-run", *FAST)
+    assert result.exit_code == 0, result.output
+    assert call("run", "quick", "--attacks", "lsp", "--set", "em.steps=3").exit_code == 2
+
+
+def test_two_data_sets_of_one_name_are_refused(tmp_path: Path) -> None:
+    small = DATA.replace("n_train=40", "n_train=30")
+    for name, data in (("a", DATA), ("b", small)):
+        (tmp_path / name).mkdir()
+        loaded = load_dataset(data)
+        np.savez(
+            tmp_path / name / "data.npz",
+            train_images=loaded.train.images.permute(0, 2, 3, 1).numpy(),
+            train_labels=loaded.train.labels.numpy(),
+            test_images=loaded.test.images.permute(0, 2, 3, 1).numpy(),
+            test_labels=loaded.test.labels.numpy(),
+        )
+    result = call("run", "--dataset", "npz:a/data.npz", "--dataset", "npz:b/data.npz")
+    assert result.exit_code == 2
+    assert "two data sets are called data" in result.stderr
 
 
 def test_a_yaml_file_that_is_none(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from uebench import Attack, attack, registry
+from uebench.cell import source_of
 from uebench.registry import build_attack, build_defense, find, load_file, methods
 
 PLUGIN = '''
@@ -92,6 +93,17 @@ def test_a_plugin_file_is_loaded_once(tmp_path: Path) -> None:
     load_file(path)
     load_file(path)
     assert find("attack", "plugged").info.origin == "file plugged.py"
+
+
+def test_an_edited_plugin_is_another_recipe(tmp_path: Path) -> None:
+    sources = []
+    for i in range(2):
+        path = tmp_path / f"edited_{i}.py"
+        path.write_text(PLUGIN.format(name=f"edited_{i}") + f"# edit {i}")
+        load_file(path)
+        sources.append(source_of(build_attack(f"edited_{i}")))
+    assert sources[0]["source"] != sources[1]["source"]
+    assert source_of(build_attack("em")) == {}
 
 
 def test_a_broken_plugin_file_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

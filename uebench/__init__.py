@@ -25,6 +25,7 @@ _HOME = {
     "defense": "registry",
     "frozen": "descent",
     "load_dataset": "data",
+    "parse_arch": "models",
     "pgd": "descent",
     "random_start": "descent",
     "run": "frontend",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from .frontend import craft as craft
     from .frontend import run as run
     from .frontend import train as train
+    from .models import parse_arch as parse_arch
     from .poison import Poison as Poison
     from .protocol import Protocol as Protocol
     from .registry import attack as attack

@@ -88,6 +88,8 @@ class Run:
         progress: Callable[[float, str], None] | None = None,
     ) -> None:
         self.device = torch.device(device)
+        if self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # fp32 shall mean fp32 in the key and the table
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.epoch = 0
         self.epochs = epochs
@@ -123,6 +125,8 @@ class Run:
         self, name: str, recipe: Mapping[str, Any], make: Callable[[Run], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """Return the tensors that `make` gives, made once for each recipe and kept in the store.
+
+        `recipe` names everything that changes them, the precision where networks are trained.
 
         `make` gets a run with a seed of its own, derived from the recipe and this run's seed, so
         that a cache hit changes no later number.
@@ -240,7 +244,7 @@ class Attack(Method):
         measured = measure(data.images, images)
         budget.check(measured, data.shape, str(self))
         index = torch.arange(len(data))
-        return Poison(images.cpu(), data.labels.cpu(), index, {**measured.record(), **run.notes})
+        return Poison(images.cpu(), data.labels.cpu(), index, {**run.notes, **measured.record()})
 
 
 class Defense(Method):

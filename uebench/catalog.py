@@ -15,7 +15,7 @@ from .models import ARCHITECTURES
 from .plan import config_names, read_config
 from .protocol import PROTOCOLS, Protocol
 from .registry import Kind, accepted, broken, find, methods
-from .spec import format_value, unknown
+from .spec import format_value, normalise, unknown
 
 Row = dict[str, Any]
 
@@ -72,6 +72,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     Raises:
         KeyError: no such method or protocol, with the nearest name.
     """
+    name = normalise(name)
     if kind == "protocol":
         if name not in PROTOCOLS:
             raise unknown("protocol", name, PROTOCOLS)

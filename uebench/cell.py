@@ -7,6 +7,7 @@ else: not paths, workers or the device.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import resource
 import sys
 import time
@@ -17,12 +18,13 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from .api import Attack, Defense, Run
+from .api import Attack, Defense, Method, Run
 from .data.dataset import Dataset
 from .data.split import Split
 from .poison import Poison
 from .protocol import Protocol
 from .registry import find
+from .spec import format_spec
 from .store import Store, key_of, seed_of
 from .trainer import train_model
 
@@ -59,7 +61,6 @@ class PoisonRef:
 
     def recipe(self) -> dict[str, Any]:
         """Return everything that changes the poison."""
-        surrogate = self.attack.image_passes(1) > 0
         return {
             "what": "poison",
             "dataset": self.dataset.fingerprint,
@@ -67,7 +68,8 @@ class PoisonRef:
             "version": self.attack.version,
             "options": self.attack.options(),
             "seed": self.seed,
-            "precision": self.precision if surrogate else "fp32",
+            "precision": self.precision,
+            **source_of(self.attack),
         }
 
     @property
@@ -113,6 +115,7 @@ class Cell:
             "protocol": protocol,
             "precision": self.precision,
             "seed": self.seed,
+            **source_of(self.defense),
         }
 
     @property
@@ -122,8 +125,9 @@ class Cell:
 
     def describe(self) -> str:
         """Return the cell in a few words, for progress and messages."""
-        attack, defense = self.poison.attack, self.defense
-        return f"{attack.info.name} x {defense.info.name}, seed {self.seed}"
+        attack = format_spec(self.poison.attack.info.name, self.attack_options)
+        defense = format_spec(self.defense.info.name, self.defense_options)
+        return f"{attack} x {defense}, seed {self.seed}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data from which another process builds the same cell."""
@@ -159,6 +163,23 @@ class Cell:
         )
 
 
+def source_of(method: Method) -> dict[str, str]:
+    """Return the hash of a plug-in's source; a method of the suite has its version for that.
+
+    A plug-in is edited and run again under one name and version, and two authors may take the
+    same name.
+    """
+    if method.info.origin == "built-in":
+        return {}
+    cls = type(method)
+    try:
+        module = inspect.getmodule(cls) if method.info.origin != "session" else None
+        text = inspect.getsource(module or cls)
+    except (OSError, TypeError):  # typed into an interpreter that keeps no source
+        return {"source": f"{cls.__module__}.{cls.__qualname__}"}
+    return {"source": hashlib.sha256(text.encode()).hexdigest()}
+
+
 def _method(kind: Literal["attack", "defense"], name: str, options: dict[str, Any]) -> Any:
     """Return a method with all its options given."""
     return find(kind, name).model_validate(options)
@@ -166,7 +187,7 @@ def _method(kind: Literal["attack", "defense"], name: str, options: dict[str, An
 
 def keep_dataset(store: Store, dataset: Dataset) -> None:
     """Put a data set into the store, where the workers find it."""
-    if not store.has("dataset", dataset.fingerprint):
+    if store.read("dataset", dataset.fingerprint) is None:
         tensors = {
             "train_images": dataset.train.images,
             "train_labels": dataset.train.labels,
@@ -224,6 +245,7 @@ def fetch_poison(
             **poison.meta,
             "recipe": ref.recipe(),
             "spec": str(ref.attack),
+            "budget": ref.attack.budget(train.shape)._asdict(),
             "sha256": tensors_sha256(tensors),
             "craft_seconds": time.perf_counter() - start,
             "peak_memory_mb": peak_memory_mb(device),
@@ -285,8 +307,8 @@ def compute(
         data, dataset.test.to(device), cell.arch, cell.protocol, cell.defense, run
     )
     record = {
-        **trained.record,
         **run.notes,
+        **trained.record,
         "prepare_seconds": prepare_seconds,
         "peak_memory_mb": peak_memory_mb(device),
         "device": device_name(device),

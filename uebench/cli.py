@@ -39,6 +39,18 @@ def _clear_errors() -> Iterator[None]:
         raise click.UsageError(str(error)) from None
 
 
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    """Turn a store that fails during a run into one sentence and exit status 1."""
+    from .store import StoreError
+
+    try:
+        yield
+    except StoreError as error:
+        click.echo(f"stopped: {error}; what is done is kept, type the command again", err=True)
+        raise SystemExit(1) from None
+
+
 def _plugins(_: click.Context, __: click.Parameter, files: tuple[str, ...]) -> None:
     """Load the files given by --plugin."""
     if files:
@@ -140,6 +152,7 @@ def run(
             return
         folder = Path(out) if out else _default_folder(config, options, matrix.cells)
         results.check_folder(folder)
+    with _store_errors():
         _run_and_print(matrix, folder, options["quiet"])
 
 
@@ -170,9 +183,10 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
     _print_rich(to_rich(boards, plan.table_titles(matrix.cells)))
     if not quiet:
         click.echo(f"{outcome.seconds:.0f} s; results are in {folder}", err=True)
-    if outcome.failures:
-        reasons = dict.fromkeys(f.error for f in outcome.failures.values())
-        click.echo(f"{len(outcome.failures)} failed: " + "; ".join(reasons), err=True)
+    lost = outcome.cells[outcome.cells["status"] != "ok"]
+    if len(lost):
+        reasons = dict.fromkeys(lost["error"])
+        click.echo(f"{len(lost)} cells failed: " + "; ".join(reasons), err=True)
         raise SystemExit(1)
 
 
@@ -186,7 +200,8 @@ def _print_rich(renderable: Any) -> None:
 
 def _fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration's fields with those that flags replace."""
-    from .plan import read_config
+    from .plan import make_config, read_config
+    from .spec import parse_spec
 
     own = any(options[name] for name in ("attacks", "defenses", "dataset", "arch", "protocol"))
     # whoever names a part of the matrix wants true defaults, not the small default matrix's
@@ -197,8 +212,13 @@ def _fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
     for name in names:
         if options[name] is not None:
             fields[name] = options[name]
-    protocol = dict(fields.get("protocol_options") or {})
-    methods = dict(fields.get("set") or {})
+    protocol = _mapping(fields, "protocol_options")
+    methods = _mapping(fields, "set")
+    if options["attacks"] is not None or options["defenses"] is not None:
+        # what the configuration sets for methods that flags took away is no mistake of the user's
+        kept = make_config({**fields, "set": {}, "protocol_options": {}})
+        there = [parse_spec(spec).name for spec in (*kept.attacks, *kept.defenses)]
+        methods = {k: v for k, v in methods.items() if str(k).partition(".")[0] in there}
     for text in options["sets"]:
         key, equals, value = text.partition("=")
         if not equals:
@@ -210,6 +230,18 @@ def _fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
     if options["epochs"] is not None:
         protocol["epochs"] = options["epochs"]
     return {**fields, "protocol_options": protocol, "set": methods}
+
+
+def _mapping(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a field of names and values.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = fields.get(name) or {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be names and values such as {{a: 1}}, got {value!r}")
+    return dict(value)
 
 
 def _default_folder(config: str | None, options: dict[str, Any], cells: Any) -> Path:

@@ -59,7 +59,7 @@ def write_poison(poison: Poison, path: Path, dataset: Dataset) -> None:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["index", "label"])
             writer.writerows(zip(poison.index.tolist(), poison.labels.tolist(), strict=True))
-        (path / "meta.json").write_text(text)
+        _meta_path(path).write_text(text)
         return
     draft = path.with_name(f".{path.name}.part{path.suffix}")
     if path.suffix == ".npz":
@@ -67,7 +67,7 @@ def write_poison(poison: Poison, path: Path, dataset: Dataset) -> None:
     else:
         save_file(arrays, draft)
     draft.replace(path)
-    path.with_name(f"{path.stem}.meta.json").write_text(text)
+    _meta_path(path).write_text(text)
 
 
 def read_poison(path: Path) -> Poison:
@@ -80,7 +80,16 @@ def read_poison(path: Path) -> Poison:
         raise PoisonError(f"{path}: no such file; give an .npz, a .safetensors or a PNG folder")
     try:
         arrays = _read_arrays(path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        EOFError,
+        SafetensorError,
+    ) as error:
         raise PoisonError(f"{path} is not a readable poison file ({error})") from None
     images, labels, index = (arrays.get(key) for key in ("images", "labels", "index"))
     if images is None or labels is None:
@@ -90,12 +99,38 @@ def read_poison(path: Path) -> Poison:
             f"{path}: images must be uint8 [n, h, w, 3], got {images.dtype} {list(images.shape)}"
         )
     index = torch.arange(len(images)) if index is None else index.long()
+    if not len(images) or labels.dim() != 1 or index.dim() != 1:
+        raise PoisonError(f"{path}: images, labels [n] and index [n] are needed with n > 0")
     if not len(images) == len(labels) == len(index):
         raise PoisonError(
             f"{path}: {len(images)} images, {len(labels)} labels and {len(index)} indices; "
             "they must be equally many"
         )
-    return Poison(images.permute(0, 3, 1, 2).contiguous(), labels.long(), index, {})
+    return Poison(
+        images.permute(0, 3, 1, 2).contiguous(), labels.long(), index, _read_meta(_meta_path(path))
+    )
+
+
+def _meta_path(path: Path) -> Path:
+    """Return where a poison's record lies: in its folder, or beside its file."""
+    return path / "meta.json" if path.is_dir() else path.with_name(f"{path.name}.meta.json")
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    """Return a poison's record, or nothing where there is none.
+
+    Raises:
+        PoisonError: it is not JSON of names and values.
+    """
+    try:
+        meta = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        meta = None
+    if not isinstance(meta, dict):
+        raise PoisonError(f"{path} is not JSON of names and values; mend or remove it")
+    return meta
 
 
 def _read_arrays(path: Path) -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ from .execute.tasks import Failure, pending
 from .execute.worker import one_thread
 from .models import parse_arch
 from .plan import Config, make_config, plan, resolve_precision
-from .poison import Poison
+from .poison import Poison, measure
 from .progress import ProgressDisplay
 from .protocol import Protocol, named_protocol
 from .registry import build_attack, build_defense
@@ -110,8 +110,16 @@ def prepare(
     """Return the planned matrix; data sets are read, nothing is written."""
     devices = usable_devices(device)
     store = store or Store()
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}; leave it out for one a core or GPU")
     jobs = jobs or (len(devices) if devices[0] != "cpu" else usable_cores())
     datasets = [load_dataset(spec, data_dir, download) for spec in config.dataset]
+    names = [dataset.name for dataset in datasets]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"two data sets are called {max(names, key=names.count)}, and tables could not tell "
+            "them apart; rename a file or folder, or run them one by one"
+        )
     cells = plan(config, [(dataset, dataset_ref(dataset)) for dataset in datasets], devices[0])
     return Matrix(config, datasets, cells, store, devices, jobs)
 
@@ -179,7 +187,8 @@ def craft(
     loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
     chosen = named_protocol(protocol, loaded.name.partition("[")[0])
     surrogate = parse_arch(chosen.surrogate)[0]
-    facts = Facts(loaded.name, loaded.n_classes, loaded.shape, chosen.epochs, surrogate)
+    family = loaded.name.partition("[")[0]
+    facts = Facts(family, loaded.n_classes, loaded.shape, chosen.epochs, surrogate)
     made = build_attack(attack).resolve(facts)
     precision = resolve_precision(chosen.precision, device)
     ref = PoisonRef(dataset_ref(loaded), made, seed, precision)
@@ -205,7 +214,8 @@ def train(
 ) -> dict[str, Any]:
     """Return the record of a target model trained on a poison under a defense.
 
-    The poison may come from `craft`, from a file or from anywhere else. Nothing is kept.
+    The poison may come from `craft`, from a file or from anywhere else. Nothing is kept. Where no
+    budget is recorded with it, adversarial training takes half of the linf that it measures.
 
     Args:
         poison: the training set.
@@ -224,13 +234,11 @@ def train(
     loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
     family = loaded.name.partition("[")[0]
     if isinstance(protocol, Protocol):
-        chosen = protocol.model_copy(update=protocol_options)
+        chosen = Protocol.model_validate(protocol.model_dump() | protocol_options)
     else:
         chosen = named_protocol(protocol, family, **protocol_options)
     facts = Facts(family, loaded.n_classes, loaded.shape, chosen.epochs, chosen.surrogate)
-    recipe = poison.meta.get("recipe", {}).get("options", {})
-    if isinstance(recipe.get("eps"), float):
-        facts = replace(facts, norm=recipe["norm"], eps=recipe["eps"])
+    facts = replace(facts, **_budget_of(poison, loaded))
     made = build_defense(defense).resolve(facts)
     data = loaded.train.subset(poison.index).with_images(poison.images)
     work = Run(
@@ -247,6 +255,16 @@ def train(
             data, loaded.test.to(device), arch or chosen.arch, made.adjust(chosen), made, work
         )
     return trained.record
+
+
+def _budget_of(poison: Poison, dataset: Dataset) -> dict[str, Any]:
+    """Return norm and eps of a poison: as recorded, else its measured linf; nothing if clean."""
+    match poison.meta.get("budget"):
+        case {"norm": "linf" | "l2" as norm, "eps": float(eps)} if eps > 0:
+            return {"norm": norm, "eps": eps}
+    measured = measure(dataset.train.images[poison.index], poison.images)
+    levels = measured.linf.max().item()
+    return {"norm": "linf", "eps": levels / 255} if levels else {}
 
 
 def dataset_ref(dataset: Dataset) -> DatasetRef:

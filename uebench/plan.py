@@ -46,9 +46,11 @@ class Config(BaseModel):
 
     title: str = ""
     """What the table shows."""
-    dataset: Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)] = [
-        "synthetic"
-    ]
+    dataset: Annotated[
+        list[str],
+        BeforeValidator(lambda v: [v] if isinstance(v, str) else v),
+        Field(min_length=1),
+    ] = ["synthetic"]
     """One or several data sets."""
     attacks: Specs = ["none", "em", "lsp", "ar"]
     """Attacks with options, such as em[eps=16/255]."""
@@ -66,7 +68,7 @@ class Config(BaseModel):
     """Seeds that poisons are crafted from; one poison and one cell each."""
     ratio: Annotated[list[Ratio], BeforeValidator(_list), Field(min_length=1)] = [1.0]
     """Share of the training images that is poisoned."""
-    classes: Annotated[list[str], BeforeValidator(_list)] = []
+    classes: Annotated[list[str], BeforeValidator(lambda v: [str(x) for x in _list(v)])] = []
     """Names or numbers of the classes that are poisoned; none: all."""
     set: dict[str, Any] = {}
     """Options for every mention of a method, such as em.rounds: 5."""

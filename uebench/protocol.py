@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .spec import did_you_mean, unknown
+from .spec import did_you_mean, format_spec, unknown
 
 Schedule = Literal["constant", "cosine", "step", "onecycle"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -77,9 +77,10 @@ class Protocol(BaseModel):
         return self.lr * factor * min(1.0, (step + 1) / (warmup + 1))
 
     def asked(self, **wishes: Any) -> Protocol:
-        """Return the protocol with what a defense asks for; a field set by the user stays.
+        """Return the protocol with what a defense asks for; a number set by the user stays.
 
-        A wish counts only where the field is still at zero: whoever set a number meant it.
+        A wish counts only where the field is at zero, which means "none unless a defense asks";
+        whoever set a number meant it.
         """
         wanted = {key: value for key, value in wishes.items() if not getattr(self, key)}
         return self.model_copy(update=wanted)
@@ -106,8 +107,10 @@ PROTOCOLS: dict[str, Protocol] = {
 PAPER_EPOCHS = {"cifar10": 200, "cifar100": 300, "svhn": 150, "imagenet_subset": 300}
 
 
-def named_protocol(name: str, dataset: str = "", **changes: Any) -> Protocol:
+def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
     """Return a named protocol for a data set, with fields changed.
+
+    Its name lists what was changed but the epochs, which tables give apart: `quick[lr=0.1]`.
 
     Raises:
         KeyError: no such protocol, with the nearest name.
@@ -120,8 +123,24 @@ def named_protocol(name: str, dataset: str = "", **changes: Any) -> Protocol:
         fields["epochs"] = PAPER_EPOCHS.get(dataset, fields["epochs"])
     if dataset == "svhn":
         fields["flip"] = False  # digits are not symmetric; the paper's script flips all the same
+    known = [key for key in fields if key != "name"]
     for key in changes:
-        if key not in fields:
-            near = did_you_mean(key, fields)
-            raise ValueError(f"a protocol has no {key}{near}; it has {', '.join(fields)}")
-    return Protocol.model_validate(fields | changes)
+        if key not in known:
+            near = did_you_mean(key, known)
+            raise ValueError(f"a protocol has no {key}{near}; it has {', '.join(known)}")
+    try:
+        made = Protocol.model_validate(fields | changes)
+    except ValidationError as error:
+        told = [
+            f"protocol.{problem['loc'][0]}: {problem['msg'][0].lower()}{problem['msg'][1:]}, "
+            f"got {str(problem['input'])[:60]}"
+            for problem in error.errors()
+        ]
+        raise ValueError("; ".join(told)) from None
+    told_apart = ("epochs", "arch", "surrogate", "precision")
+    differing = {
+        key: value
+        for key, value in made.model_dump().items()
+        if value != fields[key] and key not in told_apart
+    }
+    return made.model_copy(update={"name": format_spec(name, differing)})

@@ -136,9 +136,10 @@ def format_options(options: Mapping[str, Any]) -> str:
     return ",".join(f"{key}={format_value(value)}" for key, value in options.items())
 
 
-def format_spec(name: str, options: Mapping[str, Any]) -> str:
+def format_spec(name: str, options: Mapping[str, Any] | str) -> str:
     """Return `em[eps=16/255]`, or the bare name where there are no options."""
-    return f"{name}[{format_options(options)}]" if options else name
+    text = options if isinstance(options, str) else format_options(options)
+    return f"{name}[{text}]" if text else name
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -91,6 +91,11 @@ class Store:
             if not folder.is_dir():
                 return None
             self._set_aside(kind, key, "a file of it is missing")
+        except OSError as error:
+            raise StoreError(
+                f"cannot read the store {self.root}: {error.strerror or error}; "
+                "set UEBENCH_HOME to a folder that can be read and written"
+            ) from error
         except (ValueError, KeyError, TypeError, SafetensorError) as error:
             self._set_aside(kind, key, str(error) or type(error).__name__)
         return None
@@ -103,6 +108,7 @@ class Store:
         Raises:
             StoreError: the folder cannot be written.
         """
+        record = json.loads(json.dumps(record))  # as it will be read, so that its hash is the same
         folder = self.path(kind, key)
         draft = self.base / "drafts" / uuid.uuid4().hex
         try:

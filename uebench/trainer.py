@@ -42,9 +42,13 @@ class Normalised(nn.Module):
     def __init__(self, model: nn.Module, data: Split) -> None:
         super().__init__()
         self.model = model
-        pixels = data.images.double().div(255).transpose(0, 1).flatten(1)
-        self.register_buffer("mean", pixels.mean(1).float().view(1, -1, 1, 1))
-        self.register_buffer("sd", pixels.std(1).float().clamp_min(1e-3).view(1, -1, 1, 1))
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        counts = [torch.bincount(c.flatten(), minlength=256).cpu() for c in data.images.unbind(1)]
+        shares = torch.stack([count / count.sum() for count in counts]).double()
+        mean = shares @ levels
+        sd = (shares @ levels**2 - mean**2).clamp_min(1e-6).sqrt()
+        self.register_buffer("mean", mean.float().view(1, -1, 1, 1))
+        self.register_buffer("sd", sd.float().view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images in [0, 1]."""

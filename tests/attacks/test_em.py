@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from tests.conftest import make_run
 from uebench.api import Attack, Facts
-from uebench.data import Dataset
+from uebench.data import Dataset, load_dataset
 from uebench.protocol import PROTOCOLS
 from uebench.registry import build_attack, build_defense
 from uebench.trainer import train_model
@@ -16,20 +16,21 @@ def made(dataset: Dataset, spec: str) -> Attack:
     return build_attack(spec).resolve(facts)
 
 
-def test_noise_lowers_the_loss_of_a_network_in_training_and_transfers(small: Dataset) -> None:
+def test_noise_lowers_the_loss_of_a_network_in_training_and_transfers() -> None:
+    small = load_dataset("synthetic[n_train=300,n_test=90,n_classes=3,size=16]")
     run = make_run(small)
-    spec = "em[rounds=12,train_steps=10,steps=5,batch_size=50]"
+    spec = "em[rounds=8,train_steps=20,steps=5,batch_size=100,surrogate=resnet9[width=8]]"
     poison = made(small, spec).craft(small.train, run)
     assert poison.meta["em_accuracy"] > 0.9
-    protocol = PROTOCOLS["quick"].model_copy(update={"epochs": 6, "batch_size": 20})
+    protocol = PROTOCOLS["quick"].model_copy(update={"epochs": 24, "batch_size": 20})
     standard = build_defense("standard")
     losses = {}
     for name, images in (("clean", small.train.images), ("em", poison.images)):
         data = small.train.with_images(images)
-        other = make_run(small, 1, epochs=6)  # another seed, so another network
-        record = train_model(data, small.test, "resnet9[width=6]", protocol, standard, other).record
+        other = make_run(small, 1, epochs=24)  # another seed, so another network
+        record = train_model(data, small.test, "resnet9[width=8]", protocol, standard, other).record
         losses[name] = record["curve"][-1]["loss"]
-    assert losses["em"] < 0.7 * losses["clean"]
+    assert losses["em"] < 0.5 * losses["clean"]
 
 
 def test_what_ended_the_search_is_recorded(tiny: Dataset) -> None:

@@ -72,6 +72,19 @@ def test_a_second_run_computes_nothing(store: Store) -> None:
     assert stamps == {p: p.stat().st_mtime_ns for p in store.base.rglob("meta.json")}
 
 
+def test_a_spoiled_cell_is_computed_again(store: Store) -> None:
+    first = execute(matrix(store, 1, attacks="none", defenses="standard")).cells
+    path = store.path("cell", first["key"][0]) / "meta.json"
+    path.write_text(path.read_text()[:-9])
+    again = execute(matrix(store, 1, attacks="none", defenses="standard")).cells
+    assert numbers(again) == numbers(first)
+
+
+def test_jobs_must_be_positive(store: Store) -> None:
+    with pytest.raises(ValueError, match="jobs must be at least 1, got -1"):
+        matrix(store, -1)
+
+
 def plugin(tmp_path: Path, times: int) -> None:
     path = tmp_path / "bad.py"
     path.write_text(BAD_METHODS.format(times=times, mark=str(tmp_path / "mark")))

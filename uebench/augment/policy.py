@@ -80,6 +80,11 @@ class Policy:
                 "use draw='batch' or engine='native'"
             )
 
+    def check(self) -> None:
+        """Raise ValueError where the installed kornia cannot run `engine="kornia"` as asked."""
+        if self.engine == "kornia":
+            _kornia_pipeline(self)
+
     def __call__(
         self, images: Float[Tensor, "b c h w"], rng: torch.Generator
     ) -> Float[Tensor, "b c h w"]:

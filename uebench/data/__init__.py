@@ -56,7 +56,10 @@ def load_dataset(spec: str, data_dir: Path | str | None = None, download: bool =
         if kind == "npz":
             loaded = sources.npz(path)
         else:
-            loaded = sources.folder(path, options.pop("size", None))
+            size = options.pop("size", None)
+            loaded = sources.folder(path, size)
+            if size is not None:
+                loaded = replace(loaded, name=f"{loaded.name}[size={size}]")
         return _first(loaded, options)
     name, given = parse_spec(spec)
     if name == "synthetic":
@@ -110,4 +113,6 @@ def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
         kept = _first_of_each_class(split.labels.numpy(), n)
         cut.append((split.images[kept].permute(0, 2, 3, 1).numpy(), split.labels[kept].numpy()))
     made = from_arrays(dataset.name, cut[0], cut[1], dataset.class_names)
-    return replace(made, name=f"{dataset.name}[{format_options(options)}]")
+    name, _, others = dataset.name.removesuffix("]").partition("[")
+    text = ",".join(filter(None, [others, format_options(options)]))
+    return replace(made, name=f"{name}[{text}]")

@@ -45,7 +45,8 @@ Listener = Callable[[Event], None]
 def pending(cells: list[Cell], store: Store) -> list[Task]:
     """Return the poisons and cells that the store lacks, each once, poisons first."""
     tasks: dict[str, Task] = {}
-    missing = [cell for cell in cells if not store.has("cell", cell.key)]
+    # read, not only looked for: what is spoiled is set aside now and made again
+    missing = [cell for cell in cells if store.read("cell", cell.key) is None]
     for cell in missing:
         poison = cell.poison
         if not poison.is_clean and not store.has("poison", poison.key):

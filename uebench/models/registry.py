@@ -65,10 +65,13 @@ def parse_arch(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def build_network(arch: str, n_classes: int, shape: tuple[int, int, int], seed: int) -> nn.Module:
-    """Return an untrained network for images of `shape`; the global generators stay untouched."""
+    """Return an untrained network for images of `shape`; the global generator is put back."""
     spec, options = parse_arch(arch)
     build = ARCHITECTURES[parse_spec(spec).name].build
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    state = torch.random.get_rng_state()
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
+    try:
         model = build(n_classes=n_classes, channels=shape[0], **options)
+    finally:
+        torch.random.set_rng_state(state)
     return model.to(memory_format=torch.channels_last)

@@ -51,11 +51,11 @@ def small() -> Dataset:
 
 @pytest.fixture(scope="session")
 def cifar() -> Dataset:
-    """The small lossless part of CIFAR-10, where the shared data lies beside the project."""
+    """1,000 lossless training images of CIFAR-10, where the shared data lies beside the project."""
     path = SHARED / "cifar10-small.npz"
     if not path.is_file():
         pytest.skip("needs ../shared/data/cifar10-small.npz, which is not part of the project")
-    return load_dataset(f"npz:{path}")
+    return load_dataset(f"npz:{path}[n_train=1000]")
 
 
 def random_dataset(

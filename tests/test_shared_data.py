@@ -17,6 +17,6 @@ def test_budgets_are_kept_on_real_images(spec: str, norm: str, most: float, cifa
 
 
 def test_the_small_part_is_what_its_readme_says(cifar: Dataset) -> None:
-    assert cifar.train.class_sizes == [500] * 10
+    assert cifar.train.class_sizes == [100] * 10
     assert cifar.test.class_sizes == [100] * 10
     assert cifar.class_names[9] == "truck"

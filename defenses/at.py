@@ -47,6 +47,10 @@ class AdversarialTraining(Defense):
         step = radius / 5 if self.step == "auto" else self.step
         return self.with_options(norm=norm, radius=radius, step=step)
 
+    def effort(self) -> float:
+        """Return one step, and two thirds of one for each step of the search."""
+        return 1 + self.steps * 2 / 3
+
     def loss(
         self,
         model: nn.Module,

@@ -75,6 +75,10 @@ class UEraser(Defense):
             epochs = facts.epochs
         return self.with_options(adversarial_epochs=min(epochs, facts.epochs))
 
+    def effort(self) -> float:
+        """Return the copies of an image where there are any; epochs with one copy count less."""
+        return float(self.repeats) if self.adversarial_epochs else 1.2
+
     def adjust(self, protocol: Protocol) -> Protocol:
         """Ask for gradient clipping: a large K explodes at the start."""
         return protocol.asked(clip_norm=self.clip_norm)

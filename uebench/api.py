@@ -257,6 +257,10 @@ class Defense(Method):
         """Return the protocol with what this defense asks for, such as gradient clipping."""
         return protocol
 
+    def effort(self) -> float:
+        """Return about how long a training step takes against a plain one: long cells go first."""
+        return 1.0
+
     def prepare(self, data: Split, run: Run) -> Split:
         """Return the training set to train on; called once, before training. Default: as it is."""
         return data

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import uebench
+from uebench.execute.tasks import pending
 from uebench.frontend import execute, prepare
 from uebench.plan import make_config
 from uebench.registry import attack
@@ -70,6 +71,13 @@ def test_a_second_run_computes_nothing(store: Store) -> None:
     again = execute(matrix(store, 2))
     assert numbers(first) == numbers(again.cells)
     assert stamps == {p: p.stat().st_mtime_ns for p in store.base.rglob("meta.json")}
+
+
+def test_long_cells_start_first(store: Store) -> None:
+    planned = matrix(store, 1, attacks="lsp", defenses="standard,at,ueraser_lite,ueraser").cells
+    told = [(t.kind, t.cell.defense.info.name) for t in pending(planned, store)]
+    assert [kind for kind, _ in told] == ["poison"] + ["cell"] * 4
+    assert [name for _, name in told[1:]] == ["at", "ueraser", "ueraser_lite", "standard"]
 
 
 def test_a_spoiled_cell_is_computed_again(store: Store) -> None:
@@ -143,6 +151,7 @@ def test_methods_of_a_session_run_in_its_process() -> None:
 
 RUN = """
 import sys
+from uebench.execute.tasks import pending
 from uebench.frontend import execute, prepare
 from uebench.plan import make_config
 from uebench.store import Store

@@ -43,7 +43,10 @@ Listener = Callable[[Event], None]
 
 
 def pending(cells: list[Cell], store: Store) -> list[Task]:
-    """Return the poisons and cells that the store lacks, each once, poisons first."""
+    """Return the poisons and cells that the store lacks, each once, poisons first.
+
+    Of the cells those that take longest come first, so that no core waits long at the end.
+    """
     tasks: dict[str, Task] = {}
     # read, not only looked for: what is spoiled is set aside now and made again
     missing = [cell for cell in cells if store.read("cell", cell.key) is None]
@@ -51,7 +54,7 @@ def pending(cells: list[Cell], store: Store) -> list[Task]:
         poison = cell.poison
         if not poison.is_clean and not store.has("poison", poison.key):
             tasks.setdefault(poison.key, Task("poison", poison.key, cell))
-    for cell in missing:
+    for cell in sorted(missing, key=lambda cell: -cell.defense.effort()):
         tasks.setdefault(cell.key, Task("cell", cell.key, cell))
     return list(tasks.values())
 

@@ -2,20 +2,24 @@
 
 Source: Sandoval-Segura et al., "Autoregressive Perturbations for Data Poisoning", NeurIPS 2022,
 arXiv:2206.03693. The search for recurrences and the matched filter follow their text and code.
-Departs from it: noise is computed as one matrix product a class and channel, since the crop is
-linear in the border values that it starts from; the search keeps what it found and relaxes its
-threshold in recorded steps when its draws run out.
+Departs from it: all images take a pixel's step of the recurrence together, each with its kernel,
+where the authors' code calls a convolution for each pixel of each image; the search keeps what it
+found and relaxes its threshold in recorded steps when its draws run out.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from pydantic import Field
+from safetensors.torch import load_file
 from torch import Tensor
 
 from uebench import Attack, Facts, Fraction255, Run, Split, attack
@@ -24,8 +28,8 @@ BOUND = 50.0
 """Largest l2 norm of an unscaled crop for a recurrence to count as bounded."""
 TRIALS = 3
 """Random starts on which a recurrence must stay bounded."""
-MATRIX_VALUES = 2**26
-"""Most values of the matrices that are held at a time: all classes at 32 px, one at 224 px."""
+GRID_VALUES = 2**22
+"""Most values of the grids that are continued together: 1,078 images at 32 px, 27 at 224 px."""
 CHUNK = 8192
 """Candidates drawn at a time."""
 
@@ -46,11 +50,24 @@ class AR(Attack):
     up to 10 classes, else 3; below 32 px in proportion to the side."""
     draws: Annotated[int, Field(ge=1000, le=10**9)] = 1_000_000
     """Candidates drawn before the threshold is relaxed by a fifth."""
+    kernels: str = ""
+    """A file of published kernels, float [k, c, 3, 3]: .npy, .npz, .safetensors or .pt; empty:
+    search them."""
+    kernels_sha256: str = ""
+    """Content of that file, filled in when a cell is planned."""
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the options without the path of the kernels: their content counts."""
+        return {k: v for k, v in self.options().items() if k != "kernels"}
 
     def resolve(self, facts: Facts) -> AR:
-        """Return the attack with budget, crop and threshold as numbers."""
+        """Return the attack with budget, crop and threshold as numbers.
+
+        Raises:
+            ValueError: a file of kernels cannot be read, or does not fit the data set.
+        """
         c, h, w = facts.shape
-        changes: dict[str, float] = {}
+        changes: dict[str, float | str] = {}
         if self.eps == "auto":
             changes["eps"] = round(math.sqrt(c * h * w / 3072), 3)
         if self.crop == "auto":
@@ -59,6 +76,14 @@ class AR(Attack):
             # a pattern's response grows with the side, so smaller images cannot reach the authors'
             scale = min(1.0, math.sqrt(h * w) / 32)
             changes["threshold"] = scale * (10.0 if facts.n_classes <= 10 else 3.0)
+        if self.kernels:
+            kernels = read_kernels(Path(self.kernels), facts.n_classes, facts.shape)
+            found = hashlib.sha256(kernels.numpy().tobytes()).hexdigest()
+            if self.kernels_sha256 not in ("", found):
+                raise ValueError(
+                    f"ar: {self.kernels} was changed since the cell was planned; run again"
+                )
+            changes["kernels_sha256"] = found
         return self.with_options(**changes)
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
@@ -66,6 +91,19 @@ class AR(Attack):
         assert isinstance(self.eps, float)
         assert isinstance(self.crop, int)
         c, h, w = data.shape
+        kernels = self._kernels(data, run)
+        together = max(1, GRID_VALUES // (c * (h + self.crop) * (w + self.crop)))
+        delta = torch.empty(len(data), c, h, w, device=run.device)
+        for part in torch.arange(len(data), device=run.device).split(together):
+            kernel = kernels[data.labels[part]].permute(2, 3, 1, 0).contiguous()
+            delta[part] = pattern(kernel, h + self.crop, w + self.crop, self.crop, run.rng)
+        norms = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
+        return delta.mul_((self.eps / norms).view(-1, 1, 1, 1))
+
+    def _kernels(self, data: Split, run: Run) -> Float[Tensor, "k c 3 3"]:
+        """Return each class's kernels: from the file, from the store, or searched and kept."""
+        if self.kernels:
+            return read_kernels(Path(self.kernels), data.n_classes, data.shape).to(run.device)
         found = run.kept(
             "ar kernels",
             {
@@ -81,18 +119,7 @@ class AR(Attack):
         run.note(
             ar_threshold=round(found["threshold"].item(), 4), ar_draws=int(found["draws"].item())
         )
-        delta = torch.empty(len(data), c, h, w, device=run.device)
-        border = 2 * (h + w + 2 * self.crop) - 4
-        together = max(1, MATRIX_VALUES // (c * border * h * w))
-        for first in range(0, data.n_classes, together):
-            kernels = found["kernels"][first : first + together]
-            matrices = response(kernels.flatten(0, 1), h + self.crop, w + self.crop, self.crop)
-            for label, matrix in enumerate(matrices.view(len(kernels), c, border, h * w), first):
-                mine = (data.labels == label).nonzero().squeeze(1)
-                start = torch.randn(c, len(mine), border, generator=run.rng, device=run.device)
-                delta[mine] = torch.bmm(start, matrix).transpose(0, 1).reshape(-1, c, h, w)
-        norms = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
-        return delta.mul_((self.eps / norms).view(-1, 1, 1, 1))
+        return found["kernels"]
 
     def _search(self, n: int, shape: tuple[int, int, int], run: Run) -> dict[str, Tensor]:
         """Return `n` sets of kernels [n, c, 3, 3] whose noise the others' filters respond to."""
@@ -124,6 +151,58 @@ class AR(Attack):
             "threshold": torch.tensor(threshold),
             "draws": torch.tensor(drawn),
         }
+
+
+def read_kernels(path: Path, k: int, shape: tuple[int, int, int]) -> Float[Tensor, "k c 3 3"]:
+    """Return the kernels of a file, one set a class, checked.
+
+    A published set was found to hold a kernel that is finite and useless: its entries sum to 2e7.
+
+    Raises:
+        ValueError: it cannot be read, has the wrong shape, or a kernel does not sum to 1.
+    """
+    try:
+        found = _load(path)
+        kernels = torch.stack([torch.as_tensor(each).float() for each in found])
+    except Exception as error:  # every reader has errors of its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"ar: {path} holds no readable kernels ({reason}); give float [k, c, 3, 3] as .npy, "
+            ".npz, .safetensors or .pt"
+        ) from None
+    c = shape[0]
+    if kernels.dim() == 5 and kernels.shape[2] == 1:  # the form of a grouped convolution's weight
+        kernels = kernels.squeeze(2)
+    if kernels.dim() != 4 or kernels.shape[2:] != (3, 3) or kernels.shape[1] != c:
+        raise ValueError(
+            f"ar: {path} holds {list(kernels.shape)} values; kernels are [k, {c}, 3, 3]"
+        )
+    if len(kernels) < k:
+        raise ValueError(f"ar: {path} has kernels for {len(kernels)} classes, {k} are needed")
+    wrong = ((kernels[:k].sum((2, 3)) - 1).abs() > 1e-3).any(1) | (kernels[:k, :, 2, 2] != 0).any(1)
+    if wrong.any() or not kernels[:k].isfinite().all():
+        raise ValueError(
+            f"ar: {path}: the kernels of class {int(wrong.int().argmax())} do not sum to 1, or do "
+            "not end in 0; such noise does not stay finite"
+        )
+    return kernels[:k].clone()
+
+
+def _load(path: Path) -> Any:
+    """Return a file's only tensor, its tensor called kernels, or its list of tensors."""
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    found: Any
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            found = dict(file)
+    elif path.suffix == ".safetensors":
+        found = load_file(path)
+    else:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(found, dict):
+        return found["kernels"] if "kernels" in found else next(iter(found.values()))
+    return found
 
 
 def bounded(
@@ -188,31 +267,21 @@ def continue_row(
         pixels[column].copy_(pixel.addcmul_(pixels[column - 1], first))
 
 
-def response(
-    kernels: Float[Tensor, "m 3 3"], rows: int, columns: int, crop: int
-) -> Float[Tensor, "m border pixels"]:
-    """Return for each kernel the matrix from border values to the cropped pattern.
+def pattern(
+    kernels: Float[Tensor, "3 3 c n"], rows: int, columns: int, crop: int, rng: torch.Generator
+) -> Float[Tensor, "n c h w"]:
+    """Return each image's recurrence from a normal start of its own, unscaled, cropped.
 
-    The border is the first two rows and the first two columns, in raster order. A row of the
-    matrix is what one border value alone grows into; it is computed in double precision.
+    Only the first two rows and columns of the start matter, so only they are drawn. All images take
+    a pixel's step together, each with its own kernel.
     """
-    on_border = torch.zeros(rows, columns, dtype=torch.bool)
-    on_border[:2] = True
-    on_border[:, :2] = True
-    places = on_border.flatten().nonzero().squeeze(1)
-    units = torch.zeros(rows * columns, len(places), dtype=torch.float64)
-    units[places, torch.arange(len(places))] = 1
-    units = units.view(rows, columns, -1, 1).to(kernels.device)
-    out = []
-    # few enough kernels at a time: a grid takes 64 MB at 32 px; at 224 px one kernel takes 370 MB
-    for part in kernels.double().split(max(1, 2**23 // units.numel())):
-        grid = units.expand(-1, -1, -1, len(part)).contiguous()
-        steps = part.permute(1, 2, 0)[:, :, None]
-        for row in range(2, rows):
-            continue_row(grid, steps, row)
-        cropped = grid[crop:, crop:].flatten(0, 1)
-        out.append(cropped.permute(2, 1, 0).float())
-    return torch.cat(out)
+    c, n = kernels.shape[2:]
+    grid = torch.empty(rows, columns, c, n, device=rng.device)
+    grid[:2] = torch.randn(2, columns, c, n, generator=rng, device=rng.device)
+    grid[2:, :2] = torch.randn(rows - 2, 2, c, n, generator=rng, device=rng.device)
+    for row in range(2, rows):
+        continue_row(grid, kernels, row)
+    return grid[crop:, crop:].permute(3, 2, 0, 1)
 
 
 def matched(

@@ -17,11 +17,13 @@ _HOME = {
     "Facts": "api",
     "Fraction255": "api",
     "Poison": "poison",
+    "Policy": "augment",
     "Protocol": "protocol",
     "Run": "api",
     "Split": "data.split",
     "attack": "registry",
     "craft": "frontend",
+    "crop_flip": "augment",
     "defense": "registry",
     "frozen": "descent",
     "load_dataset": "data",
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from .api import Facts as Facts
     from .api import Fraction255 as Fraction255
     from .api import Run as Run
+    from .augment import Policy as Policy
+    from .augment import crop_flip as crop_flip
     from .data import load_dataset as load_dataset
     from .data.split import Split as Split
     from .descent import frozen as frozen

@@ -84,6 +84,7 @@ class Run:
         device: torch.device | str = "cpu",
         epochs: int = 1,
         precision: Literal["fp32", "bf16"] = "fp32",
+        shared_seed: int = 0,
         store: Store | None = None,
         progress: Callable[[float, str], None] | None = None,
     ) -> None:
@@ -97,7 +98,7 @@ class Run:
         self.notes: dict[str, Any] = {}
         self._shape = shape
         self._n_classes = n_classes
-        self._seed = seed
+        self._shared_seed = shared_seed
         self._store = store
         self._progress = progress
 
@@ -115,6 +116,28 @@ class Run:
         seed = int(torch.randint(2**62, (), generator=self.rng, device=self.device))
         return build_network(arch, self._n_classes, self._shape, seed).to(self.device)
 
+    def surrogate(
+        self,
+        data: Split,
+        arch: str,
+        *,
+        epochs: int = 150,
+        lr: float = 0.1,
+        batch_size: int = 128,
+        held_out: int = 1000,
+    ) -> nn.Module:
+        """Return a network trained on `data`, in eval mode, kept in the store.
+
+        It is the same for whoever asks with the same data, settings and poison seed, and a cache
+        hit changes no later number. The learning rate falls to a tenth after two thirds and five
+        sixths of the epochs; the best epoch on `held_out` images of `data` is returned.
+        """
+        from .surrogate import kept_surrogate
+
+        return kept_surrogate(
+            data, self, arch=arch, epochs=epochs, lr=lr, batch_size=batch_size, held_out=held_out
+        )
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which networks are evaluated in this run's precision."""
         return torch.autocast(
@@ -128,12 +151,12 @@ class Run:
 
         `recipe` names everything that changes them, the precision where networks are trained.
 
-        `make` gets a run with a seed of its own, derived from the recipe and this run's seed, so
-        that a cache hit changes no later number.
+        `make` gets a run with a seed of its own, derived from the recipe and the poison seed, so
+        that a cache hit changes no later number, and whoever asks for the same gets the same.
         """
         from .store import key_of, seed_of
 
-        recipe = {"what": name, "seed": self._seed, **recipe}
+        recipe = {"what": name, "seed": self._shared_seed, **recipe}
 
         def fresh() -> dict[str, Tensor]:
             run = Run(
@@ -142,6 +165,7 @@ class Run:
                 seed=seed_of("kept", key_of(recipe)),
                 device=self.device,
                 precision=self.precision,
+                shared_seed=self._shared_seed,
                 store=self._store,
                 progress=self._progress,
             )
@@ -167,6 +191,14 @@ class Method(BaseModel):
     def options(self) -> dict[str, Any]:
         """Return every option with its value."""
         return self.model_dump()
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what the key holds of the method: every option.
+
+        A method with an option that changes no number, such as a path, leaves it out, and puts in
+        what does, such as the file's hash.
+        """
+        return self.options()
 
     def changed(self) -> dict[str, Any]:
         """Return the options that differ from their defaults."""

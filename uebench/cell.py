@@ -31,6 +31,9 @@ from .trainer import train_model
 TRAINER_VERSION = 1
 """Raised when the trainer's numbers change, which makes every stored cell stale."""
 
+CRAFTER_VERSION = 2
+"""Raised when the way changes that all poisons are seeded, quantised or audited."""
+
 Progress = Callable[[float, str], None]
 
 
@@ -55,6 +58,15 @@ class PoisonRef:
     precision: Literal["fp32", "bf16"]
 
     @property
+    def rng_seed(self) -> int:
+        """What the attack's generator starts from.
+
+        Options do not enter it: two budgets of one attack start from the same network, or kernels,
+        and differ by the budget alone.
+        """
+        return seed_of("poison", self.attack.info.name, self.dataset.fingerprint, self.seed)
+
+    @property
     def is_clean(self) -> bool:
         """Whether nothing is perturbed."""
         return self.attack.info.name == "none"
@@ -63,10 +75,11 @@ class PoisonRef:
         """Return everything that changes the poison."""
         return {
             "what": "poison",
+            "crafter": CRAFTER_VERSION,
             "dataset": self.dataset.fingerprint,
             "attack": self.attack.info.name,
             "version": self.attack.version,
-            "options": self.attack.options(),
+            "options": self.attack.recipe(),
             "seed": self.seed,
             "precision": self.precision,
             **source_of(self.attack),
@@ -110,7 +123,7 @@ class Cell:
             "classes": [] if clean else list(self.classes),
             "defense": self.defense.info.name,
             "version": self.defense.version,
-            "options": self.defense.options(),
+            "options": self.defense.recipe(),
             "arch": self.arch,
             "protocol": protocol,
             "precision": self.precision,
@@ -232,9 +245,10 @@ def fetch_poison(
         run = Run(
             shape=train.shape,
             n_classes=train.n_classes,
-            seed=seed_of("poison", ref.key),
+            seed=ref.rng_seed,
             device=device,
             precision=ref.precision,
+            shared_seed=ref.seed,
             store=store,
             progress=progress,
         )

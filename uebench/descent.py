@@ -68,6 +68,7 @@ def pgd(
     steps: int,
     towards: Literal["max", "min"],
     start: Float[Tensor, "b c h w"] | None = None,
+    draws: int = 1,
 ) -> Float[Tensor, "b c h w"]:
     """Return the perturbation that `steps` steps from `start` reach.
 
@@ -81,6 +82,8 @@ def pgd(
         steps: number of steps.
         towards: `max` climbs the loss, `min` descends it.
         start: where to begin; zero by default. It is not projected before the first step.
+        draws: draws of a random `loss` whose gradients each step sums: the expectation over
+            transformations.
 
     Returns:
         delta within the ball, with images + delta in [0, 1].
@@ -90,9 +93,10 @@ def pgd(
     delta = (images + delta).clamp_(0, 1).sub_(images)
     for _ in range(steps):
         point = (images + delta).requires_grad_(True)
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(loss(point), point)
-        gradient = gradient.to(images.dtype)
+        gradient = torch.zeros_like(images)
+        for _ in range(draws):
+            with torch.enable_grad():
+                gradient += torch.autograd.grad(loss(point), point)[0]
         if norm == "linf":
             gradient = gradient.sign_()
         else:

@@ -93,8 +93,8 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "quick": Protocol(
         name="quick",
-        arch="resnet9[width=8]",
-        surrogate="resnet9[width=8]",
+        arch="resnet8",
+        surrogate="resnet8",
         epochs=12,
         batch_size=64,
         lr=0.2,

@@ -5,7 +5,7 @@ import torch
 
 from tests.conftest import make_run, random_dataset
 from uebench.api import Attack, Facts
-from uebench.attacks.ar import continue_row, matched, response
+from uebench.attacks.ar import matched, pattern
 from uebench.data import Dataset
 from uebench.registry import build_attack
 from uebench.store import Store
@@ -22,7 +22,7 @@ def kept_kernels(store: Store) -> torch.Tensor:
     return found[0]["kernels"]
 
 
-@pytest.mark.parametrize("k", [2, 10])
+@pytest.mark.parametrize("k", [2, 10, 100, 1000])
 def test_the_matched_filter_silences_its_own_class_only(k: int, store: Store) -> None:
     dataset = random_dataset([4] * k, (32, 32))
     delta = made(dataset, "ar[threshold=3]").perturb(dataset.train, make_run(dataset, store=store))
@@ -43,23 +43,22 @@ def test_a_second_poison_takes_the_kept_kernels(store: Store) -> None:
     assert torch.equal(first, alone), "a cache hit must change no number"
 
 
-def test_the_matrix_is_the_recurrence() -> None:
+def test_a_pattern_is_the_recurrence() -> None:
     rng = torch.Generator().manual_seed(0)
-    kernel = torch.randn(3, 3, generator=rng)
-    kernel[2, 2] = 0
-    kernel /= kernel.sum() * 1.5
-    start = torch.randn(10, 9, generator=rng)
-    grid = start.clone()
+    kernels = torch.randn(3, 3, 2, 4, generator=rng)
+    kernels[2, 2] = 0
+    kernels /= kernels.sum((0, 1)) * 1.5
+    found = pattern(kernels, 10, 9, 2, rng.manual_seed(1))
+    rng.manual_seed(1)
+    grid = torch.zeros(10, 9, 2, 4)
+    grid[:2] = torch.randn(2, 9, 2, 4, generator=rng)
+    grid[2:, :2] = torch.randn(8, 2, 2, 4, generator=rng)
     for i in range(2, 10):
         for j in range(2, 9):
-            grid[i, j] = (kernel * grid[i - 2 : i + 1, j - 2 : j + 1]).sum() - 0  # b[2,2] is 0
-    by_rows = start.clone()
-    for row in range(2, 10):
-        continue_row(by_rows[..., None], kernel[..., None], row)
-    assert torch.allclose(by_rows, grid, atol=1e-5)
-    border = torch.cat([start[:2].flatten(), start[2:, :2].flatten()])
-    product = border @ response(kernel[None], 10, 9, 2)[0]
-    assert torch.allclose(product, grid[2:, 2:].flatten(), atol=1e-4)
+            window = grid[i - 2 : i + 1, j - 2 : j + 1].clone()
+            window[2, 2] = 0  # the pixel itself is not part of what it is made from
+            grid[i, j] = (kernels * window).sum((0, 1))
+    assert torch.allclose(found, grid[2:, 2:].permute(3, 2, 0, 1), rtol=1e-4, atol=1e-5)
 
 
 def test_the_threshold_is_relaxed_and_recorded_when_draws_run_out() -> None:

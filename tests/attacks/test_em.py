@@ -5,7 +5,9 @@ import torch.nn.functional as F
 
 from tests.conftest import make_run
 from uebench.api import Attack, Facts
+from uebench.cell import PoisonRef
 from uebench.data import Dataset, load_dataset
+from uebench.frontend import dataset_ref
 from uebench.protocol import PROTOCOLS
 from uebench.registry import build_attack, build_defense
 from uebench.trainer import train_model
@@ -58,7 +60,7 @@ def test_a_descent_lowers_the_surrogates_loss(tiny: Dataset) -> None:
             return F.cross_entropy(model(tiny.train.pixels() + delta), tiny.train.labels)
 
     before = loss()
-    attack._descend(model, tiny.train, delta, run)  # type: ignore[attr-defined]
+    attack._descend_images(model, tiny.train, delta, run)  # type: ignore[attr-defined]
     assert loss() < before
     assert delta.abs().max() <= 8 / 255 + 1e-6
 
@@ -71,3 +73,27 @@ def test_legacy_export_drops_negative_changes(tiny: Dataset) -> None:
     assert (changed[1::2] == 0).all()
     inside = tiny.train.images[::2] < 250
     assert (changed[::2][inside] == 3).all()  # truncated, where ours rounds to 4
+
+
+def test_class_wise_noise_is_one_pattern_a_class() -> None:
+    data = load_dataset("synthetic[n_train=120,n_test=30,n_classes=3,size=16]")
+    attack = made(data, "em[wise=class,rounds=30,batch_size=16,stop_accuracy=0.999]")
+    assert attack.options()["steps"] == 1
+    run = make_run(data)
+    delta = attack.perturb(data.train, run)
+    for label in range(3):
+        mine = delta[data.train.labels == label]
+        assert torch.equal(mine, mine[:1].expand_as(mine))
+        assert 0 < mine.abs().max() <= 8 / 255 + 1e-6
+    assert not torch.equal(delta[data.train.labels == 0][0], delta[data.train.labels == 1][0])
+    assert run.notes["em_accuracy"] > 0.9
+
+
+def test_another_budget_starts_from_the_same_network() -> None:
+    data = load_dataset("synthetic[n_train=40,n_test=20,n_classes=2,size=16]")
+    ref = PoisonRef(dataset_ref(data), made(data, "em"), 3, "fp32")
+    wider = PoisonRef(dataset_ref(data), made(data, "em[eps=16/255]"), 3, "fp32")
+    assert ref.key != wider.key
+    assert ref.rng_seed == wider.rng_seed
+    assert ref.rng_seed != PoisonRef(ref.dataset, ref.attack, 4, "fp32").rng_seed
+    assert ref.rng_seed != PoisonRef(ref.dataset, made(data, "lsp"), 3, "fp32").rng_seed

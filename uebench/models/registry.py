@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import nn
 
 from ..spec import did_you_mean, format_spec, parse_spec, unknown
-from .resnet import resnet9, resnet18
+from .resnet import resnet8, resnet9, resnet18
 
 
 class Architecture(NamedTuple):
@@ -30,7 +30,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         resnet9,
         "ResNet-9",
         "after cifar10-fast (D. Page, 2018)",
-        {"width": (Width, 16), "colours": (Literal["rgb", "opponent"], "rgb")},
+        {"width": (Width, 16)},
+    ),
+    "resnet8": Architecture(
+        resnet8, "ResNet-8", "ours, after cifar10-fast (D. Page, 2018)", {"width": (Width, 16)}
     ),
     "resnet18": Architecture(
         resnet18, "ResNet-18 (CIFAR form)", "arXiv:1512.03385", {"width": (Width, 64)}

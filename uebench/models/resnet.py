@@ -5,11 +5,13 @@ stride 1 and no max-pool (11,173,962 parameters for 10 classes). The 7x7 stem gi
 `resnet9` is the network of D. Page's cifar10-fast for CPUs, 16 channels wide where his has 64. Its
 logits are multiplied by 1/8 as his are: without that the large learning rates of short trainings
 begin at a loss far above chance, and 1,500 images never come back from it.
+`resnet8` is ours: the same, but pooled right after the first convolution and one stage shorter. At
+16 channels it costs 0.75 of `resnet9[width=8]`, and its first layer is wide enough for AR's noise
+(5,000 CIFAR-10 images, 12 epochs, one run each: clean 66 against 67 %, under AR 24 against 57 %).
 """
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,54 +38,35 @@ class Residual(nn.Module):
         return out
 
 
-class OpponentColours(nn.Module):
-    """A fixed change of colour axes: luminance, red against blue, green against both.
-
-    Each axis is divided by its sd on photographs (0.79, 0.23 and 0.11, from 2x2 sums of 2,000
-    CIFAR-10 images), as whitening does. In raw RGB the three channels are nearly one, and a narrow
-    network needs thousands of steps to see a weak colour signal; a long training finds these axes
-    by itself.
-    """
-
-    weights: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        axes = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
-        axes = axes / axes.norm(dim=1, keepdim=True) / torch.tensor([[0.79], [0.23], [0.11]])
-        self.register_buffer("weights", axes.view(3, 3, 1, 1))
-
-    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """Return the images on the new axes, grey at zero."""
-        return F.conv2d(x - 0.5, self.weights)
-
-
-def resnet9(
-    n_classes: int, channels: int = 3, width: int = 16, colours: str = "rgb"
-) -> nn.Sequential:
-    """Return a network of nine layers, `width` to 8 x `width` channels.
-
-    Args:
-        n_classes: number of logits.
-        channels: channels of the images.
-        width: channels of the first layer.
-        colours: `rgb`, or `opponent` for `OpponentColours` first; other images than of three
-            channels stay as they are.
-    """
-    first = [OpponentColours()] if colours == "opponent" and channels == 3 else []
+def resnet9(n_classes: int, channels: int = 3, width: int = 16) -> nn.Sequential:
+    """Return a network of nine layers, `width` to 8 x `width` channels."""
     return nn.Sequential(
-        *first,
         conv_bn(channels, width),
         conv_bn(width, 2 * width, pool=True),
         Residual(2 * width),
         conv_bn(2 * width, 4 * width, pool=True),
         conv_bn(4 * width, 8 * width, pool=True),
         Residual(8 * width),
-        nn.AdaptiveMaxPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8 * width, n_classes, bias=False),
-        Scaled(0.125),
+        *_head(8 * width, n_classes),
     )
+
+
+def resnet8(n_classes: int, channels: int = 3, width: int = 16) -> nn.Sequential:
+    """Return a network of eight layers, `width` to 4 x `width` channels, pooled from the start."""
+    return nn.Sequential(
+        conv_bn(channels, width, pool=True),
+        conv_bn(width, 2 * width, pool=True),
+        Residual(2 * width),
+        conv_bn(2 * width, 4 * width, pool=True),
+        Residual(4 * width),
+        *_head(4 * width, n_classes),
+    )
+
+
+def _head(width: int, n_classes: int) -> list[nn.Module]:
+    """Return the last layers: the largest value of each channel, then logits times 1/8."""
+    linear = nn.Linear(width, n_classes, bias=False)
+    return [nn.AdaptiveMaxPool2d(1), nn.Flatten(), linear, Scaled(0.125)]
 
 
 class Scaled(nn.Module):

@@ -1,0 +1,218 @@
+"""The search that EM and its adaptive form share: network and noise lower the loss in turns.
+
+Source: Huang et al., "Unlearnable Examples: Making Personal Data Unexploitable", ICLR 2021,
+arXiv:2101.04898, and its authors' code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from uebench import Attack, Facts, Fraction255, Run, Split, frozen, parse_arch
+
+from ._shared import View, cross_entropy_of, descend, poisoned, unchanged
+
+CLASS_SHARE = 0.2
+"""Share of each class's images that class-wise noise is made from."""
+
+
+class ErrorMinimizing(Attack):
+    """A network and the noise of every image, or of every class, minimise the loss in turns."""
+
+    norm: Literal["linf"] = "linf"
+    """The norm that the budget is measured in."""
+    eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255
+    """Largest change of one pixel value, in the pixel range [0, 1]; the paper takes 16/255 on
+    ImageNet."""
+    surrogate: str = "auto"
+    """The network that is trained along; auto: the protocol's (paper: resnet18)."""
+    rounds: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Most rounds before the search gives up on the stop test."""
+    train_steps: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
+    """SGD steps of the surrogate a round; auto: 10 (CIFAR-100: 20, from 64 px on: 100)."""
+    steps: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = "auto"
+    """Signed-gradient steps of the noise a round; auto: 20 (class-wise: 1 a batch)."""
+    step: Annotated[Fraction255, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+    """Length of such a step in the pixel range [0, 1]; auto: eps/10."""
+    stop_accuracy: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+    """The search ends when the surrogate is more accurate than this on the poisoned images; auto:
+    0.99 (from 64 px on: 0.9)."""
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 512
+    """Images a step of the surrogate, and a step of the noise."""
+    lr: Annotated[float, Field(gt=0, le=100)] = 0.1
+    """Learning rate of the surrogate, constant; momentum 0.9, weight decay 5e-4, gradient norm
+    clipped at 5."""
+
+    @property
+    def by_class(self) -> bool:
+        """Whether all images of a class share their noise."""
+        return False
+
+    def view(self, run: Run) -> View:
+        """Return what the surrogate sees of poisoned images, in its steps and in the noise's."""
+        return unchanged
+
+    def resolve(self, facts: Facts) -> ErrorMinimizing:
+        """Return the attack with network, steps and stop test named."""
+        large = max(facts.shape[1:]) >= 64
+        changes: dict[str, float | str] = {}
+        if self.surrogate == "auto":
+            changes["surrogate"] = facts.surrogate
+        else:
+            changes["surrogate"] = parse_arch(self.surrogate)[0]
+        if self.train_steps == "auto":
+            changes["train_steps"] = 100 if large else 20 if facts.dataset == "cifar100" else 10
+        if self.steps == "auto":
+            changes["steps"] = 1 if self.by_class else 20
+        if self.step == "auto":
+            changes["step"] = self.eps / 10
+        if self.stop_accuracy == "auto":
+            changes["stop_accuracy"] = 0.9 if large else 0.99
+        return self.with_options(**changes)
+
+    def image_passes(self, n: int) -> int:
+        """Return the passes of all rounds; the stop test usually ends the search sooner."""
+        assert isinstance(self.train_steps, int)
+        assert isinstance(self.steps, int)
+        changed = CLASS_SHARE * n if self.by_class else n
+        return round(
+            self.rounds * (self.train_steps * min(self.batch_size, n) + self.steps * changed)
+        )
+
+    def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
+        """Return noise that a network in training finds easy, and other networks too."""
+        model = run.network(self.surrogate)
+        optimizer = torch.optim.SGD(model.parameters(), self.lr, momentum=0.9, weight_decay=5e-4)
+        rows = data.labels if self.by_class else torch.arange(len(data), device=run.device)
+        n_rows = data.n_classes if self.by_class else len(data)
+        noise = torch.zeros(n_rows, *data.shape, device=run.device)
+        share = _share_of_each_class(data, run) if self.by_class else None
+        order = self._order(len(data), run)
+        accuracy, done = 0.0, 0
+        for done in range(1, self.rounds + 1):
+            self._train(model, optimizer, data, noise, rows, order, run)
+            with frozen(model):
+                if share is None:
+                    self._descend_images(model, data, noise, run)
+                else:
+                    self._descend_classes(model, data, share, noise, run)
+                accuracy = self._accuracy(model, data, noise, rows, run)
+            name = self.info.name
+            run.progress(done / self.rounds, f"{name} round {done}, accuracy {accuracy:.3f}")
+            if accuracy > float(self.stop_accuracy):
+                break
+        ended = "stop test" if accuracy > float(self.stop_accuracy) else "cap"
+        run.note(em_rounds=done, em_accuracy=round(accuracy, 5), em_ended_by=ended)
+        return noise[rows] if self.by_class else noise
+
+    def _order(self, n: int, run: Run) -> Iterator[Tensor]:
+        """Yield batches of a shuffled order that goes on from round to round, for ever."""
+        while True:
+            shuffled = torch.randperm(n, generator=run.rng, device=run.device)
+            yield from shuffled.split(min(self.batch_size, n))
+
+    def _train(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        data: Split,
+        noise: Float[Tensor, "m c h w"],
+        rows: Int[Tensor, " n"],
+        order: Iterator[Tensor],
+        run: Run,
+    ) -> None:
+        """Take the surrogate's steps of one round on the poisoned images, in train mode."""
+        assert isinstance(self.train_steps, int)
+        model.train()
+        loss_of = cross_entropy_of(model, run, self.view(run))
+        for _ in range(self.train_steps):
+            batch = next(order)
+            if len(batch) < 2:  # batch norm needs two; only the end of an order is this short
+                batch = next(order)
+            images = poisoned(data, noise, batch, rows[batch])
+            loss = loss_of(images, data.labels[batch]) / len(batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimizer.step()
+
+    def _descend_images(
+        self, model: nn.Module, data: Split, noise: Float[Tensor, "n c h w"], run: Run
+    ) -> None:
+        """Lower every image's loss by changing its noise, in place."""
+        descend(
+            cross_entropy_of(model, run, self.view(run)),
+            data,
+            data.labels,
+            noise,
+            norm="linf",
+            eps=self.eps,
+            step=float(self.step),
+            steps=int(self.steps),
+            batch_size=self.batch_size,
+        )
+
+    def _descend_classes(
+        self,
+        model: nn.Module,
+        data: Split,
+        share: Int[Tensor, " m"],
+        noise: Float[Tensor, "k c h w"],
+        run: Run,
+    ) -> None:
+        """Lower the classes' loss on a share of the images, in place.
+
+        After every batch a class's noise becomes the mean of what its images of the batch took.
+        """
+        loss = cross_entropy_of(model, run, self.view(run))
+        for batch in share.split(self.batch_size):
+            part = data.subset(batch)
+            delta = noise[part.labels]
+            descend(
+                loss,
+                part,
+                part.labels,
+                delta,
+                norm="linf",
+                eps=self.eps,
+                step=float(self.step),
+                steps=int(self.steps),
+                batch_size=len(batch),
+            )
+            for label in part.labels.unique():
+                noise[label] = delta[part.labels == label].mean(0)
+
+    @torch.no_grad()
+    def _accuracy(
+        self,
+        model: nn.Module,
+        data: Split,
+        noise: Float[Tensor, "m c h w"],
+        rows: Int[Tensor, " n"],
+        run: Run,
+    ) -> float:
+        """Return the surrogate's accuracy on x + delta, without augmentation, in eval mode."""
+        right = torch.zeros((), device=run.device)
+        for start in range(0, len(data), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            with run.autocast():
+                guesses = model(poisoned(data, noise, part, rows[part])).argmax(1)
+            right += (guesses == data.labels[part]).sum()
+        return right.item() / len(data)
+
+
+def _share_of_each_class(data: Split, run: Run) -> Int[Tensor, " m"]:
+    """Return a random fifth of each class's images, one at least, in random order."""
+    order = torch.randperm(len(data), generator=run.rng, device=run.device)
+    chosen = []
+    for label in range(data.n_classes):
+        mine = order[data.labels[order] == label]
+        chosen.append(mine[: max(1, round(CLASS_SHARE * len(mine)))])
+    together = torch.cat(chosen)
+    return together[torch.randperm(len(together), generator=run.rng, device=run.device)]

@@ -1,0 +1,100 @@
+"""What several attacks do: lower every image's loss by signed or normalised gradient steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from uebench import Run, Split, pgd
+
+
+@runtime_checkable
+class ImageLoss(Protocol):
+    """Images in [0, 1] and labels to the loss, summed over the images."""
+
+    def __call__(
+        self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]
+    ) -> Float[Tensor, ""]:
+        """Return the loss."""
+
+
+View = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b c h w"]]
+"""What a network sees of images in [0, 1], such as an augmentation."""
+
+
+def unchanged(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Return the images as they are."""
+    return images
+
+
+def cross_entropy_of(model: nn.Module, run: Run, view: View = unchanged) -> ImageLoss:
+    """Return the cross-entropy of what a network says of `view` of the images."""
+
+    def loss(images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+        seen = view(images).contiguous(memory_format=torch.channels_last)
+        with run.autocast():
+            logits = model(seen)
+        return F.cross_entropy(logits.float(), labels, reduction="sum")
+
+    return loss
+
+
+def descend(
+    loss: ImageLoss,
+    data: Split,
+    labels: Int[Tensor, " n"],
+    delta: Float[Tensor, "n c h w"],
+    *,
+    norm: str,
+    eps: float,
+    step: float,
+    steps: int,
+    batch_size: int,
+    draws: int = 1,
+    told: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Lower the loss of `labels` by changing each image's noise, in place.
+
+    Args:
+        loss: of a frozen network.
+        data: the clean images.
+        labels: what each image shall be taken for.
+        delta: where the noise starts, and where it ends.
+        norm: `linf` or `l2`.
+        eps: the budget.
+        step: length of a step.
+        steps: number of steps.
+        batch_size: images at a time.
+        draws: draws of a random `loss` whose gradients a step sums.
+        told: called with the share of images that are done.
+    """
+    for start in range(0, len(data), batch_size):
+        part = slice(start, start + batch_size)
+        wanted = labels[part]
+        images = data.pixels(part).contiguous(memory_format=torch.channels_last)
+        delta[part] = pgd(
+            partial(loss, labels=wanted),
+            images,
+            norm=norm,  # type: ignore[arg-type]
+            eps=eps,
+            step=step,
+            steps=steps,
+            towards="min",
+            start=delta[part].contiguous(memory_format=torch.channels_last),
+            draws=draws,
+        )
+        told(min(1.0, (start + batch_size) / len(data)))
+
+
+def poisoned(
+    data: Split, noise: Float[Tensor, "m c h w"], index: Tensor | slice, rows: Tensor | slice
+) -> Float[Tensor, "b c h w"]:
+    """Return clip(x + noise) of the images at `index`; `rows` are their rows of the noise."""
+    images = (data.pixels(index) + noise[rows]).clamp_(0, 1)
+    return images.contiguous(memory_format=torch.channels_last)

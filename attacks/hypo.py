@@ -1,0 +1,81 @@
+"""HYPO, hypocritical perturbations: noise that a network trained on clean data finds easy.
+
+Source: Tao et al., "Better Safe Than Sorry: Preventing Delusive Adversaries with Adversarial
+Training", NeurIPS 2021, arXiv:2102.04716, its perturbation P2; with `towards=next` its P1, which is
+also TAP's class-targeted noise (Fowl et al., "Adversarial Examples Make Strong Poisons", NeurIPS
+2021, arXiv:2106.10807).
+Departs from it: the budget is linf 8/255 and the surrogate the protocol's network, as in
+arXiv:2303.15127 and its peers; the authors take l2 0.5 and VGG-16. The step is eps/10, where the
+authors take eps/5.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from uebench import Attack, Facts, Fraction255, Run, Split, attack, frozen, parse_arch
+
+from ._shared import cross_entropy_of, descend
+
+
+@attack("hypo", title="HYPO", source="arXiv:2102.04716")
+class HYPO(Attack):
+    """Noise that lowers a cleanly trained network's loss on every image."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    """The norm that the budget is measured in."""
+    eps: Annotated[Fraction255, Field(gt=0, le=100)] = 8 / 255
+    """Budget in the pixel range [0, 1]; the authors' is 0.5 in l2."""
+    surrogate: str = "auto"
+    """The network that is trained on clean images; auto: the protocol's (paper: resnet18)."""
+    surrogate_epochs: Annotated[int, Field(ge=1, le=10_000)] = 150
+    """Epochs of the surrogate's training; the best one on 1,000 held-out images is taken."""
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Gradient steps of every image's noise."""
+    step: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+    """Length of such a step in the pixel range [0, 1]; auto: eps/10."""
+    towards: Literal["label", "next"] = "label"
+    """Whose loss falls: that of the image's label, or of the next class."""
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 512
+    """Images a step of the noise; it does not change the noise but for rounding."""
+
+    def resolve(self, facts: Facts) -> HYPO:
+        """Return the attack with network and step named."""
+        if self.norm == "linf" and self.eps > 1:
+            raise ValueError(
+                f"hypo: a linf eps lies in (0, 1], got {self.eps:g}; divide by 255, or set norm=l2"
+            )
+        arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
+        step = self.eps / 10 if self.step == "auto" else self.step
+        return self.with_options(surrogate=arch, step=step)
+
+    def image_passes(self, n: int) -> int:
+        """Return the passes of the surrogate's training and of the noise."""
+        return n * (self.surrogate_epochs + self.steps)
+
+    def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
+        """Return noise that makes each image look easily classified."""
+        model = run.surrogate(data, self.surrogate, epochs=self.surrogate_epochs)
+        labels = data.labels
+        if self.towards == "next":
+            labels = (labels + 1) % data.n_classes
+        delta = torch.zeros(data.images.shape, device=run.device)
+        with frozen(model):
+            descend(
+                cross_entropy_of(model, run),
+                data,
+                labels,
+                delta,
+                norm=self.norm,
+                eps=self.eps,
+                step=float(self.step),
+                steps=self.steps,
+                batch_size=self.batch_size,
+                told=lambda share: run.progress(share, "hypo noise"),
+            )
+        return delta

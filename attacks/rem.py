@@ -1,0 +1,201 @@
+"""REM, robust error-minimizing noise: it keeps the loss small even under adversarial training.
+
+Source: Fu et al., "Robust Unlearnable Examples: Protecting Data Against Adversarial Learning", ICLR
+2022, arXiv:2203.14533, and its authors' code.
+`min_theta E min_delta E_t max_rho L(f(t(x + delta) + rho), y)`: the noise of a batch is made afresh
+by descent over random crops and flips t, against an adversary rho of half the budget; then the
+surrogate takes one step on the adversarial points. Networks see x - 0.5, so that the black border
+of a crop is not zero.
+Departs from it: the final noise is made for every image; the authors drop the last incomplete
+batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from uebench import (
+    Attack,
+    Facts,
+    Fraction255,
+    Run,
+    Split,
+    attack,
+    crop_flip,
+    frozen,
+    parse_arch,
+    pgd,
+    random_start,
+)
+
+from ._shared import ImageLoss, cross_entropy_of, descend
+
+
+@attack("rem", title="REM", source="arXiv:2203.14533")
+class REM(Attack):
+    """Error-minimizing noise made against an inner adversary and random crops and flips."""
+
+    norm: Literal["linf"] = "linf"
+    """The norm that the budget is measured in."""
+    eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255
+    """Largest change of one pixel value, in the pixel range [0, 1]."""
+    surrogate: str = "auto"
+    """The network that is trained along; auto: the protocol's (paper: resnet18)."""
+    train_steps: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = "auto"
+    """SGD steps of the surrogate; auto: 5,000 (from 64 px on: 3,000)."""
+    steps: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = "auto"
+    """Signed-gradient steps of a batch's noise; auto: 10 (from 64 px on: 7)."""
+    step: Annotated[Fraction255, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+    """Length of such a step; auto: eps/5 (from 64 px on: eps/4)."""
+    transform_draws: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = "auto"
+    """Random crops and flips whose gradients a step sums; auto: 5 (from 64 px on: 4)."""
+    adv_radius: Annotated[Fraction255, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    """Radius of the inner adversary in linf; auto: eps/2."""
+    adv_steps: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = "auto"
+    """Steps of the inner adversary; auto: 10 (from 64 px on: 7)."""
+    adv_step: Annotated[Fraction255, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+    """Length of such a step; auto: a fifth of adv_radius (from 64 px on: a quarter)."""
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
+    """Images a step of the surrogate; the final noise takes as many at a time."""
+    lr: Annotated[float, Field(gt=0, le=100)] = 0.1
+    """Learning rate of the surrogate, a tenth after every two fifths of its steps; momentum 0.9,
+    weight decay 5e-4."""
+
+    def resolve(self, facts: Facts) -> REM:
+        """Return the attack with network, steps and radii as numbers."""
+        large = max(facts.shape[1:]) >= 64
+        arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
+        radius = self.eps / 2 if self.adv_radius == "auto" else self.adv_radius
+        defaults = {
+            "train_steps": 3000 if large else 5000,
+            "steps": 7 if large else 10,
+            "step": self.eps / (4 if large else 5),
+            "transform_draws": 4 if large else 5,
+            "adv_steps": 7 if large else 10,
+            "adv_step": max(radius, 1e-6) / (4 if large else 5),
+        }
+        open_ones = {k: v for k, v in defaults.items() if getattr(self, k) == "auto"}
+        return self.with_options(surrogate=arch, adv_radius=radius, **open_ones)
+
+    def image_passes(self, n: int) -> int:
+        """Return the passes of the noise and the adversary, in training and for the final noise."""
+        noise = int(self.steps) * int(self.transform_draws) * self._passes_a_view
+        return int(self.train_steps) * min(self.batch_size, n) * (noise + self._passes_a_view) + (
+            n * noise
+        )
+
+    @property
+    def _passes_a_view(self) -> int:
+        """Passes through the network for one crop: the adversary's, and one at the point found."""
+        return int(self.adv_steps) + 1 if self.adv_radius else 1
+
+    def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
+        """Return noise that an adversarially trained network finds easy as well."""
+        model = nn.Sequential(Centred(), run.network(self.surrogate))
+        optimizer = torch.optim.SGD(model.parameters(), self.lr, momentum=0.9, weight_decay=5e-4)
+        batches = self._batches(len(data), run)
+        total = int(self.train_steps)
+        for done in range(total):
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * 0.1 ** (5 * done // (2 * total))
+            part = data.subset(next(batches))
+            loss = self._train_step(model, optimizer, part, run)
+            if (done + 1) % max(1, total // 100) == 0:
+                run.progress((done + 1) / total, f"rem step {done + 1}, loss {loss.item():.3f}")
+        with frozen(model):
+            return self._noise(model, data, run, told=True)
+
+    def _batches(self, n: int, run: Run) -> Iterator[Int[Tensor, " b"]]:
+        """Yield batches of ever new orders, each of full size where the data suffice."""
+        size = min(self.batch_size, n)
+        while True:
+            order = torch.randperm(n, generator=run.rng, device=run.device)
+            yield from order[: n - n % size].split(size)
+
+    def _train_step(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, part: Split, run: Run
+    ) -> Float[Tensor, ""]:
+        """Make a batch's noise, then train the surrogate on its adversarial points; the loss."""
+        with frozen(model):
+            delta = self._noise(model, part, run)
+            delta = (delta * 255).round_().div_(255)
+            view = crop_flip((part.pixels() + delta).clamp_(0, 1), run.rng)
+            point = self._adversarial(cross_entropy_of(model, run), view, part.labels, run)
+        model.train()
+        loss = cross_entropy_of(model, run)(point, part.labels) / len(part)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    def _noise(
+        self, model: nn.Module, part: Split, run: Run, told: bool = False
+    ) -> Float[Tensor, "b c h w"]:
+        """Return noise made afresh from a random start against a frozen network."""
+        delta = random_start(part.pixels(), "linf", self.eps, run.rng)
+        descend(
+            self._robust_loss(model, run),
+            part,
+            part.labels,
+            delta,
+            norm="linf",
+            eps=self.eps,
+            step=float(self.step),
+            steps=int(self.steps),
+            batch_size=self.batch_size,
+            draws=int(self.transform_draws),
+            told=(lambda share: run.progress(share, "rem noise")) if told else lambda share: None,
+        )
+        return delta
+
+    def _robust_loss(self, model: nn.Module, run: Run) -> ImageLoss:
+        """Return the loss at the adversarial point of one random crop and flip of each image.
+
+        The adversary is held fixed, so the gradient there is pulled back through crop and flip.
+        """
+        plain = cross_entropy_of(model, run)
+
+        def loss(images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+            view = crop_flip(images, run.rng)
+            adversary = self._adversarial(plain, view.detach(), labels, run) - view.detach()
+            return plain(view + adversary, labels)
+
+        return loss
+
+    def _adversarial(
+        self,
+        loss: ImageLoss,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"],
+        run: Run,
+    ) -> Float[Tensor, "b c h w"]:
+        """Return the points within the adversary's radius that raise a frozen network's loss."""
+        radius = float(self.adv_radius)
+        if not radius:
+            return images
+        images = images.contiguous(memory_format=torch.channels_last)
+        rho = pgd(
+            lambda x: loss(x, labels),
+            images,
+            norm="linf",
+            eps=radius,
+            step=float(self.adv_step),
+            steps=int(self.adv_steps),
+            towards="max",
+            start=random_start(images, "linf", radius, run.rng),
+        )
+        return images + rho
+
+
+class Centred(nn.Module):
+    """A fixed first layer: x - 0.5."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the images around zero."""
+        return x - 0.5

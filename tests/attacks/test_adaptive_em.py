@@ -1,0 +1,68 @@
+"""Adaptive EM's claim: its noise keeps the loss small under its policy, where EM's does not."""
+
+import pytest
+import torch
+
+from tests.conftest import make_run
+from uebench import Policy, frozen
+from uebench.api import Attack, Facts
+from uebench.attacks._shared import cross_entropy_of
+from uebench.attacks.adaptive_em import AdaptiveEM
+from uebench.attacks.em import EM
+from uebench.data import Dataset, load_dataset
+from uebench.protocol import PROTOCOLS
+from uebench.registry import build_attack, build_defense
+from uebench.trainer import train_model
+
+
+def made(dataset: Dataset, spec: str) -> Attack:
+    facts = Facts("test", dataset.n_classes, dataset.shape, 1, "resnet9[width=4]")
+    return build_attack(spec).resolve(facts)
+
+
+def test_noise_keeps_the_loss_small_under_its_policy_where_plain_noise_does_not() -> None:
+    data = load_dataset("synthetic[n_train=300,n_test=30,n_classes=3,size=24]")
+    defense = build_defense("standard")
+    wanted = {"epochs": 40, "batch_size": 25, "lr": 0.05}
+    protocol = PROTOCOLS["quick"].model_copy(update=wanted)
+    run = make_run(data, epochs=40)
+    model = train_model(data.train, data.test, "resnet8", protocol, defense, run).model
+    adaptive, plain = made(data, "adaptive_em[kornia=0.9]"), made(data, "em")
+    assert isinstance(adaptive, AdaptiveEM)
+    assert isinstance(plain, EM)
+    losses = []
+    with frozen(model):
+        for attack in (adaptive, plain):
+            noise = torch.zeros(data.train.images.shape)
+            attack._descend_images(model, data.train, noise, make_run(data))
+            run = make_run(data, 8)
+            loss = cross_entropy_of(model, run, adaptive.view(run))
+            with torch.no_grad():  # ten draws: one is noisy
+                total = sum(loss(data.train.pixels() + noise, data.train.labels) for _ in range(10))
+            losses.append(float(total) / 10 / len(data.train))
+    assert losses[0] < 0.95 * losses[1], losses
+
+
+@pytest.mark.parametrize("letters", ["p", "c", "p+c", "p+c+t", "t"])
+def test_gradients_reach_the_noise_through_every_policy(letters: str, tiny: Dataset) -> None:
+    attack = made(tiny, f"adaptive_em[policy={letters}]")
+    view = attack.view(make_run(tiny))  # type: ignore[attr-defined]
+    images = tiny.train.pixels().requires_grad_(True)
+    view(images).square().sum().backward()
+    assert images.grad is not None
+    assert torch.isfinite(images.grad).all()
+    assert (images.grad.flatten(1) != 0).any(1).float().mean() > 0.8
+
+
+def test_the_policy_is_drawn_anew_at_every_step(tiny: Dataset) -> None:
+    view = made(tiny, "adaptive_em").view(make_run(tiny))  # type: ignore[attr-defined]
+    images = tiny.train.pixels()
+    assert not torch.equal(view(images), view(images))
+
+
+def test_letters_are_checked_and_put_in_order(tiny: Dataset) -> None:
+    attack = made(tiny, "adaptive_em[policy=t+p]")
+    assert isinstance(attack, AdaptiveEM)
+    assert attack.policy == Policy("p+t").letters == "p+t"
+    with pytest.raises(ValueError, match="policy"):
+        made(tiny, "adaptive_em[policy=x]")

@@ -1,0 +1,107 @@
+"""REM's claim: its noise keeps a network's loss small under an adversary, where EM's does not."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.conftest import make_run
+from uebench import frozen, pgd, random_start
+from uebench.api import Attack, Facts, Run
+from uebench.attacks.rem import REM
+from uebench.data import Dataset, load_dataset
+from uebench.protocol import PROTOCOLS
+from uebench.registry import build_attack, build_defense
+from uebench.trainer import train_model
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Dataset:
+    return load_dataset("synthetic[n_train=120,n_test=30,n_classes=2,size=16]")
+
+
+def made(dataset: Dataset, spec: str) -> Attack:
+    facts = Facts("test", dataset.n_classes, dataset.shape, 1, "resnet9[width=4]")
+    return build_attack(spec).resolve(facts)
+
+
+def test_noise_keeps_the_loss_small_under_the_adversary_where_plain_noise_does_not() -> None:
+    data = load_dataset("synthetic[n_train=300,n_test=30,n_classes=3,size=24]")
+    defense = build_defense("standard")
+    wanted = {"epochs": 40, "batch_size": 25, "lr": 0.05}
+    protocol = PROTOCOLS["quick"].model_copy(update=wanted)
+    run = make_run(data, epochs=40)
+    trained = train_model(data.train, data.test, "resnet8", protocol, defense, run)
+    spec = "rem[transform_draws=3,adv_radius={}]"
+    robust, plain = made(data, spec.format("4/255")), made(data, spec.format(0))
+    assert isinstance(robust, REM)
+    assert isinstance(plain, REM)
+    losses = []
+    with frozen(trained.model):
+        for attack in (robust, plain):
+            delta = attack._noise(trained.model, data.train, make_run(data))
+            loss = robust._robust_loss(trained.model, make_run(data, 8))
+            with torch.no_grad():
+                value = loss(data.train.pixels() + delta, data.train.labels) / len(data.train)
+            losses.append(value.item())
+    assert losses[0] < 0.95 * losses[1], losses
+
+
+def test_the_inner_adversary_stays_in_its_ball_and_raises_the_loss(pictures: Dataset) -> None:
+    attack = made(pictures, "rem")
+    assert isinstance(attack, REM)
+    run = make_run(pictures)
+    model = run.network("resnet9[width=4]")
+    images, labels = pictures.train.pixels(), pictures.train.labels
+
+    def loss(images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(model(images), labels, reduction="sum")
+
+    with frozen(model):
+        point = attack._adversarial(loss, images, labels, run)
+        before, after = loss(images, labels), loss(point, labels)
+    assert after > before
+    assert (point - images).abs().max() <= 4 / 255 + 1e-6
+    assert point.min() >= 0
+    assert point.max() <= 1
+
+
+def test_the_gradient_is_the_sum_over_the_draws(pictures: Dataset) -> None:
+    images = pictures.train.pixels()[:4]
+    weights = torch.arange(1.0, 4.0)
+    calls: list[float] = []
+
+    def loss(x: Tensor) -> Tensor:
+        weight = weights[len(calls) % 3].item()
+        calls.append(weight)
+        return (x * (weight - 2.5)).sum()  # -1.5, -0.5, 0.5: the sum decides the sign
+
+    delta = pgd(loss, images, norm="linf", eps=0.1, step=0.01, steps=1, towards="min", draws=3)
+    assert calls == [1.0, 2.0, 3.0]
+    inside = images < 0.98
+    assert torch.allclose(delta[inside], torch.tensor(0.01), atol=1e-6)
+
+
+def test_every_image_gets_noise_and_the_paper_s_numbers_are_the_defaults() -> None:
+    dataset = load_dataset("synthetic[n_train=50,n_test=10,n_classes=2,size=16]")
+    rem = made(dataset, "rem")
+    assert isinstance(rem, REM)
+    assert (rem.train_steps, rem.steps, rem.adv_steps, rem.transform_draws) == (5000, 10, 10, 5)
+    assert rem.step == pytest.approx(1.6 / 255)
+    assert rem.adv_radius == pytest.approx(4 / 255)
+    assert rem.adv_step == pytest.approx(0.8 / 255)
+    quick = made(dataset, "rem[train_steps=2,steps=1,adv_steps=1,transform_draws=1,batch_size=16]")
+    delta = quick.perturb(dataset.train, make_run(dataset))  # 50 = 3 x 16 + 2
+    assert (delta.flatten(1).abs().amax(1) > 0).all()
+
+
+def test_without_an_adversary_no_step_is_spent_on_it(pictures: Dataset) -> None:
+    attack = made(pictures, "rem[adv_radius=0]")
+    assert isinstance(attack, REM)
+    run: Run = make_run(pictures)
+    images = random_start(pictures.train.pixels(), "linf", 0.1, run.rng)
+
+    def never(images: Tensor, labels: Tensor) -> Tensor:
+        raise AssertionError
+
+    assert attack._adversarial(never, images, pictures.train.labels, run) is images

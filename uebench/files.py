@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import shutil
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -152,4 +153,4 @@ def print_audit(found: dict[str, Any]) -> None:
             table.add_row("budgets kept", ", ".join(kept) or "none of the usual ones")
         else:
             table.add_row(key.replace("_", " "), f"{value}")
-    Console(highlight=False).print(table)
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)

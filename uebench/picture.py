@@ -44,18 +44,21 @@ def contact_sheet(poison: Poison, dataset: Dataset, title: str) -> Image.Image:
     height, width = tiles[0][0].shape[:2]
     block = len(COLUMNS) * (width + GAP) - GAP
     rows = max(len(group) for group in chosen.values())
+    font = ImageFont.load_default()
+    told = f"perturbation x{factor:.3g} around grey: {why}"
+    text_width = int(max(font.getlength(_ascii(text)) for text in (title[:160], told))) + 1
     size = (
-        2 * MARGIN + len(chosen) * (block + 3 * GAP) - 3 * GAP,
+        2 * MARGIN + max(text_width, len(chosen) * (block + 3 * GAP) - 3 * GAP),
         2 * MARGIN + 4 * LINE + rows * (height + GAP),
     )
     sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    draw = ImageDraw.Draw(sheet)
 
     def write(x: int, y: int, text: str) -> None:
-        draw.text((x, y), text.encode("ascii", "replace").decode(), fill="black", font=font)
+        draw.text((x, y), _ascii(text), fill="black", font=font)
 
     write(MARGIN, MARGIN, title[:160])
-    write(MARGIN, MARGIN + LINE, f"perturbation x{factor:.3g} around grey: {why}")
+    write(MARGIN, MARGIN + LINE, told)
     position = 0
     for column, (label, group) in enumerate(chosen.items()):
         left = MARGIN + column * (block + 3 * GAP)
@@ -92,6 +95,11 @@ def _full_range(poison: Poison, change: torch.Tensor) -> tuple[float, str]:
             return levels, f"its linf budget of {levels:.4g} levels fills the range"
     levels = max(1.0, float(change.abs().max()))
     return levels, f"the largest change shown, {levels:.4g} levels, fills the range"
+
+
+def _ascii(text: str) -> str:
+    """Return text that every default font has."""
+    return text.encode("ascii", "replace").decode()
 
 
 def _tile(image: torch.Tensor) -> Pixels:

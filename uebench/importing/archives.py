@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from ..poison import PoisonError
+from ..spec import shorten
 from .limits import Limits
 
 _END = b"PK\x05\x06"
@@ -25,8 +26,9 @@ class Archive:
         longest = limits.members * (46 + 512)  # an entry's fixed part, its name and extra fields
         if directory_bytes(path) > longest:
             raise PoisonError(
-                f"{path} lists far more than the {limits.members} files that a poison of "
-                f"{limits.name} may have; give an archive of that poison alone"
+                f"{path} has a directory of more than {longest:,} bytes, too large for the "
+                f"{limits.members} files that a poison of {limits.name} may have; give an archive "
+                "of that poison alone"
             )
         try:
             self.zip = zipfile.ZipFile(path)
@@ -53,11 +55,18 @@ class Archive:
                 f"most {self.limits.members}; give an archive of that poison alone"
             )
         self.limits.check_bytes(sum(info.file_size for info in self.members), f"{self.path}")
+        if len(set(self.names())) < len(self.members):
+            raise PoisonError(f"{self.path} has two files of one name; pack it anew")
         for info in self.members:
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise PoisonError(
+                    f"{self.path}: {shorten(info.filename)} is packed in an unusual way; pack it "
+                    "as plain zip"
+                )
             parts = PurePosixPath(info.filename.replace("\\", "/"))
             if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
                 raise PoisonError(
-                    f"{self.path} names a file outside itself ({info.filename[:80]!r}); such an "
+                    f"{self.path} names a file outside itself ({shorten(info.filename)}); such an "
                     "archive is not read"
                 )
 
@@ -65,14 +74,20 @@ class Archive:
         """Return the names of its files."""
         return [info.filename for info in self.members]
 
-    def read(self, name: str) -> bytes:
-        """Return a member; zipfile unpacks no more than the size that was checked.
+    def size(self, name: str) -> int:
+        """Return how many bytes a member says that it has, unpacked."""
+        return self.zip.getinfo(name).file_size
+
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """Return a member; without `most` all of it, which is no more than what was checked.
 
         Raises:
             PoisonError: it is damaged, encrypted, or packed in an unknown way.
         """
         try:
-            return self.zip.read(name)
+            # asked for all, zipfile would unpack first and cut off afterwards
+            with self.zip.open(name) as file:
+                return file.read(self.size(name) if most is None else most)
         except (
             zipfile.BadZipFile,
             zlib.error,
@@ -82,7 +97,8 @@ class Archive:
             ValueError,
             KeyError,
         ) as error:
-            raise PoisonError(f"{self.path}: {name[:80]!r} cannot be unpacked ({error})") from None
+            told = shorten(str(error))
+            raise PoisonError(f"{self.path}: {shorten(name)} cannot be unpacked ({told})") from None
 
 
 def directory_bytes(path: Path) -> int:

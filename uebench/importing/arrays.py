@@ -17,6 +17,9 @@ from .archives import Archive
 from .foreign import Foreign, Numbers
 from .limits import Limits
 
+HEADER_BYTES = 2**14
+"""More bytes than the header of an .npy file may have."""
+
 
 class Header(NamedTuple):
     """What an .npy header claims."""
@@ -50,10 +53,14 @@ def read_npz(path: Path, limits: Limits) -> Foreign:
                     f"{path} holds {shorten(name)}, which is no array; an .npz file has "
                     ".npy arrays alone"
                 )
-            data = archive.read(name)
             who = f"{path}: {shorten(name)}"
-            if _header(io.BytesIO(data), who).dtype.kind not in "US":
-                arrays[name.removesuffix(".npy")] = _array(io.BytesIO(data), len(data), limits, who)
+            start = io.BytesIO(archive.read(name, HEADER_BYTES))
+            if _header(start, who).dtype.kind in "US":
+                continue
+            _checked_header(start, archive.size(name), limits, who)
+            data = archive.read(name)
+            array = _array(io.BytesIO(data), len(data), limits, who)
+            arrays[name.removesuffix(".npy")] = array
     return Foreign("npz", arrays)
 
 
@@ -103,7 +110,7 @@ def _header(file: IO[bytes], who: str) -> Header:
         if version not in read:
             raise ValueError(f"version {version}")
         shape, fortran, dtype = read[version](file)
-    except (ValueError, SyntaxError, TypeError, KeyError, EOFError, RecursionError) as error:
+    except Exception as error:  # its parser raises whatever Python's tokenizer does
         told = shorten(str(error))
         raise PoisonError(f"{who} is not a readable .npy array ({told})") from None
     return Header(tuple(shape), fortran, dtype)
@@ -111,6 +118,18 @@ def _header(file: IO[bytes], who: str) -> Header:
 
 def _array(file: IO[bytes], n_bytes: int, limits: Limits, who: str) -> Numbers:
     """Return the array of an open .npy file of `n_bytes` bytes."""
+    shape, fortran, dtype = _checked_header(file, n_bytes, limits, who)
+    data = file.read(math.prod(shape) * dtype.itemsize)
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _checked_header(file: IO[bytes], n_bytes: int, limits: Limits, who: str) -> Header:
+    """Return the header of an .npy file of `n_bytes` bytes, and go past it.
+
+    Raises:
+        PoisonError: it does not fit the file or the data set, or is none of plain numbers.
+    """
+    file.seek(0)
     shape, fortran, dtype = _header(file, who)
     check_dtype(dtype, who)
     limits.check_shape(shape, who)
@@ -120,8 +139,7 @@ def _array(file: IO[bytes], n_bytes: int, limits: Limits, who: str) -> Numbers:
             f"{who} says that it holds {needed:,} bytes of numbers but has {there:,}; it is cut "
             "short or forged"
         )
-    array = np.frombuffer(file.read(needed), dtype)
-    return array.reshape(shape, order="F" if fortran else "C")
+    return Header(shape, fortran, dtype)
 
 
 def check_dtype(dtype: np.dtype[Any], who: str) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ..data import Dataset
 from ..poison import PoisonError
 
-ROOM = 4
-"""How many times the training set a file may hold: images, perturbations, and some others."""
+ROOM = 2
+"""How many times the training set a file may hold, as float64: images and perturbations."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Limits:
     @property
     def members(self) -> int:
         """Most entries of a folder or an archive."""
-        return ROOM * self.n + 1000
+        return 4 * self.n + 1000
 
     @property
     def picture_bytes(self) -> int:

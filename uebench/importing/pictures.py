@@ -63,7 +63,7 @@ def read_folder(path: Path, limits: Limits, class_names: Sequence[str]) -> Forei
                 )
 
     def read(name: str) -> bytes:
-        return _bytes(root / name, max(limits.picture_bytes, RECORD_BYTES, 32 * limits.n))
+        return _bytes(root / name, limits)
 
     return _read_tree("folder", names, read, limits, class_names, f"{path}")
 
@@ -75,14 +75,28 @@ def read_image_zip(path: Path, limits: Limits, class_names: Sequence[str]) -> Fo
         PoisonError: as for `read_folder`, or the archive is not as it should be.
     """
     with Archive(path, limits) as archive:
-        return _read_tree("zip", archive.names(), archive.read, limits, class_names, f"{path}")
+
+        def read(name: str) -> bytes:
+            _check_size(archive.size(name), limits, f"{path}: {shorten(name)}")
+            return archive.read(name)
+
+        return _read_tree("zip", archive.names(), read, limits, class_names, f"{path}")
 
 
-def _bytes(path: Path, most: int) -> bytes:
+def _check_size(n_bytes: int, limits: Limits, who: str) -> None:
+    """Raise PoisonError where a file is larger than any image, list of labels or record."""
+    most = max(limits.picture_bytes, RECORD_BYTES, 32 * limits.n)
+    if n_bytes > most:
+        raise PoisonError(
+            f"{who} has {n_bytes:,} bytes; an image of {limits.name}, a list of labels or a "
+            f"meta.json needs at most {most:,}"
+        )
+
+
+def _bytes(path: Path, limits: Limits) -> bytes:
     """Return a file's content."""
     try:
-        if path.stat().st_size > most:
-            raise PoisonError(f"{path} has more than {most:,} bytes, too many for what it is")
+        _check_size(path.stat().st_size, limits, f"{path}")
         return path.read_bytes()
     except OSError as error:
         raise PoisonError(f"{path} cannot be read: {error.strerror}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ MAGIC = 0x1950A86A20F9469CFC6C
 """What the first of the five pickles of a file before torch 1.6 holds."""
 TORCH_PICKLE = re.compile(r"[^/]*/data\.pkl")
 """The member of a zipped file that says what it holds."""
+MAX_PICKLE = 2**22
+"""Most bytes of that member, and of others that hold no values."""
 STORAGES = {
     **dict.fromkeys(("Double", "Long"), 8),
     **dict.fromkeys(("Float", "Int"), 4),
@@ -41,13 +44,17 @@ def read_torch(path: Path, limits: Limits, zipped: bool) -> Foreign:
     if zipped:
         with Archive(path, limits) as archive:
             (name,) = (n for n in archive.names() if TORCH_PICKLE.fullmatch(n))
-            _look_through(io.BytesIO(archive.read(name)), limits, who)
+            if archive.size(name) > MAX_PICKLE:
+                raise PoisonError(f"{who} has no small data.pkl, so torch.save did not write it")
+            claimed = _look_through(io.BytesIO(archive.read(name)), limits, who)
+            stream = _copied(archive, claimed, who)
     else:
         stream = io.BytesIO(path.read_bytes())
         for _ in range(5):  # magic number, version, sizes, content, keys of the storages
             _look_through(stream, limits, who)
+        stream.seek(0)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(stream, map_location="cpu", weights_only=True)
     except (MemoryError, Exception) as error:
         told = shorten(str(error).split("\n")[0])
         raise PoisonError(f"{who} is not a readable file of tensors ({told})") from None
@@ -65,19 +72,38 @@ def read_torch(path: Path, limits: Limits, zipped: bool) -> Foreign:
     return Foreign("torch", arrays)
 
 
+def _copied(archive: Archive, claimed: dict[str, int], who: str) -> io.BytesIO:
+    """Return an archive written anew, so that torch reads the members that were looked through.
+
+    Two readers may find different directories in one forged file.
+    """
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as made:
+        for name in archive.names():
+            _, slash, key = name.partition("/data/")
+            expected = claimed.get(key, 0) if slash else MAX_PICKLE
+            if archive.size(name) > expected:
+                raise PoisonError(f"{who}: {shorten(name)} is larger than what it holds; forged")
+            made.writestr(name, archive.read(name))
+    stream.seek(0)
+    return stream
+
+
 def is_old_torch(path: Path) -> bool:
     """Return whether a pickle is the first of a file that torch.save wrote before 1.6."""
     with path.open("rb") as file:
         return pickle.encode_long(MAGIC) in file.read(32)
 
 
-def _look_through(stream: io.BytesIO, limits: Limits, who: str) -> None:
-    """Check one pickle, from the stream's position on, and go past it."""
+def _look_through(stream: io.BytesIO, limits: Limits, who: str) -> dict[str, int]:
+    """Check one pickle, from the stream's position on, and go past it; return storages' bytes."""
     start = stream.tell()
     scan(stream, limits, who)
     end = stream.tell()
     stream.seek(start)
-    load(TensorUnpickler(io.BytesIO(stream.read(end - start)), limits, who), who)
+    unpickler = TensorUnpickler(io.BytesIO(stream.read(end - start)), limits, who)
+    load(unpickler, who)
+    return unpickler.claimed
 
 
 class Storage:

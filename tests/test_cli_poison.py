@@ -108,6 +108,17 @@ def test_the_audit_reads_what_authors_release(noise: torch.Tensor) -> None:
     assert not found["order_kept"]
 
 
+def test_names_of_strangers_are_no_commands(noise: torch.Tensor) -> None:
+    odd = "\x1b[31m[/red]"
+    np.savez("p[b].npz", **{odd: noise.numpy()})
+    for verb in (["audit"], ["import", "--name", "odd"]):
+        result = call(verb[0], "p[b].npz", "--dataset", DATA, *verb[1:])
+        assert result.exit_code == 0, result.output
+        assert "?[31m[/red]" in result.stdout
+        assert "\x1b" not in result.output
+    assert "p[b].npz for" in call("list", "attacks").stdout
+
+
 class Runs:
     def __reduce__(self) -> tuple[object, ...]:
         return os.system, ("touch pwned",)

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from safetensors.torch import save_file
 
 from .data import Dataset
@@ -152,5 +153,5 @@ def print_audit(found: dict[str, Any]) -> None:
             kept = [name for name, ok in value.items() if ok]
             table.add_row("budgets kept", ", ".join(kept) or "none of the usual ones")
         else:
-            table.add_row(key.replace("_", " "), f"{value}")
+            table.add_row(key.replace("_", " "), Text(f"{value}"))  # a name is no markup
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)

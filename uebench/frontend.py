@@ -30,6 +30,7 @@ from .progress import ProgressDisplay
 from .protocol import Protocol, named_protocol
 from .registry import build_attack, build_defense
 from .results import check_folder, gather, write_results
+from .spec import printable
 from .store import Store, key_of, seed_of
 from .trainer import train_model
 
@@ -251,7 +252,13 @@ def import_poison(
     poison = Poison(found.images[order], loaded.train.labels[index], index)
     sha256 = tensors_sha256(poison)
     recipe = imported_recipe(loaded.fingerprint, sha256)
-    told = {**read, **audit, "sha256": sha256, "file": Path(path).name, "dataset": loaded.name}
+    told = {
+        **read,
+        **audit,
+        "sha256": sha256,
+        "file": printable(Path(path).name),
+        "dataset": loaded.name,
+    }
     budget = {"norm": "linf", "eps": audit["linf_max"] / 255}
     meta = {**told, "recipe": recipe, "budget": budget, "author_record": found.meta}
     store = store or Store()

@@ -159,6 +159,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> KeyError:
     )
 
 
+def printable(text: str) -> str:
+    """Return text of strangers without anything that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
+
+
 def shorten(text: str) -> str:
     """Return a printable quotation of at most 60 characters."""
     quoted = repr(text)

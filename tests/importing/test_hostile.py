@@ -252,6 +252,12 @@ def test_links_that_lead_outside_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PoisonError, match="'0' is a link that leads outside"):
         read_poison(folder, DATA)
     (folder / "0").unlink()
+    (folder / "2.png").symlink_to("3.png")
+    (folder / "3.png").symlink_to("2.png")
+    with pytest.raises(PoisonError, match=r"is a link that leads outside"):
+        read_poison(folder, DATA)
+    (folder / "2.png").unlink()
+    (folder / "3.png").unlink()
     os.mkfifo(folder / "1.png")  # reading it would wait for ever
     with pytest.raises(PoisonError, match="has no images"):
         read_poison(folder, DATA)

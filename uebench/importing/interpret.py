@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..data import Dataset
 from ..poison import CHUNK, Poison, PoisonError
+from ..spec import printable
 from .foreign import Chosen, Foreign, Numbers, choose, layout_of
 from .limits import Limits
 
@@ -90,7 +91,7 @@ def interpret(
         labels = torch.from_numpy(chosen.labels[rows])
     read = {
         "form": foreign.form,
-        "array": chosen.name,
+        "array": printable(chosen.name),
         "kind": kind,
         "layout": layout_of(chosen.values.shape, Limits.of(dataset)),
         "dtype": str(chosen.values.dtype),

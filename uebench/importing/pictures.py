@@ -48,7 +48,7 @@ def read_folder(path: Path, limits: Limits, class_names: Sequence[str]) -> Forei
         for name in (*folders, *files):
             entry = Path(folder, name)
             inside = entry.relative_to(root).as_posix()
-            if entry.is_symlink() and not entry.resolve().is_relative_to(root):
+            if entry.is_symlink() and not _leads_inside(entry, root):
                 raise PoisonError(
                     f"{path}: {shorten(inside)} is a link that leads outside; copy it"
                 )
@@ -83,6 +83,14 @@ def read_image_zip(path: Path, limits: Limits, class_names: Sequence[str]) -> Fo
         return _read_tree("zip", archive.names(), read, limits, class_names, f"{path}")
 
 
+def _leads_inside(link: Path, root: Path) -> bool:
+    """Return whether a link leads to something within a folder; one in a circle leads nowhere."""
+    try:
+        return link.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):  # Python's word for a circle was RuntimeError until 3.13
+        return False
+
+
 def _check_size(n_bytes: int, limits: Limits, who: str) -> None:
     """Raise PoisonError where a file is larger than any image, list of labels or record."""
     most = max(limits.picture_bytes, RECORD_BYTES, 32 * limits.n)
@@ -96,10 +104,10 @@ def _check_size(n_bytes: int, limits: Limits, who: str) -> None:
 def _bytes(path: Path, limits: Limits) -> bytes:
     """Return a file's content."""
     try:
-        _check_size(path.stat().st_size, limits, f"{path}")
+        _check_size(path.stat().st_size, limits, shorten(path.name))
         return path.read_bytes()
     except OSError as error:
-        raise PoisonError(f"{path} cannot be read: {error.strerror}") from None
+        raise PoisonError(f"{shorten(path.name)} cannot be read: {error.strerror}") from None
 
 
 def _read_tree(

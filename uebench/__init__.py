@@ -26,6 +26,7 @@ _HOME = {
     "crop_flip": "augment",
     "defense": "registry",
     "frozen": "descent",
+    "import_poison": "frontend",
     "load_dataset": "data",
     "parse_arch": "models",
     "pgd": "descent",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from .descent import pgd as pgd
     from .descent import random_start as random_start
     from .frontend import craft as craft
+    from .frontend import import_poison as import_poison
     from .frontend import run as run
     from .frontend import train as train
     from .models import parse_arch as parse_arch

@@ -11,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from .data import DATASETS
+from .importing.names import known_records
 from .models import ARCHITECTURES
 from .plan import config_names, read_config
 from .protocol import PROTOCOLS, Protocol
 from .registry import Kind, accepted, broken, find, methods
-from .spec import format_value, normalise, unknown
+from .spec import IMPORTED, format_value, normalise, unknown
+from .store import Store
 
 Row = dict[str, Any]
 
@@ -23,7 +25,7 @@ Row = dict[str, Any]
 def catalog(kinds: list[str]) -> dict[str, list[Row]]:
     """Return rows of name, title and source for each kind asked for."""
     makers: dict[str, Callable[[], list[Row]]] = {
-        "attacks": lambda: _methods("attack"),
+        "attacks": lambda: _methods("attack") + _imported(),
         "defenses": lambda: _methods("defense"),
         "datasets": lambda: [{"name": name, "title": text} for name, text in DATASETS.items()],
         "models": lambda: [
@@ -58,6 +60,19 @@ def _methods(kind: Kind) -> list[Row]:
     ]
 
 
+def _imported() -> list[Row]:
+    """Return the imported poisons, a row a name and data set."""
+    return [
+        {
+            "name": f"{IMPORTED}{name}",
+            "title": f"{record['images']} images, linf {record['linf_max']:g}/255",
+            "source": f"{record['file']} for {record['dataset']}",
+            "origin": "imported",
+        }
+        for name, record in known_records(Store())
+    ]
+
+
 def _protocol_title(protocol: Protocol) -> str:
     """Return a protocol in a line."""
     return (
@@ -83,6 +98,9 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             "text": inspect.getdoc(Protocol) or "",
             "options": _options(Protocol, protocol.model_dump()),
         }
+    about = {}
+    if kind == "attack" and name.startswith(IMPORTED):
+        about["about"] = _records_of(name.removeprefix(IMPORTED))
     cls = find("attack" if kind == "attack" else "defense", name)
     module = inspect.getmodule(cls)
     return {
@@ -94,7 +112,26 @@ def describe(kind: str, name: str) -> dict[str, Any]:
         "text": inspect.getdoc(cls) or "",
         "about": (inspect.getdoc(module) or "") if module is not None else "",
         "options": _options(cls, {}),
+        **about,
     }
+
+
+def _records_of(name: str) -> str:
+    """Return what is known of an imported poison, a line a data set.
+
+    Raises:
+        KeyError: none was imported under this name.
+    """
+    known = known_records(Store())
+    told = [
+        f"{r['file']} for {r['dataset']}: {r['images']} {r['kind']} ({r['form']}), "
+        f"linf {r['linf_max']:g}/255, l2 {r['l2_max']:g}, sha256 {r['sha256'][:12]}"
+        for other, r in known
+        if other == name
+    ]
+    if not told:
+        raise unknown("attack", IMPORTED + name, [IMPORTED + other for other, _ in known])
+    return "\n".join(told)
 
 
 def _options(model: Any, values: dict[str, Any]) -> list[Row]:

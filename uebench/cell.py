@@ -21,7 +21,8 @@ from torch import Tensor
 from .api import Attack, Defense, Method, Run
 from .data.dataset import Dataset
 from .data.split import Split
-from .poison import Poison
+from .imported import ImportedPoison, imported_recipe
+from .poison import Poison, poisoned, tensors_sha256
 from .protocol import Protocol
 from .registry import find
 from .spec import format_spec
@@ -72,7 +73,9 @@ class PoisonRef:
         return self.attack.info.name == "none"
 
     def recipe(self) -> dict[str, Any]:
-        """Return everything that changes the poison."""
+        """Return everything that changes the poison; of an imported one, its content alone."""
+        if isinstance(self.attack, ImportedPoison):
+            return imported_recipe(self.dataset.fingerprint, self.attack.sha256)
         return {
             "what": "poison",
             "crafter": CRAFTER_VERSION,
@@ -129,7 +132,13 @@ class Cell:
             "precision": self.precision,
             "seed": self.seed,
             **source_of(self.defense),
+            **self._ratio_seed(),
         }
+
+    def _ratio_seed(self) -> dict[str, int]:
+        """Return the seed that draws the share, where it is not in the poison's recipe."""
+        draws = isinstance(self.poison.attack, ImportedPoison) and 0 < self.ratio < 1
+        return {"ratio_seed": self.poison.seed} if draws else {}
 
     @property
     def key(self) -> str:
@@ -182,7 +191,7 @@ def source_of(method: Method) -> dict[str, str]:
     A plug-in is edited and run again under one name and version, and two authors may take the
     same name.
     """
-    if method.info.origin == "built-in":
+    if method.info.origin in ("built-in", "imported"):
         return {}
     cls = type(method)
     try:
@@ -237,11 +246,17 @@ def fetch_poison(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Poison:
-    """Return a poison: from the store, or crafted and kept there."""
+    """Return a poison: from the store, or crafted and kept there.
+
+    Raises:
+        LookupError: it was imported, and the store has lost it.
+    """
     if ref.is_clean:
         return Poison(train.images, train.labels, torch.arange(len(train)), {"sha256": ""})
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        if isinstance(ref.attack, ImportedPoison):
+            raise LookupError(f"{ref.attack.info.name} is gone from the store; import it again")
         run = Run(
             shape=train.shape,
             n_classes=train.n_classes,
@@ -260,7 +275,7 @@ def fetch_poison(
             "recipe": ref.recipe(),
             "spec": str(ref.attack),
             "budget": ref.attack.budget(train.shape)._asdict(),
-            "sha256": tensors_sha256(tensors),
+            "sha256": tensors_sha256(poison),
             "craft_seconds": time.perf_counter() - start,
             "peak_memory_mb": peak_memory_mb(device),
         }
@@ -270,17 +285,10 @@ def fetch_poison(
     return Poison(tensors["images"], tensors["labels"], tensors["index"], record)
 
 
-def tensors_sha256(tensors: dict[str, Tensor]) -> str:
-    """Return the sha256 of a poison's images, labels and index."""
-    digest = hashlib.sha256()
-    for name in ("images", "labels", "index"):
-        digest.update(tensors[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def poisoned_split(train: Split, poison: Poison, cell: Cell) -> Split:
     """Return the training set of which a share, or some classes, are poisoned.
 
+    Images that the poison does not cover stay clean, and labels are those of the clean set.
     The share is a random draw from the poison's seed; which images it takes does not depend on
     the defense or on the training seed, and a larger share contains every smaller one.
     """
@@ -293,8 +301,7 @@ def poisoned_split(train: Split, poison: Poison, cell: Cell) -> Split:
         )
         order = torch.randperm(len(train), generator=rng)
         chosen[order[round(cell.ratio * len(train)) :]] = False
-    images = torch.where(chosen.view(-1, 1, 1, 1), poison.images, train.images)
-    return train.with_images(images)
+    return poisoned(train, poison, chosen)
 
 
 def compute(

@@ -10,33 +10,17 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from . import __version__
+from .cli_poison import audit, craft, import_
+from .cli_shared import clear_errors, data_options, plugin_option
 
-C = TypeVar("C", bound=Callable[..., Any])
 KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs")
-
-
-@contextlib.contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn what a user did wrong into one sentence and exit status 2."""
-    from .store import StoreError
-
-    try:
-        yield
-    except KeyError as error:
-        raise click.UsageError(str(error.args[0] if error.args else error)) from None
-    except (ValueError, StoreError, FileNotFoundError, LookupError) as error:
-        raise click.UsageError(str(error)) from None
-    except RuntimeError as error:
-        if "pip install" not in str(error):
-            raise
-        raise click.UsageError(str(error)) from None
 
 
 @contextlib.contextmanager
@@ -51,38 +35,6 @@ def _store_errors() -> Iterator[None]:
         raise SystemExit(1) from None
 
 
-def _plugins(_: click.Context, __: click.Parameter, files: tuple[str, ...]) -> None:
-    """Load the files given by --plugin."""
-    if files:
-        from .registry import load_file
-
-        with _clear_errors():
-            for file in files:
-                load_file(Path(file))
-
-
-plugin_option = click.option(
-    "--plugin",
-    multiple=True,
-    metavar="FILE",
-    callback=_plugins,
-    expose_value=False,
-    is_eager=True,
-    help="Load methods from a Python file; may be repeated.",
-)
-
-
-def data_options(command: C) -> C:
-    """Add the options that say where data comes from and what computes."""
-    for option in (
-        click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:0."),
-        click.option("--data-dir", metavar="DIR", help="Where torchvision's data sets lie."),
-        click.option("--download", is_flag=True, help="Fetch a data set that is missing."),
-    ):
-        command = option(command)
-    return command
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="uebench")
 def main() -> None:
@@ -95,6 +47,10 @@ def main() -> None:
     uebench show attack em                                 a method and its options
     """  # noqa: D301
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
+
+
+for _verb in (craft, audit, import_):
+    main.add_command(_verb)
 
 
 @main.command()
@@ -133,7 +89,7 @@ def run(
     Flags replace fields of CONFIG; without CONFIG and flags, `quick` is run. What was computed
     before is not computed again, so a run that was stopped goes on where it was.
     """
-    with _clear_errors():
+    with clear_errors():
         from . import frontend, plan, results
 
         fields = _fields(config, options)
@@ -264,7 +220,7 @@ def _default_folder(config: str | None, options: dict[str, Any], cells: Any) -> 
 @plugin_option
 def list_(kind: str | None, as_json: bool) -> None:
     """List attacks, defenses, data sets, models, protocols or configurations."""
-    with _clear_errors():
+    with clear_errors():
         from .catalog import catalog, print_catalog
 
         found = catalog([kind] if kind else list(KINDS))
@@ -281,7 +237,7 @@ def list_(kind: str | None, as_json: bool) -> None:
 @plugin_option
 def show(kind: str, name: str, as_json: bool) -> None:
     """Show a method or a protocol: what it does, its source, its options with their ranges."""
-    with _clear_errors():
+    with clear_errors():
         from .catalog import describe, print_description
 
         found = describe(kind, name)
@@ -289,57 +245,6 @@ def show(kind: str, name: str, as_json: bool) -> None:
             click.echo(json.dumps(found, indent=1))
         else:
             print_description(found)
-
-
-@main.command()
-@click.argument("attack")
-@click.option("--dataset", default="synthetic", metavar="NAME", show_default=True)
-@click.option("--out", required=True, metavar="FILE", help="FILE.npz or a folder for PNG files.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option("--protocol", default="paper", show_default=True, help="Whose surrogate is taken.")
-@data_options
-@plugin_option
-def craft(
-    attack: str,
-    dataset: str,
-    out: str,
-    seed: int,
-    protocol: str,
-    device: str,
-    data_dir: str | None,
-    download: bool,
-) -> None:
-    """Craft a poison, such as `uebench craft lsp --out lsp.npz`, and print what was measured."""
-    with _clear_errors():
-        from . import frontend
-        from .data import load_dataset
-        from .files import check_target, write_poison
-
-        check_target(Path(out))
-        loaded = load_dataset(dataset, data_dir, download)
-        poison = frontend.craft(
-            attack, loaded, seed=seed, protocol=protocol, device=device, quiet=False
-        )
-        write_poison(poison, Path(out), loaded)
-        click.echo(json.dumps({k: v for k, v in poison.meta.items() if k != "recipe"}, indent=1))
-
-
-@main.command()
-@click.argument("poison", type=click.Path())
-@click.option("--dataset", required=True, metavar="NAME", help="The clean data set.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--data-dir", metavar="DIR", help="Where torchvision's data sets lie.")
-def audit(poison: str, dataset: str, as_json: bool, data_dir: str | None) -> None:
-    """Measure a poison file against its clean data set: budgets, labels, order."""
-    with _clear_errors():
-        from .data import load_dataset
-        from .files import audit_poison, print_audit, read_poison
-
-        found = audit_poison(read_poison(Path(poison)), load_dataset(dataset, data_dir))
-        if as_json:
-            click.echo(json.dumps(found, indent=1))
-        else:
-            print_audit(found)
 
 
 @main.command()
@@ -353,7 +258,7 @@ def audit(poison: str, dataset: str, as_json: bool, data_dir: str | None) -> Non
 @click.option("--best", is_flag=True, help="The best epoch's accuracy instead of the last one's.")
 def table(results: str, form: str, best: bool) -> None:
     """Print the leaderboard of a results folder or a cells.csv."""
-    with _clear_errors():
+    with clear_errors():
         from . import report
 
         boards = report.leaderboards(

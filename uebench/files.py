@@ -1,6 +1,7 @@
 """Poison files: an .npz, a .safetensors or a folder of `<index>.png`, each with a `meta.json`.
 
-`audit_poison` measures any poison against its clean data set, whoever made it.
+`audit_poison` measures any poison against its clean data set, whoever made it; files are read by
+`uebench.importing`.
 """
 
 from __future__ import annotations
@@ -8,154 +9,99 @@ from __future__ import annotations
 import csv
 import json
 import os
-import zipfile
+import shutil
+import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from rich.text import Text
+from safetensors.torch import save_file
 
 from .data import Dataset
-from .poison import Budget, Poison, measure
+from .poison import Budget, Poison, PoisonError, measure, tensors_sha256
+
+NOT_WRITTEN = (".npy", ".pt", ".pth", ".pkl", ".pickle", ".zip", ".tar", ".gz", ".png", ".h5")
+"""Endings that nobody means a folder by."""
 
 
-class PoisonError(ValueError):
-    """A poison file cannot be read, or does not fit its data set."""
-
-
-def check_target(path: Path) -> None:
-    """See that a poison can be written to `path`.
+def check_target(path: Path, option: str = "--out") -> None:
+    """See that a file, or for a poison a folder, can be written at `path`.
 
     Raises:
-        PoisonError: it is there already, or its folder cannot be written.
+        PoisonError: it is there already, its folder cannot be written, or its ending promises a
+            format that is not written.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise PoisonError(f"--out {path} is there already; choose another name or remove it")
+    if option == "--out" and path.suffix.lower() in NOT_WRITTEN:
+        raise PoisonError(
+            f"--out {path}: {path.suffix} is not written; give FILE.npz, FILE.safetensors or a "
+            "folder for PNG files"
+        )
+    if path.exists() and not (path.is_dir() and not any(path.iterdir()) and option == "--out"):
+        raise PoisonError(f"{option} {path} is there already; choose another name or remove it")
     parent = path.resolve().parent
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise PoisonError(f"--out {path}: {parent} cannot be written; choose another folder")
+        raise PoisonError(f"{option} {path}: {parent} cannot be written; choose another folder")
 
 
 def write_poison(poison: Poison, path: Path, dataset: Dataset) -> None:
-    """Write a poison as .npz, .safetensors or, under any other name, as a folder of PNG files."""
+    """Write a poison as .npz, .safetensors or, under any other name, as a folder of PNG files.
+
+    Each is written beside its place and renamed; its record, `meta.json`, lies in the folder or
+    beside the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = {**poison.meta, "dataset": dataset.name, "fingerprint": dataset.fingerprint}
+    meta |= {"seed": poison.meta.get("recipe", {}).get("seed")}
+    text = json.dumps(meta, indent=1) + "\n"
     images = poison.images.permute(0, 2, 3, 1).contiguous()
     arrays = {"images": images, "labels": poison.labels, "index": poison.index}
-    text = json.dumps(meta, indent=1) + "\n"
-    if path.suffix not in (".npz", ".safetensors"):
-        path.mkdir(parents=True, exist_ok=True)
-        for picture, index in zip(images.numpy(), poison.index.tolist(), strict=True):
-            flat = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
-            Image.fromarray(flat).save(path / f"{index}.png")
-        with (path / "labels.csv").open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["index", "label"])
-            writer.writerows(zip(poison.index.tolist(), poison.labels.tolist(), strict=True))
-        _meta_path(path).write_text(text)
-        return
-    draft = path.with_name(f".{path.name}.part{path.suffix}")
-    if path.suffix == ".npz":
-        np.savez(draft, images=images, labels=poison.labels, index=poison.index)
-    else:
-        save_file(arrays, draft)
-    draft.replace(path)
-    _meta_path(path).write_text(text)
-
-
-def read_poison(path: Path) -> Poison:
-    """Return the poison of a file that `write_poison` made.
-
-    Raises:
-        PoisonError: no such file, or it is not one.
-    """
-    if not path.exists():
-        raise PoisonError(f"{path}: no such file; give an .npz, a .safetensors or a PNG folder")
+    draft = path.with_name(f".{uuid.uuid4().hex}.part{path.suffix}")
     try:
-        arrays = _read_arrays(path)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        EOFError,
-        SafetensorError,
-    ) as error:
-        raise PoisonError(f"{path} is not a readable poison file ({error})") from None
-    images, labels, index = (arrays.get(key) for key in ("images", "labels", "index"))
-    if images is None or labels is None:
-        raise PoisonError(f"{path} lacks images or labels; a poison has images, labels and index")
-    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[3] not in (1, 3):
-        raise PoisonError(
-            f"{path}: images must be uint8 [n, h, w, 3], got {images.dtype} {list(images.shape)}"
-        )
-    index = torch.arange(len(images)) if index is None else index.long()
-    if not len(images) or labels.dim() != 1 or index.dim() != 1:
-        raise PoisonError(f"{path}: images, labels [n] and index [n] are needed with n > 0")
-    if not len(images) == len(labels) == len(index):
-        raise PoisonError(
-            f"{path}: {len(images)} images, {len(labels)} labels and {len(index)} indices; "
-            "they must be equally many"
-        )
-    return Poison(
-        images.permute(0, 3, 1, 2).contiguous(), labels.long(), index, _read_meta(_meta_path(path))
-    )
+        if path.suffix == ".npz":
+            np.savez(draft, images=images, labels=poison.labels, index=poison.index)
+        elif path.suffix == ".safetensors":
+            save_file(arrays, draft)
+        else:
+            _write_folder(poison, images.numpy(), draft)
+            (draft / "meta.json").write_text(text)
+        draft.replace(path)
+    finally:
+        if draft.is_dir():
+            shutil.rmtree(draft)
+        draft.unlink(missing_ok=True)
+    if not path.is_dir():
+        _meta_path(path).write_text(text)
+
+
+def _write_folder(poison: Poison, images: Any, folder: Path) -> None:
+    """Write images uint8 [n, h, w, c] as `<index>.png`, and their labels."""
+    folder.mkdir()
+    for picture, index in zip(images, poison.index.tolist(), strict=True):
+        flat = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
+        Image.fromarray(flat).save(folder / f"{index}.png")
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["index", "label"])
+        writer.writerows(zip(poison.index.tolist(), poison.labels.tolist(), strict=True))
 
 
 def _meta_path(path: Path) -> Path:
-    """Return where a poison's record lies: in its folder, or beside its file."""
-    return path / "meta.json" if path.is_dir() else path.with_name(f"{path.name}.meta.json")
-
-
-def _read_meta(path: Path) -> dict[str, Any]:
-    """Return a poison's record, or nothing where there is none.
-
-    Raises:
-        PoisonError: it is not JSON of names and values.
-    """
-    try:
-        meta = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        meta = None
-    if not isinstance(meta, dict):
-        raise PoisonError(f"{path} is not JSON of names and values; mend or remove it")
-    return meta
-
-
-def _read_arrays(path: Path) -> dict[str, torch.Tensor]:
-    """Return the arrays of any of the three forms."""
-    if path.is_dir():
-        with (path / "labels.csv").open(newline="") as file:
-            pairs = [(int(row["index"]), int(row["label"])) for row in csv.DictReader(file)]
-        try:
-            pictures = [np.asarray(Image.open(path / f"{index}.png")) for index, _ in pairs]
-        except UnidentifiedImageError as error:
-            raise ValueError(str(error)) from None
-        stacked = np.stack(pictures)
-        images = stacked if stacked.ndim == 4 else stacked[..., None]
-        index, labels = np.array(pairs, dtype=np.int64).T
-        arrays = {"images": images, "labels": labels.copy(), "index": index.copy()}
-        return {key: torch.from_numpy(value) for key, value in arrays.items()}
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    with np.load(path, allow_pickle=False) as file:
-        known = [key for key in ("images", "labels", "index") if key in file.files]
-        return {key: torch.from_numpy(file[key]) for key in known}
+    """Return where the record of a poison's file lies."""
+    return path.with_name(f"{path.name}.meta.json")
 
 
 def audit_poison(poison: Poison, dataset: Dataset) -> dict[str, Any]:
     """Return what a poison changed: norms, visibility, which budgets it keeps, labels that differ.
+
+    Where a sha256 was recorded with it, `as_recorded` says whether its content still has it.
 
     Raises:
         PoisonError: its images have another size, or its indices do not fit the data set.
@@ -174,6 +120,7 @@ def audit_poison(poison: Poison, dataset: Dataset) -> dict[str, Any]:
     measured = measure(train.images[poison.index], poison.images)
     differing = (train.labels[poison.index] != poison.labels).nonzero().squeeze(1)
     unique = len(torch.unique(poison.index))
+    recorded = poison.meta.get("sha256")
     budgets = {
         f"linf {levels}/255": bool(
             measured.linf.max() <= Budget("linf", levels / 255).allowed(dataset.shape)
@@ -191,8 +138,10 @@ def audit_poison(poison: Poison, dataset: Dataset) -> dict[str, Any]:
         "budgets_kept": budgets,
         "labels_differ": len(differing),
         "labels_differ_at": poison.index[differing][:10].tolist(),
-        "order_kept": bool((poison.index == torch.arange(len(poison))).all()),
+        "order_kept": bool((poison.index[1:] > poison.index[:-1]).all()),
         "repeated_indices": len(poison) - unique,
+        "sha256": tensors_sha256(poison),
+        "as_recorded": None if recorded is None else recorded == tensors_sha256(poison),
     }
 
 
@@ -204,5 +153,5 @@ def print_audit(found: dict[str, Any]) -> None:
             kept = [name for name, ok in value.items() if ok]
             table.add_row("budgets kept", ", ".join(kept) or "none of the usual ones")
         else:
-            table.add_row(key.replace("_", " "), f"{value}")
-    Console(highlight=False).print(table)
+            table.add_row(key.replace("_", " "), Text(f"{value}"))  # a name is no markup
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)

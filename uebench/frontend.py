@@ -18,14 +18,20 @@ from .data import Dataset, load_dataset
 from .execute.local import run_tasks, usable_cores
 from .execute.tasks import Failure, pending
 from .execute.worker import one_thread
+from .files import audit_poison
+from .imported import imported_recipe
+from .importing import Reading, read_poison
+from .importing.interpret import Kind, Rounding, Scale
+from .importing.names import bind, check_free, checked_name, remember
 from .models import parse_arch
 from .plan import Config, make_config, plan, resolve_precision
-from .poison import Poison, measure
+from .poison import Poison, PoisonError, measure, poisoned, tensors_sha256
 from .progress import ProgressDisplay
 from .protocol import Protocol, named_protocol
 from .registry import build_attack, build_defense
 from .results import check_folder, gather, write_results
-from .store import Store, seed_of
+from .spec import printable
+from .store import Store, key_of, seed_of
 from .trainer import train_model
 
 
@@ -120,7 +126,8 @@ def prepare(
             f"two data sets are called {max(names, key=names.count)}, and tables could not tell "
             "them apart; rename a file or folder, or run them one by one"
         )
-    cells = plan(config, [(dataset, dataset_ref(dataset)) for dataset in datasets], devices[0])
+    refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
+    cells = plan(config, refs, devices[0], store)
     return Matrix(config, datasets, cells, store, devices, jobs)
 
 
@@ -189,7 +196,8 @@ def craft(
     surrogate = parse_arch(chosen.surrogate)[0]
     family = loaded.name.partition("[")[0]
     facts = Facts(family, loaded.n_classes, loaded.shape, chosen.epochs, surrogate)
-    made = build_attack(attack).resolve(facts)
+    store = store or Store()
+    made = bind(build_attack(attack), store, loaded.name, loaded.fingerprint).resolve(facts)
     precision = resolve_precision(chosen.precision, device)
     ref = PoisonRef(dataset_ref(loaded), made, seed, precision)
 
@@ -198,7 +206,67 @@ def craft(
             print(f"{made.info.name}: {share:.0%} {text}", file=sys.stderr, flush=True)
 
     with one_thread(device):
-        return fetch_poison(store or Store(), ref, loaded.train, device, told)
+        return fetch_poison(store, ref, loaded.train, device, told)
+
+
+def import_poison(
+    path: Path | str,
+    dataset: Dataset | str,
+    name: str,
+    *,
+    kind: Kind = "auto",
+    scale: Scale = "auto",
+    rounding: Rounding = "round",
+    key: str | None = None,
+    replace: bool = False,
+    store: Store | None = None,
+) -> Poison:
+    """Return the poison in a file of somebody else's and keep it as the attack `imported:NAME`.
+
+    Nothing in the file is run. Its `meta` says how it was read and what was measured. The labels
+    stay those of the clean set; training images that it does not cover stay clean.
+
+    Args:
+        path: a folder or zip of `<index>.png`, .npy, .npz, .safetensors, .pt, a pickle of arrays.
+        dataset: the data set that it was made from, or its name.
+        name: what it is called from now on.
+        kind: poisoned `images`, or `deltas`, which are added to the clean ones.
+        scale: `unit` where 1 is white, `levels` where 255 is.
+        rounding: of levels that are not whole: `round`, or `truncate` as a cast to uint8 does.
+        key: the array's name, where the file has several.
+        replace: give a name another content than it has.
+        store: where it is kept; by default `$UEBENCH_HOME` or the platform's cache folder.
+
+    Raises:
+        ValueError: the file cannot be read or trusted, does not fit the data set, could be read in
+            two ways, or changes nothing; or the name is taken.
+    """
+    called = checked_name(name)
+    loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    found, read = read_poison(Path(path), loaded, Reading(kind, scale, rounding, key))
+    audit = audit_poison(found, loaded)
+    if not audit["linf_max"]:
+        raise PoisonError(f"{path} changes no image of {loaded.name}; is it the clean data set?")
+    order = found.index.argsort()
+    index = found.index[order]
+    poison = Poison(found.images[order], loaded.train.labels[index], index)
+    sha256 = tensors_sha256(poison)
+    recipe = imported_recipe(loaded.fingerprint, sha256)
+    told = {
+        **read,
+        **audit,
+        "sha256": sha256,
+        "file": printable(Path(path).name),
+        "dataset": loaded.name,
+    }
+    budget = {"norm": "linf", "eps": audit["linf_max"] / 255}
+    meta = {**told, "recipe": recipe, "budget": budget, "author_record": found.meta}
+    store = store or Store()
+    check_free(store, called, loaded.fingerprint, sha256, replace)
+    tensors = {"images": poison.images, "labels": poison.labels, "index": poison.index}
+    store.get_or_make("poison", key_of(recipe), lambda: (tensors, meta))
+    remember(store, called, loaded.fingerprint, told, replace)
+    return Poison(poison.images, poison.labels, poison.index, meta)
 
 
 def train(
@@ -218,7 +286,7 @@ def train(
     budget is recorded with it, adversarial training takes half of the linf that it measures.
 
     Args:
-        poison: the training set.
+        poison: the poisoned images; training images that it does not cover stay clean.
         defense: a spec such as `ueraser`.
         dataset: where the test set and the class names come from.
         arch: the target network; by default the protocol's.
@@ -240,7 +308,7 @@ def train(
     facts = Facts(family, loaded.n_classes, loaded.shape, chosen.epochs, chosen.surrogate)
     facts = replace(facts, **_budget_of(poison, loaded))
     made = build_defense(defense).resolve(facts)
-    data = loaded.train.subset(poison.index).with_images(poison.images)
+    data = poisoned(loaded.train, poison)
     work = Run(
         shape=loaded.shape,
         n_classes=loaded.n_classes,

@@ -19,10 +19,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from .api import Attack, Defense, Facts
 from .cell import Cell, DatasetRef, PoisonRef
 from .data.dataset import Dataset
+from .importing.names import bind
 from .models import parse_arch
 from .protocol import Protocol, named_protocol
 from .registry import build_attack, build_defense
 from .spec import did_you_mean, normalise, parse_number, split_specs
+from .store import Store
 
 
 def _list(value: Any) -> Any:
@@ -153,8 +155,15 @@ def resolve_precision(asked: str, device: str) -> Any:
     return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
 
 
-def plan(config: Config, datasets: list[tuple[Dataset, DatasetRef]], device: str) -> list[Cell]:
+def plan(
+    config: Config,
+    datasets: list[tuple[Dataset, DatasetRef]],
+    device: str,
+    store: Store | None = None,
+) -> list[Cell]:
     """Return the cells of a configuration, each once, in the order of its lists.
+
+    The store, by default the user's, says what imported poisons are.
 
     Raises:
         KeyError, ValueError: an unknown name, a bad option or class, before anything is computed.
@@ -164,20 +173,28 @@ def plan(config: Config, datasets: list[tuple[Dataset, DatasetRef]], device: str
     defenses = [build_defense(s, overrides.get(_name(s))) for s in config.defenses]
     archs = [parse_arch(arch)[0] for arch in config.arch]
     cells: dict[Any, Cell] = {}
+    store = store or Store()
     for dataset, ref in datasets:
         family = ref.name.partition("[")[0]
         protocol = named_protocol(config.protocol, family, **config.protocol_options)
         surrogate = parse_arch(protocol.surrogate)[0]
         facts = Facts(family, ref.n_classes, ref.shape, protocol.epochs, surrogate)
         labels = class_labels(config.classes, dataset)
+        bound = [(a, bind(a, store, ref.name, ref.fingerprint)) for a in attacks]
         for arch in archs or [parse_arch(protocol.arch)[0]]:
             for ratio in config.ratio:
-                for attack in attacks:
+                for asked, attack in bound:
                     for defense in defenses:
                         pair = _pair(attack, defense, ref, facts, protocol, device)
                         for cell in _seeded(pair, config):
-                            cell = replace(cell, arch=arch, ratio=ratio, classes=labels)
-                            cells.setdefault((cell.key, ratio), cell)
+                            cell = replace(
+                                cell,
+                                arch=arch,
+                                ratio=ratio,
+                                classes=labels,
+                                attack_options=asked.changed_text,
+                            )
+                            cells.setdefault((cell.key, ratio, cell.describe()), cell)
     return list(cells.values())
 
 
@@ -205,7 +222,6 @@ def _pair(
         protocol=trained.adjust(protocol),
         precision=precision,
         seed=0,
-        attack_options=attack.changed_text,
         defense_options=defense.changed_text,
     )
 

@@ -6,18 +6,25 @@ eps + 0.5/255 * sqrt(c*h*w), since rounding moves each value by up to half a lev
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+
+from .data.split import Split
 
 Norm = Literal["linf", "l2"]
 CHUNK = 2048
 """Images measured at a time; it bounds the memory."""
+
+
+class PoisonError(ValueError):
+    """A poison file cannot be read, or does not fit its data set."""
 
 
 def quantise(
@@ -142,6 +149,25 @@ class Poison:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def tensors_sha256(poison: Poison) -> str:
+    """Return the sha256 of a poison's images, labels and index, in this order."""
+    digest = hashlib.sha256()
+    for tensor in (poison.images, poison.labels, poison.index):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def poisoned(train: Split, poison: Poison, chosen: Bool[Tensor, " n"] | None = None) -> Split:
+    """Return the training set with the poison's images in their places, where `chosen` says so.
+
+    Images that the poison does not cover stay clean; labels and order stay as they are.
+    """
+    taken = slice(None) if chosen is None else chosen[poison.index]
+    images = train.images.clone()
+    images[poison.index[taken]] = poison.images[taken]
+    return train.with_images(images)
 
 
 def _chunks(n: int) -> list[slice]:

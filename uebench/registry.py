@@ -23,7 +23,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from .api import Attack, Defense, Method, MethodInfo
-from .spec import Spec, did_you_mean, format_value, parse_spec, unknown
+from .imported import imported_class
+from .spec import IMPORTED, Spec, did_you_mean, format_value, parse_spec, unknown
 
 Kind = Literal["attack", "defense"]
 A = TypeVar("A", bound=type[Attack])
@@ -184,6 +185,8 @@ def find(kind: Kind, name: str) -> type[Method]:
     known = methods(kind)
     if name in known:
         return known[name]
+    if kind == "attack" and name.startswith(IMPORTED):
+        return imported_class(name)
     error = unknown(kind, name, known)
     if _broken:
         told = "; ".join(f"{b.origin} ({b.error})" for b in _broken)

@@ -3,6 +3,7 @@
 One grammar serves attacks, defenses, networks and data sets:
 
     spec    := name [ "[" option { "," option } "]" ]
+    name    := snake_case | "imported:" snake_case
     option  := key "=" value
 
 Names and keys are snake_case; `-` is read as `_`. Values stay text here: the method's own fields
@@ -21,6 +22,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+IMPORTED = "imported:"
+"""What the name of an imported poison begins with, where an attack is asked for."""
 MAX_SPEC = 2000
 """Longest spec that is read, in characters."""
 
@@ -77,22 +80,22 @@ def parse_spec(text: str) -> Spec:
         raise ValueError(f"a spec has at most {MAX_SPEC} characters, got {len(text)}")
     name, bracket, rest = text.partition("[")
     name = name.strip()
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name.removeprefix(IMPORTED)):
         raise ValueError(
-            f"{_shorten(text)} does not begin with a name; write it like em or em[eps=16/255]"
+            f"{shorten(text)} does not begin with a name; write it like em or em[eps=16/255]"
         )
     if bracket and not rest.endswith("]"):
-        raise ValueError(f"{_shorten(text)} lacks its closing ]; write it like em[eps=16/255]")
+        raise ValueError(f"{shorten(text)} lacks its closing ]; write it like em[eps=16/255]")
     options: dict[str, Any] = {}
     for part in _split(rest[:-1] if bracket else ""):
         key, equals, value = part.partition("=")
         key = normalise(key)
         if not equals or not NAME.fullmatch(key) or not value.strip():
             raise ValueError(
-                f"{_shorten(part)} in {_shorten(text)} is not an option; write it like eps=16/255"
+                f"{shorten(part)} in {shorten(text)} is not an option; write it like eps=16/255"
             )
         if key in options:
-            raise ValueError(f"{key} is given twice in {_shorten(text)}; give it once")
+            raise ValueError(f"{key} is given twice in {shorten(text)}; give it once")
         options[key] = value.strip()
     return Spec(normalise(name), options)
 
@@ -152,11 +155,16 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> KeyError:
     """Return the KeyError for a name that nobody registered, with the nearest one."""
     known = sorted(known)
     return KeyError(
-        f"unknown {kind} {_shorten(name)}{did_you_mean(name, known)}; known: {', '.join(known)}"
+        f"unknown {kind} {shorten(name)}{did_you_mean(name, known)}; known: {', '.join(known)}"
     )
 
 
-def _shorten(text: str) -> str:
+def printable(text: str) -> str:
+    """Return text of strangers without anything that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
+
+
+def shorten(text: str) -> str:
     """Return a printable quotation of at most 60 characters."""
     quoted = repr(text)
     return quoted if len(quoted) <= 60 else quoted[:57] + "..."

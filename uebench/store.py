@@ -54,7 +54,10 @@ def default_root() -> Path:
 
 
 class Store:
-    """What was computed, by key. Kinds: `dataset`, `poison`, `prepared`, `kept`, `cell`."""
+    """What was computed, by key.
+
+    Kinds: `dataset`, `poison`, `imported` (names of foreign poisons), `prepared`, `kept`, `cell`.
+    """
 
     def __init__(self, root: Path | str | None = None) -> None:
         self.root = Path(root) if root is not None else default_root()

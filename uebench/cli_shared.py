@@ -1,0 +1,61 @@
+"""What the verbs of the command line share: clear errors, and options that many of them have."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn what a user did wrong into one sentence and exit status 2."""
+    from .store import StoreError
+
+    try:
+        yield
+    except KeyError as error:
+        raise click.UsageError(str(error.args[0] if error.args else error)) from None
+    except (ValueError, StoreError, FileNotFoundError, LookupError) as error:
+        raise click.UsageError(str(error)) from None
+    except RuntimeError as error:
+        if "pip install" not in str(error):
+            raise
+        raise click.UsageError(str(error)) from None
+
+
+def _plugins(_: click.Context, __: click.Parameter, files: tuple[str, ...]) -> None:
+    """Load the files given by --plugin."""
+    if files:
+        from .registry import load_file
+
+        with clear_errors():
+            for file in files:
+                load_file(Path(file))
+
+
+plugin_option = click.option(
+    "--plugin",
+    multiple=True,
+    metavar="FILE",
+    callback=_plugins,
+    expose_value=False,
+    is_eager=True,
+    help="Load methods from a Python file; may be repeated.",
+)
+
+
+def data_options(command: C) -> C:
+    """Add the options that say where data comes from and what computes."""
+    for option in (
+        click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:0."),
+        click.option("--data-dir", metavar="DIR", help="Where torchvision's data sets lie."),
+        click.option("--download", is_flag=True, help="Fetch a data set that is missing."),
+    ):
+        command = option(command)
+    return command

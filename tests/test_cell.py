@@ -59,3 +59,25 @@ def test_a_data_set_comes_back_from_the_store(tiny: Dataset, store: Store) -> No
     assert back.class_names == tiny.class_names
     with pytest.raises(LookupError, match="run the command again"):
         fetch_dataset(Store(store.root / "other"), dataset_ref(tiny))
+
+
+def test_a_poison_crafted_on_its_share_covers_that_share_alone(tiny: Dataset, store: Store) -> None:
+    keep_dataset(store, tiny)
+    given = {"attacks": "lsp", "defenses": "standard", "ratio": "0.5", "dataset": "x"}
+    (all_,) = plan(make_config(given), [(tiny, dataset_ref(tiny))], "cpu")
+    on_share = {**given, "craft_on": "subset"}
+    (subset,) = plan(make_config(on_share), [(tiny, dataset_ref(tiny))], "cpu")
+    assert all_.key != subset.key
+    assert all_.poison.key != subset.poison.key
+    assert Cell.from_json(subset.to_json()).key == subset.key
+    assert subset.attack_options == "craft_on=subset"
+    everywhere = fetch_poison(store, all_.poison, tiny.train)
+    poison = fetch_poison(store, subset.poison, tiny.train)
+    assert len(everywhere) == len(tiny.train)
+    assert len(poison) == len(tiny.train) // 2
+    for cell, made in ((all_, everywhere), (subset, poison)):
+        split = poisoned_split(tiny.train, made, cell)
+        changed = (split.images != tiny.train.images).flatten(1).any(1)
+        assert changed.nonzero().squeeze(1).tolist() == poison.index.tolist(), "the same images"
+    (whole,) = plan(make_config({**on_share, "ratio": "1"}), [(tiny, dataset_ref(tiny))], "cpu")
+    assert whole.poison.crafted_on is None, "all images are no subset"

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -49,6 +49,29 @@ class DatasetRef:
     class_names: tuple[str, ...] = ()
 
 
+class Share(NamedTuple):
+    """Which training images are poisoned: a share of all, and of some classes or of all."""
+
+    ratio: float = 1.0
+    classes: tuple[int, ...] = ()
+    """Labels; empty: all."""
+
+    def chosen(self, labels: Tensor, fingerprint: str, seed: int) -> Tensor:
+        """Return bool [n]: the images that are poisoned.
+
+        The share is a random draw from the data set and the poison seed; it does not depend on the
+        attack, the defense or the training seed, and a larger share contains every smaller one.
+        """
+        chosen = torch.ones(len(labels), dtype=torch.bool)
+        if self.classes:
+            chosen &= torch.isin(labels.cpu(), torch.tensor(self.classes))
+        if self.ratio < 1:
+            rng = torch.Generator().manual_seed(seed_of("ratio", fingerprint, seed))
+            order = torch.randperm(len(labels), generator=rng)
+            chosen[order[round(self.ratio * len(labels)) :]] = False
+        return chosen
+
+
 @dataclass(frozen=True)
 class PoisonRef:
     """A poison by recipe: the attack with everything resolved, its seed and the data set."""
@@ -57,6 +80,8 @@ class PoisonRef:
     attack: Attack
     seed: int
     precision: Literal["fp32", "bf16"]
+    crafted_on: Share | None = None
+    """The images that the attack is given; none: all, of which the poisoned ones are selected."""
 
     @property
     def rng_seed(self) -> int:
@@ -85,6 +110,7 @@ class PoisonRef:
             "options": self.attack.recipe(),
             "seed": self.seed,
             "precision": self.precision,
+            **({"crafted_on": list(self.crafted_on)} if self.crafted_on else {}),
             **source_of(self.attack),
         }
 
@@ -157,6 +183,7 @@ class Cell:
             "dataset": asdict(self.poison.dataset),
             "attack": [self.poison.attack.info.name, self.poison.attack.options()],
             "poison_seed": self.poison.seed,
+            "crafted_on": self.poison.crafted_on,
             "ratio": self.ratio,
             "classes": list(self.classes),
             "defense": [self.defense.info.name, self.defense.options()],
@@ -173,8 +200,10 @@ class Cell:
         names = tuple(data["dataset"]["class_names"])
         dataset = DatasetRef(**{**data["dataset"], "shape": shape, "class_names": names})
         attack = cast(Attack, _method("attack", *data["attack"]))
+        part = data["crafted_on"]
+        crafted_on = None if part is None else Share(part[0], tuple(part[1]))
         return Cell(
-            PoisonRef(dataset, attack, data["poison_seed"], data["precision"]),
+            PoisonRef(dataset, attack, data["poison_seed"], data["precision"], crafted_on),
             data["ratio"],
             tuple(data["classes"]),
             cast(Defense, _method("defense", *data["defense"])),
@@ -268,7 +297,12 @@ def fetch_poison(
             progress=progress,
         )
         start = time.perf_counter()
-        poison = ref.attack.craft(train.to(device), run)
+        if ref.crafted_on is None:
+            poison = ref.attack.craft(train.to(device), run)
+        else:
+            mask = ref.crafted_on.chosen(train.labels, ref.dataset.fingerprint, ref.seed)
+            rows = mask.nonzero().squeeze(1)
+            poison = replace(ref.attack.craft(train.subset(rows).to(device), run), index=rows)
         tensors = {"images": poison.images, "labels": poison.labels, "index": poison.index}
         record = {
             **poison.meta,
@@ -289,19 +323,10 @@ def poisoned_split(train: Split, poison: Poison, cell: Cell) -> Split:
     """Return the training set of which a share, or some classes, are poisoned.
 
     Images that the poison does not cover stay clean, and labels are those of the clean set.
-    The share is a random draw from the poison's seed; which images it takes does not depend on
-    the defense or on the training seed, and a larger share contains every smaller one.
     """
-    chosen = torch.ones(len(train), dtype=torch.bool)
-    if cell.classes:
-        chosen &= torch.isin(train.labels, torch.tensor(cell.classes))
-    if cell.ratio < 1:
-        rng = torch.Generator().manual_seed(
-            seed_of("ratio", cell.poison.dataset.fingerprint, cell.poison.seed)
-        )
-        order = torch.randperm(len(train), generator=rng)
-        chosen[order[round(cell.ratio * len(train)) :]] = False
-    return poisoned(train, poison, chosen)
+    share = Share(cell.ratio, cell.classes)
+    fingerprint = cell.poison.dataset.fingerprint
+    return poisoned(train, poison, share.chosen(train.labels, fingerprint, cell.poison.seed))
 
 
 def compute(

@@ -66,6 +66,11 @@ for _verb in (craft, audit, import_):
 @click.option("--ratio", metavar="LIST", help="Share of poisoned training images, such as 0.5,1.")
 @click.option("--classes", metavar="LIST", help="Classes that are poisoned, by name or number.")
 @click.option(
+    "--craft-on",
+    type=click.Choice(["all", "subset"]),
+    help="Give attacks all training images (the default), or the poisoned ones alone.",
+)
+@click.option(
     "--set",
     "sets",
     multiple=True,
@@ -165,7 +170,7 @@ def _fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
     if options["dataset"]:
         fields["dataset"] = list(options["dataset"])
     names = ("attacks", "defenses", "arch", "protocol", "seeds", "poison_seeds", "ratio", "classes")
-    for name in names:
+    for name in (*names, "craft_on"):
         if options[name] is not None:
             fields[name] = options[name]
     protocol = _mapping(fields, "protocol_options")

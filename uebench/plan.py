@@ -10,15 +10,16 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .api import Attack, Defense, Facts
-from .cell import Cell, DatasetRef, PoisonRef
+from .cell import Cell, DatasetRef, PoisonRef, Share
 from .data.dataset import Dataset
+from .imported import ImportedPoison
 from .importing.names import bind
 from .models import parse_arch
 from .protocol import Protocol, named_protocol
@@ -72,6 +73,9 @@ class Config(BaseModel):
     """Share of the training images that is poisoned."""
     classes: Annotated[list[str], BeforeValidator(lambda v: [str(x) for x in _list(v)])] = []
     """Names or numbers of the classes that are poisoned; none: all."""
+    craft_on: Literal["all", "subset"] = "all"
+    """Whether attacks see all training images, of which some are then poisoned as in public code,
+    or only those that are poisoned."""
     set: dict[str, Any] = {}
     """Options for every mention of a method, such as em.rounds: 5."""
 
@@ -194,6 +198,8 @@ def plan(
                                 classes=labels,
                                 attack_options=asked.changed_text,
                             )
+                            if config.craft_on == "subset":
+                                cell = _crafted_on_its_share(cell)
                             cells.setdefault((cell.key, ratio, cell.describe()), cell)
     return list(cells.values())
 
@@ -231,6 +237,16 @@ def _seeded(cell: Cell, config: Config) -> Iterator[Cell]:
     for seed in config.seeds:
         for poison_seed in config.poison_seeds[: 1 if cell.poison.is_clean else None]:
             yield replace(cell, seed=seed, poison=replace(cell.poison, seed=poison_seed))
+
+
+def _crafted_on_its_share(cell: Cell) -> Cell:
+    """Return the cell with a poison that is crafted on the images that are poisoned alone."""
+    share = Share(cell.ratio, cell.classes)
+    if share == Share() or not share.ratio or isinstance(cell.poison.attack, ImportedPoison):
+        return cell
+    shown = ",".join(filter(None, (cell.attack_options, "craft_on=subset")))
+    poison = replace(cell.poison, crafted_on=share)
+    return replace(cell, poison=poison, attack_options=shown)
 
 
 def _name(spec: str) -> str:

@@ -27,7 +27,9 @@ def test_noise_keeps_the_loss_small_under_its_policy_where_plain_noise_does_not(
     protocol = PROTOCOLS["quick"].model_copy(update=wanted)
     run = make_run(data, epochs=40)
     model = train_model(data.train, data.test, "resnet8", protocol, defense, run).model
-    adaptive, plain = made(data, "adaptive_em[kornia=0.9]"), made(data, "em")
+    options = "steps=60,step=0.4/255"
+    adaptive = made(data, f"adaptive_em[policy=p+c,{options}]")
+    plain = made(data, f"em[{options}]")
     assert isinstance(adaptive, AdaptiveEM)
     assert isinstance(plain, EM)
     losses = []
@@ -40,7 +42,7 @@ def test_noise_keeps_the_loss_small_under_its_policy_where_plain_noise_does_not(
             with torch.no_grad():  # ten draws: one is noisy
                 total = sum(loss(data.train.pixels() + noise, data.train.labels) for _ in range(10))
             losses.append(float(total) / 10 / len(data.train))
-    assert losses[0] < 0.95 * losses[1], losses
+    assert losses[0] < 0.9 * losses[1], losses
 
 
 @pytest.mark.parametrize("letters", ["p", "c", "p+c", "p+c+t", "t"])

@@ -266,7 +266,7 @@ def _check(name: str, value: int, low: int, high: int) -> None:
 
 
 def make_synthetic(
-    n_train: int = 1500, n_test: int = 1000, n_classes: int = 10, size: int = 32, seed: int = 0
+    n_train: int = 2500, n_test: int = 1000, n_classes: int = 10, size: int = 32, seed: int = 0
 ) -> SyntheticArrays:
     """Return a training and a test set of procedural pictures, the same for the same arguments.
 

@@ -22,7 +22,7 @@ def _unchecked():
 ALL = [
     *(Policy(kornia=k, draw=d) for k in ("0.6", "0.9") for d in ("image", "batch")),
     *(Policy(strength=s) for s in ("authors", "notebook", "2023")),
-    *(Policy(letters) for letters in ("p", "c", "t", "p+c", "c+t")),
+    *(Policy(letters) for letters in ("p", "c", "t", "p+c", "c+t", "a", "p+c+a")),
 ]
 
 
@@ -64,7 +64,7 @@ def test_global_randomness_is_left_alone():
         assert not torch.equal(first, policy(images, rng(4)))
 
 
-@pytest.mark.parametrize("letters", ["p", "c", "t", "p+c", "p+t", "c+t", "p+c+t"])
+@pytest.mark.parametrize("letters", ["p", "c", "t", "p+c", "p+t", "c+t", "p+c+t", "p+c+a"])
 def test_every_image_comes_back_at_its_place(letters):
     images = torch.rand(60, 3, 16, 16)
     out = Policy(letters)(images, rng())
@@ -110,6 +110,8 @@ def test_letters_have_one_spelling():
     [
         ({"letters": "p+x"}, r"letters must be p, c and t.*got 'p\+x'; write"),
         ({"letters": ""}, "letters must be"),
+        ({"letters": "p+t+a"}, "a stands in t's place, got 'p\\+t\\+a'; leave one"),
+        ({"letters": "a", "draw": "batch", "engine": "kornia"}, "no AutoAugment for CIFAR-10"),
         ({"letters": "p+p"}, "each at most once"),
         ({"strength": "strong"}, "strength must be one of paper, authors, notebook, 2023, got 'st"),
         ({"kornia": "0.7"}, "kornia must be one of 0.6, 0.9, got '0.7'; choose one"),

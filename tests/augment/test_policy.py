@@ -169,3 +169,13 @@ def test_sorted_images_get_the_strength_of_their_own_operation(monkeypatch):
     assert len(factors) > 90
     assert ((factors >= 0.1) & (factors <= 1.9)).all()
     assert strength[operation == 7].abs().max() > 20
+
+
+@pytest.mark.parametrize("letters", ["p", "c", "p+c+t", "p+c+a"])
+def test_the_result_is_an_ordinary_tensor(letters):
+    """What is computed without autograd may still be fed to a network that learns."""
+    out = Policy(letters)(torch.rand(8, 3, 8, 8), rng())
+    assert not out.is_inference()
+    weight = torch.ones(8, 3, 8, 8, requires_grad=True)
+    (out * weight).sum().backward()
+    assert torch.equal(weight.grad, out)

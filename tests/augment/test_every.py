@@ -115,3 +115,12 @@ def test_images_have_draws_of_their_own(name):
     images = torch.cat([image.expand(32, -1, -1, -1), torch.rand(1, 3, 16, 16)])
     out = CALLS[name](images)[:32]
     assert len({tuple(x.flatten().tolist()) for x in out}) > 6
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_autocast_changes_nothing(name):
+    """A defense's loss runs under it; images are not rounded to bfloat16."""
+    images = torch.rand(24, 3, 20, 20, generator=rng(1))
+    expected = CALLS[name](images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(CALLS[name](images), expected)

@@ -108,7 +108,7 @@ def test_letters_have_one_spelling():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"letters": "p+x"}, r"letters must be p, c and t.*got 'p\+x'; write"),
+        ({"letters": "p+x"}, r"letters must be p, c, and t or a.*got 'p\+x'; write"),
         ({"letters": ""}, "letters must be"),
         ({"letters": "p+t+a"}, "a stands in t's place, got 'p\\+t\\+a'; leave one"),
         ({"letters": "a", "draw": "batch", "engine": "kornia"}, "no AutoAugment for CIFAR-10"),

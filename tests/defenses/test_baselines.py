@@ -100,7 +100,7 @@ def test_options_that_do_nothing_make_no_other_key() -> None:
     [
         ("ueraser[repeats=0]", "repeats must be a whole number in [1, 100], got 0"),
         ("ueraser[adversarial_epochs=-3]", "adversarial_epochs must be"),
-        ("augment[policy=p+x]", "policy=p+x: letters must be p, c and t"),
+        ("augment[policy=p+x]", "policy=p+x: letters must be p, c, and t or a"),
         ("augment[policy=t+a]", "policy=t+a: letter a stands in t's place"),
         ("augment[policy=a,engine=kornia,draw=batch,kornia=0.9]", "no AutoAugment for CIFAR-10"),
         ("iss[quality=0]", "quality must be a whole number in [1, 95], got 0"),

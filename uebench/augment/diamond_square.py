@@ -81,7 +81,8 @@ def scaled_maps(
     n = len(roughness)
     rows, columns = _grid_side(h), _grid_side(w)
     # Without autograd's bookkeeping for views, of which there are hundreds: a tenth of the time.
-    with torch.inference_mode():
+    # Trainers call this under autocast, which would round the products to bfloat16.
+    with torch.inference_mode(), torch.autocast(roughness.device.type, enabled=False):
         grid, fine = _draws(rows, columns, n, rng, roughness.device)
         grow(grid, roughness, kornia, fine)
         # A map is linear in its draws, so that their unit is taken out here, in the pass that

@@ -177,8 +177,8 @@ def _in_order(letters: str) -> str:
     parts = letters.split("+")
     if len(set(parts)) < len(parts) or not set(parts) <= set(_LETTERS):
         raise ValueError(
-            f"letters must be p, c and t, each at most once and joined by '+', got {letters!r}; "
-            "write for example p+c+t"
+            "letters must be p, c, and t or a, each at most once and joined by '+', got "
+            f"{letters!r}; write for example p+c+t"
         )
     if {"t", "a"} <= set(parts):
         raise ValueError(f"letter a stands in t's place, got {letters!r}; leave one of them out")

@@ -69,7 +69,9 @@ def gaussian_blur(images: Float[Tensor, "n c h w"], sigma: float) -> Float[Tenso
         raise ValueError(f"sigma must be a number of pixels above 0, got {sigma:g}")
     h, w = images.shape[2:]
     rows, columns = (_blur_matrix(n, sigma).to(images) for n in (h, w))
-    return clip_unit(rows @ images @ columns.T)
+    # Trainers call this under autocast, which would round the products to bfloat16.
+    with torch.autocast(images.device.type, enabled=False):
+        return clip_unit(rows @ images @ columns.T)
 
 
 def _blur_matrix(n: int, sigma: float) -> Float[Tensor, "n n"]:

@@ -42,8 +42,12 @@ class AdversarialTraining(Defense):
                     "give the radius as a number"
                 )
             radius = facts.eps / 2
-        if norm == "linf" and radius > 1:
-            raise ValueError(f"at: a linf radius lies in (0, 1], got {radius:g}; divide by 255")
+        for name, value in (("radius", radius), ("step", self.step)):
+            if norm == "linf" and not isinstance(value, str) and value > 1:
+                raise ValueError(
+                    f"at: a linf {name} lies in (0, 1], got {value:g}; divide by 255, "
+                    f"{name}={value:g}/255"
+                )
         step = radius / 5 if self.step == "auto" else self.step
         return self.with_options(norm=norm, radius=radius, step=step)
 
@@ -59,7 +63,8 @@ class AdversarialTraining(Defense):
         run: Run,
     ) -> Float[Tensor, ""]:
         """Return the cross-entropy at the adversarial points of a batch."""
-        return F.cross_entropy(model(self.adversarial(model, images, labels, run)).float(), labels)
+        points = self.adversarial(model, images, labels, run)
+        return F.cross_entropy(model(points).float(), labels)
 
     def adversarial(
         self,

@@ -1,4 +1,4 @@
-"""UEraser: train on the hardest of K random augmentations of each image; three presets.
+"""UEraser: train on the hardest of K random augmentations of each image; presets and ablation.
 
 Source: Qin et al., "Learning the Unlearnable: Adversarial Augmentations Suppress Unlearnable
 Example Attacks", arXiv:2303.15127; Table 13 for the augmentation's numbers. What the authors'
@@ -9,7 +9,7 @@ code draws one a batch (`draw=batch`). Gradient clipping at 5 is that of the aut
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from uebench import Defense, Facts, Protocol, Run, defense, frozen
 from uebench.augment import Policy
+
+from ._batch import dense
 
 SOURCE = "arXiv:2303.15127"
 SHARES = {"cifar10": 50 / 200, "cifar100": 30 / 300, "svhn": 30 / 150, "imagenet_subset": 30 / 300}
@@ -31,13 +33,15 @@ Epochs = Annotated[int, Field(ge=0, le=10_000)]
 class UEraser(Defense):
     """The largest loss of K augmentations during the first epochs, one augmentation after."""
 
+    version: ClassVar[int] = 2
     repeats: Annotated[int, Field(ge=1, le=100)] = 5
     """K, augmented copies of an image, of which the one with the largest loss counts."""
     adversarial_epochs: Epochs | Literal["auto", "all"] = "auto"
     """First epochs with K copies; auto: the paper's share of the epochs (CIFAR-10: a quarter), at
     least one; all: every epoch."""
     policy: str = "p+c+t"
-    """Parts of the augmentation: p plasma, c channel shuffle, t TrivialAugment."""
+    """Parts of the augmentation: p plasma, c channel shuffle, t TrivialAugment or, in its place, a
+    AutoAugment."""
     strength: Literal["paper", "authors", "notebook", "2023"] = "paper"
     """Whose numbers: Table 13, or those of the public code at one time or another."""
     kornia: Literal["0.6", "0.9"] = "0.6"
@@ -66,18 +70,21 @@ class UEraser(Defense):
         return Policy(self.policy, self.strength, self.kornia, self.draw, self.engine)
 
     def resolve(self, facts: Facts) -> UEraser:
-        """Return the defense with its number of adversarial epochs."""
+        """Return the defense with its number of adversarial epochs, and one key for one method."""
         self._augmentation().check()
+        if self.repeats == 1:
+            return self.with_options(adversarial_epochs=0, select="full", bn="tiled")
         epochs = self.adversarial_epochs
         if epochs == "auto":
             epochs = max(1, round(SHARES.get(facts.dataset, 0.25) * facts.epochs))
         elif epochs == "all":
             epochs = facts.epochs
-        return self.with_options(adversarial_epochs=min(epochs, facts.epochs))
+        bn = "tiled" if self.select == "no_grad" else self.bn
+        return self.with_options(adversarial_epochs=min(epochs, facts.epochs), bn=bn)
 
     def effort(self) -> float:
         """Return the copies of an image where there are any; epochs with one copy count less."""
-        return float(self.repeats) if self.adversarial_epochs else 1.2
+        return float(self.repeats) if self.repeats > 1 and self.adversarial_epochs else 1.2
 
     def adjust(self, protocol: Protocol) -> Protocol:
         """Ask for gradient clipping: a large K explodes at the start."""
@@ -92,24 +99,28 @@ class UEraser(Defense):
     ) -> Float[Tensor, ""]:
         """Return the mean over the images of the largest loss of their augmented copies."""
         assert isinstance(self.adversarial_epochs, int)
-        augment = self._augmentation()
         repeats = self.repeats if run.epoch < self.adversarial_epochs else 1
         if repeats == 1:
-            return F.cross_entropy(model(_dense(augment(images, run.rng))).float(), labels)
+            return F.cross_entropy(model(self._augmented(images, run)).float(), labels)
         if self.select == "full" and self.bn == "loop":
             losses = torch.stack(
-                [_losses(model, _dense(augment(images, run.rng)), labels) for _ in range(repeats)]
+                [_losses(model, self._augmented(images, run), labels) for _ in range(repeats)]
             )
             return losses.amax(0).mean()
-        copies = _dense(augment(images.repeat(repeats, 1, 1, 1), run.rng))
+        copies = self._augmented(images.repeat(repeats, 1, 1, 1), run)
         if self.select == "full":
             losses = _losses(model, copies, labels.repeat(repeats))
             return losses.view(repeats, -1).amax(0).mean()
         with frozen(model), torch.no_grad():
             losses = _losses(model, copies, labels.repeat(repeats))
         hardest = losses.view(repeats, -1).argmax(0)
-        chosen = copies.view(repeats, *images.shape)[hardest, torch.arange(len(labels))]
-        return F.cross_entropy(model(_dense(chosen)).float(), labels)
+        place = hardest * len(labels) + torch.arange(len(labels), device=labels.device)
+        return F.cross_entropy(model(dense(copies.index_select(0, place))).float(), labels)
+
+    def _augmented(self, images: Tensor, run: Run) -> Tensor:
+        """Return the augmented images, each with a draw of its own."""
+        with run.augmenting:
+            return dense(self._augmentation()(images, run.rng))
 
 
 @defense("ueraser_lite", title="UEraser-Lite", source=SOURCE)
@@ -128,13 +139,16 @@ class UEraserMax(UEraser):
     """First epochs with K copies; all: every epoch."""
 
 
+@defense("augment", title="Augmentation", source=f"{SOURCE}, Table 8")
+class Ablation(UEraser):
+    """Parts of UEraser's augmentation; with repeats above 1 the hardest draw, as UEraser does."""
+
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1
+    """K, augmented copies of an image in the adversarial epochs; 1: one draw, no maximum."""
+
+
 def _losses(
     model: nn.Module, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]
 ) -> Float[Tensor, " b"]:
     """Return each image's cross-entropy."""
     return F.cross_entropy(model(images).float(), labels, reduction="none")
-
-
-def _dense(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Return the images channels-last, as the networks want them."""
-    return images.contiguous(memory_format=torch.channels_last)

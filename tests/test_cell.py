@@ -1,5 +1,7 @@
 """Cells: which images are poisoned, and what is kept."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from uebench.cell import Cell, compute, fetch_dataset, fetch_poison, keep_datase
 from uebench.data import Dataset
 from uebench.frontend import dataset_ref
 from uebench.plan import make_config, plan
+from uebench.results import gather
 from uebench.store import Store
 
 
@@ -81,3 +84,48 @@ def test_a_poison_crafted_on_its_share_covers_that_share_alone(tiny: Dataset, st
         assert changed.nonzero().squeeze(1).tolist() == poison.index.tolist(), "the same images"
     (whole,) = plan(make_config({**on_share, "ratio": "1"}), [(tiny, dataset_ref(tiny))], "cpu")
     assert whole.poison.crafted_on is None, "all images are no subset"
+
+
+def test_the_record_says_how_fast_it_was_and_at_which_radius(tiny: Dataset, store: Store) -> None:
+    keep_dataset(store, tiny)
+    record = compute(planned(tiny, attacks="lsp[eps=1]", defenses="at"), store, "cpu")
+    assert record["recipe"]["options"]["norm"] == "l2"
+    assert record["recipe"]["options"]["radius"] == 0.5
+    assert "robust_acc" not in record
+    assert record["images_per_second"] > 0
+    assert 0 < record["augment_share"] < 1
+
+
+@pytest.mark.parametrize(
+    ("attack", "defense", "norm", "radius"),
+    [
+        ("none", "standard", "linf", 4 / 255),
+        ("lsp[eps=1]", "iss", "l2", 0.5),
+        ("lsp[eps=1]", "at[norm=linf,radius=2/255]", "linf", 2 / 255),
+    ],
+)
+def test_robust_accuracy_is_measured_where_asked_for(
+    attack: str, defense: str, norm: str, radius: float, tiny: Dataset, store: Store
+) -> None:
+    keep_dataset(store, tiny)
+    plain = planned(tiny, attacks=attack, defenses=defense)
+    cell = replace(plain, protocol=plain.protocol.model_copy(update={"robust": True}))
+    record = compute(cell, store, "cpu")
+    assert (record["robust_norm"], record["robust_radius"]) == (norm, radius)
+    assert 0 <= record["robust_acc"] <= record["test_acc"]
+    assert record["test_acc"] == compute(plain, store, "cpu")["test_acc"]
+    frame = gather([plain, cell], store)
+    assert frame["robust_acc"].isna().tolist() == [True, False]
+    assert frame["robust_radius"][1] == pytest.approx(radius)
+
+
+def test_later_fields_of_the_protocol_leave_old_keys_alone(tiny: Dataset) -> None:
+    cell = planned(tiny)
+    assert set(cell.recipe()["protocol"]) == {
+        *("epochs", "batch_size", "lr", "schedule", "momentum", "nesterov", "weight_decay"),
+        *("warmup_epochs", "clip_norm", "crop_padding", "flip", "normalise", "eval_every"),
+    }
+    for field in ("compile", "robust"):
+        changed = replace(cell, protocol=cell.protocol.model_copy(update={field: True}))
+        assert changed.key != cell.key
+        assert Cell.from_json(changed.to_json()).key == changed.key

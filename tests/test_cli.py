@@ -112,6 +112,11 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("audit none.npz --dataset synthetic", "no such file"),
         ("table none", "no cells"),
         ("list attack", "attacks"),
+        ("run --defenses ueraser[repeats=0]", "repeats must be a whole number in [1, 100], got 0"),
+        ("run --defenses augment[policy=q]", "letters must be p, c, and t or a"),
+        ("run --defenses iss[quality=96]", "quality must be a whole number in [1, 95], got 96"),
+        ("run --defenses at[radius=4]", "got 4; divide by 255, radius=4/255"),
+        ("run --epochs -3", "greater than or equal to 1, got -3"),
     ],
 )
 def test_bad_input_gets_a_sentence_and_exit_2_and_writes_nothing(

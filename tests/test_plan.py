@@ -88,7 +88,7 @@ def test_cells_travel_as_plain_data(tiny: Dataset) -> None:
         ({"defenses": "iss[quality=100]"}, "in [1, 95]"),
         ({"protocol": "papr"}, "did you mean paper"),
         ({"protocol_options": {"epoch": 3}}, "did you mean epochs"),
-        ({"arch": "resnet81"}, "did you mean resnet18"),
+        ({"arch": "resnet81"}, "did you mean resnet8"),
         ({"arch": "resnet9[width=0]"}, "greater than or equal to 1"),
         ({"classes": "plain squre"}, "did you mean plain square"),
         ({"set": {"em.rounds": 3}}, "em is not in this matrix"),

@@ -69,7 +69,7 @@ def test_all_bad_options_are_told_at_once() -> None:
         ("iss[mode=png]", "mode must be one of jpeg"),
         ("ueraser[repeats=0]", "repeats must be a whole number in [1, 100], got 0"),
         ("ueraser[adversarial_epochs=-1]", "adversarial_epochs must be"),
-        ("ueraser[policy=p+x]", "p, c and t"),
+        ("ueraser[policy=p+x]", "p, c, and t or a"),
         ("standard[eps=1]", "it has none"),
         ("at[radius=nan]", "radius"),
     ],

@@ -1,5 +1,6 @@
 """Training: schedules, batches, normalisation, and what is reported."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -111,3 +112,32 @@ def test_a_loss_that_is_not_finite_ends_the_training(tiny: Dataset) -> None:
 
 def test_gradients_are_clipped(tiny: Dataset) -> None:
     assert trained(tiny, clip_norm=1e-3)["curve"] != trained(tiny)["curve"]
+
+
+def test_the_network_is_compiled_where_asked_for(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    plain = trained(tiny)
+    assert not compiled
+    assert trained(tiny, compile=True)["curve"] == plain["curve"]
+    assert len(compiled) == 1
+
+
+def test_the_time_in_augmentation_is_told(tiny: Dataset) -> None:
+    class Slow(Defense):
+        """Spends its time in augmentation."""
+
+        def loss(self, model, images, labels, run):  # type: ignore[no-untyped-def]
+            """Return the loss after a while."""
+            with run.augmenting:
+                time.sleep(0.1)
+            return super().loss(model, images, labels, run)
+
+    protocol = named_protocol("quick", "", epochs=2, batch_size=40)
+    run = make_run(tiny, 0, epochs=2)
+    made = train_model(tiny.train, tiny.test, "resnet9[width=2]", protocol, Slow(), run).record
+    assert 0.2 < made["augment_share"] * 2 * 40 / made["images_per_second"] < 0.5
+    assert made["images_per_second"] < 40 / 0.1
+    assert run.augmenting.taken() == 0, "every epoch reads the stopwatch"

@@ -22,6 +22,7 @@ from .models import build_network
 from .poison import Budget, Norm, Poison, measure, quantise
 from .protocol import Protocol
 from .spec import Fraction255, format_options, format_spec
+from .timing import Stopwatch
 
 if TYPE_CHECKING:
     from .store import Store
@@ -73,6 +74,8 @@ class Run:
         epoch: the present epoch of the target model's training, from 0.
         epochs: how many there will be.
         precision: `fp32` or `bf16`, what `autocast()` computes in.
+        augmenting: `with run.augmenting:` around what a defense does to images before the network
+            sees them; its share of the time enters the cell's record.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Run:
         self.epochs = epochs
         self.precision = precision
         self.notes: dict[str, Any] = {}
+        self.augmenting = Stopwatch(self.device)
         self._shape = shape
         self._n_classes = n_classes
         self._shared_seed = shared_seed

@@ -22,9 +22,10 @@ from .api import Attack, Defense, Method, Run
 from .data.dataset import Dataset
 from .data.split import Split
 from .imported import ImportedPoison, imported_recipe
-from .poison import Poison, poisoned, tensors_sha256
+from .poison import Norm, Poison, poisoned, tensors_sha256
 from .protocol import Protocol
 from .registry import find
+from .robust import ball_of, robust_record
 from .spec import format_spec
 from .store import Store, key_of, seed_of
 from .trainer import train_model
@@ -34,6 +35,10 @@ TRAINER_VERSION = 1
 
 CRAFTER_VERSION = 2
 """Raised when the way changes that all poisons are seeded, quantised or audited."""
+
+LATER_FIELDS = {"compile": False, "robust": False}
+"""Fields of the protocol that came later, with the values that change no number: at these they stay
+out of the key, which is then what it was before."""
 
 Progress = Callable[[float, str], None]
 
@@ -141,6 +146,9 @@ class Cell:
     def recipe(self) -> dict[str, Any]:
         """Return everything that changes the cell's number."""
         protocol = self.protocol.model_dump(exclude={"name", "arch", "surrogate", "precision"})
+        for name, neutral in LATER_FIELDS.items():
+            if protocol[name] == neutral:
+                del protocol[name]
         clean = self.poison.is_clean
         return {
             "what": "cell",
@@ -170,6 +178,12 @@ class Cell:
     def key(self) -> str:
         """The cell's key in the store."""
         return key_of(self.recipe())
+
+    def ball(self) -> tuple[Norm, float]:
+        """Return norm and radius of the ball that robust accuracy is measured in."""
+        if self.poison.is_clean:
+            return ball_of(self.defense)
+        return ball_of(self.defense, *self.poison.attack.budget(self.poison.dataset.shape))
 
     def describe(self) -> str:
         """Return the cell in a few words, for progress and messages."""
@@ -352,9 +366,14 @@ def compute(
     trained = train_model(
         data, dataset.test.to(device), cell.arch, cell.protocol, cell.defense, run
     )
+    judged = {}
+    if cell.protocol.robust:
+        norm, radius = cell.ball()
+        judged = robust_record(trained.model, dataset.test.to(device), norm, radius, run)
     record = {
         **run.notes,
         **trained.record,
+        **judged,
         "prepare_seconds": prepare_seconds,
         "peak_memory_mb": peak_memory_mb(device),
         "device": device_name(device),

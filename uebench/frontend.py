@@ -30,6 +30,7 @@ from .progress import ProgressDisplay
 from .protocol import Protocol, named_protocol
 from .registry import build_attack, build_defense
 from .results import check_folder, gather, write_results
+from .robust import ball_of, robust_record
 from .spec import printable
 from .store import Store, key_of, seed_of
 from .trainer import train_model
@@ -296,7 +297,8 @@ def train(
         **protocol_options: fields of the protocol that are changed, such as `epochs=5`.
 
     Returns:
-        test_acc, test_acc_best, best_epoch, train_acc in [0, 1]; curve, confusion, train_seconds.
+        test_acc, test_acc_best, best_epoch, train_acc in [0, 1]; curve, confusion, train_seconds;
+        with `robust=True` robust_acc, robust_norm and robust_radius.
     """
     device = usable_devices(device)[0]
     loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
@@ -322,7 +324,11 @@ def train(
         trained = train_model(
             data, loaded.test.to(device), arch or chosen.arch, made.adjust(chosen), made, work
         )
-    return trained.record
+        if not chosen.robust:
+            return trained.record
+        norm, radius = ball_of(made, facts.norm, facts.eps)
+        judged = robust_record(trained.model, loaded.test.to(device), norm, radius, work)
+    return trained.record | judged
 
 
 def _budget_of(poison: Poison, dataset: Dataset) -> dict[str, Any]:

@@ -59,6 +59,11 @@ class Protocol(BaseModel):
     """auto takes bf16 where the machine computes in it, else fp32; it is resolved into the key."""
     eval_every: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Epochs between two looks at the test set, for the best-epoch column and the curve."""
+    compile: bool = False
+    """Compile the network with torch.compile; it takes a C++ compiler and some minutes."""
+    robust: bool = False
+    """Also measure the accuracy under PGD-20: in the ball that AT trained in, else half of the
+    poison's budget."""
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -137,7 +142,7 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
             for problem in error.errors()
         ]
         raise ValueError("; ".join(told)) from None
-    told_apart = ("epochs", "arch", "surrogate", "precision")
+    told_apart = ("epochs", "arch", "surrogate", "precision", "robust")
     differing = {
         key: value
         for key, value in made.model_dump().items()

@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 
 from .api import Attack, Defense, Method, MethodInfo
 from .imported import imported_class
-from .spec import IMPORTED, Spec, did_you_mean, format_value, parse_spec, unknown
+from .spec import IMPORTED, Fraction255, Spec, did_you_mean, format_value, parse_spec, unknown
 
 Kind = Literal["attack", "defense"]
 A = TypeVar("A", bound=type[Attack])
@@ -243,8 +243,8 @@ def _explain(cls: type[Method], problem: Any) -> str:
 
 
 def _is_budget(info: FieldInfo) -> bool:
-    """Return whether a field is a float of at most 1."""
-    return info.annotation is float and any(
+    """Return whether a field is a budget in the pixel range: a `Fraction255` of at most 1."""
+    return get_args(Fraction255)[1] in info.metadata and any(
         isinstance(m, Le) and isinstance(m.le, (int, float)) and m.le <= 1 for m in info.metadata
     )
 

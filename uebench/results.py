@@ -30,6 +30,8 @@ MEASURED = (
     "device",
     "poison_sha256",
 )
+IF_ASKED = ("robust_acc", "robust_norm", "robust_radius")
+"""Measured where the protocol asks for it."""
 
 
 class OutputError(ValueError):
@@ -41,6 +43,7 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
     status = "ok" if record is not None else "failed" if failure is not None else "skipped"
     names = cell.poison.dataset.class_names if cell.classes else ()
     measured = {key: record[key] for key in MEASURED} if record is not None else {}
+    measured |= {key: (record or {}).get(key) for key in IF_ASKED}
     return {
         "dataset": cell.poison.dataset.name,
         "arch": cell.arch,

@@ -27,7 +27,11 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained target model and its record; accuracies in [0, 1], all plain numbers."""
+    """A trained target model and its record: accuracies in [0, 1], all plain numbers.
+
+    `images_per_second` counts the training epochs without the looks at the test set, and
+    `augment_share` is the part of that time that went into augmentation, crop and flip included.
+    """
 
     model: nn.Module
     record: dict[str, Any]
@@ -67,6 +71,8 @@ def train_model(
         DivergedError: the loss is no longer finite.
     """
     model = run.network(arch)
+    if protocol.compile:
+        model.compile()
     if protocol.normalise == "dataset":
         model = Normalised(model, data).to(run.device)
     optimizer = torch.optim.SGD(
@@ -79,9 +85,13 @@ def train_model(
     )
     curve: list[dict[str, float]] = []
     start = time.perf_counter()
+    busy = augmenting = 0.0
     for epoch in range(protocol.epochs):
         run.epoch = epoch
+        began = time.perf_counter()
         row = _train_epoch(model, optimizer, data, protocol, defense, run)
+        busy += time.perf_counter() - began
+        augmenting += run.augmenting.taken()
         if (epoch + 1) % protocol.eval_every == 0 and epoch + 1 < protocol.epochs:
             row["test_acc"] = accuracy(model, test, run)
         curve.append({"epoch": epoch + 1, **row})
@@ -101,7 +111,8 @@ def train_model(
             "n_train": len(data),
             "n_test": len(test),
             "train_seconds": seconds,
-            "images_per_second": protocol.epochs * len(data) / seconds,
+            "images_per_second": protocol.epochs * len(data) / busy,
+            "augment_share": augmenting / busy,
             "curve": curve,
             "confusion": confusion.tolist(),
         },
@@ -125,7 +136,8 @@ def _train_epoch(
         rate = protocol.learning_rate(run.epoch * len(batches) + i, len(batches))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        images = crop_flip(data.images[batch], run.rng, protocol.crop_padding, protocol.flip)
+        with run.augmenting:
+            images = crop_flip(data.images[batch], run.rng, protocol.crop_padding, protocol.flip)
         images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
         with run.autocast():
             loss = defense.loss(model, images, data.labels[batch], run)

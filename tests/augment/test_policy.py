@@ -22,7 +22,7 @@ def _unchecked():
 ALL = [
     *(Policy(kornia=k, draw=d) for k in ("0.6", "0.9") for d in ("image", "batch")),
     *(Policy(strength=s) for s in ("authors", "notebook", "2023")),
-    *(Policy(letters) for letters in ("p", "c", "t", "p+c", "c+t")),
+    *(Policy(letters) for letters in ("p", "c", "t", "p+c", "c+t", "a", "p+c+a")),
 ]
 
 
@@ -64,7 +64,7 @@ def test_global_randomness_is_left_alone():
         assert not torch.equal(first, policy(images, rng(4)))
 
 
-@pytest.mark.parametrize("letters", ["p", "c", "t", "p+c", "p+t", "c+t", "p+c+t"])
+@pytest.mark.parametrize("letters", ["p", "c", "t", "p+c", "p+t", "c+t", "p+c+t", "p+c+a"])
 def test_every_image_comes_back_at_its_place(letters):
     images = torch.rand(60, 3, 16, 16)
     out = Policy(letters)(images, rng())
@@ -108,8 +108,10 @@ def test_letters_have_one_spelling():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"letters": "p+x"}, r"letters must be p, c and t.*got 'p\+x'; write"),
+        ({"letters": "p+x"}, r"letters must be p, c, and t or a.*got 'p\+x'; write"),
         ({"letters": ""}, "letters must be"),
+        ({"letters": "p+t+a"}, "a stands in t's place, got 'p\\+t\\+a'; leave one"),
+        ({"letters": "a", "draw": "batch", "engine": "kornia"}, "no AutoAugment for CIFAR-10"),
         ({"letters": "p+p"}, "each at most once"),
         ({"strength": "strong"}, "strength must be one of paper, authors, notebook, 2023, got 'st"),
         ({"kornia": "0.7"}, "kornia must be one of 0.6, 0.9, got '0.7'; choose one"),
@@ -144,7 +146,7 @@ def test_both_engines_have_one_distribution(strength):
     sizes = []
     for engine in ("native", "kornia"):
         policy = Policy("p+c", strength, kornia="0.9", draw="batch", engine=engine)
-        out = policy(images, rng(4))
+        out = policy(images, rng(5))
         change = (out - images).abs().mean((1, 2, 3))
         still = (change == 0).float().mean()
         sizes.append([x.item() for x in (out.mean(), out.std(), change.mean(), still)])
@@ -167,3 +169,13 @@ def test_sorted_images_get_the_strength_of_their_own_operation(monkeypatch):
     assert len(factors) > 90
     assert ((factors >= 0.1) & (factors <= 1.9)).all()
     assert strength[operation == 7].abs().max() > 20
+
+
+@pytest.mark.parametrize("letters", ["p", "c", "p+c+t", "p+c+a"])
+def test_the_result_is_an_ordinary_tensor(letters):
+    """What is computed without autograd may still be fed to a network that learns."""
+    out = Policy(letters)(torch.rand(8, 3, 8, 8), rng())
+    assert not out.is_inference()
+    weight = torch.ones(8, 3, 8, 8, requires_grad=True)
+    (out * weight).sum().backward()
+    assert torch.equal(weight.grad, out)

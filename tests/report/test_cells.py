@@ -14,7 +14,8 @@ from uebench.report.plain import plain_text
 CONTRACT = (
     "dataset arch protocol attack attack_options defense defense_options ratio classes seed "
     "status test_acc test_acc_best best_epoch train_acc n_train n_test craft_seconds "
-    "train_seconds peak_memory_mb device precision key poison_sha256 error poison_seed epochs"
+    "train_seconds peak_memory_mb device precision key poison_sha256 error poison_seed epochs "
+    "robust_acc robust_norm robust_radius"
 )
 
 
@@ -91,6 +92,8 @@ def test_the_appended_columns_may_be_absent_and_foreign_ones_are_kept(cells, tmp
     row = read_cells(tmp_path).iloc[0]
     assert pd.isna(row.epochs)
     assert pd.isna(row.poison_seed)
+    assert pd.isna(row.robust_acc)
+    assert row.robust_norm == ""
     assert row.remark == "mine"
 
 
@@ -139,7 +142,7 @@ def test_a_wrong_value_in_a_file_is_named_with_its_line(cells, tmp_path):
         ("dataset;arch\n", "no column dataset, arch, .* is separated by commas"),
         ("dataset,dataset\n", "no column arch"),
         (CONTRACT.replace(" ", ",") + ",seed\n", "column seed is there twice"),
-        (CONTRACT.replace(" ", ",") + "\na,b\n", "line 2: 2 values where .* names 27 columns"),
+        (CONTRACT.replace(" ", ",") + "\na,b\n", "line 2: 2 values where .* names 30 columns"),
         ('a,"b\n', "is not a comma-separated table in UTF-8"),
     ],
 )

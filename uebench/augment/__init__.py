@@ -1,10 +1,12 @@
 """Batched augmentations on the images' device, with draws of their own for every image.
 
 All take and return images [b, c, h, w] (floats in [0, 1]; `crop_flip` takes any type), draw from
-the `torch.Generator` that they are given, which lives on the images' device, and pass gradients.
+the `torch.Generator` that they are given, which lives on the images' device, and pass gradients;
+those that quantise (posterize, equalize, solarize, fewer_bits, jpeg) pass them straight through.
 """
 
 from uebench.augment.affine import rotate, shear_x, shear_y, translate_x, translate_y, warp
+from uebench.augment.autoaugment import auto_augment, rand_augment, trivial_augment_wide
 from uebench.augment.color import (
     auto_contrast,
     brightness,
@@ -17,24 +19,36 @@ from uebench.augment.color import (
 )
 from uebench.augment.diamond_square import plasma_maps
 from uebench.augment.geometry import crop_flip
+from uebench.augment.mix import Mixture, cutmix, cutout, mixup
 from uebench.augment.plasma import plasma_brightness, plasma_contrast
 from uebench.augment.policy import STRENGTHS, Policy
+from uebench.augment.squeeze import fewer_bits, gaussian_blur, grayscale, jpeg
 from uebench.augment.trivial import OPERATIONS, trivial_augment
 
 __all__ = [
     "OPERATIONS",
     "STRENGTHS",
+    "Mixture",
     "Policy",
+    "auto_augment",
     "auto_contrast",
     "brightness",
     "channel_shuffle",
     "contrast",
     "crop_flip",
+    "cutmix",
+    "cutout",
     "equalize",
+    "fewer_bits",
+    "gaussian_blur",
+    "grayscale",
+    "jpeg",
+    "mixup",
     "plasma_brightness",
     "plasma_contrast",
     "plasma_maps",
     "posterize",
+    "rand_augment",
     "rotate",
     "sharpness",
     "shear_x",
@@ -43,5 +57,6 @@ __all__ = [
     "translate_x",
     "translate_y",
     "trivial_augment",
+    "trivial_augment_wide",
     "warp",
 ]

@@ -12,6 +12,7 @@ sign only, 0 to +30 degrees and 0 to +0.5 of the side, and a shear of 0 to 0.3 *
 nothing.
 """
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from uebench.augment import color
 from uebench.augment.affine import warp
 from uebench.augment.color import Kornia
+from uebench.augment.grouped import apply_grouped
 
 __all__ = ["OPERATIONS", "Draw", "trivial_augment"]
 
@@ -44,7 +46,7 @@ OPERATIONS = (
 """Names by number. The five that move pixels come last, so that their images lie side by side."""
 
 _N_COLOR = 7
-_MOVES = torch.arange(_N_COLOR, len(OPERATIONS))
+_MOVES = torch.arange(len(OPERATIONS) - _N_COLOR)
 _COLOR_BOUNDS = [(0, 0), (0, 0), (0, 4), (0, 1), (0.1, 1.9), (0.1, 1.9), (0.1, 1.9)]
 _BOUNDS: dict[Kornia, Tensor] = {
     "0.6": torch.tensor([*_COLOR_BOUNDS, (0, 30), (0, 0.3), (0, 0.3), (0, 0.5), (0, 0.5)]),
@@ -116,22 +118,11 @@ def apply_sorted(
     kornia: Kornia,
 ) -> Float[Tensor, "b c h w"]:
     """Return images that lie in the order of their operations (on the CPU) after these."""
-    counts = operation.bincount(minlength=len(OPERATIONS)).tolist()
-    n_moved = sum(counts[_N_COLOR:])
-    sizes = [*counts[:_N_COLOR], n_moved]
-    groups, strengths = torch.split(images, sizes), torch.split(strength, sizes)
-    done = [
-        _change_colors(number, groups[number], strengths[number], kornia)
-        for number in range(_N_COLOR)
-        if counts[number]
-    ]
-    if n_moved:
-        kinds = operation[-n_moved:].to(images.device, non_blocking=True)
-        done.append(_move_pixels(groups[-1], kinds, strengths[-1], kornia))
-    return torch.cat(done)
+    changes = [partial(_change_colors, number, kornia) for number in range(_N_COLOR)]
+    return apply_grouped(images, operation, strength, changes, partial(_move_pixels, kornia))
 
 
-def _change_colors(number: int, images: Tensor, strength: Tensor, kornia: Kornia) -> Tensor:
+def _change_colors(number: int, kornia: Kornia, images: Tensor, strength: Tensor) -> Tensor:
     """Return the images after one of the seven operations that leave pixels in their places."""
     match OPERATIONS[number]:
         case "auto_contrast":
@@ -150,7 +141,7 @@ def _change_colors(number: int, images: Tensor, strength: Tensor, kornia: Kornia
             return color.sharpness(images, strength)
 
 
-def _move_pixels(images: Tensor, number: Tensor, strength: Tensor, kornia: Kornia) -> Tensor:
-    """Return the images after the operations `number`, all among the five that move pixels."""
+def _move_pixels(kornia: Kornia, images: Tensor, number: Tensor, strength: Tensor) -> Tensor:
+    """Return the images after the operations `number`, counted from the first that moves pixels."""
     moves = strength[:, None] * (number[:, None] == _MOVES.to(images.device))
     return warp(images, moves, kornia)

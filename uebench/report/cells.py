@@ -1,7 +1,7 @@
 """cells.csv, a row a trained target model: its columns, and how it is written, read and checked.
 
 The one place that knows the columns. The first 25 are a contract with other people's scripts;
-`poison_seed` and `epochs` were appended later and may be absent from a file that is read.
+those from `poison_seed` on were appended later and may be absent from a file that is read.
 Accuracies lie in [0, 1]; an empty number is a missing one; an empty text is an empty text.
 """
 
@@ -72,10 +72,13 @@ COLUMNS: dict[str, Column] = {
     "error": _TEXT,
     "poison_seed": Column("integer"),
     "epochs": _COUNT,
+    "robust_acc": _ACCURACY,
+    "robust_norm": _TEXT,
+    "robust_radius": _AMOUNT,
 }
 """Every column in its order."""
 
-APPENDED = ("poison_seed", "epochs")
+APPENDED = tuple(COLUMNS)[25:]
 """Columns outside the contract: a file without them is read, with nothing in them."""
 
 

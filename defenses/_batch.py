@@ -1,0 +1,37 @@
+"""What the defenses share that only augment: each batch is changed, then trained on as it is."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from uebench import Defense, Run
+
+
+class Augmented(Defense):
+    """Cross-entropy on images that `augment` changes after crop and flip."""
+
+    def augment(
+        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
+    ) -> Float[Tensor, "b c h w"]:
+        """Return the images, in [0, 1], as the network shall see them."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it augments")
+
+    def loss(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"],
+        run: Run,
+    ) -> Float[Tensor, ""]:
+        """Return the cross-entropy on the augmented images."""
+        with run.augmenting:
+            images = dense(self.augment(images, run.rng))
+        return F.cross_entropy(model(images).float(), labels)
+
+
+def dense(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Return the images channels-last, as the networks want them."""
+    return images.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,82 @@
+"""Cutout, mixup and cutmix: parts of an image are hidden, or mixed with another one and its label.
+
+Sources: DeVries and Taylor, arXiv:1708.04552; Zhang et al., arXiv:1710.09412; Yun et al.,
+arXiv:1905.04899.
+Departs from them: every image draws its own square, share or box, where the authors' code of mixup
+and cutmix draws one a batch. The public code of EM and ISS mixes with probability 0.5.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from uebench import Defense, Run, defense
+from uebench.augment import Mixture, cutmix, cutout, mixup
+
+from ._batch import Augmented, dense
+
+
+@defense("cutout", title="Cutout", source="arXiv:1708.04552")
+class Cutout(Augmented):
+    """A black square at a random place of each image, cut by the borders."""
+
+    size: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Side of the square in pixels."""
+
+    def augment(
+        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
+    ) -> Float[Tensor, "b c h w"]:
+        """Return the images with their squares."""
+        return cutout(images, rng, self.size)
+
+
+class Mixed(Defense):
+    """Cross-entropy with both labels of a mixture, weighed by their shares."""
+
+    beta: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Both parameters of the Beta distribution of an image's own share."""
+    probability: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the images that are mixed."""
+
+    def mix(self, images: Float[Tensor, "b c h w"], rng: torch.Generator) -> Mixture:
+        """Return the mixed images with their partners and shares."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it mixes")
+
+    def loss(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"],
+        run: Run,
+    ) -> Float[Tensor, ""]:
+        """Return the mean of both labels' losses, weighed by what each image has of either."""
+        with run.augmenting:
+            mixed = self.mix(images, run.rng)
+        logits = model(dense(mixed.images)).float()
+        own = F.cross_entropy(logits, labels, reduction="none")
+        other = F.cross_entropy(logits, labels[mixed.partner], reduction="none")
+        return torch.lerp(other, own, mixed.share).mean()
+
+
+@defense("mixup", title="Mixup", source="arXiv:1710.09412")
+class Mixup(Mixed):
+    """Each image is a weighted mean of itself and another one, and so are their losses."""
+
+    def mix(self, images: Float[Tensor, "b c h w"], rng: torch.Generator) -> Mixture:
+        """Return the weighted means."""
+        return mixup(images, rng, self.beta, self.probability)
+
+
+@defense("cutmix", title="CutMix", source="arXiv:1905.04899")
+class CutMix(Mixed):
+    """A box of another image is pasted into each, and the losses are weighed by area."""
+
+    def mix(self, images: Float[Tensor, "b c h w"], rng: torch.Generator) -> Mixture:
+        """Return the images with their boxes."""
+        return cutmix(images, rng, self.beta, self.probability)

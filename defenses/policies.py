@@ -1,0 +1,58 @@
+"""AutoAugment, RandAugment and TrivialAugment (Wide): each image draws its own operations.
+
+Sources: Cubuk et al., arXiv:1805.09501 and arXiv:1909.13719; Mueller and Hutter, arXiv:2103.10158;
+numbers as torchvision has them (see `uebench/augment/autoaugment.py`). `trivialaugment` is the one
+of its paper; UEraser's is kornia's, with other operations.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from uebench import defense
+from uebench.augment import auto_augment, rand_augment, trivial_augment_wide
+
+from ._batch import Augmented
+
+
+@defense("autoaugment", title="AutoAugment", source="arXiv:1805.09501")
+class AutoAugment(Augmented):
+    """One of the 25 sub-policies that were found for CIFAR-10, drawn for each image."""
+
+    def augment(
+        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
+    ) -> Float[Tensor, "b c h w"]:
+        """Return each image after its sub-policy."""
+        return auto_augment(images, rng)
+
+
+@defense("randaugment", title="RandAugment", source="arXiv:1909.13719")
+class RandAugment(Augmented):
+    """Some operations of one magnitude, drawn for each image."""
+
+    n: Annotated[int, Field(ge=1, le=20)] = 2
+    """Operations an image."""
+    magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    """Magnitude of all of them, the place among 31 bins."""
+
+    def augment(
+        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
+    ) -> Float[Tensor, "b c h w"]:
+        """Return each image after its operations."""
+        return rand_augment(images, rng, self.n, self.magnitude)
+
+
+@defense("trivialaugment", title="TrivialAugment", source="arXiv:2103.10158")
+class TrivialAugment(Augmented):
+    """One operation of a random magnitude, drawn for each image; the Wide space."""
+
+    def augment(
+        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
+    ) -> Float[Tensor, "b c h w"]:
+        """Return each image after its operation."""
+        return trivial_augment_wide(images, rng)

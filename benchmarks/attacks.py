@@ -1,0 +1,195 @@
+"""Speed of the attacks: the plain way of public code against ours, side by side in one run.
+
+Each part prints how long each way takes for one image and the ratio, taken within a round: median,
+lowest and highest of several rounds in turn. The plain ways:
+
+- ar: one convolution call for each pixel of each image, as the authors' code generates noise.
+- lsp: `make_classification`, then for each image `numpy.repeat` of its features and a division by
+  its norm, as the authors' code builds it.
+- em: a round of the search with the noise as a list of tensors, an image each, stacked for every
+  batch and copied back, float32 and NCHW, and `loss.backward()` into all parameters.
+
+Ours is what `uebench craft` runs on this machine, its precision included. On a CPU both have one
+thread.
+
+    python benchmarks/attacks.py [ar lsp em] [--images 50000] [--arch resnet8] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import make_classification
+from torch import Tensor, nn
+
+from uebench import Attack, Facts, Run, Split
+from uebench.attacks.ar import AR, bounded
+from uebench.models import build_network
+from uebench.plan import resolve_precision
+from uebench.registry import build_attack
+
+SIDE, CROP, CLASSES = 32, 4, 10
+PARTS = ("ar", "lsp", "em")
+
+
+def compare(title: str, plain: Callable[[], int], ours: Callable[[], int]) -> None:
+    """Time both ways in turn and print a row each; each returns how many images it made."""
+    times: dict[str, list[float]] = {"plain way": [], "uebench": []}
+    for _ in range(options.rounds):
+        for name, call in (("plain way", plain), ("uebench", ours)):
+            start = time.perf_counter()
+            images = call()
+            times[name].append((time.perf_counter() - start) / images)
+    print(f"\n{title}")
+    for name, taken in times.items():
+        ratios = [slow / fast for slow, fast in zip(times["plain way"], taken, strict=True)]
+        print(
+            f"  {name:12}{statistics.median(taken) * 1e6:12.1f} us an image"
+            f"{statistics.median(ratios):9.1f}x  ({min(ratios):.1f} to {max(ratios):.1f})",
+            flush=True,
+        )
+
+
+def blank(n: int) -> Split:
+    """Return n random images with labels in turn."""
+    images = torch.randint(0, 256, (n, 3, SIDE, SIDE), dtype=torch.uint8)
+    return Split(images, torch.arange(n) % CLASSES, tuple("0123456789"))
+
+
+def made(spec: str) -> Attack:
+    """Return an attack with everything resolved for 32 px images."""
+    return build_attack(spec).resolve(Facts("bench", CLASSES, (3, SIDE, SIDE), 1, options.arch))
+
+
+def new_run() -> Run:
+    """Return a run in this machine's precision."""
+    precision = resolve_precision("auto", "cpu")
+    return Run(shape=(3, SIDE, SIDE), n_classes=CLASSES, seed=0, precision=precision)
+
+
+def ar() -> None:
+    """AR noise, kernels given."""
+    rng = torch.Generator().manual_seed(0)
+    drawn: list[Tensor] = []
+    while len(drawn) < CLASSES:
+        drawn += [kernel for kernel, _ in bounded(3, SIDE + CROP, SIDE + CROP, CROP, rng)]
+    kernels = torch.stack(drawn[:CLASSES])
+    data = blank(options.images)
+    attack = made("ar")
+    assert isinstance(attack, AR)
+    run = new_run()
+    found = {"kernels": kernels, "threshold": torch.tensor(0.0), "draws": torch.tensor(0)}
+    run.kept = lambda *_: found  # type: ignore[assignment, method-assign]
+
+    def plain() -> int:
+        weight = kernels[0].unsqueeze(1)
+        for _ in range(2):
+            grid = torch.randn(1, 3, SIDE + CROP, SIDE + CROP)
+            for i in range(2, SIDE + CROP):
+                for j in range(2, SIDE + CROP):
+                    window = grid[:, :, i - 2 : i + 1, j - 2 : j + 1]
+                    grid[:, :, i, j] = F.conv2d(window, weight, groups=3)[:, :, 0, 0]
+            noise = grid[0, :, CROP:, CROP:]
+            noise = noise / noise.norm()
+        return 2
+
+    def ours() -> int:
+        attack.perturb(data, run)
+        return len(data)
+
+    compare(f"AR noise, {options.images:,} images (the plain way: 2)", plain, ours)
+
+
+def lsp() -> None:
+    """LSP noise, the drawing of samples included."""
+    n = min(options.images, 10_000)
+    data, attack = blank(n), made("lsp")
+
+    def plain() -> int:
+        points, _ = make_classification(
+            n_samples=n,
+            n_features=48,
+            n_informative=48,
+            n_redundant=0,
+            n_classes=CLASSES,
+            n_clusters_per_class=1,
+            class_sep=10.0,
+            flip_y=0,
+        )
+        noises = []
+        for point in points:
+            patches = point.reshape(4, 4, 3)
+            noise = np.repeat(np.repeat(patches, 8, 0), 8, 1)
+            noises.append(noise / np.linalg.norm(noise) * 6 / 255 * np.sqrt(noise.size))
+        torch.from_numpy(np.stack(noises).astype(np.float32)).permute(0, 3, 1, 2)
+        return n
+
+    def ours() -> int:
+        attack.perturb(data, new_run())
+        return n
+
+    compare(f"LSP noise, {n:,} images", plain, ours)
+
+
+def em() -> None:
+    """One round of EM's search: 2 steps of the network, 20 of the noise, 512 images."""
+    n = 512
+    data = blank(n)
+    attack = made(f"em[rounds=1,train_steps=2,batch_size={n},stop_accuracy=1.0]")
+
+    def plain() -> int:
+        model = build_network(options.arch, CLASSES, (3, SIDE, SIDE), 0)
+        model = model.to(memory_format=torch.contiguous_format)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
+        noise = [torch.zeros(3, SIDE, SIDE) for _ in range(n)]
+        images, labels = data.images.float() / 255, data.labels
+        for _ in range(2):
+            model.train()
+            delta = torch.stack([noise[i] for i in range(n)])
+            loss = F.cross_entropy(model(images + delta), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimizer.step()
+        model.eval()
+        delta = torch.stack([noise[i] for i in range(n)])
+        for _ in range(20):
+            point = (images + delta).clone().requires_grad_(True)
+            model.zero_grad()
+            F.cross_entropy(model(point), labels).backward()
+            assert point.grad is not None
+            delta = (delta - 0.8 / 255 * point.grad.sign()).clamp(-8 / 255, 8 / 255)
+            delta = (images + delta).clamp(0, 1) - images
+        for i in range(n):
+            noise[i] = delta[i].clone()
+        model((images + torch.stack(noise)).clamp(0, 1)).argmax(1)
+        return n
+
+    def ours() -> int:
+        attack.perturb(data, new_run())
+        return n
+
+    compare(f"A round of EM, {n} images, {options.arch}", plain, ours)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--arch", default="resnet8")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, one thread")
+    for part in options.parts:
+        {"ar": ar, "lsp": lsp, "em": em}[part]()

@@ -91,7 +91,7 @@ class ErrorMinimizing(Attack):
         optimizer = torch.optim.SGD(model.parameters(), self.lr, momentum=0.9, weight_decay=5e-4)
         rows = data.labels if self.by_class else torch.arange(len(data), device=run.device)
         n_rows = data.n_classes if self.by_class else len(data)
-        noise = torch.zeros(n_rows, *data.shape, device=run.device)
+        noise = run.zeros(n_rows, *data.shape)
         share = _share_of_each_class(data, run) if self.by_class else None
         order = self._order(len(data), run)
         accuracy, done = 0.0, 0

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -64,7 +63,7 @@ class HYPO(Attack):
         labels = data.labels
         if self.towards == "next":
             labels = (labels + 1) % data.n_classes
-        delta = torch.zeros(data.images.shape, device=run.device)
+        delta = run.zeros(*data.images.shape)
         with frozen(model):
             descend(
                 cross_entropy_of(model, run),

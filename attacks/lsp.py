@@ -20,6 +20,8 @@ from torch import Tensor
 
 from uebench import Attack, Facts, Fraction255, Run, Split, attack
 
+from ._shared import lengths
+
 
 @attack("lsp", title="LSP", source="arXiv:2111.00898")
 class LSP(Attack):
@@ -68,12 +70,13 @@ class LSP(Attack):
                 "classes; choose a smaller patch"
             )
         noise = self._samples(data, features, run)
-        grid = noise.view(-1, math.ceil(h / self.patch), math.ceil(w / self.patch), c)
-        grid = grid.repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
-        delta = grid[:, :h, :w].permute(0, 3, 1, 2)
-        norms = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
-        scaled: Tensor = delta * (self.eps / norms).view(-1, 1, 1, 1)
-        return scaled
+        grids = noise.view(-1, math.ceil(h / self.patch), math.ceil(w / self.patch), c)
+        delta = run.zeros(len(data), c, h, w)
+        for part, grid in zip(delta.split(1024), grids.split(1024), strict=True):
+            patches = grid.repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
+            part[:] = patches[:, :h, :w].permute(0, 3, 1, 2)
+            part *= self.eps / lengths(part)
+        return delta
 
     def _samples(self, data: Split, features: int, run: Run) -> Float[Tensor, "n f"]:
         """Return one sample of its class for each image, none used twice."""

@@ -108,8 +108,12 @@ class REM(Attack):
             loss = self._train_step(model, optimizer, part, run)
             if (done + 1) % max(1, total // 100) == 0:
                 run.progress((done + 1) / total, f"rem step {done + 1}, loss {loss.item():.3f}")
+        delta = run.zeros(*data.images.shape)
         with frozen(model):
-            return self._noise(model, data, run, told=True)
+            for rows in torch.arange(len(data), device=run.device).split(self.batch_size):
+                delta[rows] = self._noise(model, data.subset(rows), run)
+                run.progress((int(rows[-1]) + 1) / len(data), "rem noise")
+        return delta
 
     def _batches(self, n: int, run: Run) -> Iterator[Int[Tensor, " b"]]:
         """Yield batches of ever new orders, each of full size where the data suffice."""
@@ -134,9 +138,7 @@ class REM(Attack):
         optimizer.step()
         return loss.detach()
 
-    def _noise(
-        self, model: nn.Module, part: Split, run: Run, told: bool = False
-    ) -> Float[Tensor, "b c h w"]:
+    def _noise(self, model: nn.Module, part: Split, run: Run) -> Float[Tensor, "b c h w"]:
         """Return noise made afresh from a random start against a frozen network."""
         delta = random_start(part.pixels(), "linf", self.eps, run.rng)
         descend(
@@ -150,7 +152,6 @@ class REM(Attack):
             steps=int(self.steps),
             batch_size=self.batch_size,
             draws=int(self.transform_draws),
-            told=(lambda share: run.progress(share, "rem noise")) if told else lambda share: None,
         )
         return delta
 

@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import uebench
 from tests.conftest import make_run
+from uebench import api
+from uebench.api import Facts
 from uebench.data import Dataset
 from uebench.frontend import DeviceError, usable_devices
+from uebench.registry import build_attack
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
 
@@ -75,3 +79,22 @@ def test_what_is_kept_has_a_seed_of_its_own(tiny: Dataset) -> None:
     run = make_run(tiny)
     first = run.kept("x", {"a": 1}, lambda r: {"v": uebench.load_dataset(DATA).train.labels})
     assert len(first["v"]) == 40
+
+
+def test_noise_larger_than_memory_lies_in_a_file(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "total_memory", lambda: 4 * tiny.train.images.numel())
+    run = make_run(tiny)
+    noise = run.zeros(*tiny.train.images.shape)
+    assert noise.shape == tiny.train.images.shape
+    assert noise.dtype == torch.float32
+    assert not noise.any()
+    assert noise.untyped_storage().filename, "it lies in memory"
+    noise[3] = 1.0
+    assert noise.sum() == noise[3].numel()
+    attack = build_attack("ar").resolve(Facts("test", 2, tiny.shape, 1, "resnet8"))
+    mapped = attack.perturb(tiny.train, make_run(tiny))
+    monkeypatch.undo()
+    assert make_run(tiny).zeros(2, 3).untyped_storage().filename is None
+    assert torch.equal(mapped, attack.perturb(tiny.train, make_run(tiny)))

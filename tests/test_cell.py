@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from uebench.cell import Cell, compute, fetch_dataset, fetch_poison, keep_dataset, poisoned_split
+from uebench.cell import Cell
+from uebench.compute import (
+    compute,
+    fetch_dataset,
+    fetch_poison,
+    keep_dataset,
+    poisoned_split,
+)
 from uebench.data import Dataset
 from uebench.frontend import dataset_ref
 from uebench.plan import make_config, plan

@@ -6,6 +6,9 @@ default, so one definition gives the checks, `uebench show`, the record and the 
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -65,6 +68,11 @@ class Facts:
     eps: float = 8 / 255
 
 
+def total_memory() -> int:
+    """Return the machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 class Run:
     """What a method is given to work with: device, randomness, networks, progress.
 
@@ -114,6 +122,20 @@ class Run:
     def note(self, **facts: Any) -> None:
         """Keep facts of this run with its record, such as what ended a search."""
         self.notes |= facts
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Return float32 zeros on the device, for the noise of a whole data set.
+
+        On a CPU they lie in a temporary file, of which the system keeps in memory what is in use,
+        where they would take more than a quarter of the memory.
+        """
+        size = math.prod(shape)
+        if self.device.type != "cpu" or 4 * size < total_memory() / 4:
+            return torch.zeros(shape, device=self.device)
+        with tempfile.NamedTemporaryFile(prefix="uebench-noise-") as file:
+            file.truncate(4 * size)  # no bytes are written; unlinked on return, it lives while used
+            mapped = torch.from_file(file.name, shared=True, size=size, dtype=torch.float32)
+        return mapped.view(shape)
 
     def network(self, arch: str) -> nn.Module:
         """Return an untrained network for this data set, seeded from `rng`, on the device."""
@@ -273,7 +295,7 @@ class Attack(Method):
                 f"{self} returned a perturbation of shape {tuple(delta.shape)}; "
                 f"{tuple(data.images.shape)} is needed"
             )
-        if not torch.isfinite(delta).all():
+        if not all(torch.isfinite(part).all() for part in delta.split(1024)):
             raise ValueError(f"{self} returned a perturbation with NaN or infinite values")
         images = self.export(data, delta)
         budget = self.budget(data.shape)

@@ -1,4 +1,4 @@
-"""A cell: one trained target model. What it is, its keys, and how it is computed.
+"""A cell: one trained target model. What it is, and its keys.
 
 A key is the hash of everything that changes the cell's number, recipe versions too, and of nothing
 else: not paths, workers or the device.
@@ -8,27 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import resource
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from .api import Attack, Defense, Method, Run
-from .data.dataset import Dataset
-from .data.split import Split
+from .api import Attack, Defense, Method
 from .imported import ImportedPoison, imported_recipe
-from .poison import Norm, Poison, poisoned, tensors_sha256
+from .poison import Norm
 from .protocol import Protocol
 from .registry import find
-from .robust import ball_of, robust_record
+from .robust import ball_of
 from .spec import format_spec
-from .store import Store, key_of, seed_of
-from .trainer import train_model
+from .store import key_of, seed_of
 
 TRAINER_VERSION = 1
 """Raised when the trainer's numbers change, which makes every stored cell stale."""
@@ -39,8 +32,6 @@ CRAFTER_VERSION = 2
 LATER_FIELDS = {"compile": False, "robust": False}
 """Fields of the protocol that came later, with the values that change no number: at these they stay
 out of the key, which is then what it was before."""
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -248,183 +239,3 @@ def source_of(method: Method) -> dict[str, str]:
 def _method(kind: Literal["attack", "defense"], name: str, options: dict[str, Any]) -> Any:
     """Return a method with all its options given."""
     return find(kind, name).model_validate(options)
-
-
-def keep_dataset(store: Store, dataset: Dataset) -> None:
-    """Put a data set into the store, where the workers find it."""
-    if store.read("dataset", dataset.fingerprint) is None:
-        tensors = {
-            "train_images": dataset.train.images,
-            "train_labels": dataset.train.labels,
-            "test_images": dataset.test.images,
-            "test_labels": dataset.test.labels,
-        }
-        record = {"name": dataset.name, "class_names": list(dataset.class_names)}
-        store.write("dataset", dataset.fingerprint, record, tensors)
-
-
-def fetch_dataset(store: Store, ref: DatasetRef) -> Dataset:
-    """Return a data set from the store.
-
-    Raises:
-        LookupError: it is not there, or was spoiled; the run that planned it puts it back.
-    """
-    found = store.read("dataset", ref.fingerprint)
-    if found is None:
-        raise LookupError(f"data set {ref.name} is missing from the store; run the command again")
-    tensors, record = found
-    names = tuple(record["class_names"])
-    return Dataset(
-        ref.name,
-        Split(tensors["train_images"], tensors["train_labels"], names),
-        Split(tensors["test_images"], tensors["test_labels"], names),
-        ref.fingerprint,
-    )
-
-
-def fetch_poison(
-    store: Store,
-    ref: PoisonRef,
-    train: Split,
-    device: torch.device | str = "cpu",
-    progress: Progress | None = None,
-) -> Poison:
-    """Return a poison: from the store, or crafted and kept there.
-
-    Raises:
-        LookupError: it was imported, and the store has lost it.
-    """
-    if ref.is_clean:
-        return Poison(train.images, train.labels, torch.arange(len(train)), {"sha256": ""})
-
-    def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
-        if isinstance(ref.attack, ImportedPoison):
-            raise LookupError(f"{ref.attack.info.name} is gone from the store; import it again")
-        run = Run(
-            shape=train.shape,
-            n_classes=train.n_classes,
-            seed=ref.rng_seed,
-            device=device,
-            precision=ref.precision,
-            shared_seed=ref.seed,
-            store=store,
-            progress=progress,
-        )
-        start = time.perf_counter()
-        if ref.crafted_on is None:
-            poison = ref.attack.craft(train.to(device), run)
-        else:
-            mask = ref.crafted_on.chosen(train.labels, ref.dataset.fingerprint, ref.seed)
-            rows = mask.nonzero().squeeze(1)
-            poison = replace(ref.attack.craft(train.subset(rows).to(device), run), index=rows)
-        tensors = {"images": poison.images, "labels": poison.labels, "index": poison.index}
-        record = {
-            **poison.meta,
-            "recipe": ref.recipe(),
-            "spec": str(ref.attack),
-            "budget": ref.attack.budget(train.shape)._asdict(),
-            "sha256": tensors_sha256(poison),
-            "craft_seconds": time.perf_counter() - start,
-            "peak_memory_mb": peak_memory_mb(device),
-        }
-        return tensors, record
-
-    tensors, record = store.get_or_make("poison", ref.key, make)
-    return Poison(tensors["images"], tensors["labels"], tensors["index"], record)
-
-
-def poisoned_split(train: Split, poison: Poison, cell: Cell) -> Split:
-    """Return the training set of which a share, or some classes, are poisoned.
-
-    Images that the poison does not cover stay clean, and labels are those of the clean set.
-    """
-    share = Share(cell.ratio, cell.classes)
-    fingerprint = cell.poison.dataset.fingerprint
-    return poisoned(train, poison, share.chosen(train.labels, fingerprint, cell.poison.seed))
-
-
-def compute(
-    cell: Cell, store: Store, device: torch.device | str, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Train a cell's model and keep its record in the store; return the record."""
-    dataset = fetch_dataset(store, cell.poison.dataset)
-    poison = fetch_poison(store, cell.poison, dataset.train, device, progress)
-    data = poisoned_split(dataset.train, poison, cell)
-    run = Run(
-        shape=dataset.shape,
-        n_classes=dataset.n_classes,
-        seed=seed_of("train", cell.seed),
-        device=device,
-        epochs=cell.protocol.epochs,
-        precision=cell.precision,
-        store=store,
-        progress=progress,
-    )
-    start = time.perf_counter()
-    data = _prepared(cell, store, data, run).to(device)
-    prepare_seconds = time.perf_counter() - start
-    trained = train_model(
-        data, dataset.test.to(device), cell.arch, cell.protocol, cell.defense, run
-    )
-    judged = {}
-    if cell.protocol.robust:
-        norm, radius = cell.ball()
-        judged = robust_record(trained.model, dataset.test.to(device), norm, radius, run)
-    record = {
-        **run.notes,
-        **trained.record,
-        **judged,
-        "prepare_seconds": prepare_seconds,
-        "peak_memory_mb": peak_memory_mb(device),
-        "device": device_name(device),
-        "poison_sha256": poison.meta["sha256"],
-        "craft_seconds": poison.meta.get("craft_seconds", 0.0),
-        "recipe": cell.recipe(),
-        "versions": versions(),
-    }
-    store.write("cell", cell.key, record)
-    return record
-
-
-def _prepared(cell: Cell, store: Store, data: Split, run: Run) -> Split:
-    """Return what the defense makes of the training set; kept where it asks for that."""
-    if not cell.defense.keep_prepared:
-        return cell.defense.prepare(data.to(run.device), run)
-    recipe = cell.recipe()
-    parts = ("poison", "ratio", "classes", "defense", "version", "options")
-    key = key_of({"what": "prepared", **{part: recipe[part] for part in parts}})
-
-    def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
-        made = cell.defense.prepare(data.to(run.device), run)
-        return {"images": made.images.cpu(), "labels": made.labels.cpu()}, {
-            "spec": str(cell.defense)
-        }
-
-    tensors, _ = store.get_or_make("prepared", key, make)
-    return replace(data, images=tensors["images"], labels=tensors["labels"])
-
-
-def peak_memory_mb(device: torch.device | str) -> float:
-    """Return the most memory that was in use, in MB: the GPU's there, else the process's."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def device_name(device: torch.device | str) -> str:
-    """Return `cpu`, or the GPU's name."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return str(torch.device(device).type)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a number may depend on."""
-    from . import __version__
-
-    return {
-        "uebench": __version__,
-        "torch": torch.__version__,
-        "python": ".".join(map(str, sys.version_info[:3])),
-    }

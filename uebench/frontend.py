@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 
 from .api import Facts, Run
-from .cell import Cell, DatasetRef, PoisonRef, fetch_poison, keep_dataset
+from .cell import Cell, DatasetRef, PoisonRef
+from .compute import fetch_poison, keep_dataset
 from .data import Dataset, load_dataset
 from .execute.local import run_tasks, usable_cores
 from .execute.tasks import Failure, pending

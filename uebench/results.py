@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from .cell import Cell, versions
+from .cell import Cell
+from .compute import versions
 from .execute.tasks import Failure
 from .plan import Config, table_titles
 from .report import conform_cells, write_leaderboards

@@ -1,7 +1,11 @@
 """AR's claim: a class's matched filter is silent on its own noise and loud on the others'."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.conftest import make_run, random_dataset
 from uebench.api import Attack, Facts
@@ -22,14 +26,18 @@ def kept_kernels(store: Store) -> torch.Tensor:
     return found[0]["kernels"]
 
 
-@pytest.mark.parametrize("k", [2, 10, 100, 1000])
-def test_the_matched_filter_silences_its_own_class_only(k: int, store: Store) -> None:
-    dataset = random_dataset([4] * k, (32, 32))
-    delta = made(dataset, "ar[threshold=3]").perturb(dataset.train, make_run(dataset, store=store))
+@pytest.mark.parametrize(("k", "threshold"), [(2, 3), (10, 3), (100, 3), (1000, 1)])
+def test_the_matched_filter_silences_its_own_class_only(
+    k: int, threshold: int, store: Store
+) -> None:
+    dataset = random_dataset([4 if k < 100 else 1] * k, (32, 32))
+    delta = made(dataset, f"ar[threshold={threshold}]").perturb(
+        dataset.train, make_run(dataset, store=store)
+    )
     kernels = kept_kernels(store)
     assert torch.allclose(kernels.sum((2, 3)), torch.ones(k, 3), atol=1e-3)
     assert torch.isfinite(delta).all()
-    answers = matched(kernels, delta)
+    answers = torch.cat([matched(kernels, part) for part in delta.split(50)])
     own = torch.nn.functional.one_hot(dataset.train.labels, k).bool()
     assert answers[own].max() < 1e-3 * answers[~own].min()
 
@@ -73,3 +81,53 @@ def test_noise_has_the_norm_that_was_asked_for() -> None:
     dataset = random_dataset([3, 3], (32, 32))
     norms = made(dataset).perturb(dataset.train, make_run(dataset)).flatten(1).norm(dim=1)
     assert torch.allclose(norms, torch.ones(6), atol=1e-4)
+
+
+def saved(kernels: torch.Tensor, path: Path) -> Path:
+    """Write kernels in the form that a file's ending says."""
+    if path.suffix == ".npy":
+        np.save(path, kernels.numpy())
+    elif path.suffix == ".npz":
+        np.savez(path, kernels=kernels.numpy())
+    elif path.suffix == ".safetensors":
+        save_file({"kernels": kernels}, path)
+    else:
+        torch.save(list(kernels), path)
+    return path
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".safetensors", ".pt"])
+def test_kernels_from_a_file_are_taken_and_enter_the_key(
+    ending: str, tmp_path: Path, store: Store
+) -> None:
+    dataset = random_dataset([3, 3], (32, 32))
+    searched = made(dataset).perturb(dataset.train, make_run(dataset, store=store))
+    kernels = kept_kernels(store)
+    attack = made(dataset, f"ar[kernels={saved(kernels, tmp_path / f'k{ending}')}]")
+    assert torch.equal(attack.perturb(dataset.train, make_run(dataset)), searched)
+    (tmp_path / "elsewhere").mkdir()
+    copy = made(dataset, f"ar[kernels={saved(kernels, tmp_path / 'elsewhere' / f'k{ending}')}]")
+    assert attack.recipe() == copy.recipe(), "a path changes no number"
+    other = made(dataset, f"ar[kernels={saved(kernels.flip(0), tmp_path / f'o{ending}')}]")
+    assert other.recipe() != attack.recipe() != made(dataset).recipe()
+
+
+def test_useless_kernels_are_refused(tmp_path: Path, store: Store) -> None:
+    dataset = random_dataset([3, 3], (32, 32))
+    made(dataset).perturb(dataset.train, make_run(dataset, store=store))
+    good = kept_kernels(store)
+    wild = good.clone()
+    wild[1, 0] *= 2e7  # a published set holds such a one
+    cases = {
+        "wild.npy": (wild, "class 1 do not sum to 1"),
+        "few.npy": (good[:1], "kernels for 1 classes, 2 are needed"),
+        "flat.npy": (good.flatten(1), r"kernels are \[k, 3, 3, 3\]"),
+    }
+    for name, (kernels, told) in cases.items():
+        with pytest.raises(ValueError, match=told):
+            made(dataset, f"ar[kernels={saved(kernels, tmp_path / name)}]")
+    (tmp_path / "text.pt").write_text("no kernels")
+    with pytest.raises(ValueError, match="holds no readable kernels"):
+        made(dataset, f"ar[kernels={tmp_path / 'text.pt'}]")
+    with pytest.raises(ValueError, match="holds no readable kernels"):
+        made(dataset, f"ar[kernels={tmp_path / 'missing.npy'}]")

@@ -10,7 +10,8 @@ import torch
 
 import uebench
 from tests.importing.helpers import DATA, DELTAS, GREY, IMAGES, N
-from uebench.cell import PoisonRef, fetch_poison
+from uebench.cell import PoisonRef
+from uebench.compute import fetch_poison
 from uebench.data import Dataset
 from uebench.frontend import dataset_ref, import_poison
 from uebench.plan import make_config, plan
@@ -32,7 +33,7 @@ def import_part(tmp_path: Path, store: Store, name: str = "part") -> torch.Tenso
 
 
 def test_what_a_poison_does_not_cover_stays_clean(tmp_path: Path, store: Store) -> None:
-    from uebench.cell import poisoned_split
+    from uebench.compute import poisoned_split
 
     index = import_part(tmp_path, store)
     (cell,) = cell_of(DATA, store, attacks="imported:part")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..cell import Cell, Progress, compute, fetch_dataset, fetch_poison
+from ..cell import Cell
+from ..compute import Progress, compute, fetch_dataset, fetch_poison
 from ..store import Store
 
 Kind = Literal["poison", "cell"]

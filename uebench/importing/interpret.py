@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..data import Dataset
-from ..poison import CHUNK, Poison, PoisonError
+from ..poison import Poison, PoisonError
 from ..spec import printable
 from .foreign import Chosen, Foreign, Numbers, choose, layout_of
 from .limits import Limits
@@ -23,6 +23,8 @@ Kind = Literal["auto", "images", "deltas"]
 Scale = Literal["auto", "unit", "levels"]
 Rounding = Literal["round", "truncate"]
 
+TOGETHER = 1024
+"""Images that are read at a time; it bounds the memory."""
 SAMPLE = 512
 """Images that are looked at to tell images from perturbations."""
 NEAR = 40.0
@@ -79,8 +81,8 @@ def interpret(
     wrapped = kind == "deltas" and _wraps(channels, who)
     images = np.empty((len(index), *dataset.shape), np.uint8)
     told = {"clipped": 0, "fractional": 0}
-    for start in range(0, len(index), CHUNK):
-        part = slice(start, start + CHUNK)
+    for start in range(0, len(index), TOGETHER):
+        part = slice(start, start + TOGETHER)
         values = _levels(channels[rows[part]], scale, wrapped)
         if kind == "deltas":
             values += clean[index[part]]
@@ -108,8 +110,8 @@ def interpret(
 
 def _check_finite(values: Numbers, who: str) -> None:
     """Raise PoisonError where a number is NaN or infinite."""
-    for start in range(0, len(values) if values.dtype.kind == "f" else 0, CHUNK):
-        good = np.isfinite(values[start : start + CHUNK])
+    for start in range(0, len(values) if values.dtype.kind == "f" else 0, TOGETHER):
+        good = np.isfinite(values[start : start + TOGETHER])
         if not good.all():
             bad = start + int((~good).reshape(len(good), -1).any(1).argmax())
             raise PoisonError(
@@ -183,7 +185,7 @@ def _scale(values: Numbers, asked: Scale, who: str) -> Literal["unit", "levels"]
 
 def _parts(values: Numbers) -> list[Numbers]:
     """Return the array in chunks."""
-    return [values[start : start + CHUNK] for start in range(0, len(values), CHUNK)]
+    return [values[start : start + TOGETHER] for start in range(0, len(values), TOGETHER)]
 
 
 def _is_whole(values: Numbers) -> bool:

@@ -3,8 +3,9 @@
 Source: Sandoval-Segura et al., "Autoregressive Perturbations for Data Poisoning", NeurIPS 2022,
 arXiv:2206.03693. The search for recurrences and the matched filter follow their text and code.
 Departs from it: all images take a pixel's step of the recurrence together, each with its kernel,
-where the authors' code calls a convolution for each pixel of each image; the search keeps what it
-found and relaxes its threshold in recorded steps when its draws run out.
+where the authors' code calls a convolution for each pixel of each image; the candidates of a chunk
+share their trial starts; the search keeps what it found and relaxes its threshold in recorded steps
+when its draws run out. As in their code kernels are searched at 32 px, whatever the images' size.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from uebench import Attack, Facts, Fraction255, Run, Split, attack
 
 from ._shared import lengths
 
+SEARCH_SIDE, SEARCH_CROP = 36, 4
+"""The grid on which kernels are judged, and what is cropped from it: bound and thresholds belong to
+it."""
 BOUND = 50.0
 """Largest l2 norm of an unscaled crop for a recurrence to count as bounded."""
 TRIALS = 3
@@ -50,8 +54,8 @@ class AR(Attack):
     crop: Annotated[int, Field(ge=2, le=64)] | Literal["auto"] = "auto"
     """First rows and columns that are cut away; auto: 4, or 2 from 128 px on."""
     threshold: Annotated[float, Field(ge=0, le=1e3)] | Literal["auto"] = "auto"
-    """Least response of every earlier class's matched filter to a new class's noise; auto: 10 for
-    up to 10 classes, else 3; below 32 px in proportion to the side."""
+    """Least response of every earlier class's matched filter to a new class's noise at 32 px; auto:
+    10 for up to 10 classes, else 3."""
     draws: Annotated[int, Field(ge=1000, le=10**9)] = 1_000_000
     """Candidates drawn before the threshold is relaxed by a fifth."""
     kernels: str = ""
@@ -61,8 +65,12 @@ class AR(Attack):
     """Content of that file, filled in when a cell is planned."""
 
     def recipe(self) -> dict[str, Any]:
-        """Return the options without the path of the kernels: their content counts."""
-        return {k: v for k, v in self.options().items() if k != "kernels"}
+        """Return the options without the path of the kernels, whose content counts.
+
+        Kernels from a file leave the search's options without a meaning.
+        """
+        idle = {"kernels", "threshold", "draws"} if self.kernels else {"kernels"}
+        return {k: v for k, v in self.options().items() if k not in idle}
 
     def resolve(self, facts: Facts) -> AR:
         """Return the attack with budget, crop and threshold as numbers.
@@ -77,17 +85,10 @@ class AR(Attack):
         if self.crop == "auto":
             changes["crop"] = 2 if max(h, w) >= 128 else 4
         if self.threshold == "auto":
-            # a pattern's response grows with the side, so smaller images cannot reach the authors'
-            scale = min(1.0, math.sqrt(h * w) / 32)
-            changes["threshold"] = scale * (10.0 if facts.n_classes <= 10 else 3.0)
+            changes["threshold"] = 10.0 if facts.n_classes <= 10 else 3.0
         if self.kernels:
             kernels = read_kernels(Path(self.kernels), facts.n_classes, facts.shape)
-            found = hashlib.sha256(kernels.numpy().tobytes()).hexdigest()
-            if self.kernels_sha256 not in ("", found):
-                raise ValueError(
-                    f"ar: {self.kernels} was changed since the cell was planned; run again"
-                )
-            changes["kernels_sha256"] = found
+            changes["kernels_sha256"] = hashlib.sha256(kernels.numpy().tobytes()).hexdigest()
         return self.with_options(**changes)
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
@@ -107,35 +108,37 @@ class AR(Attack):
     def _kernels(self, data: Split, run: Run) -> Float[Tensor, "k c 3 3"]:
         """Return each class's kernels: from the file, from the store, or searched and kept."""
         if self.kernels:
-            return read_kernels(Path(self.kernels), data.n_classes, data.shape).to(run.device)
+            kernels = read_kernels(Path(self.kernels), data.n_classes, data.shape)
+            if hashlib.sha256(kernels.numpy().tobytes()).hexdigest() != self.kernels_sha256:
+                raise ValueError(
+                    f"ar: {self.kernels} was changed since the cell was planned; run again"
+                )
+            return kernels.to(run.device)
         found = run.kept(
             "ar kernels",
             {
                 "classes": data.n_classes,
-                "shape": list(data.shape),
-                "crop": self.crop,
+                "channels": data.shape[0],
                 "threshold": self.threshold,
                 "draws": self.draws,
                 "version": self.version,
             },
-            lambda fresh: self._search(data.n_classes, data.shape, fresh),
+            lambda fresh: self._search(data.n_classes, data.shape[0], fresh),
         )
         run.note(
             ar_threshold=round(found["threshold"].item(), 4), ar_draws=int(found["draws"].item())
         )
         return found["kernels"]
 
-    def _search(self, n: int, shape: tuple[int, int, int], run: Run) -> dict[str, Tensor]:
+    def _search(self, n: int, c: int, run: Run) -> dict[str, Tensor]:
         """Return `n` sets of kernels [n, c, 3, 3] whose noise the others' filters respond to."""
-        assert isinstance(self.crop, int)
         assert isinstance(self.threshold, float)
-        c, h, w = shape
         kernels: list[Tensor] = []
         waiting: list[tuple[Tensor, Tensor]] = []  # bounded, but too like an accepted one
         threshold, drawn, relax_at = self.threshold, 0, self.draws
         while len(kernels) < n:
             run.progress(len(kernels) / n, f"ar kernels {len(kernels)}/{n}")
-            fresh = bounded(c, h + self.crop, w + self.crop, self.crop, run.rng)
+            fresh = bounded(c, run.rng)
             drawn += CHUNK
             if drawn >= relax_at:
                 threshold, relax_at = threshold * 0.8, drawn + self.draws
@@ -219,14 +222,12 @@ def is_told_apart(
     )
 
 
-def bounded(
-    c: int, rows: int, columns: int, crop: int, rng: torch.Generator
-) -> list[tuple[Tensor, Tensor]]:
+def bounded(c: int, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     """Return the bounded ones of `CHUNK` drawn kernel sets [c, 3, 3], each with a unit pattern.
 
     A set is bounded when the crop's l2 norm over all channels stays at most 50 in three trials.
     """
-    device = rng.device
+    device, rows, columns, crop = rng.device, SEARCH_SIDE, SEARCH_SIDE, SEARCH_CROP
     kernels = torch.randn(3, 3, c, CHUNK, generator=rng, device=device)
     kernels[2, 2] = 0
     kernels = kernels / kernels.sum((0, 1))

@@ -39,5 +39,9 @@ class EM(ErrorMinimizing):
         """Return the 8-bit images; with `legacy_export` as the authors' data set class does."""
         if not self.legacy_export:
             return super().export(data, delta)
-        noise = (delta * 255).clamp(0, 255)
-        return (data.images.float() + noise).clamp_(0, 255).to(torch.uint8)
+        out = torch.empty_like(data.images)
+        for start in range(0, len(data), 1024):
+            part = slice(start, start + 1024)
+            noise = (delta[part] * 255).clamp(0, 255)
+            out[part] = (data.images[part].float() + noise).clamp_(0, 255).to(torch.uint8)
+        return out

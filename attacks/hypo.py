@@ -2,8 +2,8 @@
 
 Source: Tao et al., "Better Safe Than Sorry: Preventing Delusive Adversaries with Adversarial
 Training", NeurIPS 2021, arXiv:2102.04716, its perturbation P2; with `towards=next` its P1, which is
-also TAP's class-targeted noise (Fowl et al., "Adversarial Examples Make Strong Poisons", NeurIPS
-2021, arXiv:2106.10807).
+close to the class-targeted noise of TAP (Fowl et al., "Adversarial Examples Make Strong Poisons",
+NeurIPS 2021, arXiv:2106.10807).
 Departs from it: the budget is linf 8/255 and the surrogate the protocol's network, as in
 arXiv:2303.15127 and its peers; the authors take l2 0.5 and VGG-16. The step is eps/10, where the
 authors take eps/5.

@@ -6,8 +6,9 @@ Source: Fu et al., "Robust Unlearnable Examples: Protecting Data Against Adversa
 by descent over random crops and flips t, against an adversary rho of half the budget; then the
 surrogate takes one step on the adversarial points. Networks see x - 0.5, so that the black border
 of a crop is not zero.
-Departs from it: the final noise is made for every image; the authors drop the last incomplete
-batch.
+Departs from it: the final noise is made for every image, where the authors drop the last incomplete
+batch; x + delta is held in [0, 1] at every step, where theirs is clamped in the loss alone; images
+are flipped on all data sets. From 64 px on their settings for ImageNet are taken.
 """
 
 from __future__ import annotations

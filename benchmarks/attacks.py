@@ -82,7 +82,7 @@ def ar() -> None:
     rng = torch.Generator().manual_seed(0)
     drawn: list[Tensor] = []
     while len(drawn) < CLASSES:
-        drawn += [kernel for kernel, _ in bounded(3, SIDE + CROP, SIDE + CROP, CROP, rng)]
+        drawn += [kernel for kernel, _ in bounded(3, rng)]
     kernels = torch.stack(drawn[:CLASSES])
     data = blank(options.images)
     attack = made("ar")

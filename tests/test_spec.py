@@ -68,3 +68,14 @@ def test_levels_are_written_as_fractions(levels: int) -> None:
 def test_the_nearest_name_is_offered() -> None:
     assert did_you_mean("ueraser_light", ["ueraser_lite", "at"]) == " (did you mean ueraser_lite?)"
     assert did_you_mean("zzz", ["ueraser_lite"]) == ""
+
+
+@pytest.mark.parametrize("text", ["1e99999999/2", "1/0", "1/2/3", "a/b", "nan/2", "/2", "1//2"])
+def test_what_is_no_fraction_is_refused_at_once(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a fraction; write it like 8/255 or 1.6/255"):
+        parse_number(text)
+
+
+def test_fractions_are_exact_and_may_have_decimals() -> None:
+    assert parse_number("8/255") == 8 / 255
+    assert parse_number(" 1.6 / 255 ") == 1.6 / 255

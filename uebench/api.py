@@ -133,7 +133,11 @@ class Run:
         if self.device.type != "cpu" or 4 * size < total_memory() / 4:
             return torch.zeros(shape, device=self.device)
         with tempfile.NamedTemporaryFile(prefix="uebench-noise-") as file:
-            file.truncate(4 * size)  # no bytes are written; unlinked on return, it lives while used
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, 4 * size)  # a full disk is an error here
+            else:
+                file.truncate(4 * size)
+            # unlinked on return, the file lives as long as its tensor
             mapped = torch.from_file(file.name, shared=True, size=size, dtype=torch.float32)
         return mapped.view(shape)
 

@@ -101,6 +101,8 @@ def fetch_poison(
             "sha256": tensors_sha256(poison),
             "craft_seconds": time.perf_counter() - start,
             "peak_memory_mb": peak_memory_mb(device),
+            "device": device_name(device),
+            "versions": versions(),
         }
         return tensors, record
 

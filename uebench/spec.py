@@ -16,7 +16,6 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
@@ -38,6 +37,9 @@ class Spec(NamedTuple):
         return format_spec(self.name, self.options)
 
 
+_FRACTION = re.compile(r"\s*([-+]?\d{1,15}(?:\.\d{1,15})?)\s*/\s*(\d{1,15}(?:\.\d{1,15})?)\s*")
+
+
 def parse_number(value: Any) -> Any:
     """Return `a/b` as a float; anything else unchanged, for pydantic to judge.
 
@@ -46,11 +48,10 @@ def parse_number(value: Any) -> Any:
     """
     if not isinstance(value, str) or "/" not in value:
         return value
-    try:
-        number = float(Fraction(value.replace(" ", "")))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError(f"{value!r} is not a fraction; write it like 8/255") from None
-    return number
+    parts = _FRACTION.fullmatch(value)
+    if parts is None or not float(parts[2]):
+        raise ValueError(f"{printable(value)!r} is not a fraction; write it like 8/255 or 1.6/255")
+    return float(parts[1]) / float(parts[2])
 
 
 def _budget(value: Any) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .augment import crop_flip
 from .models import parse_arch
-from .trainer import accuracy, shuffled_batches
+from .trainer import DivergedError, accuracy, shuffled_batches
 
 if TYPE_CHECKING:
     from .api import Run
@@ -63,7 +63,9 @@ def kept_surrogate(
         recipe,
         lambda fresh: _trained(data, fresh, arch, epochs, lr, batch_size, held_out),
     )
-    run.note(surrogate_held_out_acc=round(found.pop("held_out_acc").item(), 4))
+    held_out_acc = found.pop("held_out_acc").item()
+    if held_out_acc >= 0:
+        run.note(surrogate_held_out_acc=round(held_out_acc, 4))
     model = run.network(arch)
     model.load_state_dict(found)
     return model.eval()
@@ -95,12 +97,12 @@ def _trained(
             group["lr"] = lr * (1 if done < 2 / 3 else 0.1 if done < 5 / 6 else 0.01)
         _epoch(model, optimizer, train, batch_size, run)
         judged_acc = accuracy(model, judged, run) if n_held else float(epoch)
-        if judged_acc >= best:
+        if judged_acc > best:
             best, weights = judged_acc, {k: v.clone() for k, v in model.state_dict().items()}
         run.progress(
             (epoch + 1) / epochs, f"surrogate epoch {epoch + 1}, held-out {judged_acc:.3f}"
         )
-    return {**weights, "held_out_acc": torch.tensor(best if n_held else float("nan"))}
+    return {**weights, "held_out_acc": torch.tensor(best if n_held else -1.0)}
 
 
 def _epoch(
@@ -117,3 +119,5 @@ def _epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+    if not loss.isfinite():
+        raise DivergedError(f"the surrogate's loss is {loss.item()}; lower its learning rate")

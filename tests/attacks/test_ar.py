@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 from tests.conftest import make_run, random_dataset
 from uebench.api import Attack, Facts
-from uebench.attacks.ar import matched, pattern
+from uebench.attacks import ar
+from uebench.attacks.ar import bounded, matched, pattern
 from uebench.data import Dataset
 from uebench.registry import build_attack
 from uebench.store import Store
@@ -131,3 +132,35 @@ def test_useless_kernels_are_refused(tmp_path: Path, store: Store) -> None:
         made(dataset, f"ar[kernels={tmp_path / 'text.pt'}]")
     with pytest.raises(ValueError, match="holds no readable kernels"):
         made(dataset, f"ar[kernels={tmp_path / 'missing.npy'}]")
+
+
+def test_a_new_class_is_heard_by_every_earlier_filter(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patterns: dict[bytes, torch.Tensor] = {}
+
+    def noted(c: int, rng: torch.Generator) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        found = bounded(c, rng)
+        patterns.update({kernel.numpy().tobytes(): pattern for kernel, pattern in found})
+        return found
+
+    monkeypatch.setattr(ar, "bounded", noted)
+    dataset = random_dataset([1] * 12, (8, 8))
+    run = make_run(dataset, store=store)
+    made(dataset).perturb(dataset.train, run)
+    kernels = kept_kernels(store)
+    assert run.notes["ar_threshold"] == 3.0
+    for later in range(1, 12):
+        pattern = patterns[kernels[later].numpy().tobytes()]
+        assert pattern.shape == (3, 32, 32), "kernels are judged at 32 px"
+        assert matched(kernels[:later], pattern[None]).min() >= 3.0
+
+
+def test_a_file_that_changed_after_planning_is_refused(tmp_path: Path, store: Store) -> None:
+    dataset = random_dataset([3, 3], (32, 32))
+    made(dataset).perturb(dataset.train, make_run(dataset, store=store))
+    kernels = kept_kernels(store)
+    attack = made(dataset, f"ar[kernels={saved(kernels, tmp_path / 'k.npy')}]")
+    saved(kernels.flip(0), tmp_path / "k.npy")
+    with pytest.raises(ValueError, match="was changed since the cell was planned"):
+        attack.perturb(dataset.train, make_run(dataset))

@@ -1,10 +1,13 @@
 """EM's claim: the noise makes the training loss small by itself."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 
 from tests.conftest import make_run
+from uebench import frozen
 from uebench.api import Attack, Facts
+from uebench.attacks.em import EM
 from uebench.cell import PoisonRef
 from uebench.data import Dataset, load_dataset
 from uebench.frontend import dataset_ref
@@ -19,18 +22,18 @@ def made(dataset: Dataset, spec: str) -> Attack:
 
 
 def test_noise_lowers_the_loss_of_a_network_in_training_and_transfers() -> None:
-    small = load_dataset("synthetic[n_train=300,n_test=90,n_classes=3,size=16]")
+    small = load_dataset("synthetic[n_train=300,n_test=90,n_classes=3,size=24]")
     run = make_run(small)
-    spec = "em[rounds=8,train_steps=20,steps=5,batch_size=100,surrogate=resnet9[width=8]]"
+    spec = "em[rounds=8,train_steps=20,steps=5,batch_size=100,surrogate=resnet8]"
     poison = made(small, spec).craft(small.train, run)
     assert poison.meta["em_accuracy"] > 0.9
-    protocol = PROTOCOLS["quick"].model_copy(update={"epochs": 24, "batch_size": 20})
+    protocol = PROTOCOLS["quick"].model_copy(update={"epochs": 30, "batch_size": 25, "lr": 0.05})
     standard = build_defense("standard")
     losses = {}
     for name, images in (("clean", small.train.images), ("em", poison.images)):
         data = small.train.with_images(images)
-        other = make_run(small, 1, epochs=24)  # another seed, so another network
-        record = train_model(data, small.test, "resnet9[width=8]", protocol, standard, other).record
+        other = make_run(small, 1, epochs=30)  # another seed, so another network
+        record = train_model(data, small.test, "resnet8", protocol, standard, other).record
         losses[name] = record["curve"][-1]["loss"]
     assert losses["em"] < 0.5 * losses["clean"]
 
@@ -97,3 +100,42 @@ def test_another_budget_starts_from_the_same_network() -> None:
     assert ref.rng_seed == wider.rng_seed
     assert ref.rng_seed != PoisonRef(ref.dataset, ref.attack, 4, "fp32").rng_seed
     assert ref.rng_seed != PoisonRef(ref.dataset, made(data, "lsp"), 3, "fp32").rng_seed
+
+
+@pytest.mark.parametrize(
+    ("dataset", "side", "expected"),
+    [
+        ("cifar10", 32, (8 / 255, 10, 20, 0.8 / 255, 0.99)),
+        ("cifar100", 32, (8 / 255, 20, 20, 0.8 / 255, 0.99)),
+        ("imagenet_subset", 224, (16 / 255, 100, 20, 1.6 / 255, 0.9)),
+    ],
+)
+def test_the_authors_numbers_are_the_defaults(
+    dataset: str, side: int, expected: tuple[float, ...]
+) -> None:
+    facts = Facts(dataset, 10, (3, side, side), 1, "resnet8")
+    found = build_attack("em").resolve(facts).options()
+    names = ("eps", "train_steps", "steps", "step", "stop_accuracy")
+    assert tuple(found[name] for name in names) == pytest.approx(expected)
+    assert (found["lr"], found["batch_size"]) == (0.1, 512)
+    by_class = build_attack("em[wise=class]").resolve(facts).options()
+    assert by_class["steps"] == 1
+
+
+def test_a_class_takes_the_mean_of_what_its_images_took(tiny: Dataset) -> None:
+    attack = made(tiny, "em[wise=class,batch_size=64]")
+    assert isinstance(attack, EM)
+    run = make_run(tiny)
+    model = run.network("resnet9[width=4]")
+    for _ in range(50):
+        model(tiny.train.pixels())  # so that batch norm has statistics
+    noise = torch.zeros(2, *tiny.shape)
+    with frozen(model):
+        x = tiny.train.pixels().requires_grad_(True)
+        loss = F.cross_entropy(model(x), tiny.train.labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, x)
+        attack._descend_classes(model, tiny.train, noise, run)
+    clean = tiny.train.pixels()
+    steps = (clean - 0.8 / 255 * gradient.sign()).clamp(0, 1) - clean
+    expected = torch.stack([steps[tiny.train.labels == label].mean(0) for label in range(2)])
+    assert torch.allclose(noise, expected, atol=2e-4)

@@ -8,7 +8,7 @@ from torch import Tensor
 from tests.conftest import make_run
 from uebench import frozen, pgd, random_start
 from uebench.api import Attack, Facts, Run
-from uebench.attacks.rem import REM
+from uebench.attacks.rem import REM, Centred
 from uebench.data import Dataset, load_dataset
 from uebench.protocol import PROTOCOLS
 from uebench.registry import build_attack, build_defense
@@ -105,3 +105,53 @@ def test_without_an_adversary_no_step_is_spent_on_it(pictures: Dataset) -> None:
         raise AssertionError
 
     assert attack._adversarial(never, images, pictures.train.labels, run) is images
+
+
+def test_the_surrogate_is_trained_on_adversarial_points_at_falling_rates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = load_dataset("synthetic[n_train=40,n_test=10,n_classes=2,size=16]")
+    rates: list[float] = []
+    seen: list[tuple[bool, Tensor]] = []
+    step = torch.optim.SGD.step
+    forward = Centred.forward
+
+    def noted_step(self: torch.optim.SGD, *args: object) -> object:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args)  # type: ignore[arg-type]
+
+    def noted_forward(self: Centred, x: Tensor) -> Tensor:
+        seen.append((self.training, x.detach().clone()))
+        return forward(self, x)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", noted_step)
+    monkeypatch.setattr(Centred, "forward", noted_forward)
+    rem = made(
+        data, "rem[train_steps=10,steps=2,adv_steps=2,transform_draws=1,batch_size=20,lr=1.0]"
+    )
+    rem.perturb(data.train, make_run(data))
+    assert rates == pytest.approx([1.0] * 4 + [0.1] * 4 + [0.01] * 2)
+    training = [i for i, (mode, _) in enumerate(seen) if mode]
+    assert len(training) == 10, "the searches run in eval mode"
+    for i in training:
+        before, at = seen[i - 1][1], seen[i][1]  # the adversary's last step starts where it ended
+        assert before.shape == at.shape == (20, 3, 16, 16)
+        assert not torch.equal(before, at)
+        assert (before - at).abs().max() <= 0.8 / 255 + 1e-6
+
+
+def test_training_lowers_the_robust_loss_of_fresh_noise() -> None:
+    data = load_dataset("synthetic[n_train=60,n_test=10,n_classes=2,size=16]")
+    spec = "rem[steps=4,step=4/255,adv_steps=2,transform_draws=1,batch_size=30,train_steps={}]"
+    losses = []
+    for steps in (1, 60):
+        rem = made(data, spec.format(steps))
+        assert isinstance(rem, REM)
+        model = torch.nn.Sequential(Centred(), make_run(data).network("resnet8[width=8]"))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        run = make_run(data, 1)
+        batches = rem._batches(len(data.train), run)
+        for _ in range(steps):
+            loss = rem._train_step(model, optimizer, data.train.subset(next(batches)), run)
+        losses.append(loss.item())
+    assert losses[1] < 0.8 * losses[0], losses

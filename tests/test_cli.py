@@ -99,7 +99,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("run --jobs 0", "--jobs"),
         ("run --set protocol.name=x", "a protocol has no name"),
         ("run --set protocol.lr=a", "protocol.lr: input should be a valid number"),
-        ("run --attacks em[surrogate=resnet8]", "did you mean resnet"),
+        ("run --attacks em[surrogate=resnet7]", "did you mean resnet"),
         ("run --defenses ueraser[engine=kornia,draw=batch]", "engine='kornia' with kornia='0.6'"),
         ("audit file --dataset synthetic", "not a readable poison file"),
         ("run --executor pigeon", "--executor"),

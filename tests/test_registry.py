@@ -1,11 +1,13 @@
 """Names, options, plug-ins: what is accepted, and what is said about the rest."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from uebench import Attack, attack, registry
+from uebench import Attack, Facts, attack, registry
 from uebench.cell import source_of
 from uebench.registry import build_attack, build_defense, find, load_file, methods
 
@@ -57,9 +59,9 @@ def test_all_bad_options_are_told_at_once() -> None:
     with pytest.raises(ValueError, match="eps must be") as error:
         build_attack("em[eps=8,rouns=3,steps=none]")
     text = str(error.value)
-    assert "eps must be a number in (0, 1], got 8; divide by 255" in text
+    assert "eps must be a number in (0, 1] or auto, got 8; divide by 255" in text
     assert "no option rouns (did you mean rounds?)" in text
-    assert "steps must be a whole number in [1, 10000], got none" in text
+    assert "steps must be a whole number in [1, 10000] or auto, got none" in text
 
 
 @pytest.mark.parametrize(
@@ -132,3 +134,19 @@ def test_a_session_may_register_its_own_twice() -> None:
     assert find("attack", "mine") is Mine
     with pytest.raises(ValueError, match="snake_case"):
         attack("Not A Name", title="", source="")(Mine)
+
+
+def test_the_suites_methods_are_built_in_whoever_imports_them_first() -> None:
+    code = (
+        "import uebench.attacks.em; from uebench.registry import find; "
+        "print(find('attack', 'em').info.origin, find('defense', 'at').info.origin)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["built-in", "built-in"]
+
+
+@pytest.mark.parametrize("spec", ["rem[adv_radius=4]", "em[eps=16]", "hypo[eps=8]"])
+def test_levels_instead_of_a_fraction_are_told_so(spec: str) -> None:
+    facts = Facts("test", 10, (3, 32, 32), 1, "resnet8")
+    with pytest.raises(ValueError, match="divide by 255"):
+        build_attack(spec).resolve(facts)

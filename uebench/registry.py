@@ -82,6 +82,8 @@ def _register(kind: Kind, cls: type[Method], name: str, title: str, source: str)
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
         raise ValueError(f"{name!r} is not a method's name; use snake_case, such as my_attack")
     origin = str(_state["origin"])
+    if cls.__module__.startswith(("uebench.attacks.", "uebench.defenses.")):
+        origin = "built-in"  # whoever imports such a module first, it is the suite's
     taken = _methods[kind].get(name)
     if taken is not None and not (origin == taken.info.origin == "session"):
         raise ValueError(f"{kind} {name} is taken by {taken.info.origin}; choose another name")
@@ -244,8 +246,12 @@ def _explain(cls: type[Method], problem: Any) -> str:
 
 def _is_budget(info: FieldInfo) -> bool:
     """Return whether a field is a budget in the pixel range: a `Fraction255` of at most 1."""
-    return get_args(Fraction255)[1] in info.metadata and any(
-        isinstance(m, Le) and isinstance(m.le, (int, float)) and m.le <= 1 for m in info.metadata
+    metadata = list(info.metadata)
+    for choice in get_args(info.annotation):  # in a union the range belongs to one of its choices
+        for part in get_args(choice):
+            metadata += part.metadata if isinstance(part, FieldInfo) else [part]
+    return get_args(Fraction255)[1] in metadata and any(
+        isinstance(m, Le) and isinstance(m.le, (int, float)) and m.le <= 1 for m in metadata
     )
 
 

@@ -184,12 +184,14 @@ def em() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    parser.add_argument("parts", nargs="*", metavar="PART", help="ar, lsp, em; all by default")
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--arch", default="resnet8")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, one thread")
-    for part in options.parts:
+    if wrong := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {min(wrong)}; there are ar, lsp and em")
+    for part in options.parts or PARTS:
         {"ar": ar, "lsp": lsp, "em": em}[part]()

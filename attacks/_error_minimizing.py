@@ -183,22 +183,11 @@ class ErrorMinimizing(Attack):
 
         After every batch a class's noise becomes the mean of what its images of the batch took.
         """
-        loss = cross_entropy_of(model, run, self.view(run))
         order = torch.randperm(len(share), generator=run.rng, device=run.device)
         for batch in order.split(self.batch_size):
             part = share.subset(batch)
             delta = noise[part.labels]
-            descend(
-                loss,
-                part,
-                part.labels,
-                delta,
-                norm="linf",
-                eps=float(self.eps),
-                step=float(self.step),
-                steps=int(self.steps),
-                batch_size=len(batch),
-            )
+            self._descend_images(model, part, delta, run)
             for label in part.labels.unique():
                 noise[label] = delta[part.labels == label].mean(0)
 

@@ -92,12 +92,6 @@ def descend(
         told(min(1.0, (start + batch_size) / len(data)))
 
 
-def lengths(noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 1 1"]:
-    """Return the l2 norm of each image's noise, never zero."""
-    norms: Tensor = noise.flatten(1).norm(dim=1)
-    return norms.clamp_min(1e-12).view(-1, 1, 1, 1)
-
-
 def poisoned(
     data: Split, noise: Float[Tensor, "m c h w"], index: Tensor | slice, rows: Tensor | slice
 ) -> Float[Tensor, "b c h w"]:

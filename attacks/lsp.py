@@ -19,8 +19,7 @@ from sklearn.datasets import make_classification
 from torch import Tensor
 
 from uebench import Attack, Facts, Fraction255, Run, Split, attack
-
-from ._shared import lengths
+from uebench.descent import lengths
 
 
 @attack("lsp", title="LSP", source="arXiv:2111.00898")

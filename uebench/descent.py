@@ -38,12 +38,17 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
             module.training = mode
 
 
+def lengths(values: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 1 1"]:
+    """Return the l2 norm of each image's values, never zero."""
+    norms: Tensor = values.flatten(1).norm(dim=1)
+    return norms.clamp_min(TINY).view(-1, 1, 1, 1)
+
+
 def project(delta: Float[Tensor, "b c h w"], norm: Norm, eps: float) -> Float[Tensor, "b c h w"]:
     """Return each image's perturbation moved to the nearest point of the ball of radius eps."""
     if norm == "linf":
         return delta.clamp(-eps, eps)
-    lengths: Tensor = delta.flatten(1).norm(dim=1).clamp_min(TINY).view(-1, 1, 1, 1)
-    return delta * (eps / lengths).clamp_max(1.0)
+    return delta * (eps / lengths(delta)).clamp_max(1.0)
 
 
 def random_start(
@@ -54,8 +59,7 @@ def random_start(
         noise = torch.rand(images.shape, generator=rng, device=images.device)
         return noise.mul_(2 * eps).sub_(eps)
     noise = torch.randn(images.shape, generator=rng, device=images.device)
-    lengths: Tensor = noise.flatten(1).norm(dim=1).clamp_min(TINY).view(-1, 1, 1, 1)
-    return noise * (eps / lengths)
+    return noise * (eps / lengths(noise))
 
 
 def pgd(
@@ -97,11 +101,7 @@ def pgd(
         for _ in range(draws):
             with torch.enable_grad():
                 gradient += torch.autograd.grad(loss(point), point)[0]
-        if norm == "linf":
-            gradient = gradient.sign_()
-        else:
-            lengths = gradient.flatten(1).norm(dim=1).clamp_min(TINY)
-            gradient = gradient / lengths.view(-1, 1, 1, 1)
+        gradient = gradient.sign_() if norm == "linf" else gradient / lengths(gradient)
         delta = project(delta.add(gradient, alpha=sign * step), norm, eps)
         delta = (images + delta).clamp_(0, 1).sub_(images)
     return delta

@@ -1,0 +1,378 @@
+"""Everything about a GPU in one go: is it right, how fast is it, and a part of Table 2 on CIFAR-10.
+
+Parts, in order; each prints a short table and is written to `--out` as it ends:
+
+- machine: what a large matrix product (bf16 and fp32) and a large copy reach on this device.
+- correct: networks, augmentations and searches on the device against the CPU, both in float32, on
+  the same inputs and draws, as |out - ref| / |ref|.
+- speed: training steps, images/s, the share of the measured bf16 (or fp32) product, and a
+  UEraser step (K = 5) and a PGD-7 step against the ways of public code.
+- attacks: a round of EM and a step of REM, and what the whole attack would take on 50,000 images.
+- packing: cells a minute with one, two, ... cells on the device at a time.
+- table: Table 2 under `--protocol`, most informative cells first, until `--minutes` are over.
+  What is done is kept in the store ($UEBENCH_HOME), so the same command goes on where it stopped.
+
+It needs no network; benchmarks/README.md says what to carry to a machine without one. Without a GPU
+it runs on the CPU, where smaller numbers are advised:
+
+    python benchmarks/gpu.py --dataset npz:cifar10.npz --minutes 20 --out results/gpu
+    python benchmarks/gpu.py --dataset synthetic --arch resnet8 --batch 64 --protocol quick
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import kornia
+import torch
+import torch.nn.functional as F
+from steps import CLASSES, SHAPE, Bench, kornia_loss, machine_name
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from uebench import Facts, Split, __version__, augment, pgd
+from uebench.augment.color import Kornia
+from uebench.augment.diamond_square import grow
+from uebench.cell import Cell
+from uebench.frontend import Matrix, Outcome, execute, prepare, save, usable_devices
+from uebench.models import build_network
+from uebench.plan import make_config, resolve_precision, table_titles
+from uebench.poison import quantise
+from uebench.registry import build_attack
+from uebench.report import leaderboards, to_markdown
+from uebench.results import check_folder, gather
+from uebench.spec import split_specs
+
+PARTS = ("machine", "correct", "speed", "attacks", "packing", "table")
+ATTACKS = "none,em,lsp,ar,hypo,rem"
+DEFENSES = "standard,ueraser,ueraser_lite,iss,at,ueraser_max"
+BEHAVIOUR: Kornia = "0.6" if kornia.__version__ < "0.9" else "0.9"
+K = 5
+TOLERANCE = 1e-3
+"""Largest relative error of float32 work on the device."""
+
+
+def machine() -> dict[str, float]:
+    """Measure the ceilings: TFLOP/s of a matrix product, GB/s of a copy."""
+    n = 8192 if bench.device.type == "cuda" else 1024
+    found = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = torch.randn(2, n, n, device=bench.device).to(dtype)
+        a @ b
+        taken = [bench.seconds(lambda a=a, b=b: a @ b, 3) for _ in range(bench.rounds)]  # type: ignore[misc]
+        found[f"{name}_tflops"] = 2 * n**3 / statistics.median(taken) / 1e12
+    source = torch.rand((2**30 if bench.device.type == "cuda" else 2**26) // 4, device=bench.device)
+    target = torch.empty_like(source)
+    taken = [bench.seconds(lambda: target.copy_(source), 3) for _ in range(bench.rounds)]
+    found["copy_gbs"] = 2 * source.nbytes / statistics.median(taken) / 1e9
+    print(
+        f"  product {n}: bf16 {found['bf16_tflops']:.2f}, fp32 {found['fp32_tflops']:.2f} TFLOP/s; "
+        f"copy {found['copy_gbs']:.0f} GB/s, read and written"
+    )
+    return found
+
+
+def correct() -> dict[str, float]:
+    """Compare the device with the CPU, both in float32: the same inputs and draws."""
+    rng = torch.Generator().manual_seed(1)
+    images = torch.rand(16, *SHAPE, generator=rng)
+    labels = torch.randint(CLASSES, (16,), generator=rng)
+    noise = (torch.rand(images.shape, generator=rng) - 0.5) * 16 / 255
+    share = torch.rand(16, generator=rng)
+    operations: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "rotate": lambda x, s: augment.rotate(x, 30 * s),
+        "shear": lambda x, s: augment.shear_x(x, 20 * s, "0.9"),
+        "translate": lambda x, s: augment.translate_y(x, 0.5 * s),
+        "sharpness": lambda x, s: augment.sharpness(x, 0.1 + 1.8 * s),
+        "contrast": lambda x, s: augment.contrast(x, 0.1 + 1.8 * s),
+        "brightness": lambda x, s: augment.brightness(x, s - 0.5),
+        "solarize": augment.solarize,
+        "equalize": lambda x, s: augment.equalize(x, "0.6"),
+        "Gaussian blur": lambda x, s: augment.gaussian_blur(x, 0.8),
+    }
+    found = {name: _error(call, images, share) for name, call in operations.items()}
+    draws = torch.rand(33, 33, 16, generator=rng)
+    for behaviour in ("0.6", "0.9"):
+        found[f"plasma maps, kornia {behaviour}"] = _error(
+            lambda x, s, of=behaviour: _grown(x, s, of), draws, share
+        )
+    for arch in dict.fromkeys([bench.arch, "resnet8"]):
+        model = build_network(arch, CLASSES, SHAPE, 0)
+        found[f"{arch}: gradient of the loss"] = _error(
+            lambda x, y, m=model: _gradient(m, x, y), images, labels
+        )
+        found[f"{arch}: PGD-7, l2"] = _error(
+            lambda x, y, m=model: _searched(m, x, y), images, labels
+        )
+    levels = (images * 255).byte()
+    found["8-bit images"] = _error(lambda x, d: quantise(x, d).float(), levels, noise)
+    for name, error in found.items():
+        print(f"  {name:36}{error:10.1e}  {'ok' if error < TOLERANCE else 'WRONG'}")
+    return found
+
+
+def _error(call: Callable[..., Tensor], *inputs: Tensor) -> float:
+    """Return |out - ref| / |ref| of a call on the device and on the CPU."""
+    reference = call(*inputs).double()
+    out = call(*(x.to(bench.device) for x in inputs)).cpu().double()
+    return ((out - reference).norm() / reference.norm()).item()
+
+
+def _grown(draws: Tensor, roughness: Tensor, behaviour: Kornia) -> Tensor:
+    """Return the plasma maps of given draws."""
+    grid = draws.clone()
+    with torch.inference_mode():
+        grow(grid, roughness, behaviour)
+    return grid
+
+
+def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the gradient of the loss with respect to the images, in train mode."""
+    model = model.to(images.device).train()
+    point = images.clone().requires_grad_(True)
+    return torch.autograd.grad(F.cross_entropy(model(point), labels), point)[0]
+
+
+def _searched(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the perturbation of seven normalised steps, in eval mode."""
+    model = model.to(images.device).eval()
+
+    def loss(point: Tensor) -> Tensor:
+        return F.cross_entropy(model(point), labels, reduction="sum")
+
+    return pgd(loss, images, norm="l2", eps=0.5, step=0.1, steps=7, towards="max")
+
+
+def speed() -> dict[str, Any]:
+    """Time training steps, a UEraser step and a PGD-7 step."""
+    images, labels = bench.examples()
+    rng = torch.Generator(bench.device).manual_seed(0)
+    steps = {"fp32 NCHW": bench.plain_step(lambda m: F.cross_entropy(m(images), labels))}
+    steps["uebench"] = bench.our_step("standard", images, labels)
+    if options.compile:
+        steps["uebench compiled"] = bench.our_step("standard", images, labels, compiled=True)
+    found: dict[str, Any] = {"train": bench.compare("Training step", 8, steps)}
+    work = _operations(images, labels)
+    ceiling = ceilings().get(f"{bench.precision}_tflops", 0.0)
+    for name, (taken, _) in found["train"].items():
+        rate = work / taken / 1e12
+        share = (
+            f", {rate / ceiling:.0%} of the measured {bench.precision} product" if ceiling else ""
+        )
+        print(f"  {name:34}{bench.batch / taken:12,.0f} images/s, {rate:.2f} TFLOP/s{share}")
+        found["train"][name] = (taken, bench.batch / taken, rate)
+    ours = f"ueraser[kornia={BEHAVIOUR},repeats={K}"
+    found["ueraser"] = bench.compare(
+        f"UEraser step, K = {K}",
+        3,
+        {
+            "kornia, backward through all": bench.plain_step(
+                kornia_loss(images, labels, K, BEHAVIOUR, rng)
+            ),
+            "uebench select=full": bench.our_step(f"{ours},select=full]", images, labels),
+            "uebench select=no_grad": bench.our_step(f"{ours},select=no_grad]", images, labels),
+        },
+    )
+    return found
+
+
+def _operations(images: Tensor, labels: Tensor) -> float:
+    """Return the floating-point operations of a step, forward and backward."""
+    model = build_network(bench.arch, CLASSES, SHAPE, 0).to(bench.device).train()
+    with FlopCounterMode(display=False) as counter:
+        F.cross_entropy(model(images), labels).backward()
+    return float(counter.get_total_flops())
+
+
+def attacks() -> dict[str, float]:
+    """Time EM's round and REM's steps on a few images, and say what 50,000 images take."""
+    n = 4 * bench.batch
+    images = torch.randint(0, 256, (n, *SHAPE), dtype=torch.uint8, device=bench.device)
+    data = Split(images, torch.arange(n, device=bench.device) % CLASSES, tuple("0123456789"))
+    facts = Facts("cifar10", CLASSES, SHAPE, 1, bench.arch)
+    one_round = build_attack("em[rounds=1,stop_accuracy=1]").resolve(facts)
+    # one image's noise is made at the end: what is left is the steps
+    rem = build_attack(f"rem[train_steps={options.rem_steps},batch_size={bench.batch}]")
+    rem = rem.resolve(facts)
+    found = {}
+    for name, attack, part, times in (
+        ("a round of EM on 50,000 images", one_round, data, 50_000 / n),
+        ("REM, 5,000 steps", rem, data.subset(torch.arange(bench.batch)), 5000.0),
+    ):
+        taken = bench.seconds(lambda a=attack, d=part: a.perturb(d, bench.run()), 1)  # type: ignore[misc]
+        if attack is rem:  # the final noise of one batch costs as much as a step's, nearly
+            taken /= options.rem_steps + 1
+        found[name] = taken * times
+        print(f"  {name:36}{found[name]:10.0f} s")
+    return found
+
+
+def packing() -> dict[str, float]:
+    """Count cells a minute with ever more cells side by side."""
+    found = {}
+    for jobs in [1, *range(1, options.jobs + 1)]:  # the first starts what later ones find running
+        config = make_config(
+            {
+                "attacks": ["none"],
+                "defenses": ["standard"],
+                "dataset": options.dataset,
+                "arch": [bench.arch],
+                "protocol": options.protocol,
+                "protocol_options": {"epochs": 1},
+                # seeds of this call alone, since what the store knows takes no time
+                "seeds": [time.time_ns() // 1000 % 2**31 - i for i in range(2 * jobs)],
+            }
+        )
+        matrix = prepare(config, options.device, jobs)
+        start = time.perf_counter()
+        outcome = execute(matrix)
+        taken = time.perf_counter() - start
+        if outcome.failures:
+            raise SystemExit(next(iter(outcome.failures.values())).error)
+        found[f"{jobs} side by side"] = 60 * len(matrix.cells) / taken
+        rate = 60 * len(matrix.cells) / taken
+        print(f"  {jobs} side by side: {rate:8.1f} cells of one epoch a minute", flush=True)
+    return found
+
+
+def table() -> dict[str, Any]:
+    """Fill Table 2, most informative cells first, until the time is over."""
+    config = make_config(
+        {
+            "title": "Table 2",
+            "attacks": options.attacks,
+            "defenses": options.defenses,
+            "dataset": options.dataset,
+            "arch": [bench.arch],
+            "protocol": options.protocol,
+            "seeds": options.seeds,
+            "set": options.sets,
+        }
+    )
+    matrix = prepare(config, options.device, options.jobs)
+    check_folder(options.out / "table2")
+    cells = sorted(matrix.cells, key=_rank)
+    deadline = time.monotonic() + 60 * options.minutes
+    slowest = 0.0
+    outcome = Outcome(gather(cells[:1], matrix.store), {}, 0.0)
+    for done in range(0, len(cells), options.jobs):
+        if time.monotonic() + slowest > deadline:
+            break
+        start = time.monotonic()
+        outcome = execute(replace(matrix, cells=cells[: done + options.jobs]))
+        slowest = max(slowest, time.monotonic() - start)
+        save(matrix, _whole(matrix, outcome), options.out / "table2", ["python", *sys.argv])
+        told = outcome.cells.iloc[-1]
+        print(
+            f"  {len(outcome.cells)} of {len(cells)}: {told['attack']} x {told['defense']}",
+            flush=True,
+        )
+    boards = leaderboards(_whole(matrix, outcome).cells)
+    print(to_markdown(boards, table_titles(matrix.cells)))
+    return {"cells": len(cells), "ok": int((outcome.cells["status"] == "ok").sum())}
+
+
+def _whole(matrix: Matrix, outcome: Outcome) -> Outcome:
+    """Return the outcome of all cells of the matrix, those that were not reached too."""
+    return replace(outcome, cells=gather(matrix.cells, matrix.store, outcome.failures))
+
+
+def _rank(cell: Cell) -> tuple[int, int, int]:
+    """Return the place of a cell: first seeds, then defenses, then attacks, as they were asked."""
+    defenses = [spec.partition("[")[0] for spec in split_specs(options.defenses)]
+    names = [spec.partition("[")[0] for spec in split_specs(options.attacks)]
+    return (
+        cell.seed,
+        defenses.index(cell.defense.info.name),
+        names.index(cell.poison.attack.info.name),
+    )
+
+
+def ceilings() -> dict[str, float]:
+    """Return what `machine` measured in this call or in an earlier one into the same folder."""
+    found: dict[str, float] = results().get("machine", {})
+    return found
+
+
+def results() -> dict[str, Any]:
+    """Return what the parts have written so far."""
+    file = options.out / "gpu.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def keep(part: str, found: Any) -> None:
+    """Write a part's figures, and on what they were measured, beside those of the others."""
+    about = {
+        "device": machine_name(bench.device),
+        "versions": {
+            "uebench": __version__,
+            "torch": torch.__version__,
+            "kornia": kornia.__version__,
+            "python": sys.version.split()[0],
+        },
+        "command": ["python", *sys.argv],
+        "arch": bench.arch,
+        "batch": bench.batch,
+        "precision": bench.precision,
+        "rounds": bench.rounds,
+    }
+    text = json.dumps({**results(), "about": about, part: found}, indent=1)
+    (options.out / "gpu.json").write_text(text + "\n")
+
+
+def parse() -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", default=",".join(PARTS), help=",".join(PARTS))
+    parser.add_argument("--out", type=Path, default=Path("results/gpu"))
+    parser.add_argument("--dataset", default="cifar10", help="for packing and table")
+    parser.add_argument("--attacks", default=ATTACKS)
+    parser.add_argument("--defenses", default=DEFENSES)
+    parser.add_argument("--set", action="append", default=[], help="METHOD.OPTION=VALUE")
+    parser.add_argument("--protocol", default="sprint")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--minutes", type=float, default=20, help="for the table")
+    parser.add_argument("--jobs", type=int, default=2, help="cells side by side")
+    parser.add_argument("--arch", default="resnet18")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rem-steps", type=int, default=2, help="steps of REM that are timed")
+    parser.add_argument("--compile", action="store_true", help="time a compiled network too")
+    parser.add_argument("--device", default="auto")
+    chosen = parser.parse_args()
+    chosen.parts = chosen.parts.split(",")
+    if unknown := set(chosen.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    chosen.sets = dict(text.partition("=")[::2] for text in chosen.set)
+    return chosen
+
+
+if __name__ == "__main__":
+    options = parse()
+    warnings.simplefilter("ignore")
+    device = torch.device(usable_devices(options.device)[0])
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    else:
+        torch.backends.cudnn.allow_tf32 = False
+    precision = resolve_precision("auto", str(device))
+    bench = Bench(device, precision, options.arch, options.batch, options.rounds)
+    check_folder(options.out)
+    print(
+        f"{machine_name(device)}, torch {torch.__version__}, kornia {kornia.__version__}, "
+        f"{options.arch}, batch {options.batch}, {precision}"
+    )
+    for part in options.parts:
+        print(f"\n== {part}", flush=True)
+        keep(part, globals()[part]())
+    if any(error > TOLERANCE for error in results().get("correct", {}).values()):
+        raise SystemExit("the device does not compute what the CPU does: see `correct`")

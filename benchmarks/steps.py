@@ -1,0 +1,159 @@
+"""What the benchmarks share: timing in turns, and training steps, plain ones and ours."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from uebench import Facts, Run
+from uebench.augment.color import Kornia
+from uebench.models import build_network
+from uebench.registry import build_defense
+
+SHAPE = (3, 32, 32)
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how to measure: device, our precision, network, batch and rounds."""
+
+    device: torch.device
+    precision: str
+    arch: str
+    batch: int
+    rounds: int
+
+    def run(self) -> Run:
+        """Return a run of ours on CIFAR-sized images."""
+        return Run(
+            shape=SHAPE,
+            n_classes=CLASSES,
+            seed=0,
+            device=self.device,
+            precision=self.precision,  # type: ignore[arg-type]
+        )
+
+    def examples(self) -> tuple[Tensor, Tensor]:
+        """Return a batch of images in [0, 1] and labels."""
+        return (
+            torch.rand(self.batch, *SHAPE, device=self.device),
+            torch.randint(CLASSES, (self.batch,), device=self.device),
+        )
+
+    def seconds(self, call: Callable[[], object], calls: int) -> float:
+        """Return the mean time of a call, the device's work included."""
+        self.wait()
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        self.wait()
+        return (time.perf_counter() - start) / calls
+
+    def wait(self) -> None:
+        """Wait until the device has done its work."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def compare(
+        self, title: str, calls: int, contenders: dict[str, Callable[[], object]]
+    ) -> dict[str, tuple[float, float]]:
+        """Time the contenders in turn and print a row each; the first is the peer.
+
+        Returns:
+            The median seconds of a call and the median ratio to the peer within a round, by name.
+        """
+        times: dict[str, list[float]] = {name: [] for name in contenders}
+        for call in contenders.values():
+            self.seconds(call, 1)
+        for _ in range(self.rounds):
+            for name, call in contenders.items():
+                times[name].append(self.seconds(call, calls))
+        base = next(iter(times.values()))
+        print(f"\n{title}")
+        found = {}
+        for name, taken in times.items():
+            ratios = [slow / fast for slow, fast in zip(base, taken, strict=True)]
+            found[name] = statistics.median(taken), statistics.median(ratios)
+            print(
+                f"  {name:34}{found[name][0] * 1e3:10.1f} ms"
+                f"{found[name][1]:8.2f}x  ({min(ratios):.2f} to {max(ratios):.2f})",
+                flush=True,
+            )
+        return found
+
+    def plain_step(self, loss: Callable[[nn.Module], Tensor]) -> Callable[[], None]:
+        """Return a training step as tutorials write it: fp32, NCHW, SGD."""
+        model = build_network(self.arch, CLASSES, SHAPE, 0).to(self.device)
+        model = model.to(memory_format=torch.contiguous_format).train()
+        optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            loss(model).backward()
+            optimizer.step()
+
+        return step
+
+    def our_step(
+        self, spec: str, images: Tensor, labels: Tensor, compiled: bool = False
+    ) -> Callable[[], None]:
+        """Return a training step of a defense, as the trainer takes it."""
+        defense = build_defense(spec).resolve(Facts("cifar10", CLASSES, SHAPE, 200, self.arch))
+        run = self.run()
+        model = run.network(self.arch).train()
+        if compiled:
+            model.compile()
+        optimizer = torch.optim.SGD(
+            model.parameters(),
+            0.01,
+            momentum=0.9,
+            weight_decay=5e-4,
+            fused=self.device.type == "cuda",
+        )
+        images = images.contiguous(memory_format=torch.channels_last)
+
+        def step() -> None:
+            with run.autocast():
+                loss = defense.loss(model, images, labels, run)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+        return step
+
+
+def kornia_loss(
+    images: Tensor, labels: Tensor, k: int, behaviour: Kornia, rng: torch.Generator
+) -> Callable[[nn.Module], Tensor]:
+    """Return UEraser's loss as public code writes it: kornia's pipeline on a tiled batch."""
+    import torch.nn.functional as F
+
+    from uebench.augment import Policy
+
+    pipeline = Policy(kornia=behaviour, draw="batch", engine="kornia")
+
+    def loss(model: nn.Module) -> Tensor:
+        copies = pipeline(images.repeat(k, 1, 1, 1), rng)
+        losses = F.cross_entropy(model(copies), labels.repeat(k), reduction="none")
+        return losses.view(k, -1).amax(0).mean()
+
+    return loss
+
+
+def machine_name(device: torch.device) -> str:
+    """Return the GPU's name, or the processor's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123
+            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
+        return names[0]
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()

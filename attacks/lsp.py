@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from sklearn.datasets import make_classification
 from torch import Tensor
 
 from uebench import Attack, Facts, Fraction255, Run, Split, attack
@@ -79,6 +78,8 @@ class LSP(Attack):
 
     def _samples(self, data: Split, features: int, run: Run) -> Float[Tensor, "n f"]:
         """Return one sample of its class for each image, none used twice."""
+        from sklearn.datasets import make_classification  # loads for as long as torch does
+
         k, most = data.n_classes, max(data.class_sizes)
         # the class sizes that make_classification deals out differ by rounding, hence one more
         points, classes = make_classification(

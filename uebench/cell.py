@@ -23,10 +23,10 @@ from .robust import ball_of
 from .spec import format_spec
 from .store import key_of, seed_of
 
-TRAINER_VERSION = 1
+TRAINER_VERSION = 2
 """Raised when the trainer's numbers change, which makes every stored cell stale."""
 
-CRAFTER_VERSION = 2
+CRAFTER_VERSION = 3
 """Raised when the way changes that all poisons are seeded, quantised or audited."""
 
 LATER_FIELDS = {"compile": False, "robust": False}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .api import Run
     from .data.split import Split
 
-SURROGATE_VERSION = 1
+SURROGATE_VERSION = 2
 """Raised when the numbers of surrogates change, which makes the stored ones stale."""
 
 MOMENTUM, WEIGHT_DECAY, CROP_PADDING = 0.9, 5e-4, 4

@@ -5,9 +5,12 @@ stride 1 and no max-pool (11,173,962 parameters for 10 classes). The 7x7 stem gi
 `resnet9` is the network of D. Page's cifar10-fast for CPUs, 16 channels wide where his has 64. Its
 logits are multiplied by 1/8 as his are: without that the large learning rates of short trainings
 begin at a loss far above chance, and 1,500 images never come back from it.
-`resnet8` is ours: the same, but pooled right after the first convolution and one stage shorter. At
-16 channels it costs 0.75 of `resnet9[width=8]`, and its first layer is wide enough for AR's noise
-(5,000 CIFAR-10 images, 12 epochs, one run each: clean 66 against 67 %, under AR 24 against 57 %).
+`resnet8` is ours: pooled right after the first convolution, one stage shorter, and its last layer
+sees the mean over positions, as ResNet-18's does. At 16 channels it costs 0.75 of
+`resnet9[width=8]`. The mean matters to a poison, which is weak and everywhere: with the largest
+value in its place, which an object decides, 3,000 `synthetic` images gave 94 under EM, 57 under LSP
+and 18 under AR with standard training, where the mean gives 28, 13 and 16 (clean 95 and 94; one run
+each).
 """
 
 from __future__ import annotations
@@ -59,7 +62,9 @@ def resnet8(n_classes: int, channels: int = 3, width: int = 16) -> nn.Sequential
         Residual(2 * width),
         conv_bn(2 * width, 4 * width, pool=True),
         Residual(4 * width),
-        *_head(4 * width, n_classes),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4 * width, n_classes, bias=False),
     )
 
 

@@ -1,0 +1,155 @@
+"""Writes a page for every attack and defense, from the code and from the published numbers.
+
+    python docs/make.py            write docs/attacks/*.md and docs/defenses/*.md
+    python docs/make.py --check    exit 1 where a page is not what the code says
+
+What a page says comes from the method's docstring, its options and `results/published`; so nothing
+here is typed twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from uebench.catalog import describe
+from uebench.registry import Kind, methods
+
+HERE = Path(__file__).parent
+PUBLISHED = HERE.parent / "results" / "published"
+FOLDERS: dict[Kind, str] = {"attack": "attacks", "defense": "defenses"}
+SHOWN = "cifar10"
+"""The data set whose published numbers a page prints; the files have the others."""
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of every page by its path; plug-ins have pages of their own elsewhere."""
+    found = {}
+    for kind, folder in FOLDERS.items():
+        names = [n for n, cls in methods(kind).items() if cls.info.origin == "built-in"]
+        for name in names:
+            found[HERE / folder / f"{name}.md"] = page(kind, name)
+        found[HERE / folder / "README.md"] = index(kind, names)
+    return found
+
+
+def index(kind: Kind, names: list[str]) -> str:
+    """Return the list of the pages of a kind."""
+    rows = [describe(kind, name) for name in names]
+    lines = [
+        f"# {FOLDERS[kind].capitalize()}",
+        "",
+        "| name | what | source |",
+        "| --- | --- | --- |",
+    ]
+    for row in rows:
+        first = row["text"].partition("\n\n")[0].replace("\n", " ")
+        lines.append(f"| [`{row['name']}`]({row['name']}.md) | {first} | {link(row['source'])} |")
+    return "\n".join([*lines, ""])
+
+
+def page(kind: Kind, name: str) -> str:
+    """Return what is known of a method: text, options, and what papers print."""
+    found = describe(kind, name)
+    text = [
+        f"# {found['title']} (`{name}`)",
+        "",
+        f"Source: {link(found['source'])}. Version {found['version']} of this suite's recipe.",
+        "",
+        plain(found["about"] or found["text"]),
+        "",
+        "## Options",
+        "",
+        *options(found["options"]),
+        "",
+        f"Set one in brackets, `{name}[{example(found['options'])}]`, or for a whole run with "
+        f"`--set {name}.{example(found['options'])}`.",
+        "",
+        "## Published numbers",
+        "",
+        *published(kind, name),
+        "",
+    ]
+    return "\n".join(text)
+
+
+def plain(text: str) -> str:
+    """Return a docstring's paragraphs, a line each, so that a page wraps where its reader does."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+def link(source: str) -> str:
+    """Return a source, linked where it is an arXiv number."""
+    first, comma, rest = source.partition(",")
+    number = first.removeprefix("arXiv:")
+    if number == first:
+        return source or "none"
+    return f"[{first}](https://arxiv.org/abs/{number}){comma}{rest}"
+
+
+def options(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the table of a method's options."""
+    if not rows:
+        return ["None."]
+    lines = ["| option | default | accepts | meaning |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        cells = (f"`{row['name']}`", f"`{row['default']}`", row["accepts"], row["meaning"])
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return lines
+
+
+def example(rows: list[dict[str, Any]]) -> str:
+    """Return an option with its default, as it would be typed."""
+    chosen = next((row for row in rows if row["default"] not in ("", "auto")), None)
+    return f"{chosen['name']}={chosen['default']}" if chosen else "option=value"
+
+
+def published(kind: Kind, name: str) -> list[str]:
+    """Return the test accuracies that papers print for a method on CIFAR-10, ResNet-18."""
+    other = "defense" if kind == "attack" else "attack"
+    rows: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for file in sorted(PUBLISHED.glob("*.csv")):
+        with file.open(newline="") as lines:
+            for row in csv.DictReader(lines):
+                if row[kind] == name and row["dataset"] == SHOWN and row["arch"] == "resnet18":
+                    options_of = row[f"{other}_options"]
+                    who = row[other] + (f" ({options_of})" if options_of else "")
+                    rows[row[f"{kind}_options"], who][file.stem].append(row["accuracy"])
+    if not rows:
+        return ["None in `results/published` for CIFAR-10 and ResNet-18."]
+    sources = sorted({source for found in rows.values() for source in found})
+    lines = [
+        "Test accuracy in percent, CIFAR-10, ResNet-18, by source (`results/published` has all of "
+        "them); several numbers are several settings.",
+        "",
+        f"| options | {other} | " + " | ".join(sources) + " |",
+        "| --- | --- |" + " --: |" * len(sources),
+    ]
+    for (own, who), found in sorted(rows.items()):
+        cells = [", ".join(dict.fromkeys(found.get(source, []))) for source in sources]
+        lines.append(f"| {own} | {who} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def main() -> None:
+    """Write the pages, or say which are not up to date."""
+    made = pages()
+    if "--check" in sys.argv[1:]:
+        stale = [
+            path for path, text in made.items() if not path.exists() or path.read_text() != text
+        ]
+        stale += [p for f in FOLDERS.values() for p in (HERE / f).glob("*.md") if p not in made]
+        for path in stale:
+            print(f"{path} is not what the code says; run python docs/make.py")
+        raise SystemExit(bool(stale))
+    for path, text in made.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    print(f"{len(made)} pages")
+
+
+if __name__ == "__main__":
+    main()

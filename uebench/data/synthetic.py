@@ -11,6 +11,7 @@ element-wise operations and FFTs, and rounded to whole levels once, at the end.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ MAX_CLASSES = 100
 
 _CHUNK = 128
 """Images rendered together: their planes stay in a core's cache at 32 px."""
+
+_THREADS = 4
+"""NumPy works on large arrays side by side; the pictures do not depend on it."""
 
 _CONTRAST = (0.25, 1.8)
 """Least and largest contrast of an image. Photographs are pale or bold, and so are these: with one
@@ -248,15 +252,22 @@ def _render(rng: np.random.Generator, label: int, n: int, size: int) -> U8:
 
 
 def _split(seed: int, stream: int, n: int, k: int, size: int) -> tuple[U8, I64]:
-    """Return the images [n, size, size, 3] and labels [n] of one random stream."""
-    rng = np.random.default_rng([_SALT, seed, stream])
-    labels = _labels(rng, n, k)
+    """Return the images [n, size, size, 3] and labels [n] of one random stream.
+
+    Every class has a stream of its own, so that they can be drawn side by side.
+    """
+    labels = _labels(np.random.default_rng([_SALT, seed, stream]), n, k)
     images = np.empty((n, size, size, 3), np.uint8)
-    for label in range(k):
+
+    def draw(label: int) -> None:
+        rng = np.random.default_rng([_SALT, seed, stream, label])
         where = np.flatnonzero(labels == label)
         for start in range(0, len(where), _CHUNK):
             part = where[start : start + _CHUNK]
             images[part] = _render(rng, label, len(part), size)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(draw, range(k)))
     return images, labels
 
 

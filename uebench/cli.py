@@ -19,6 +19,7 @@ import click
 from . import __version__
 from .cli_poison import audit, craft, import_
 from .cli_shared import clear_errors, data_options, plugin_option
+from .cli_store import store_group
 
 KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs")
 
@@ -26,12 +27,22 @@ KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs")
 @contextlib.contextmanager
 def _store_errors() -> Iterator[None]:
     """Turn a store that fails during a run into one sentence and exit status 1."""
-    from .store import StoreError
+    from .store import NO_ROOM, StoreError
 
     try:
         yield
     except StoreError as error:
         click.echo(f"stopped: {error}; what is done is kept, type the command again", err=True)
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = f" {error.filename}" if error.filename else ""
+        click.echo(
+            f"stopped: cannot write{place}: {error.strerror}; free space and type the command "
+            "again, what is computed is kept",
+            err=True,
+        )
         raise SystemExit(1) from None
 
 
@@ -49,7 +60,7 @@ def main() -> None:
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
 
 
-for _verb in (craft, audit, import_):
+for _verb in (craft, audit, import_, store_group):
     main.add_command(_verb)
 
 

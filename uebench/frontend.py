@@ -33,6 +33,7 @@ from .registry import build_attack, build_defense
 from .results import check_folder, gather, write_results
 from .robust import ball_of, robust_record
 from .spec import printable
+from .storage import sweep_drafts
 from .store import Store, key_of, seed_of
 from .trainer import train_model
 
@@ -137,6 +138,9 @@ def execute(matrix: Matrix, quiet: bool = True) -> Outcome:
     """Compute what the store lacks; return all cells of the matrix."""
     start = time.perf_counter()
     tasks = pending(matrix.cells, matrix.store)
+    if tasks:
+        matrix.store.check_writable()
+        sweep_drafts(matrix.store)
     for dataset in matrix.datasets if tasks else []:
         keep_dataset(matrix.store, dataset)
     with ProgressDisplay(len(tasks), quiet) as display:

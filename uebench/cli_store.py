@@ -55,7 +55,9 @@ def ls(wanted: tuple[str, ...], as_json: bool) -> None:
             [r["kind"], r["key"][:16], _human(r["bytes"]), _age(r["modified"]), r["what"]]
             for r in rows
         ]
-        _print(["kind", "key", "size", "age", "what"], cells, f"{store.root}: {len(rows)} entries")
+        print_table(
+            ["kind", "key", "size", "age", "what"], cells, f"{store.root}: {len(rows)} entries"
+        )
 
 
 @store_group.command()
@@ -83,7 +85,7 @@ def verify(wanted: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
         else:
             cells = [[r["kind"], r["key"][:16], _human(r["bytes"]), r["fault"]] for r in rows]
             told = f"{store.root}: {checked} entries, {len(rows)} spoiled"
-            _print(["kind", "key", "size", "fault"], cells, told)
+            print_table(["kind", "key", "size", "fault"], cells, told)
         if rows:
             raise SystemExit(1)
 
@@ -127,7 +129,7 @@ def prune(
             told = f"{store.root}: removed {len(doomed)}, {_human(freed)}"
         else:
             told = f"{store.root}: {len(doomed)} would go, {_human(size)}; add --yes to remove them"
-        _print(["kind", "why", "entries", "size"], _by_kind(doomed), told)
+        print_table(["kind", "why", "entries", "size"], _by_kind(doomed), told)
 
 
 @store_group.command()
@@ -145,7 +147,7 @@ def du(as_json: bool) -> None:
             click.echo(json.dumps(told, indent=1))
             return
         cells = [[kind, str(r["entries"] or ""), _human(r["bytes"])] for kind, r in found.items()]
-        _print(["kind", "entries", "size"], cells, f"{store.root}: {_human(total)}")
+        print_table(["kind", "entries", "size"], cells, f"{store.root}: {_human(total)}")
 
 
 def parse_age(text: str) -> float:
@@ -212,7 +214,7 @@ def _age(modified: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _print(heads: list[str], rows: list[list[str]], told: str) -> None:
+def print_table(heads: list[str], rows: list[list[str]], told: str) -> None:
     """Print a table of texts, which are never markup, and a line below it."""
     from rich.console import Console
     from rich.table import Table

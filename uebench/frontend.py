@@ -158,6 +158,7 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
         found = matrix.store.read("poison", cell.poison.key, tensors=False)
         if found is not None:
             poisons[cell.poison.key] = found[1]
+    reads = {c.key: matrix.store.read("cell", c.key, tensors=False) for c in matrix.cells}
     write_results(
         folder,
         outcome.cells,
@@ -167,6 +168,7 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
         outcome.failures,
         outcome.seconds,
         poisons,
+        {key: found[1] for key, found in reads.items() if found is not None},
     )
 
 

@@ -144,7 +144,7 @@ def test_drafts_of_killed_writers_are_swept_when_they_are_old(store: Store) -> N
         draft.mkdir(parents=True)
         (draft / "data.safetensors").write_bytes(bytes(10))
         age(draft, days)
-    assert storage.sweep_drafts(store) == 1
+    assert storage.tidy(store) == 1
     assert {p.name for p in (store.base / "drafts").iterdir()} == {"young", "future"}
 
 

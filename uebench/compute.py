@@ -85,7 +85,9 @@ def fetch_poison(
             shared_seed=ref.seed,
             store=store,
             progress=progress,
+            leads_to=("poison", ref.key),
         )
+        runs.append(run)
         start = time.perf_counter()
         if ref.crafted_on is None:
             poison = ref.attack.craft(train.to(device), run)
@@ -113,7 +115,10 @@ def fetch_poison(
         }
         return tensors, record
 
+    runs: list[Run] = []
     tensors, record = store.get_or_make("poison", ref.key, make)
+    for run in runs:
+        run.forget_checkpoints()
     return Poison(tensors["images"], tensors["labels"], tensors["index"], record)
 
 
@@ -143,6 +148,7 @@ def compute(
         precision=cell.precision,
         store=store,
         progress=progress,
+        leads_to=("cell", cell.key),
     )
     start = time.perf_counter()
     data = _prepared(cell, store, data, run).to(device)
@@ -174,6 +180,7 @@ def compute(
         ),
     }
     store.write("cell", cell.key, record)
+    run.forget_checkpoints()
     return record
 
 

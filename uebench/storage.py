@@ -144,6 +144,12 @@ def garbage(store: Store) -> list[Doomed]:
     for entry in entries(store, ["locks"]):
         if now - entry.modified > DRAFT_AGE_S:
             doomed.append(Doomed(entry, "lock"))
+    return doomed + stale_checkpoints(store)
+
+
+def stale_checkpoints(store: Store) -> list[Doomed]:
+    """Return the checkpoints of what is done, and those older than 30 days."""
+    doomed, now = [], _clock(store)
     for entry in entries(store, ["checkpoint"]):
         found = store.read("checkpoint", entry.key, tensors=False)
         target = found[1].get("leads_to") if found else None
@@ -190,15 +196,16 @@ def discard(store: Store, doomed: Iterable[Doomed]) -> int:
     return sum(d.entry.bytes for d in doomed if store.discard(d.entry.path))
 
 
-def sweep_drafts(store: Store) -> int:
-    """Take away what killed processes were writing more than a day ago; return how many there were.
+def tidy(store: Store) -> int:
+    """Take away what killed processes left: old drafts, checkpoints of what is done; the number.
 
-    A process that is still writing so old a draft writes it once more.
+    A process that is still writing a draft so old writes it once more.
     """
-    if not any(_children(store.base / "drafts")):
+    beside = (store.base / "drafts", store.base / "checkpoint")
+    if not any(_children(folder) for folder in beside):
         return 0
-    old = [d for d in garbage_drafts(store) if store.discard(d.entry.path)]
-    return len(old)
+    left = [*garbage_drafts(store), *stale_checkpoints(store)]
+    return sum(store.discard(d.entry.path) for d in left)
 
 
 def garbage_drafts(store: Store) -> list[Doomed]:

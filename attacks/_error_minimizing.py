@@ -8,7 +8,6 @@ order is shuffled in both forms, where theirs is shuffled in the class-wise form
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from uebench import Attack, Facts, Fraction255, Run, Split, frozen, parse_arch
 
-from ._shared import View, cross_entropy_of, descend, poisoned, unchanged
+from ._shared import Batches, View, cross_entropy_of, descend, poisoned, unchanged
 
 CLASS_SHARE = 0.2
 """Share of each class's images that class-wise noise is made from."""
@@ -97,9 +96,11 @@ class ErrorMinimizing(Attack):
         n_rows = data.n_classes if self.by_class else len(data)
         noise = run.zeros(n_rows, *data.shape)
         share = data.subset(_share_of_each_class(data, run)) if self.by_class else None
-        order = self._order(len(data), run)
-        accuracy, done = 0.0, 0
-        for done in range(1, self.rounds + 1):
+        order = Batches(len(data), self.batch_size, run)
+        loop = run.checkpoint("rounds", model=model, optimizer=optimizer, noise=noise, order=order)
+        loop.facts = {"accuracy": 0.0, "done": 0, **loop.facts}
+        for step in loop.steps(self.rounds):
+            done = step + 1
             self._train(model, optimizer, data, noise, rows, order, run)
             with frozen(model):
                 if share is None:
@@ -108,6 +109,7 @@ class ErrorMinimizing(Attack):
                 else:
                     self._descend_classes(model, share, noise, run)
                     accuracy = self._accuracy(model, share, noise, share.labels, run)
+            loop.facts |= {"accuracy": accuracy, "done": done}
             name = self.info.name
             run.progress(done / self.rounds, f"{name} round {done}, accuracy {accuracy:.3f}")
             if not noise.isfinite().all():
@@ -116,6 +118,7 @@ class ErrorMinimizing(Attack):
                 )
             if accuracy > float(self.stop_accuracy):
                 break
+        accuracy, done = loop.facts["accuracy"], loop.facts["done"]
         ended = "stop test" if accuracy > float(self.stop_accuracy) else "cap"
         run.note(em_rounds=done, em_accuracy=round(accuracy, 5), em_ended_by=ended)
         if not self.by_class:
@@ -125,12 +128,6 @@ class ErrorMinimizing(Attack):
             delta[part] = noise[rows[part]]
         return delta
 
-    def _order(self, n: int, run: Run) -> Iterator[Tensor]:
-        """Yield batches of a shuffled order that goes on from round to round, for ever."""
-        while True:
-            shuffled = torch.randperm(n, generator=run.rng, device=run.device)
-            yield from shuffled.split(min(self.batch_size, n))
-
     def _train(
         self,
         model: nn.Module,
@@ -138,7 +135,7 @@ class ErrorMinimizing(Attack):
         data: Split,
         noise: Float[Tensor, "m c h w"],
         rows: Int[Tensor, " n"],
-        order: Iterator[Tensor],
+        order: Batches,
         run: Run,
     ) -> None:
         """Take the surrogate's steps of one round on the poisoned images, in train mode."""

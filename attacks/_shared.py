@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,7 @@ def descend(
     batch_size: int,
     draws: int = 1,
     told: Callable[[float], None] = lambda share: None,
+    batches: Callable[[int], Iterable[int]] = range,
 ) -> None:
     """Lower the loss of `labels` by changing each image's noise, in place.
 
@@ -73,8 +74,11 @@ def descend(
         batch_size: images at a time.
         draws: draws of a random `loss` whose gradients a step sums.
         told: called with the share of images that are done.
+        batches: gives the batches of so many that are still to be done; `steps` of a checkpoint
+            that holds `delta` leaves out those that a killed process did.
     """
-    for start in range(0, len(data), batch_size):
+    for batch in batches(-(-len(data) // batch_size)):
+        start = batch * batch_size
         part = slice(start, start + batch_size)
         wanted = labels[part]
         images = data.pixels(part).contiguous(memory_format=torch.channels_last)
@@ -90,6 +94,37 @@ def descend(
             draws=draws,
         )
         told(min(1.0, (start + batch_size) / len(data)))
+
+
+class Batches:
+    """Batches of ever new shuffled orders, for ever; a checkpoint keeps where they stand.
+
+    The rest of an order that fills no batch is left out where `whole` is asked for.
+    """
+
+    def __init__(self, n: int, size: int, run: Run, whole: bool = False) -> None:
+        self.n, self.size, self.run = n, min(size, n), run
+        self.end = n - n % self.size if whole else n
+        self.order: Tensor | None = None
+        self.at = 0
+
+    def __next__(self) -> Int[Tensor, " b"]:
+        """Return the next batch's indices."""
+        if self.order is None or self.at >= self.end:
+            self.order = torch.randperm(self.n, generator=self.run.rng, device=self.run.device)
+            self.at = 0
+        batch = self.order[self.at : min(self.at + self.size, self.end)]
+        self.at += self.size
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the present order and how far it was used."""
+        return {"order": self.order, "at": self.at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        order = state["order"]
+        self.order, self.at = None if order is None else order.to(self.run.device), state["at"]
 
 
 def poisoned(

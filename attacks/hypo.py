@@ -64,6 +64,7 @@ class HYPO(Attack):
         if self.towards == "next":
             labels = (labels + 1) % data.n_classes
         delta = run.zeros(*data.images.shape)
+        loop = run.checkpoint("noise", delta=delta)
         with frozen(model):
             descend(
                 cross_entropy_of(model, run),
@@ -76,5 +77,6 @@ class HYPO(Attack):
                 steps=self.steps,
                 batch_size=self.batch_size,
                 told=lambda share: run.progress(share, "hypo noise"),
+                batches=loop.steps,
             )
         return delta

@@ -13,7 +13,6 @@ are flipped on all data sets. From 64 px on their settings for ImageNet are take
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import torch
@@ -35,7 +34,7 @@ from uebench import (
     random_start,
 )
 
-from ._shared import ImageLoss, cross_entropy_of, descend
+from ._shared import Batches, ImageLoss, cross_entropy_of, descend
 
 
 @attack("rem", title="REM", source="arXiv:2203.14533")
@@ -100,9 +99,10 @@ class REM(Attack):
         """Return noise that an adversarially trained network finds easy as well."""
         model = nn.Sequential(Centred(), run.network(self.surrogate))
         optimizer = torch.optim.SGD(model.parameters(), self.lr, momentum=0.9, weight_decay=5e-4)
-        batches = self._batches(len(data), run)
+        batches = Batches(len(data), self.batch_size, run, whole=True)
         total = int(self.train_steps)
-        for done in range(total):
+        loop = run.checkpoint("surrogate", model=model, optimizer=optimizer, batches=batches)
+        for done in loop.steps(total):
             for group in optimizer.param_groups:
                 group["lr"] = self.lr * 0.1 ** (5 * done // (2 * total))
             part = data.subset(next(batches))
@@ -110,18 +110,14 @@ class REM(Attack):
             if (done + 1) % max(1, total // 100) == 0:
                 run.progress((done + 1) / total, f"rem step {done + 1}, loss {loss.item():.3f}")
         delta = run.zeros(*data.images.shape)
+        parts = torch.arange(len(data), device=run.device).split(self.batch_size)
+        loop = run.checkpoint("noise", delta=delta)
         with frozen(model):
-            for rows in torch.arange(len(data), device=run.device).split(self.batch_size):
+            for number in loop.steps(len(parts)):
+                rows = parts[number]
                 delta[rows] = self._noise(model, data.subset(rows), run)
                 run.progress((int(rows[-1]) + 1) / len(data), "rem noise")
         return delta
-
-    def _batches(self, n: int, run: Run) -> Iterator[Int[Tensor, " b"]]:
-        """Yield batches of ever new orders, each of full size where the data suffice."""
-        size = min(self.batch_size, n)
-        while True:
-            order = torch.randperm(n, generator=run.rng, device=run.device)
-            yield from order[: n - n % size].split(size)
 
     def _train_step(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, part: Split, run: Run

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from .checkpoint import Checkpoint, Stateful, Target
 from .data.split import Split
 from .models import build_network
 from .poison import Budget, Norm, Poison, measure, quantise
@@ -98,6 +99,7 @@ class Run:
         shared_seed: int = 0,
         store: Store | None = None,
         progress: Callable[[float, str], None] | None = None,
+        leads_to: tuple[str, str] | None = None,
     ) -> None:
         self.device = torch.device(device)
         if self.device.type == "cuda":
@@ -113,6 +115,9 @@ class Run:
         self._shared_seed = shared_seed
         self._store = store
         self._progress = progress
+        self._target: Target | None = None
+        if store is not None and leads_to is not None:
+            self._target = Target(store, *leads_to, str(self.device.type))
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Tell how much of the work is done, in [0, 1], and what is going on."""
@@ -122,6 +127,33 @@ class Run:
     def note(self, **facts: Any) -> None:
         """Keep facts of this run with its record, such as what ended a search."""
         self.notes |= facts
+
+    def checkpoint(
+        self, name: str, /, *, keep: bool = True, **parts: Tensor | Stateful
+    ) -> Checkpoint:
+        """Return where a long loop stands, taken over from a process that was killed.
+
+        Call it right before the loop, when all that the loop changes is made, and give it that:
+        networks, optimizers, tensors, or anything with `state_dict` and `load_state_dict`. The
+        generators are kept by themselves, and so is what is put into its `facts`:
+
+            loop = run.checkpoint("rounds", model=model, optimizer=optimizer, noise=noise)
+            for done in loop.steps(self.rounds):
+                ...  # one round
+                loop.facts["accuracy"] = accuracy
+
+        `steps` yields what is still to be done and saves about once a minute. `name` tells the loop
+        from others of the method. Without a store, or with `keep=False`, it is a plain loop.
+        """
+        made = Checkpoint(self._target if keep else None, name, self.rng, dict(parts))
+        if made.resumed:
+            self.note(resumed={**self.notes.get("resumed", {}), name: made.resumed})
+        return made
+
+    def forget_checkpoints(self) -> None:
+        """Remove the checkpoints of this run, whose result is kept."""
+        if self._target is not None:
+            self._target.forget()
 
     def zeros(self, *shape: int) -> Tensor:
         """Return float32 zeros on the device, for the noise of a whole data set.
@@ -198,13 +230,18 @@ class Run:
                 shared_seed=self._shared_seed,
                 store=self._store,
                 progress=self._progress,
+                leads_to=("kept", key_of(recipe)),
             )
+            runs.append(run)
             return {key: value.cpu() for key, value in make(run).items()}
 
+        runs: list[Run] = []
         if self._store is None:
             made = fresh()
         else:
             made, _ = self._store.get_or_make("kept", key_of(recipe), lambda: (fresh(), recipe))
+        for run in runs:
+            run.forget_checkpoints()
         return {key: value.to(self.device) for key, value in made.items()}
 
 

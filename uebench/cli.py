@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ import click
 
 from . import __version__
 from .cli_poison import audit, craft, import_
-from .cli_shared import clear_errors, data_options, plugin_option
+from .cli_shared import COMMAND, clear_errors, data_options, plugin_option
+from .cli_store import store_group
+from .cli_verify import verify
 
 KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs")
 
@@ -26,12 +29,22 @@ KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs")
 @contextlib.contextmanager
 def _store_errors() -> Iterator[None]:
     """Turn a store that fails during a run into one sentence and exit status 1."""
-    from .store import StoreError
+    from .store import NO_ROOM, StoreError
 
     try:
         yield
     except StoreError as error:
         click.echo(f"stopped: {error}; what is done is kept, type the command again", err=True)
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = f" {error.filename}" if error.filename else ""
+        click.echo(
+            f"stopped: cannot write{place}: {error.strerror}; free space and type the command "
+            "again, what is computed is kept",
+            err=True,
+        )
         raise SystemExit(1) from None
 
 
@@ -46,10 +59,11 @@ def main() -> None:
     uebench list attacks                                   what there is
     uebench show attack em                                 a method and its options
     """  # noqa: D301
+    os.environ[COMMAND] = json.dumps(["uebench", *sys.argv[1:]])
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
 
 
-for _verb in (craft, audit, import_):
+for _verb in (craft, audit, import_, store_group, verify):
     main.add_command(_verb)
 
 
@@ -121,6 +135,7 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
     """Run a prepared matrix, write its folder and print its table; exit 1 where cells failed."""
     from . import frontend, plan
     from .report import leaderboards, to_rich
+    from .results import told_versions
 
     known = sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
     if not quiet:
@@ -142,6 +157,7 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
     frontend.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
     boards = leaderboards(outcome.cells)
     _print_rich(to_rich(boards, plan.table_titles(matrix.cells)))
+    _warn(told_versions(outcome.cells))
     if not quiet:
         click.echo(f"{outcome.seconds:.0f} s; results are in {folder}", err=True)
     lost = outcome.cells[outcome.cells["status"] != "ok"]
@@ -149,6 +165,12 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
         reasons = dict.fromkeys(lost["error"])
         click.echo(f"{len(lost)} cells failed: " + "; ".join(reasons), err=True)
         raise SystemExit(1)
+
+
+def _warn(sentence: str | None) -> None:
+    """Say a sentence on stderr, where there is one to say."""
+    if sentence:
+        click.echo(sentence, err=True)
 
 
 def _print_rich(renderable: Any) -> None:
@@ -265,10 +287,11 @@ def table(results: str, form: str, best: bool) -> None:
     """Print the leaderboard of a results folder or a cells.csv."""
     with clear_errors():
         from . import report
+        from .results import told_versions
 
-        boards = report.leaderboards(
-            report.read_cells(Path(results)), "test_acc_best" if best else "test_acc"
-        )
+        cells = report.read_cells(Path(results))
+        boards = report.leaderboards(cells, "test_acc_best" if best else "test_acc")
+        _warn(told_versions(cells))
         titles = _titles()
         if form == "text":
             _print_rich(report.to_rich(boards, titles))

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import click
 
 C = TypeVar("C", bound=Callable[..., Any])
+COMMAND = "UEBENCH_COMMAND"
+"""Environment variable in which workers find what was typed, as a JSON list."""
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from .data.dataset import Dataset
 from .data.split import Split
 from .imported import ImportedPoison
 from .poison import Poison, poisoned, tensors_sha256
+from .provenance import provenance, versions
 from .robust import robust_record
 from .store import Store, key_of, seed_of
 from .trainer import train_model
@@ -84,7 +85,9 @@ def fetch_poison(
             shared_seed=ref.seed,
             store=store,
             progress=progress,
+            leads_to=("poison", ref.key),
         )
+        runs.append(run)
         start = time.perf_counter()
         if ref.crafted_on is None:
             poison = ref.attack.craft(train.to(device), run)
@@ -103,10 +106,19 @@ def fetch_poison(
             "peak_memory_mb": peak_memory_mb(device),
             "device": device_name(device),
             "versions": versions(),
+            "provenance": provenance(
+                device,
+                precision=ref.precision,
+                seeds={"poison": ref.seed},
+                data=ref.dataset.fingerprint,
+            ),
         }
         return tensors, record
 
+    runs: list[Run] = []
     tensors, record = store.get_or_make("poison", ref.key, make)
+    for run in runs:
+        run.forget_checkpoints()
     return Poison(tensors["images"], tensors["labels"], tensors["index"], record)
 
 
@@ -136,6 +148,7 @@ def compute(
         precision=cell.precision,
         store=store,
         progress=progress,
+        leads_to=("cell", cell.key),
     )
     start = time.perf_counter()
     data = _prepared(cell, store, data, run).to(device)
@@ -158,8 +171,16 @@ def compute(
         "craft_seconds": poison.meta.get("craft_seconds", 0.0),
         "recipe": cell.recipe(),
         "versions": versions(),
+        "provenance": provenance(
+            device,
+            precision=cell.precision,
+            seeds={"training": cell.seed, "poison": cell.poison.seed},
+            data=cell.poison.dataset.fingerprint,
+            poison=poison.meta["sha256"],
+        ),
     }
     store.write("cell", cell.key, record)
+    run.forget_checkpoints()
     return record
 
 
@@ -194,14 +215,3 @@ def device_name(device: torch.device | str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return str(torch.device(device).type)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a number may depend on."""
-    from . import __version__
-
-    return {
-        "uebench": __version__,
-        "torch": torch.__version__,
-        "python": ".".join(map(str, sys.version_info[:3])),
-    }

@@ -14,6 +14,7 @@ import torch
 
 from .api import Facts, Run
 from .cell import Cell, DatasetRef, PoisonRef
+from .checkpoint import interval as checkpoint_interval
 from .compute import fetch_poison, keep_dataset
 from .data import Dataset, load_dataset
 from .execute.local import run_tasks, usable_cores
@@ -33,6 +34,7 @@ from .registry import build_attack, build_defense
 from .results import check_folder, gather, write_results
 from .robust import ball_of, robust_record
 from .spec import printable
+from .storage import tidy
 from .store import Store, key_of, seed_of
 from .trainer import train_model
 
@@ -117,6 +119,7 @@ def prepare(
 ) -> Matrix:
     """Return the planned matrix; data sets are read, nothing is written."""
     devices = usable_devices(device)
+    checkpoint_interval()  # what is wrong with it is told before anything is computed
     store = store or Store()
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}; leave it out for one a core or GPU")
@@ -137,6 +140,9 @@ def execute(matrix: Matrix, quiet: bool = True) -> Outcome:
     """Compute what the store lacks; return all cells of the matrix."""
     start = time.perf_counter()
     tasks = pending(matrix.cells, matrix.store)
+    if tasks:
+        matrix.store.check_writable()
+        tidy(matrix.store)
     for dataset in matrix.datasets if tasks else []:
         keep_dataset(matrix.store, dataset)
     with ProgressDisplay(len(tasks), quiet) as display:
@@ -154,6 +160,7 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
         found = matrix.store.read("poison", cell.poison.key, tensors=False)
         if found is not None:
             poisons[cell.poison.key] = found[1]
+    reads = {c.key: matrix.store.read("cell", c.key, tensors=False) for c in matrix.cells}
     write_results(
         folder,
         outcome.cells,
@@ -163,6 +170,7 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
         outcome.failures,
         outcome.seconds,
         poisons,
+        {key: found[1] for key, found in reads.items() if found is not None},
     )
 
 

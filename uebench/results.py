@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from .cell import Cell
-from .compute import versions
 from .execute.tasks import Failure
 from .plan import Config, table_titles
+from .provenance import git_state, mixed_versions, origins, versions
 from .report import conform_cells, write_leaderboards
 from .store import Store
 
@@ -43,7 +43,8 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
     """Return a cell as a row of cells.csv: `ok`, `failed` with the reason, or `skipped`."""
     status = "ok" if record is not None else "failed" if failure is not None else "skipped"
     names = cell.poison.dataset.class_names if cell.classes else ()
-    measured = {key: record[key] for key in MEASURED} if record is not None else {}
+    measured = {key: record.get(key) for key in MEASURED} if record is not None else {}
+    told = (record or {}).get("versions") or {}
     measured |= {key: (record or {}).get(key) for key in IF_ASKED}
     return {
         "dataset": cell.poison.dataset.name,
@@ -64,6 +65,8 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
         "epochs": cell.protocol.epochs,
         **dict.fromkeys(MEASURED, None),
         **{"device": "", "poison_sha256": ""},
+        "suite_version": told.get("uebench", ""),
+        "torch_version": told.get("torch", ""),
         **measured,
     }
 
@@ -75,6 +78,12 @@ def gather(cells: list[Cell], store: Store, failures: Mapping[str, Failure] = {}
         found = store.read("cell", cell.key)
         rows.append(row(cell, found[1] if found else None, failures.get(cell.key)))
     return conform_cells(pd.DataFrame(rows))
+
+
+def told_versions(frame: pd.DataFrame) -> str | None:
+    """Return a sentence where the finished cells come from several versions."""
+    done = frame[frame["status"] == "ok"]
+    return mixed_versions(zip(done["suite_version"], done["torch_version"], strict=True))
 
 
 def check_folder(folder: Path) -> None:
@@ -106,8 +115,12 @@ def write_results(
     failures: Mapping[str, Failure],
     seconds: float,
     poisons: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, Mapping[str, Any]] = {},
 ) -> None:
-    """Write cells.csv, the leaderboards and run.json into a folder."""
+    """Write cells.csv, the leaderboards and run.json into a folder.
+
+    `poisons` and `records` are what the store says of the poisons and of the cells, by key.
+    """
     failed = {
         cell.key: {"cell": cell.describe(), **vars(failures[cell.key])}
         for cell in cells
@@ -117,6 +130,9 @@ def write_results(
         "command": command,
         "config": config.model_dump(),
         "versions": versions(),
+        "git": git_state(),
+        "datasets": {c.poison.dataset.name: c.poison.dataset.fingerprint for c in cells},
+        "origins": origins(records),
         "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
         "seconds": round(seconds, 1),
         "recipes": {cell.key: cell.recipe() for cell in cells},

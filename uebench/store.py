@@ -3,10 +3,15 @@
 An entry is a folder `KIND/KEY/` with `meta.json` and, where it holds tensors, `data.safetensors`.
 It is written beside its place and renamed, so it is there whole or not at all. Every read checks
 the sha256; a spoiled entry is set aside under `spoiled/`, named on stderr, and made again.
+
+Versions of the suite share a store: keys hold the versions of all recipes, a later layout gets a
+folder of its own beside `v1/`, and kinds that this version does not know are left alone.
+`storage.py` lists, checks and prunes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -14,7 +19,8 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +32,8 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 LAYOUT = "v1"
+INTERNAL = ("drafts", "spoiled", "locks")
+"""Folders beside the kinds: entries being written, entries set aside, locks."""
 
 
 class StoreError(OSError):
@@ -53,10 +61,15 @@ def default_root() -> Path:
     return Path(os.environ.get("UEBENCH_HOME") or platformdirs.user_cache_dir("uebench"))
 
 
+class SpoiledError(ValueError):
+    """An entry of the store is not what was written."""
+
+
 class Store:
     """What was computed, by key.
 
-    Kinds: `dataset`, `poison`, `imported` (names of foreign poisons), `prepared`, `kept`, `cell`.
+    Kinds: `dataset`, `poison`, `imported` (names of foreign poisons), `prepared`, `kept`, `cell`,
+    `checkpoint` (work in flight).
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
@@ -77,31 +90,61 @@ class Store:
         """Return an entry's tensors and record, or None where it is missing or spoiled.
 
         With `tensors=False` only the record is read, and the tensors' file is not checked.
+
+        Raises:
+            StoreError: the folder is there and this user may not read it.
+        """
+        inode = _inode(self.path(kind, key))
+        try:
+            return self._checked(kind, key, tensors)
+        except SpoiledError as error:
+            if inode is not None:
+                self._set_aside(kind, key, str(error), inode)
+        return None
+
+    def fault(self, kind: str, key: str) -> str | None:
+        """Return what is wrong with an entry, or None; nothing is moved."""
+        try:
+            self._checked(kind, key, tensors=True)
+        except SpoiledError as error:
+            return str(error)
+        return None
+
+    def _checked(
+        self, kind: str, key: str, tensors: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return a whole entry, or None where there is none.
+
+        Raises:
+            SpoiledError: what is there is no whole entry.
         """
         folder = self.path(kind, key)
         try:
             meta = json.loads((folder / "meta.json").read_text())
             record = meta["record"]
             if meta["sha256"] != key_of(record) or meta["key"] != key:
-                raise ValueError("its record does not match its checksum")
+                raise SpoiledError("its record does not match its checksum")
             if not tensors or meta["data"] is None:
                 return {}, record
             data = (folder / "data.safetensors").read_bytes()
             if hashlib.sha256(data).hexdigest() != meta["data"]:
-                raise ValueError("its tensors do not match their checksum")
+                raise SpoiledError("its tensors do not match their checksum")
             return load(data), record
         except FileNotFoundError:
             if not folder.is_dir():
                 return None
-            self._set_aside(kind, key, "a file of it is missing")
+            raise SpoiledError("a file of it is missing") from None
+        except (NotADirectoryError, IsADirectoryError):
+            if _inode(folder) is None:  # what should be the store's folder is a file
+                return None
+            raise SpoiledError("a file and a folder have changed places") from None
         except OSError as error:
             raise StoreError(
                 f"cannot read the store {self.root}: {error.strerror or error}; "
                 "set UEBENCH_HOME to a folder that can be read and written"
             ) from error
-        except (ValueError, KeyError, TypeError, SafetensorError) as error:
-            self._set_aside(kind, key, str(error) or type(error).__name__)
-        return None
+        except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+            raise SpoiledError(str(error) or type(error).__name__) from None
 
     def write(
         self, kind: str, key: str, record: Mapping[str, Any], tensors: Mapping[str, Tensor] = {}
@@ -112,8 +155,18 @@ class Store:
             StoreError: the folder cannot be written.
         """
         record = json.loads(json.dumps(record))  # as it will be read, so that its hash is the same
+        with self._writing():
+            try:
+                self._write(kind, key, record, tensors)
+            except FileNotFoundError:  # the draft was swept away: the clock has jumped
+                self._write(kind, key, record, tensors)
+
+    def _write(
+        self, kind: str, key: str, record: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> None:
+        """Write an entry as a draft and rename it."""
         folder = self.path(kind, key)
-        draft = self.base / "drafts" / uuid.uuid4().hex
+        draft = self._draft()
         try:
             draft.mkdir(parents=True)
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -121,21 +174,63 @@ class Store:
             if tensors:
                 data = save({name: t.contiguous().cpu() for name, t in tensors.items()})
                 digest = hashlib.sha256(data).hexdigest()
-                _write(draft / "data.safetensors", data)
+                _write_file(draft / "data.safetensors", data)
             meta = {"key": key, "sha256": key_of(record), "data": digest, "record": record}
-            _write(draft / "meta.json", json.dumps(meta, indent=1).encode())
+            _write_file(draft / "meta.json", json.dumps(meta, indent=1).encode())
             try:
                 draft.rename(folder)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def remove(self, kind: str, key: str) -> bool:
+        """Take an entry away, for readers at once; return whether it was there."""
+        return self.discard(self.path(kind, key))
+
+    def discard(self, path: Path) -> bool:
+        """Take a folder or file of the store away, at once; return whether it was there."""
+        draft = self._draft()
+        with self._writing():
+            try:
+                draft.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(draft)
+            except FileNotFoundError:
+                return False
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+                draft.unlink(missing_ok=True)
+        return True
+
+    def check_writable(self) -> None:
+        """See that an entry can be written, before anything long is begun.
+
+        Raises:
+            StoreError: it cannot, and why.
+        """
+        draft = self._draft()
+        with self._writing():
+            try:
+                draft.mkdir(parents=True)
+                _write_file(draft / "meta.json", bytes(2**16))
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+
+    def _draft(self) -> Path:
+        """Return a new place for what is being written."""
+        return self.base / "drafts" / uuid.uuid4().hex
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what goes wrong while the store is written into one sentence."""
+        try:
+            yield
         except OSError as error:
             raise StoreError(
                 f"cannot write to the store {self.root}: {error.strerror or error}; "
                 "free space or set UEBENCH_HOME to a folder that can be written"
             ) from error
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
     def get_or_make(
         self,
@@ -155,30 +250,72 @@ class Store:
             self.write(kind, key, record, tensors)
             return dict(tensors), dict(record)
 
-    def lock(self, kind: str, key: str) -> FileLock:
-        """Return a lock between processes; the kernel frees it when its holder dies."""
-        folder = self.base / "locks"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to the store {self.root}: {error.strerror or error}; "
-                "set UEBENCH_HOME to a folder that can be written"
-            ) from error
-        return FileLock(folder / f"{kind}-{key}.lock")
+    def lock(self, kind: str, key: str) -> AbstractContextManager[None]:
+        """Return a lock between processes; the kernel frees it when its holder dies.
 
-    def _set_aside(self, kind: str, key: str, why: str) -> None:
-        """Move a spoiled entry away so that it is made again, and say so."""
-        place = self.base / "spoiled" / f"{kind}-{key[:16]}-{uuid.uuid4().hex[:8]}"
-        place.parent.mkdir(parents=True, exist_ok=True)
+        On a network folder without locks it holds nobody off: two processes may then compute the
+        same entry, of which the first stays.
+        """
+        folder = self.base / "locks"
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+        return self._locked(folder / f"{kind}-{key}.lock")
+
+    @contextlib.contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        """Hold a lock where the file system has any."""
+        lock = FileLock(path)
         try:
-            self.path(kind, key).rename(place)
+            with self._writing():
+                lock.acquire()
+        except StoreError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in NO_LOCKS:
+                raise
+            log.warning("%s has no file locks: work may be done twice, but not lost", self.root)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _set_aside(self, kind: str, key: str, why: str, inode: int) -> None:
+        """Move a spoiled entry away so that it is made again, and say so."""
+        source = self.path(kind, key)
+        place = self.base / "spoiled" / f"{kind}-{key[:16]}-{uuid.uuid4().hex[:8]}"
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if _inode(source) != inode:
+                return  # another process was first, and may have made it again
+            source.rename(place)
         except FileNotFoundError:
-            return  # another process was first
+            return
+        except OSError as error:
+            log.warning(
+                "spoiled store entry %s %s: %s; it is not used, and stays where it is (%s)",
+                *(kind, key[:16], why, error.strerror or error),
+            )
+            return
         log.warning("spoiled store entry %s %s: %s; moved to %s", kind, key[:16], why, place)
 
 
-def _write(path: Path, data: bytes) -> None:
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a file system answers that knows no locks, such as NFS without its lock daemon."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What a file system answers that is full, over its quota, or read-only."""
+
+
+def _inode(path: Path) -> int | None:
+    """Return what tells a folder from a later one of the same name; None where there is none."""
+    try:
+        return path.lstat().st_ino
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return 0
+
+
+def _write_file(path: Path, data: bytes) -> None:
     """Write a file and wait until it is on the disk."""
     with path.open("wb") as file:
         file.write(data)

@@ -90,19 +90,22 @@ def _trained(
     optimizer = torch.optim.SGD(
         model.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
-    best, weights = -1.0, {}
-    for epoch in range(epochs):
+    loop = run.checkpoint("surrogate", model=model, optimizer=optimizer)
+    loop.facts = {"best": -1.0, "weights": {}, **loop.facts}
+    for epoch in loop.steps(epochs):
         done = epoch / epochs
         for group in optimizer.param_groups:
             group["lr"] = lr * (1 if done < 2 / 3 else 0.1 if done < 5 / 6 else 0.01)
         _epoch(model, optimizer, train, batch_size, run)
         judged_acc = accuracy(model, judged, run) if n_held else float(epoch)
-        if judged_acc > best:
-            best, weights = judged_acc, {k: v.clone() for k, v in model.state_dict().items()}
+        if judged_acc > loop.facts["best"]:
+            loop.facts["best"] = judged_acc
+            loop.facts["weights"] = {k: v.clone() for k, v in model.state_dict().items()}
         run.progress(
             (epoch + 1) / epochs, f"surrogate epoch {epoch + 1}, held-out {judged_acc:.3f}"
         )
-    return {**weights, "held_out_acc": torch.tensor(best if n_held else -1.0)}
+    best = loop.facts["best"] if n_held else -1.0
+    return {**loop.facts["weights"], "held_out_acc": torch.tensor(best)}
 
 
 def _epoch(

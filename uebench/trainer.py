@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .api import Defense, Run
 from .augment import crop_flip
+from .checkpoint import Stateful
 from .data.split import Split
 from .protocol import Protocol
 
@@ -83,20 +84,27 @@ def train_model(
         weight_decay=protocol.weight_decay,
         fused=run.device.type == "cuda",
     )
-    curve: list[dict[str, float]] = []
     start = time.perf_counter()
-    busy = augmenting = 0.0
-    for epoch in range(protocol.epochs):
+    # a state that a defense hides cannot be kept: such a training begins anew
+    told = isinstance(defense, Stateful)
+    parts: dict[str, Any] = {"defense": defense} if told else {}
+    keep = told or not defense.__pydantic_private__
+    loop = run.checkpoint("training", keep=keep, model=model, optimizer=optimizer, **parts)
+    loop.facts = {"curve": [], "busy": 0.0, "augmenting": 0.0, "seconds": 0.0, **loop.facts}
+    curve: list[dict[str, float]] = loop.facts["curve"]
+    before = loop.facts["seconds"]
+    for epoch in loop.steps(protocol.epochs):
         run.epoch = epoch
         began = time.perf_counter()
         row = _train_epoch(model, optimizer, data, protocol, defense, run)
-        busy += time.perf_counter() - began
-        augmenting += run.augmenting.taken()
+        loop.facts["busy"] += time.perf_counter() - began
+        loop.facts["augmenting"] += run.augmenting.taken()
         if (epoch + 1) % protocol.eval_every == 0 and epoch + 1 < protocol.epochs:
             row["test_acc"] = accuracy(model, test, run)
         curve.append({"epoch": epoch + 1, **row})
+        loop.facts["seconds"] = before + time.perf_counter() - start
         run.progress((epoch + 1) / protocol.epochs, f"epoch {epoch + 1}, loss {row['loss']:.3f}")
-    seconds = time.perf_counter() - start
+    seconds = before + time.perf_counter() - start
     confusion = confusion_matrix(model, test, run)
     curve[-1]["test_acc"] = confusion.trace().item() / len(test)
     looked = [row for row in curve if "test_acc" in row]
@@ -111,8 +119,8 @@ def train_model(
             "n_train": len(data),
             "n_test": len(test),
             "train_seconds": seconds,
-            "images_per_second": protocol.epochs * len(data) / busy,
-            "augment_share": augmenting / busy,
+            "images_per_second": protocol.epochs * len(data) / loop.facts["busy"],
+            "augment_share": loop.facts["augmenting"] / loop.facts["busy"],
             "curve": curve,
             "confusion": confusion.tolist(),
         },

@@ -6,7 +6,6 @@ A record is an entry of the store, `imported/NAME.FINGERPRINT`; the images lie u
 from __future__ import annotations
 
 import re
-import shutil
 from typing import Any
 
 from ..api import Attack
@@ -57,7 +56,7 @@ def remember(store: Store, name: str, fingerprint: str, record: Record, replace:
     with store.lock(_KIND, key):
         check_free(store, name, fingerprint, record["sha256"], replace)
         if store.has(_KIND, key):
-            shutil.rmtree(store.path(_KIND, key))
+            store.remove(_KIND, key)
         store.write(_KIND, key, record)
 
 

@@ -75,6 +75,8 @@ COLUMNS: dict[str, Column] = {
     "robust_acc": _ACCURACY,
     "robust_norm": _TEXT,
     "robust_radius": _AMOUNT,
+    "suite_version": _TEXT,
+    "torch_version": _TEXT,
 }
 """Every column in its order."""
 

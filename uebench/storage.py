@@ -1,0 +1,257 @@
+"""What lies in the store: its entries, those that are spoiled, and those that may go.
+
+Nothing here decides what is done; `store.py` does. What is taken away is made again when it is
+asked for, but for imported poisons, which are protected.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .store import INTERNAL, LAYOUT, Store, StoreError
+
+KINDS = ("dataset", "poison", "imported", "prepared", "kept", "cell", "checkpoint")
+"""Kinds of entries of this version; the others are listed and left alone."""
+DRAFT_AGE_S = 24 * 3600.0
+"""Age from which what a killed process was writing is taken for garbage."""
+
+Reason = Literal["draft", "spoiled", "checkpoint", "lock", "asked"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry, or a file or folder beside the entries.
+
+    Attributes:
+        kind: its kind, or the folder it lies in.
+        key: its key, or its name.
+        path: where it lies.
+        bytes: what it takes on the disk's account.
+        modified: seconds since 1970.
+    """
+
+    kind: str
+    key: str
+    path: Path
+    bytes: int
+    modified: float
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """An entry that may go, and why."""
+
+    entry: Entry
+    why: Reason
+
+
+def opened_store() -> Store:
+    """Return the user's store.
+
+    Raises:
+        StoreError: its place is taken by something that is no folder.
+    """
+    store = Store()
+    if store.root.exists() and not store.root.is_dir():
+        raise StoreError(f"{store.root} is no folder; set UEBENCH_HOME to one")
+    return store
+
+
+def kinds(store: Store) -> list[str]:
+    """Return the kinds that are there, ours first."""
+    there = {path.name for path in _children(store.base) if path.is_dir()} - set(INTERNAL)
+    return [*(k for k in KINDS if k in there), *sorted(there - set(KINDS))]
+
+
+def entries(store: Store, wanted: Iterable[str] | None = None) -> Iterator[Entry]:
+    """Yield the entries of the wanted kinds, by default of all, oldest first in each kind."""
+    for kind in kinds(store) if wanted is None else wanted:
+        found = [_entry(kind, path) for path in _children(store.base / kind)]
+        yield from sorted((e for e in found if e is not None), key=lambda e: e.modified)
+
+
+def other_layouts(store: Store) -> dict[str, int]:
+    """Return what other versions of the suite keep beside this one's, in bytes."""
+    found = {}
+    for path in _children(store.root):
+        if path.is_dir() and path.name != LAYOUT and re.fullmatch(r"v\d+", path.name):
+            found[path.name] = _size(path)
+    return found
+
+
+def usage(store: Store) -> dict[str, dict[str, int]]:
+    """Return entries and bytes of each kind, of what lies beside them, and of other versions."""
+    found = {}
+    for kind in [*kinds(store), *INTERNAL]:
+        these = list(entries(store, [kind]))
+        if these:
+            found[kind] = {"entries": len(these), "bytes": sum(e.bytes for e in these)}
+    for layout, size in other_layouts(store).items():
+        found[f"layout {layout}"] = {"entries": 0, "bytes": size}
+    return found
+
+
+def faults(store: Store, wanted: Iterable[str] | None = None) -> Iterator[tuple[Entry, str | None]]:
+    """Yield every entry with what is wrong with it, or None."""
+    for entry in entries(store, wanted):
+        yield entry, store.fault(entry.kind, entry.key)
+
+
+def describe(store: Store, entry: Entry) -> str:
+    """Return an entry in a few words, as its record says."""
+    found = store.read(entry.kind, entry.key, tensors=False) if entry.kind in KINDS else None
+    if found is None:
+        return ""
+    record: dict[str, Any] = found[1]
+    recipe = record.get("recipe")
+    recipe = recipe if isinstance(recipe, dict) else {}
+    match entry.kind:
+        case "cell":
+            poison = recipe.get("poison")
+            attack = poison.get("attack", "imported") if isinstance(poison, dict) else "?"
+            if isinstance(poison, dict) and set(poison) == {"dataset"}:
+                attack = "none"
+            pair = f"{attack} x {recipe.get('defense')}, {recipe.get('arch')}"
+            accuracy = record.get("test_acc")
+            told = f", {accuracy:.1%}" if isinstance(accuracy, float) else ""
+            return f"{pair}, seed {recipe.get('seed')}{told}"
+        case "poison":
+            return f"{record.get('spec', record.get('file', ''))}, seed {recipe.get('seed', '-')}"
+        case "dataset":
+            return str(record.get("name", ""))
+        case "imported":
+            return f"{record.get('file', '')} for {record.get('dataset', '')}"
+        case "kept" | "checkpoint":
+            return str(record.get("what", ""))
+    return str(record.get("spec", ""))
+
+
+def garbage(store: Store) -> list[Doomed]:
+    """Return what nobody will ask for: old drafts and locks, spoiled entries, stale checkpoints.
+
+    Drafts and locks may belong to a process that lives: those younger than a day stay. A
+    checkpoint is stale once what it leads to is there, or after 30 days.
+    """
+    now = _clock(store)
+    doomed = garbage_drafts(store)
+    doomed += [Doomed(e, "spoiled") for e in entries(store, ["spoiled"])]
+    for entry in entries(store, ["locks"]):
+        if now - entry.modified > DRAFT_AGE_S:
+            doomed.append(Doomed(entry, "lock"))
+    return doomed + stale_checkpoints(store)
+
+
+def stale_checkpoints(store: Store) -> list[Doomed]:
+    """Return the checkpoints of what is done, and those older than 30 days."""
+    doomed, now = [], _clock(store)
+    for entry in entries(store, ["checkpoint"]):
+        found = store.read("checkpoint", entry.key, tensors=False)
+        target = found[1].get("leads_to") if found else None
+        done = isinstance(target, list) and len(target) == 2 and store.has(*map(str, target))
+        if done or now - entry.modified > 30 * DRAFT_AGE_S:
+            doomed.append(Doomed(entry, "checkpoint"))
+    return doomed
+
+
+def asked_for(
+    store: Store, wanted: Iterable[str], older_than_s: float | None, imported: bool
+) -> list[Doomed]:
+    """Return entries of these kinds, older than so many seconds.
+
+    Imported poisons cannot be made again: they stay unless `imported` is given.
+    """
+    now = _clock(store)
+    doomed = []
+    for entry in entries(store, wanted):
+        if older_than_s is not None and now - entry.modified < older_than_s:
+            continue
+        if not imported and is_imported(store, entry):
+            continue
+        doomed.append(Doomed(entry, "asked"))
+    return doomed
+
+
+def is_imported(store: Store, entry: Entry) -> bool:
+    """Return whether an entry is a poison that somebody imported, or its name."""
+    if entry.kind == "imported":
+        return True
+    if entry.kind != "poison":
+        return False
+    found = store.read("poison", entry.key, tensors=False)
+    return found is not None and "imported" in (found[1].get("recipe") or {})
+
+
+def discard(store: Store, doomed: Iterable[Doomed]) -> int:
+    """Take entries away; return how many bytes that freed.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    return sum(d.entry.bytes for d in doomed if store.discard(d.entry.path))
+
+
+def tidy(store: Store) -> int:
+    """Take away what killed processes left: old drafts, checkpoints of what is done; the number.
+
+    A process that is still writing a draft so old writes it once more.
+    """
+    beside = (store.base / "drafts", store.base / "checkpoint")
+    if not any(_children(folder) for folder in beside):
+        return 0
+    left = [*garbage_drafts(store), *stale_checkpoints(store)]
+    return sum(store.discard(d.entry.path) for d in left)
+
+
+def garbage_drafts(store: Store) -> list[Doomed]:
+    """Return the drafts that are older than a day."""
+    now = _clock(store)
+    drafts = entries(store, ["drafts"])
+    return [Doomed(e, "draft") for e in drafts if now - e.modified > DRAFT_AGE_S]
+
+
+def _clock(store: Store) -> float:
+    """Return the time by the clock that stamps the store's files, maybe another machine's."""
+    probe = store.base / "drafts" / f"clock-{uuid.uuid4().hex}"
+    try:
+        if store.base.is_dir():  # listing makes no store
+            probe.parent.mkdir(exist_ok=True)
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink()
+    except OSError:  # a folder that cannot be written is still listed
+        return time.time()
+    return now
+
+
+def _children(folder: Path) -> list[Path]:
+    """Return what lies in a folder that may be missing."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StoreError(
+            f"cannot read {folder} of the store: {error.strerror or error}; ask its owner, or set "
+            "UEBENCH_HOME to another folder"
+        ) from error
+
+
+def _entry(kind: str, path: Path) -> Entry | None:
+    """Return what is known of a file or folder, or None where it has just gone."""
+    try:
+        stats = [p.lstat() for p in (path, *_children(path))]
+    except FileNotFoundError:
+        return None
+    newest = max(stat.st_mtime for stat in stats)
+    return Entry(kind, path.name, path, sum(s.st_size for s in stats[1:] or stats), newest)
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of all files under a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())

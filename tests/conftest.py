@@ -15,13 +15,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 CHECKED = ["uebench.augment", "uebench.poison", "uebench.descent", "uebench.models.resnet"]
 install_import_hook([*CHECKED, "uebench.attacks", "uebench.defenses"], "beartype.beartype")
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from uebench.api import Run  # noqa: E402
-from uebench.data import Dataset, from_arrays, load_dataset  # noqa: E402
+from uebench.data import Dataset, load_dataset  # noqa: E402
 from uebench.store import Store  # noqa: E402
+from uebench.testing import make_run, random_dataset  # noqa: E402
 
+__all__ = ["SHARED", "make_run", "random_dataset"]  # the last two for all tests
 torch.set_num_threads(1)
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -56,19 +56,3 @@ def cifar() -> Dataset:
     if not path.is_file():
         pytest.skip("needs ../shared/data/cifar10-small.npz, which is not part of the project")
     return load_dataset(f"npz:{path}[n_train=1000]")
-
-
-def random_dataset(
-    sizes: list[int], side: tuple[int, int] = (16, 16), seed: int = 0, channels: int = 3
-) -> Dataset:
-    """Return random images, `sizes[label]` training images of each class and one test image."""
-    rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    images = rng.integers(0, 256, (len(labels), *side, channels), dtype=np.uint8)
-    test = rng.integers(0, 256, (len(sizes), *side, channels), dtype=np.uint8)
-    return from_arrays("random", (images, labels), (test, np.arange(len(sizes))), None)
-
-
-def make_run(dataset: Dataset, seed: int = 0, **options: object) -> Run:
-    """Return a run on the CPU for a data set."""
-    return Run(shape=dataset.shape, n_classes=dataset.n_classes, seed=seed, **options)  # type: ignore[arg-type]

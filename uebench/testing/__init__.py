@@ -1,0 +1,28 @@
+"""What every attack and every defense must do, as tests for anybody's method.
+
+`uebench check NAME` runs them; in a test of your own they are one decorator:
+
+    from uebench.testing import attack_conformance
+
+    @attack_conformance("my_attack")
+    def test_it_conforms(check):
+        check()
+
+Each test says what it found and how to mend it.
+"""
+
+from .conformance import Outcome, conform
+from .data import CASES, make_run, random_dataset
+from .parametrize import attack_conformance, defense_conformance
+from .promises import UnmetError
+
+__all__ = [
+    "CASES",
+    "Outcome",
+    "UnmetError",
+    "attack_conformance",
+    "conform",
+    "defense_conformance",
+    "make_run",
+    "random_dataset",
+]

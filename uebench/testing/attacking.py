@@ -1,0 +1,158 @@
+"""Promises of every attack: budgets, labels and order kept, and one seed one poison."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from ..api import Attack
+from ..data import Dataset
+from ..poison import Poison
+from .data import CASES, LARGE, case, make_run
+from .generators import DRAW, reseeded, states
+from .promises import demand, promise
+from .subject import Subject
+
+IN_PARTS = "use run.rng alone, keep eps, and write `perturb` for any size and number of classes"
+
+
+def crafted(attack: Attack, dataset: Dataset, **options: Any) -> Poison:
+    """Return the poison that an attack makes, having seen that it leaves the clean images alone."""
+    train = dataset.train
+    images, labels = train.images.clone(), train.labels.clone()
+    poison = attack.craft(train, make_run(dataset, **options))
+    demand(
+        torch.equal(images, train.images) and torch.equal(labels, train.labels),
+        "the clean images or labels that it was given were changed",
+        "work on data.pixels() or on a clone",
+    )
+    return poison
+
+
+@promise("attack", cases=CASES, costly=LARGE, mend=IN_PARTS)
+def budget(subject: Subject, name: str) -> str:
+    """The 8-bit images keep the budget; labels and order stay, whatever the size and classes."""
+    dataset = case(name)
+    attack = subject.attack(dataset)
+    poison = crafted(attack, dataset)
+    _same_set(poison, dataset)
+    changed = _kept(attack, poison, dataset)
+    if subject.name != "none":
+        # a network as small as these has images without any gradient, so not all need be changed
+        demand(
+            (changed.flatten(1) != 0).any(1).float().mean() > 0.5,
+            "most images are unchanged",
+            "see that `perturb` fills all rows, and in [0, 1]: eps of a level is 1/255, not 1",
+        )
+    return ""
+
+
+@promise("attack", mend="narrow the option: norm: Literal['linf'] = 'linf', with a docstring")
+def norms(subject: Subject, _: str) -> str:
+    """The budget is kept in every norm that the option `norm` accepts."""
+    dataset = case("two classes")
+    accepted = get_args(subject.cls.model_fields["norm"].annotation)
+    changes: dict[str, dict[str, Any]] = {"l2": {"norm": "l2"}, "linf": {"norm": "linf"}}
+    if "l2" in accepted and not isinstance(subject.plain().options()["eps"], str):
+        changes["l2"]["eps"] = 1.0
+    for norm in accepted:
+        attack = subject.attack(dataset, **changes.get(norm, {"norm": norm}))
+        _kept(attack, crafted(attack, dataset), dataset)
+    return ", ".join(accepted)
+
+
+def _same_set(poison: Poison, dataset: Dataset) -> None:
+    """See that a poison has the clean set's form, labels and order."""
+    train = dataset.train
+    demand(
+        poison.images.dtype == torch.uint8 and poison.images.shape == train.images.shape,
+        f"the poison is {poison.images.dtype} {list(poison.images.shape)}, not uint8 "
+        f"{list(train.images.shape)}",
+        "return one perturbation an image from `perturb`, in the order of data.images",
+    )
+    demand(
+        torch.equal(poison.labels, train.labels),
+        "labels were changed",
+        "leave the labels alone: the attacks here are clean-label",
+    )
+    demand(
+        torch.equal(poison.index, torch.arange(len(train))),
+        "the order was changed",
+        "keep the images in the order of data.images",
+    )
+
+
+def _kept(attack: Attack, poison: Poison, dataset: Dataset) -> Tensor:
+    """Return what was changed in levels, having seen that it keeps the budget."""
+    changed = poison.images.int() - dataset.train.images.int()
+    norm, eps = attack.budget(dataset.shape)
+    asked = attack.options().get("eps")
+    demand(
+        not isinstance(asked, float) or norm != attack.norm or eps <= asked + 1e-9,
+        f"`budget` allows {eps:g} where the option eps is {asked}",
+        "let `budget` return what the options say",
+    )
+    if norm == "linf":
+        most, allowed = float(changed.abs().max()), float(round(255 * eps))
+    else:
+        most = float((changed.flatten(1).float().norm(dim=1) / 255).max())
+        allowed = eps + 0.5 / 255 * dataset.train.images[0].numel() ** 0.5 + 1e-5
+    demand(
+        most <= allowed,
+        f"an image is changed by {most:.4g} in {norm}, allowed are {allowed:.4g}",
+        "project the perturbation: delta.clamp(-eps, eps), or scale it down to l2 = eps",
+    )
+    return changed
+
+
+@promise("attack", mend=DRAW)
+def randomness(subject: Subject, _: str) -> str:
+    """Same seed, same poison; other seed, other poison; global generators are neither read nor set.
+
+    `none` draws nothing.
+    """
+    dataset = case("two classes")
+    attack = subject.attack(dataset)
+    found = []
+    for world, seed in ((1, 3), (2, 3), (3, 4)):
+        before = reseeded(world)
+        found.append(crafted(attack, dataset, seed=seed, shared_seed=seed).images)
+        demand(
+            before == states(),
+            "a global generator of torch or numpy was used or set",
+            DRAW,
+        )
+    demand(
+        torch.equal(found[0], found[1]),
+        "the same seed gave two different poisons",
+        f"{DRAW}; take no time, process id or order of a set into it",
+    )
+    demand(
+        subject.name == "none" or not torch.equal(found[0], found[2]),
+        "another seed gave the same poison",
+        DRAW,
+    )
+    return ""
+
+
+@promise("attack", mend="compute in float32, or networks inside `with run.autocast():`")
+def precision(subject: Subject, _: str) -> str:
+    """It crafts in bf16 too, which GPUs and newer processors take."""
+    dataset = case("two classes")
+    attack = subject.attack(dataset)
+    _kept(attack, crafted(attack, dataset, precision="bf16"), dataset)
+    return ""
+
+
+@promise("attack", mend="make tensors with device=run.device, and move nothing to the CPU")
+def gpu(subject: Subject, _: str) -> str:
+    """It crafts on a GPU, where there is one."""
+    if not torch.cuda.is_available():
+        return "no GPU here"
+    dataset = case("two classes")
+    attack = subject.attack(dataset)
+    poison = attack.craft(dataset.train.to("cuda"), make_run(dataset, device="cuda"))
+    _kept(attack, poison, dataset)
+    return torch.cuda.get_device_name()

@@ -1,0 +1,156 @@
+"""Promises about time and memory: told against `none` and `standard` on the same images."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ..api import Attack, Defense
+from ..augment import crop_flip
+from ..data import Dataset
+from ..registry import build_attack, build_defense
+from .data import facts_of, make_run, random_dataset
+from .promises import demand, promise
+from .subject import Subject
+
+N_CRAFTED = 1000
+"""Images that attacks are timed on; memory is compared with three times as many."""
+BYTES_A_VALUE = 64
+"""Most memory that an attack may take for each pixel value of the training set: sixteen float32
+copies of it, which is 9.8 GB for 50,000 images of 32 px."""
+BATCH = 128
+STEPS = 4
+
+
+def _images(n: int) -> Dataset:
+    """Return n images of 10 classes, 32 px."""
+    return random_dataset([n // 10] * 10, (32, 32))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Return how long something takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _usual(subject: Subject, dataset: Dataset) -> Attack:
+    """Return the attack with its usual batches, on which its speed and memory depend."""
+    size = subject.cls.model_fields.get("batch_size")
+    usual = {} if size is None or "batch_size" not in subject.quick else size.default
+    return subject.attack(dataset, **({"batch_size": usual} if usual else {}))
+
+
+def _craft(attack: Attack, dataset: Dataset) -> Callable[[], object]:
+    """Return what crafts a poison."""
+    return lambda: attack.craft(dataset.train, make_run(dataset))
+
+
+def _peak_bytes(work: Callable[[], object]) -> int | None:
+    """Return by how much the process's memory rises at most during some work.
+
+    None where the system does not tell: only Linux lets the peak be set back.
+    """
+    gc.collect()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status("VmRSS")
+        work()
+        return max(0, _status("VmHWM") - before)
+    except (OSError, LookupError):
+        return None
+
+
+def _status(name: str) -> int:
+    """Return a line of /proc/self/status in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(name)
+
+
+@promise("attack", cases=("1,000 images",), costly=("1,000 images",), mend="see the other tests")
+def speed(subject: Subject, _: str) -> str:
+    """How long an image takes, against `none` on the same images; told, never failed."""
+    dataset = _images(N_CRAFTED)
+    clean = _seconds(_craft(build_attack("none"), dataset)) / N_CRAFTED
+    own = _seconds(_craft(_usual(subject, dataset), dataset)) / N_CRAFTED
+    return (
+        f"{1e3 * own:.3g} ms an image on one core (none {1e3 * clean:.3g}); 50,000 images "
+        f"{_duration(50_000 * own)}{_quickly(subject)}"
+    )
+
+
+def _quickly(subject: Subject) -> str:
+    """Return that this was not the method's usual effort."""
+    return ", with fewer steps than usual" if subject.quick else ""
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words."""
+    if seconds < 100:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+@promise(
+    "attack",
+    cases=("3,000 images",),
+    costly=("3,000 images",),
+    mend="work in parts: for part in delta.split(1024)",
+)
+def memory(subject: Subject, _: str) -> str:
+    """Memory grows by few copies of the training set, so that 50,000 images fit."""
+    peaks = []
+    for n in (N_CRAFTED, 3 * N_CRAFTED):
+        dataset = _images(n)
+        peaks.append(_peak_bytes(_craft(_usual(subject, dataset), dataset)))
+    first, second = peaks
+    if first is None or second is None:
+        return "not measured: this system does not tell a peak"
+    growth = max(0, second - first) / (2 * N_CRAFTED * 3 * 32 * 32)
+    demand(
+        growth <= BYTES_A_VALUE,
+        f"{growth:.0f} bytes for each pixel value of the training set, {BYTES_A_VALUE} are most: "
+        f"50,000 images of 32 px would take {growth * 50_000 * 3072 / 1e9:.0f} GB",
+        "work in parts (for part in delta.split(1024)), and fill run.zeros(n, c, h, w)",
+    )
+    return f"{growth:.0f} bytes a pixel value, {growth * 50_000 * 3072 / 1e9:.1f} GB for 50,000"
+
+
+@promise("defense", cases=("512 images",), costly=("512 images",), mend="see the other tests")
+def cost(subject: Subject, _: str) -> str:
+    """How long a step takes and its memory, against `standard`; told, never failed."""
+    dataset = _images(STEPS * BATCH)
+    standard = build_defense("standard").resolve(facts_of(dataset))
+    own = subject.defense(dataset, 1)
+    prepared = _seconds(lambda: own.prepare(dataset.train, make_run(dataset)))
+    _train(standard, dataset)  # what is loaded by the first step of all is nobody's
+    plain, slower = (
+        _seconds(lambda: _train(standard, dataset)),
+        _seconds(lambda: _train(own, dataset)),
+    )
+    base, peak = (
+        _peak_bytes(lambda: _train(standard, dataset)),
+        _peak_bytes(lambda: _train(own, dataset)),
+    )
+    told = (
+        f"a step takes {slower / plain:.2g} times as long as under standard (`effort` says "
+        f"{own.effort():.2g}); `prepare` {1e3 * prepared / len(dataset.train):.2g} ms an image"
+    )
+    if base is None or peak is None:
+        return told
+    return f"{told}; memory {max(0, peak - base) / 2**20:+.0f} MB"
+
+
+def _train(defense: Defense, dataset: Dataset) -> None:
+    """Take some training steps."""
+    run = make_run(dataset)
+    model = run.network("resnet8")
+    for rows in torch.arange(len(dataset.train)).split(BATCH):
+        images = crop_flip(dataset.train.images[rows], run.rng, 4, True).float() / 255
+        defense.loss(model, images, dataset.train.labels[rows], run).backward()

@@ -1,0 +1,182 @@
+"""Promises of every defense: a finite loss with gradients, data left alone, one seed one model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..api import Defense, Run
+from ..data import Dataset
+from ..protocol import PROTOCOLS, Protocol
+from ..trainer import train_model
+from .data import CASES, LARGE, case, make_run
+from .generators import DRAW, reseeded, states
+from .promises import demand, promise
+from .subject import Subject
+
+TARGET = "resnet9[width=2]"
+"""The network that is trained in these tests."""
+EPOCHS = 4
+TIMED = ("train_seconds", "images_per_second", "augment_share")
+
+
+@promise("defense", cases=CASES, costly=LARGE, mend="write `loss` for any size and batch")
+def loss(subject: Subject, name: str) -> str:
+    """The loss is a finite scalar with gradients, in the first epoch and in the last."""
+    dataset = case(name)
+    defense = subject.defense(dataset, EPOCHS)
+    for epoch in (0, EPOCHS - 1):
+        run = make_run(dataset, epochs=EPOCHS)
+        run.epoch = epoch
+        _one_step(defense, dataset, run)
+    return ""
+
+
+def _one_step(defense: Defense, dataset: Dataset, run: Run) -> None:
+    """See that a batch's loss has gradients and leaves model and batch as they were."""
+    model = run.network(TARGET)
+    images, labels = dataset.train.pixels().to(run.device), dataset.train.labels.to(run.device)
+    before, named = images.clone(), labels.clone()
+    with run.autocast():
+        value = defense.loss(model, images, labels, run)
+    demand(
+        value.shape == () and value.requires_grad,
+        f"`loss` returns {list(value.shape)}, with gradient: {value.requires_grad}",
+        "return one number with its gradient: F.cross_entropy(model(images), labels)",
+    )
+    demand(
+        torch.isfinite(value),
+        f"the loss is {value.item()} in epoch {run.epoch}",
+        "divide by nothing that may be zero, and take logarithms by log_softmax",
+    )
+    value.backward()
+    gradients = [p.grad for p in model.parameters() if p.requires_grad]
+    demand(
+        all(g is not None and torch.isfinite(g).all() for g in gradients),
+        "some parameters have no gradient, or one that is NaN or infinite",
+        "leave all parameters trainable, and detach only what is searched for",
+    )
+    demand(
+        min(dataset.shape[1:]) < 10  # a square of cutout's usual size hides images of 8 px whole
+        or any(g.abs().sum() > 0 for g in gradients if g is not None),
+        "all gradients are zero",
+        "do not detach the loss",
+    )
+    demand(
+        model.training and all(p.requires_grad for p in model.parameters()),
+        "the model is not given back in train mode with trainable parameters",
+        "search inside `with frozen(model):`, which puts the model back",
+    )
+    demand(
+        torch.equal(images, before) and torch.equal(labels, named),
+        "the batch was changed in place",
+        "write images + noise, not images += noise",
+    )
+
+
+@promise("defense", mend="write `prepare` for any size and number of classes", cases=CASES)
+def preparing(subject: Subject, name: str) -> str:
+    """`prepare` returns 8-bit images of the same size with labels, and leaves the given ones."""
+    dataset = case(name)
+    train = dataset.train
+    before, labels = train.images.clone(), train.labels.clone()
+    made = subject.defense(dataset).prepare(train, make_run(dataset))
+    demand(
+        made.images.dtype == torch.uint8 and made.images.shape[1:] == before.shape[1:],
+        f"`prepare` returns {made.images.dtype} {list(made.images.shape)}",
+        "return data.with_images(...) with uint8 [n, c, h, w]",
+    )
+    low, high = int(made.labels.min()), int(made.labels.max())
+    demand(
+        len(made.labels) == len(made.images) > 0 and low >= 0 and high < dataset.n_classes,
+        f"`prepare` returns {len(made.images)} images with labels {low}..{high}",
+        "return a label for each image, within the classes",
+    )
+    demand(
+        torch.equal(before, train.images) and torch.equal(labels, train.labels),
+        "`prepare` changed the data that it was given",
+        "work on a clone",
+    )
+    return ""
+
+
+@promise("defense", mend="set keep_prepared only where `prepare` draws nothing")
+def keeping(subject: Subject, _: str) -> str:
+    """What `prepare` returns does not depend on the seed where it is kept for all seeds."""
+    dataset = case("odd and oblong")
+    defense = subject.defense(dataset)
+    if not defense.keep_prepared:
+        return "nothing is kept"
+    first, second = (defense.prepare(dataset.train, make_run(dataset, seed)) for seed in (1, 2))
+    demand(
+        torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels),
+        "keep_prepared is set, but two seeds are prepared differently",
+        "leave keep_prepared at False, or draw nothing in `prepare`",
+    )
+    return ""
+
+
+@promise("defense", mend=DRAW)
+def randomness_(subject: Subject, _: str) -> str:
+    """Training is the same twice; global generators are neither read nor set."""
+    dataset = case("unequal classes")
+    protocol = PROTOCOLS["quick"].model_copy(update={"epochs": 2, "batch_size": 16})
+    defense = subject.defense(dataset, 2)
+    records: list[dict[str, Any]] = []
+    for world in (1, 2):
+        before = reseeded(world)
+        run = make_run(dataset, 0, epochs=2)
+        data = defense.prepare(dataset.train, run)
+        found = train_model(data, dataset.test, TARGET, protocol, defense, run).record
+        demand(
+            before == states(),
+            "a global generator of torch or numpy was used or set",
+            DRAW,
+        )
+        records.append({key: value for key, value in found.items() if key not in TIMED})
+    demand(
+        records[0] == records[1],
+        "the same seed trained two different models",
+        f"{DRAW}; take no time, process id or order of a set into it",
+    )
+    return ""
+
+
+@promise("defense", mend="return protocol.asked(warmup_epochs=1), say")
+def adjusting(subject: Subject, _: str) -> str:
+    """`adjust` returns a protocol, and keeps what it may not decide."""
+    protocol = PROTOCOLS["quick"]
+    made = subject.defense(case("two classes")).adjust(protocol)
+    demand(
+        isinstance(made, Protocol) and Protocol.model_validate(made.model_dump()) == made,
+        "`adjust` returns no sound protocol",
+        "return protocol.asked(warmup_epochs=1), say",
+    )
+    changed = [key for key, v in made.model_dump().items() if getattr(protocol, key) != v]
+    demand(
+        not {"epochs", "arch", "eval_every"} & set(changed),
+        f"`adjust` changes {', '.join(changed)}",
+        "leave epochs and the network to the user: they are what tables compare",
+    )
+    return f"asks for {', '.join(changed)}" if changed else ""
+
+
+@promise("defense", mend="take the loss from float32 logits: model(images).float()")
+def precision(subject: Subject, _: str) -> str:
+    """The loss is finite in bf16 too, which GPUs and newer processors take."""
+    dataset = case("two classes")
+    run = make_run(dataset, epochs=EPOCHS, precision="bf16")
+    _one_step(subject.defense(dataset, EPOCHS), dataset, run)
+    return ""
+
+
+@promise("defense", mend="make tensors with device=images.device, and move nothing to the CPU")
+def gpu(subject: Subject, _: str) -> str:
+    """It trains on a GPU, where there is one."""
+    if not torch.cuda.is_available():
+        return "no GPU here"
+    dataset = case("two classes")
+    run = make_run(dataset, epochs=EPOCHS, device="cuda")
+    _one_step(subject.defense(dataset, EPOCHS), dataset, run)
+    return torch.cuda.get_device_name()

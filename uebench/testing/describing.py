@@ -1,0 +1,188 @@
+"""Promises of every method: it is documented, its options are sound, and it can be recorded."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from typing import Any, get_args
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from ..api import Attack, Defense, Method
+from ..registry import build, find
+from ..store import key_of
+from .data import case
+from .promises import UnmetError, demand, promise
+from .subject import Subject
+
+OPEN = {"attack": {"auto"}, "defense": {"auto", "half", "all"}}
+"""Values that stand for a number which `resolve` must put in their place."""
+
+
+@promise("attack", "defense", mend="see `uebench show` of another method for an example")
+def documentation(subject: Subject, _: str) -> str:
+    """What it is, its source and each option are told."""
+    cls, info = subject.cls, subject.cls.info
+    decorator = f'@{subject.kind}("{info.name}", title="...", source="...")'
+    demand(info.title.strip(), "it has no title", f"name it for tables: {decorator}")
+    demand(
+        _says_something(info.source),
+        f"its source is {info.source!r}",
+        f"say where it comes from, such as arXiv:2101.04898 or `ours`: {decorator}",
+    )
+    demand(
+        (cls.__dict__.get("__doc__") or "").strip(),
+        f"the class {cls.__name__} has no docstring",
+        "let its first line say what the method does",
+    )
+    module = inspect.getmodule(cls)
+    demand(
+        module is None or module.__name__ == "__main__" or (module.__doc__ or "").strip(),
+        "its file has no docstring",
+        "begin the file with what the method is, `Source: ...`, and where it departs from it",
+    )
+    for key, field in cls.model_fields.items():
+        demand(
+            (field.description or "").strip(),
+            f"the option {key} is not described",
+            f"write a docstring below the field {key}: what it is, and its unit",
+        )
+    return f"title, source and {len(cls.model_fields)} options are described"
+
+
+def _says_something(source: str) -> bool:
+    """Return whether a source is more than a placeholder."""
+    return source.strip().lower().strip(".") not in ("", "todo", "tbd", "source", "xxx", "fixme")
+
+
+@promise("attack", "defense", mend="give each option a type, a range and a default that fits both")
+def options(subject: Subject, _: str) -> str:
+    """Options have ranges, defaults that keep them, and come back from a spec and a record."""
+    for key, field in subject.cls.model_fields.items():
+        demand(
+            not field.is_required(),
+            f"the option {key} has no default",
+            f"give {key} the value that its source uses",
+        )
+        lacking = _missing_bounds(field)
+        demand(
+            not lacking,
+            f"the option {key} is a number without {lacking}",
+            f"write {key}: Annotated[float, Field(gt=0, le=1)], with the range that makes sense",
+        )
+    defaults = {key: field.default for key, field in subject.cls.model_fields.items()}
+    try:
+        subject.cls.model_validate(defaults)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UnmetError(
+            f"the default of {'.'.join(map(str, problem['loc']))} is not accepted: "
+            f"{problem['msg']}",
+            "let the default lie in the option's own range",
+        ) from None
+    _comes_back(subject, subject.plain())
+    return f"{len(defaults)} options"
+
+
+def _missing_bounds(field: FieldInfo) -> str:
+    """Return which bounds a number lacks; nothing for what is no number."""
+    parts = [field.annotation, *get_args(field.annotation)]
+    metadata = list(field.metadata)
+    number = field.annotation in (int, float)
+    for part in parts[1:]:
+        own = getattr(part, "__metadata__", ())
+        if own and part.__origin__ in (int, float):
+            number = True
+            for entry in own:
+                metadata += entry.metadata if isinstance(entry, FieldInfo) else [entry]
+        elif part in (int, float):
+            number = True
+    if not number:
+        return ""
+    lacking = []
+    if not any(isinstance(m, (Gt, Ge)) for m in metadata):
+        lacking.append("a lower bound")
+    if not any(isinstance(m, (Lt, Le)) for m in metadata):
+        lacking.append("an upper bound")
+    return " and ".join(lacking)
+
+
+def _comes_back(subject: Subject, made: Method) -> None:
+    """See that a spec and a record give the same method back."""
+    if subject.cls is find(subject.kind, subject.name):
+        again = build(subject.kind, str(made))
+        demand(
+            again == made,
+            f"the spec {made} gives another method back",
+            "use options that are numbers, text, true or false, which a spec can hold",
+        )
+    recorded = json.loads(json.dumps(made.options()))
+    demand(
+        subject.cls.model_validate(recorded) == made,
+        "options that went through JSON give another method back",
+        "use options that are numbers, text, true or false, which a record can hold",
+    )
+
+
+@promise("attack", "defense", mend="return self.with_options(...) from `resolve`")
+def resolving(subject: Subject, _: str) -> str:
+    """Before anything runs, `auto` and the like become numbers, which enter the key."""
+    dataset = case("two classes")
+    made = subject.made(dataset)
+    left = {k: v for k, v in made.options().items() if v in OPEN[subject.kind]}
+    demand(
+        not left,
+        f"`resolve` leaves {', '.join(f'{k}={v}' for k, v in left.items())} open",
+        "return self.with_options(...) with numbers, so that the key tells cells apart",
+    )
+    demand(
+        type(made) is subject.cls,
+        f"`resolve` returns a {type(made).__name__}",
+        "return self, or self.with_options(...)",
+    )
+    try:
+        key = key_of(made.recipe())
+    except (TypeError, ValueError) as error:
+        raise UnmetError(
+            f"`recipe` cannot be hashed ({error})",
+            "return numbers, text, true or false, in lists and dicts with text keys",
+        ) from None
+    demand(
+        key == key_of(subject.made(dataset).recipe()),
+        "two equal methods have different recipes",
+        "let `recipe` return what changes the numbers, and nothing random or timed",
+    )
+    return ""
+
+
+@promise("attack", "defense", mend="keep the interface of uebench.Attack and uebench.Defense")
+def interface(subject: Subject, _: str) -> str:
+    """The parts that the suite calls are there and of the right types."""
+    cls, made = subject.cls, subject.made(case("two classes"))
+    demand(
+        type(cls.version) is int and cls.version >= 1,
+        f"version is {cls.version!r}",
+        "write `version: ClassVar[int] = 1` and raise it when the numbers change",
+    )
+    if isinstance(made, Attack):
+        demand(
+            cls.craft is Attack.craft,  # type: ignore[attr-defined]
+            "`craft` is overridden, and with it the audit of the budget",
+            "write `perturb`, and `export` for another rounding",
+        )
+        _is_amount(made.image_passes(100), "image_passes", 0)
+    elif isinstance(made, Defense):
+        _is_amount(made.effort(), "effort", 1e-9)
+    return ""
+
+
+def _is_amount(value: Any, what: str, least: float) -> None:
+    """See that a method's guess of its own work is a number."""
+    demand(
+        isinstance(value, (int, float)) and math.isfinite(value) and value >= least,
+        f"`{what}` returns {value!r}",
+        f"return a number of at least {least:g}: `--dry-run` tells times by it",
+    )

@@ -1,0 +1,44 @@
+"""The global generators, which no method may use or set."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+DRAW = "draw with generator=run.rng, device=run.device; numpy: seed it from run.rng"
+"""How to mend a method that does."""
+
+
+def reseeded(seed: int) -> tuple[Any, ...]:
+    """Seed the global generators; return their states."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 it is what a method might use
+    random.seed(seed)
+    return states()
+
+
+def states() -> tuple[Any, ...]:
+    """Return the states of torch's and numpy's generators, such that they can be compared.
+
+    Python's own is left out, since checkers of shapes and types draw from it; that a method reads
+    it shows in the poison.
+    """
+    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
+    return torch.get_rng_state().numpy().tobytes(), name, np.asarray(keys).tobytes(), rest
+
+
+@contextlib.contextmanager
+def unchanged() -> Iterator[None]:
+    """Put the global generators back to where they were."""
+    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        torch.set_rng_state(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        random.setstate(kept[2])

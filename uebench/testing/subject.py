@@ -1,0 +1,104 @@
+"""The method under test: its class, its options, and how it is made quick for a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from ..api import Attack, Defense, Method
+from ..data import Dataset
+from ..registry import Kind, build, find
+from ..spec import format_options, parse_spec
+from .data import facts_of
+
+QUICK: dict[str, Any] = {
+    "rounds": 2,
+    "train_steps": 40,
+    "steps": 2,
+    "batch_size": 16,
+    "draws": 10_000,
+    "surrogate_epochs": 10,
+    "adv_steps": 1,
+    "transform_draws": 1,
+}
+"""What makes an attack that has these options quick, where they are less than its defaults."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method under test.
+
+    Attributes:
+        kind: attack or defense.
+        cls: its class.
+        given: options that it shall be tested with, as text or values.
+        full: leave all other options at their defaults.
+    """
+
+    kind: Kind
+    cls: type[Method]
+    given: tuple[tuple[str, Any], ...] = ()
+    full: bool = False
+
+    @classmethod
+    def of(cls, kind: Kind, method: str | type[Method], full: bool = False) -> Subject:
+        """Return the subject that a spec or a class means.
+
+        Raises:
+            KeyError: no such method, with the nearest name.
+            ValueError: bad options.
+        """
+        if not isinstance(method, str):
+            return cls(kind, method, (), full)
+        name, options = parse_spec(method)
+        build(kind, method)  # so that bad options are told as everywhere
+        return cls(kind, find(kind, name), tuple(options.items()), full)
+
+    @property
+    def name(self) -> str:
+        """What it is called in specs."""
+        return self.cls.info.name
+
+    @cached_property
+    def quick(self) -> dict[str, Any]:
+        """The options that are less than the defaults so that a test is quick."""
+        if self.kind == "defense" or self.full:
+            return {}
+        kept: dict[str, Any] = {}
+        for key, value in QUICK.items():
+            info = self.cls.model_fields.get(key)
+            if info is None or key in dict(self.given):
+                continue
+            default = info.default
+            if isinstance(default, (int, float)) and default <= value:
+                continue
+            try:
+                self.cls.model_validate(dict(self.given) | kept | {key: value})
+            except ValidationError:
+                continue
+            kept[key] = value
+        return kept
+
+    @property
+    def options_text(self) -> str:
+        """The options that it is tested with, where they are not its defaults."""
+        return format_options(dict(self.given) | self.quick)
+
+    def plain(self, **changes: Any) -> Method:
+        """Return the method, nothing resolved."""
+        return self.cls.model_validate(dict(self.given) | self.quick | changes)
+
+    def made(self, dataset: Dataset, epochs: int = 4, **changes: Any) -> Method:
+        """Return the method resolved for a data set."""
+        return self.plain(**changes).resolve(facts_of(dataset, epochs))
+
+    def attack(self, dataset: Dataset, **changes: Any) -> Attack:
+        """Return the attack resolved for a data set."""
+        return cast(Attack, self.made(dataset, **changes))
+
+    def defense(self, dataset: Dataset, epochs: int = 4) -> Defense:
+        """Return the defense resolved for a data set."""
+        return cast(Defense, self.made(dataset, epochs))

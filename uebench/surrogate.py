@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .augment import crop_flip
-from .models import parse_arch
+from .models import network_recipe, parse_arch
 from .trainer import DivergedError, accuracy, shuffled_batches
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def kept_surrogate(
     recipe = {
         "data": content_hash(data),
         "classes": data.n_classes,
-        "arch": arch,
+        **network_recipe(arch, data.shape),
         "epochs": epochs,
         "lr": lr,
         "batch_size": batch_size,

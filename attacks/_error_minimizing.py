@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from uebench import Attack, Facts, Fraction255, Run, Split, frozen, parse_arch
+from uebench import Attack, Facts, Fraction255, Run, Split, frozen, parse_arch, taken
+from uebench.memory import chunks, is_finite
 
 from ._shared import View, cross_entropy_of, descend, poisoned, unchanged
 
@@ -110,7 +111,7 @@ class ErrorMinimizing(Attack):
                     accuracy = self._accuracy(model, share, noise, share.labels, run)
             name = self.info.name
             run.progress(done / self.rounds, f"{name} round {done}, accuracy {accuracy:.3f}")
-            if not noise.isfinite().all():
+            if not is_finite(noise):
                 raise FloatingPointError(
                     f"{name}: the surrogate diverged in round {done}; lower lr"
                 )
@@ -121,8 +122,8 @@ class ErrorMinimizing(Attack):
         if not self.by_class:
             return noise
         delta = run.zeros(*data.images.shape)
-        for part in torch.arange(len(data), device=run.device).split(1024):
-            delta[part] = noise[rows[part]]
+        for part in chunks(delta):
+            delta[part] = taken(noise, rows[part], noise.device)
         return delta
 
     def _order(self, n: int, run: Run) -> Iterator[Tensor]:

@@ -112,7 +112,8 @@ class REM(Attack):
         delta = run.zeros(*data.images.shape)
         with frozen(model):
             for rows in torch.arange(len(data), device=run.device).split(self.batch_size):
-                delta[rows] = self._noise(model, data.subset(rows), run)
+                place = slice(int(rows[0]), int(rows[-1]) + 1)
+                delta[place] = self._noise(model, data.subset(rows), run)
                 run.progress((int(rows[-1]) + 1) / len(data), "rem noise")
         return delta
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .augment import crop_flip
+from .memory import add_bytes
 from .models import network_recipe, parse_arch
 from .trainer import DivergedError, accuracy, shuffled_batches
 
@@ -75,7 +76,7 @@ def content_hash(data: Split) -> str:
     """Return the sha256 of a split's images and labels."""
     digest = hashlib.sha256()
     for values in (data.images, data.labels):
-        digest.update(values.cpu().contiguous().numpy().tobytes())
+        add_bytes(digest, values)
     return digest.hexdigest()
 
 
@@ -111,7 +112,7 @@ def _epoch(
     """Train one epoch on cropped and flipped images."""
     model.train()
     for batch in shuffled_batches(len(data), batch_size, run.rng):
-        images = crop_flip(data.images[batch], run.rng, CROP_PADDING, True)
+        images = crop_flip(data.take(batch), run.rng, CROP_PADDING, True)
         images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
         with run.autocast():
             logits = model(images)

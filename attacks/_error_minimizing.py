@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from uebench import Attack, Facts, Fraction255, Run, Split, frozen, parse_arch
+from uebench import Attack, Facts, Fraction255, Run, Split, frozen, parse_arch, taken
+from uebench.memory import chunks, is_finite
 
 from ._shared import Batches, View, cross_entropy_of, descend, poisoned, unchanged
 
@@ -112,7 +113,7 @@ class ErrorMinimizing(Attack):
             loop.facts |= {"accuracy": accuracy, "done": done}
             name = self.info.name
             run.progress(done / self.rounds, f"{name} round {done}, accuracy {accuracy:.3f}")
-            if not noise.isfinite().all():
+            if not is_finite(noise):
                 raise FloatingPointError(
                     f"{name}: the surrogate diverged in round {done}; lower lr"
                 )
@@ -124,8 +125,8 @@ class ErrorMinimizing(Attack):
         if not self.by_class:
             return noise
         delta = run.zeros(*data.images.shape)
-        for part in torch.arange(len(data), device=run.device).split(1024):
-            delta[part] = noise[rows[part]]
+        for part in chunks(delta):
+            delta[part] = taken(noise, rows[part], noise.device)
         return delta
 
     def _train(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from uebench import Run, Split, pgd
+from uebench import Run, Split, pgd, taken
 
 
 @runtime_checkable
@@ -90,7 +90,7 @@ def descend(
             step=step,
             steps=steps,
             towards="min",
-            start=delta[part].contiguous(memory_format=torch.channels_last),
+            start=taken(delta, part, images.device).contiguous(memory_format=torch.channels_last),
             draws=draws,
         )
         told(min(1.0, (start + batch_size) / len(data)))
@@ -131,5 +131,5 @@ def poisoned(
     data: Split, noise: Float[Tensor, "m c h w"], index: Tensor | slice, rows: Tensor | slice
 ) -> Float[Tensor, "b c h w"]:
     """Return clip(x + noise) of the images at `index`; `rows` are their rows of the noise."""
-    images = (data.pixels(index) + noise[rows]).clamp_(0, 1)
+    images = (data.pixels(index) + taken(noise, rows, data.device)).clamp_(0, 1)
     return images.contiguous(memory_format=torch.channels_last)

@@ -98,7 +98,8 @@ class AR(Attack):
         kernels = self._kernels(data, run)
         together = max(1, GRID_VALUES // (c * (h + self.crop) * (w + self.crop)))
         delta = run.zeros(len(data), c, h, w)
-        for part in torch.arange(len(data), device=run.device).split(together):
+        for start in range(0, len(data), together):
+            part = slice(start, start + together)
             kernel = kernels[data.labels[part]].permute(2, 3, 1, 0).contiguous()
             noise = pattern(kernel, h + self.crop, w + self.crop, self.crop, run.rng)
             delta[part] = noise * (self.eps / lengths(noise))

@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from uebench import Split, attack
+from uebench.memory import chunks, zeros
 
 from ._error_minimizing import ErrorMinimizing
 
@@ -39,9 +40,8 @@ class EM(ErrorMinimizing):
         """Return the 8-bit images; with `legacy_export` as the authors' data set class does."""
         if not self.legacy_export:
             return super().export(data, delta)
-        out = torch.empty_like(data.images)
-        for start in range(0, len(data), 1024):
-            part = slice(start, start + 1024)
-            noise = (delta[part] * 255).clamp(0, 255)
+        out = zeros(data.images.shape, torch.uint8, data.images.device)
+        for part in chunks(out):
+            noise = (delta[part].to(out.device) * 255).clamp(0, 255)
             out[part] = (data.images[part].float() + noise).clamp_(0, 255).to(torch.uint8)
         return out

@@ -20,6 +20,9 @@ from torch import Tensor
 from uebench import Attack, Facts, Fraction255, Run, Split, attack
 from uebench.descent import lengths
 
+TOGETHER = 2**24
+"""Most values that are painted together; it bounds the memory."""
+
 
 @attack("lsp", title="LSP", source="arXiv:2111.00898")
 class LSP(Attack):
@@ -70,7 +73,8 @@ class LSP(Attack):
         noise = self._samples(data, features, run)
         grids = noise.view(-1, math.ceil(h / self.patch), math.ceil(w / self.patch), c)
         delta = run.zeros(len(data), c, h, w)
-        for part, grid in zip(delta.split(1024), grids.split(1024), strict=True):
+        together = max(1, min(1024, TOGETHER // (c * h * w)))
+        for part, grid in zip(delta.split(together), grids.split(together), strict=True):
             patches = grid.repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
             part[:] = patches[:, :h, :w].permute(0, 3, 1, 2)
             part *= self.eps / lengths(part)

@@ -115,7 +115,8 @@ class REM(Attack):
         with frozen(model):
             for number in loop.steps(len(parts)):
                 rows = parts[number]
-                delta[rows] = self._noise(model, data.subset(rows), run)
+                place = slice(int(rows[0]), int(rows[-1]) + 1)
+                delta[place] = self._noise(model, data.subset(rows), run)
                 run.progress((int(rows[-1]) + 1) / len(data), "rem noise")
         return delta
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
+from jaxtyping import UInt8
 from pydantic import Field
+from torch import Tensor
 
 from uebench import Defense, Facts, Run, Split, defense
 from uebench.augment import fewer_bits, grayscale, jpeg
@@ -37,7 +39,10 @@ class ImageShortcutSqueezing(Defense):
 
     def prepare(self, data: Split, run: Run) -> Split:
         """Return the squeezed training set."""
-        images = data.images
+        return data.changed(self._squeezed)
+
+    def _squeezed(self, images: UInt8[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:
+        """Return the squeezed images."""
         modes = self.mode.split("+")
         if "bdr" in modes:
             images = fewer_bits(images, self.bits)
@@ -45,4 +50,4 @@ class ImageShortcutSqueezing(Defense):
             images = grayscale(images)
         if "jpeg" in modes:
             images = jpeg(images, self.quality)
-        return data.with_images(images)
+        return images

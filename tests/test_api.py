@@ -7,7 +7,6 @@ import torch
 
 import uebench
 from tests.conftest import make_run
-from uebench import api
 from uebench.api import Facts
 from uebench.data import Dataset
 from uebench.frontend import DeviceError, usable_devices
@@ -84,7 +83,7 @@ def test_what_is_kept_has_a_seed_of_its_own(tiny: Dataset) -> None:
 def test_noise_larger_than_memory_lies_in_a_file(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "total_memory", lambda: 4 * tiny.train.images.numel())
+    monkeypatch.setenv("UEBENCH_MEMORY", f"{4 * tiny.train.images.numel() / 2**20}")
     run = make_run(tiny)
     noise = run.zeros(*tiny.train.images.shape)
     assert noise.shape == tiny.train.images.shape

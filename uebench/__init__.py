@@ -32,6 +32,7 @@ _HOME = {
     "pgd": "descent",
     "random_start": "descent",
     "run": "frontend",
+    "taken": "memory",
     "train": "frontend",
 }
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from .frontend import import_poison as import_poison
     from .frontend import run as run
     from .frontend import train as train
+    from .memory import taken as taken
     from .models import parse_arch as parse_arch
     from .poison import Poison as Poison
     from .protocol import Protocol as Protocol

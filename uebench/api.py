@@ -6,9 +6,6 @@ default, so one definition gives the checks, `uebench show`, the record and the 
 
 from __future__ import annotations
 
-import math
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from torch import Tensor, nn
 
 from .checkpoint import Checkpoint, Stateful, Target
 from .data.split import Split
+from .memory import is_finite, zeros
 from .models import build_network
 from .poison import Budget, Norm, Poison, measure, quantise
 from .protocol import Protocol
@@ -67,11 +65,6 @@ class Facts:
     surrogate: str
     norm: Norm = "linf"
     eps: float = 8 / 255
-
-
-def total_memory() -> int:
-    """Return the machine's memory in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 class Run:
@@ -156,22 +149,13 @@ class Run:
             self._target.forget()
 
     def zeros(self, *shape: int) -> Tensor:
-        """Return float32 zeros on the device, for the noise of a whole data set.
+        """Return float32 zeros for the noise of a whole data set.
 
-        On a CPU they lie in a temporary file, of which the system keeps in memory what is in use,
-        where they would take more than a quarter of the memory.
+        They lie on the device where they take less than a quarter of its memory, else in host
+        memory, or in a temporary file of which the system keeps in memory what is in use. Read
+        them by `uebench.taken(noise, index, run.device)`, and write slices of them.
         """
-        size = math.prod(shape)
-        if self.device.type != "cpu" or 4 * size < total_memory() / 4:
-            return torch.zeros(shape, device=self.device)
-        with tempfile.NamedTemporaryFile(prefix="uebench-noise-") as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, 4 * size)  # a full disk is an error here
-            else:
-                file.truncate(4 * size)
-            # unlinked on return, the file lives as long as its tensor
-            mapped = torch.from_file(file.name, shared=True, size=size, dtype=torch.float32)
-        return mapped.view(shape)
+        return zeros(shape, device=self.device)
 
     def network(self, arch: str) -> nn.Module:
         """Return an untrained network for this data set, seeded from `rng`, on the device."""
@@ -336,11 +320,11 @@ class Attack(Method):
                 f"{self} returned a perturbation of shape {tuple(delta.shape)}; "
                 f"{tuple(data.images.shape)} is needed"
             )
-        if not all(torch.isfinite(part).all() for part in delta.split(1024)):
+        if not is_finite(delta):
             raise ValueError(f"{self} returned a perturbation with NaN or infinite values")
         images = self.export(data, delta)
         budget = self.budget(data.shape)
-        measured = measure(data.images, images)
+        measured = measure(data.images, images, device=data.device)
         budget.check(measured, data.shape, str(self))
         index = torch.arange(len(data))
         return Poison(images.cpu(), data.labels.cpu(), index, {**run.notes, **measured.record()})

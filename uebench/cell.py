@@ -16,11 +16,12 @@ from torch import Tensor
 
 from .api import Attack, Defense, Method
 from .imported import ImportedPoison, imported_recipe
+from .models import ARCHITECTURES, network_recipe
 from .poison import Norm
 from .protocol import Protocol
 from .registry import find
 from .robust import ball_of
-from .spec import format_spec
+from .spec import format_spec, normalise
 from .store import key_of, seed_of
 
 TRAINER_VERSION = 2
@@ -97,15 +98,20 @@ class PoisonRef:
         """Return everything that changes the poison; of an imported one, its content alone."""
         if isinstance(self.attack, ImportedPoison):
             return imported_recipe(self.dataset.fingerprint, self.attack.sha256)
+        options, network = self.attack.recipe(), {}
+        if normalise(str(options.get("surrogate")).partition("[")[0]) in ARCHITECTURES:
+            network = network_recipe(options["surrogate"], self.dataset.shape)
+            options["surrogate"] = network["arch"]
         return {
             "what": "poison",
             "crafter": CRAFTER_VERSION,
             "dataset": self.dataset.fingerprint,
             "attack": self.attack.info.name,
             "version": self.attack.version,
-            "options": self.attack.recipe(),
+            "options": options,
             "seed": self.seed,
             "precision": self.precision,
+            **({"surrogate_form": network["form"]} if "form" in network else {}),
             **({"crafted_on": list(self.crafted_on)} if self.crafted_on else {}),
             **source_of(self.attack),
         }
@@ -152,7 +158,7 @@ class Cell:
             "defense": self.defense.info.name,
             "version": self.defense.version,
             "options": self.defense.recipe(),
-            "arch": self.arch,
+            **network_recipe(self.arch, self.poison.dataset.shape),
             "protocol": protocol,
             "precision": self.precision,
             "seed": self.seed,

@@ -73,7 +73,7 @@ for _verb in (craft, audit, import_, store_group, verify):
 @click.option("--defenses", metavar="LIST", help="Defenses, such as standard,ueraser,at.")
 @click.option("--dataset", multiple=True, metavar="NAME", help="Data set; may be repeated.")
 @click.option("--arch", metavar="LIST", help="Target networks, such as resnet9[width=8],resnet18.")
-@click.option("--protocol", metavar="NAME", help="quick, sprint or paper.")
+@click.option("--protocol", metavar="NAME", help="quick, sprint, paper or transfer.")
 @click.option("--epochs", type=int, metavar="N", help="Epochs of the target models' training.")
 @click.option("--seeds", metavar="LIST", help="Training seeds, such as 0,1,2.")
 @click.option("--poison-seeds", metavar="LIST", help="Seeds that poisons are crafted from.")

@@ -15,6 +15,8 @@ from torch import Tensor
 from .api import Run
 from .cell import Cell, DatasetRef, PoisonRef, Share
 from .data.dataset import Dataset
+from .data.kept import keep_dataset as keep_dataset
+from .data.kept import stored_dataset
 from .data.split import Split
 from .imported import ImportedPoison
 from .poison import Poison, poisoned, tensors_sha256
@@ -26,36 +28,16 @@ from .trainer import train_model
 Progress = Callable[[float, str], None]
 
 
-def keep_dataset(store: Store, dataset: Dataset) -> None:
-    """Put a data set into the store, where the workers find it."""
-    if store.read("dataset", dataset.fingerprint) is None:
-        tensors = {
-            "train_images": dataset.train.images,
-            "train_labels": dataset.train.labels,
-            "test_images": dataset.test.images,
-            "test_labels": dataset.test.labels,
-        }
-        record = {"name": dataset.name, "class_names": list(dataset.class_names)}
-        store.write("dataset", dataset.fingerprint, record, tensors)
-
-
 def fetch_dataset(store: Store, ref: DatasetRef) -> Dataset:
     """Return a data set from the store.
 
     Raises:
         LookupError: it is not there, or was spoiled; the run that planned it puts it back.
     """
-    found = store.read("dataset", ref.fingerprint)
+    found = stored_dataset(store, ref.name, ref.fingerprint)
     if found is None:
         raise LookupError(f"data set {ref.name} is missing from the store; run the command again")
-    tensors, record = found
-    names = tuple(record["class_names"])
-    return Dataset(
-        ref.name,
-        Split(tensors["train_images"], tensors["train_labels"], names),
-        Split(tensors["test_images"], tensors["test_labels"], names),
-        ref.fingerprint,
-    )
+    return found
 
 
 def fetch_poison(

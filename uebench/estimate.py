@@ -20,6 +20,7 @@ from .cell import Cell
 from .execute.tasks import pending
 from .execute.worker import one_thread
 from .frontend import Matrix
+from .models import shown_arch
 
 SAMPLE = 16
 """Images in a measured batch."""
@@ -38,7 +39,7 @@ def print_estimate(matrix: Matrix) -> None:
             cell.poison.dataset.name,
             str(cell.poison.attack.info.name),
             str(cell.defense.info.name),
-            cell.arch,
+            shown_arch(cell.arch),
             f"{cell.ratio:g}",
             str(cell.seed),
             "to do" if cell.key in missing else "known",

@@ -22,8 +22,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from safetensors.torch import save_file
+from torch import Tensor
 
 from .data import Dataset
+from .memory import chunks, zeros
 from .poison import Budget, Poison, PoisonError, measure, tensors_sha256
 
 NOT_WRITTEN = (".npy", ".pt", ".pth", ".pkl", ".pickle", ".zip", ".tar", ".gz", ".png", ".h5")
@@ -61,16 +63,15 @@ def write_poison(poison: Poison, path: Path, dataset: Dataset) -> None:
     meta = {**poison.meta, "dataset": dataset.name, "fingerprint": dataset.fingerprint}
     meta |= {"seed": poison.meta.get("recipe", {}).get("seed")}
     text = json.dumps(meta, indent=1) + "\n"
-    images = poison.images.permute(0, 2, 3, 1).contiguous()
-    arrays = {"images": images, "labels": poison.labels, "index": poison.index}
     draft = path.with_name(f".{uuid.uuid4().hex}.part{path.suffix}")
     try:
         if path.suffix == ".npz":
-            np.savez(draft, images=images, labels=poison.labels, index=poison.index)
+            images, labels, index = _arrays(poison).values()
+            np.savez(draft, images=images, labels=labels, index=index)
         elif path.suffix == ".safetensors":
-            save_file(arrays, draft)
+            save_file(_arrays(poison), draft)
         else:
-            _write_folder(poison, images.numpy(), draft)
+            _write_folder(poison, draft)
             (draft / "meta.json").write_text(text)
         draft.replace(path)
     finally:
@@ -81,12 +82,21 @@ def write_poison(poison: Poison, path: Path, dataset: Dataset) -> None:
         _meta_path(path).write_text(text)
 
 
-def _write_folder(poison: Poison, images: Any, folder: Path) -> None:
-    """Write images uint8 [n, h, w, c] as `<index>.png`, and their labels."""
+def _arrays(poison: Poison) -> dict[str, Tensor]:
+    """Return what a file holds: images uint8 [n, h, w, c], labels and index."""
+    n, c, h, w = poison.images.shape
+    images = zeros((n, h, w, c), torch.uint8)
+    for part in chunks(images):
+        images[part] = poison.images[part].permute(0, 2, 3, 1)
+    return {"images": images, "labels": poison.labels, "index": poison.index}
+
+
+def _write_folder(poison: Poison, folder: Path) -> None:
+    """Write images as `<index>.png`, and their labels."""
     folder.mkdir()
-    for picture, index in zip(images, poison.index.tolist(), strict=True):
-        flat = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
-        Image.fromarray(flat).save(folder / f"{index}.png")
+    for image, index in zip(poison.images, poison.index.tolist(), strict=True):
+        flat = image[0] if len(image) == 1 else image.permute(1, 2, 0).contiguous()
+        Image.fromarray(flat.numpy()).save(folder / f"{index}.png")
     with (folder / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["index", "label"])
@@ -117,10 +127,10 @@ def audit_poison(poison: Poison, dataset: Dataset) -> dict[str, Any]:
             f"the poison's index reaches {int(poison.index.max())}, {dataset.name} has "
             f"{len(train)} training images; give the data set that it was made from"
         )
-    measured = measure(train.images[poison.index], poison.images)
+    measured = measure(train.images, poison.images, poison.index)
     differing = (train.labels[poison.index] != poison.labels).nonzero().squeeze(1)
     unique = len(torch.unique(poison.index))
-    recorded = poison.meta.get("sha256")
+    recorded, sha256 = poison.meta.get("sha256"), tensors_sha256(poison)
     budgets = {
         f"linf {levels}/255": bool(
             measured.linf.max() <= Budget("linf", levels / 255).allowed(dataset.shape)
@@ -140,8 +150,8 @@ def audit_poison(poison: Poison, dataset: Dataset) -> dict[str, Any]:
         "labels_differ_at": poison.index[differing][:10].tolist(),
         "order_kept": bool((poison.index[1:] > poison.index[:-1]).all()),
         "repeated_indices": len(poison) - unique,
-        "sha256": tensors_sha256(poison),
-        "as_recorded": None if recorded is None else recorded == tensors_sha256(poison),
+        "sha256": sha256,
+        "as_recorded": None if recorded is None else recorded == sha256,
     }
 
 

@@ -345,7 +345,7 @@ def _budget_of(poison: Poison, dataset: Dataset) -> dict[str, Any]:
     match poison.meta.get("budget"):
         case {"norm": "linf" | "l2" as norm, "eps": float(eps)} if eps > 0:
             return {"norm": norm, "eps": eps}
-    measured = measure(dataset.train.images[poison.index], poison.images)
+    measured = measure(dataset.train.images, poison.images, poison.index)
     levels = measured.linf.max().item()
     return {"norm": "linf", "eps": levels / 255} if levels else {}
 

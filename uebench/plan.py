@@ -62,7 +62,7 @@ class Config(BaseModel):
     arch: Annotated[list[str], BeforeValidator(_list)] = []
     """Target networks; none: the protocol's."""
     protocol: str = "quick"
-    """quick, sprint or paper."""
+    """quick, sprint, paper or transfer."""
     protocol_options: dict[str, Any] = {}
     """Fields of the protocol that are changed, such as epochs."""
     seeds: Seeds = [0]

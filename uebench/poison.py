@@ -17,10 +17,9 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from .data.split import Split
+from .memory import add_bytes, chunks, copied, zeros
 
 Norm = Literal["linf", "l2"]
-CHUNK = 2**22
-"""Values measured at a time, 1,365 images at 32 px; it bounds the memory."""
 
 
 class PoisonError(ValueError):
@@ -31,9 +30,9 @@ def quantise(
     images: UInt8[Tensor, "n c h w"], delta: Float[Tensor, "n c h w"]
 ) -> UInt8[Tensor, "n c h w"]:
     """Return round(255 * clip(x + delta, 0, 1)) as uint8."""
-    out = torch.empty_like(images)
-    for part in _chunks(images):
-        pixels = images[part].float() + delta[part].float() * 255
+    out = zeros(images.shape, torch.uint8, images.device)
+    for part in chunks(images):
+        pixels = images[part].float() + delta[part].to(images.device).float() * 255
         out[part] = pixels.clamp_(0, 255).round_().to(torch.uint8)
     return out
 
@@ -61,15 +60,28 @@ class Measured(NamedTuple):
         return {key: (round(v, 6) if math.isfinite(v) else None) for key, v in kept.items()}  # type: ignore[misc]
 
 
-def measure(clean: UInt8[Tensor, "n c h w"], images: UInt8[Tensor, "n c h w"]) -> Measured:
+def measure(
+    clean: UInt8[Tensor, "m c h w"],
+    images: UInt8[Tensor, "n c h w"],
+    index: Int[Tensor, " n"] | None = None,
+    device: torch.device | None = None,
+) -> Measured:
     """Return the norms of what was changed, image by image, and how visible it is.
 
     linf counts levels of 255, l2 is in the pixel range [0, 1], l0 counts pixel positions with any
     channel changed. PSNR is infinite for an unchanged image.
+
+    Args:
+        clean: what `images` were made from.
+        images: the changed ones.
+        index: which clean image each was made from; by default they are in one order.
+        device: what computes; by default where `images` lie.
     """
     columns: list[tuple[Tensor, ...]] = []
-    for part in _chunks(clean):
-        x, y = clean[part].float(), images[part].float()
+    device = images.device if device is None else device
+    for part in chunks(images):
+        before = clean[part] if index is None else clean[index[part]]
+        x, y = before.to(device).float(), images[part].to(device).float()
         d = y - x
         mse = d.square().mean((1, 2, 3)) / 255**2
         columns.append(
@@ -155,22 +167,20 @@ def tensors_sha256(poison: Poison) -> str:
     """Return the sha256 of a poison's images, labels and index, in this order."""
     digest = hashlib.sha256()
     for tensor in (poison.images, poison.labels, poison.index):
-        digest.update(tensor.contiguous().numpy().tobytes())
+        add_bytes(digest, tensor)
     return digest.hexdigest()
 
 
 def poisoned(train: Split, poison: Poison, chosen: Bool[Tensor, " n"] | None = None) -> Split:
     """Return the training set with the poison's images in their places, where `chosen` says so.
 
-    Images that the poison does not cover stay clean; labels and order stay as they are.
+    Images that the poison does not cover stay clean; labels and order stay as they are. A poison
+    that covers all of them is not copied.
     """
-    taken = slice(None) if chosen is None else chosen[poison.index]
-    images = train.images.clone()
-    images[poison.index[taken]] = poison.images[taken]
+    rows = torch.arange(len(poison)) if chosen is None else chosen[poison.index].nonzero()[:, 0]
+    if torch.equal(poison.index[rows], torch.arange(len(train))):
+        return train.with_images(poison.images)
+    images = copied(train.images)
+    for part in chunks(poison.images[:1].expand(len(rows), -1, -1, -1)):
+        images[poison.index[rows[part]]] = poison.images[rows[part]]
     return train.with_images(images)
-
-
-def _chunks(images: Tensor) -> list[slice]:
-    """Return slices that cover all images, each of about CHUNK values."""
-    size = max(1, CHUNK // images[0].numel()) if len(images) else 1
-    return [slice(start, start + size) for start in range(0, len(images), size)]

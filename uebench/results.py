@@ -13,6 +13,7 @@ import pandas as pd
 
 from .cell import Cell
 from .execute.tasks import Failure
+from .models import shown_arch
 from .plan import Config, table_titles
 from .provenance import git_state, mixed_versions, origins, versions
 from .report import conform_cells, write_leaderboards
@@ -48,7 +49,7 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
     measured |= {key: (record or {}).get(key) for key in IF_ASKED}
     return {
         "dataset": cell.poison.dataset.name,
-        "arch": cell.arch,
+        "arch": shown_arch(cell.arch),
         "protocol": cell.protocol.name,
         "attack": cell.poison.attack.info.name,
         "attack_options": cell.attack_options,

@@ -15,7 +15,7 @@ from .api import Defense, Run
 from .data.split import Split
 from .descent import frozen, pgd, random_start
 from .poison import Norm
-from .trainer import EVAL_BATCH
+from .trainer import eval_batches
 
 STEPS = 20
 
@@ -40,8 +40,7 @@ def robust_record(
     """Return the robust accuracy, in [0, 1], with its norm and radius, for a cell's record."""
     right = 0
     with frozen(model):
-        for start in range(0, len(test), EVAL_BATCH):
-            part = slice(start, start + EVAL_BATCH)
+        for part in eval_batches(test):
             images, labels = test.pixels(part), test.labels[part]
             with run.autocast():
                 delta = pgd(

@@ -24,11 +24,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from filelock import FileLock
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load, save_file
 from torch import Tensor
+
+from .memory import MAP_FROM, default_root, mapped_safetensors, total_memory
 
 log = logging.getLogger(__name__)
 LAYOUT = "v1"
@@ -54,11 +55,6 @@ def seed_of(*parts: Any) -> int:
     """Return a seed in 0..2^63-1 derived from parts; other parts, another seed."""
     digest = hashlib.sha256(canonical([str(part) for part in parts]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def default_root() -> Path:
-    """Return `$UEBENCH_HOME`, or the platform's cache folder."""
-    return Path(os.environ.get("UEBENCH_HOME") or platformdirs.user_cache_dir("uebench"))
 
 
 class SpoiledError(ValueError):
@@ -126,10 +122,7 @@ class Store:
                 raise SpoiledError("its record does not match its checksum")
             if not tensors or meta["data"] is None:
                 return {}, record
-            data = (folder / "data.safetensors").read_bytes()
-            if hashlib.sha256(data).hexdigest() != meta["data"]:
-                raise SpoiledError("its tensors do not match their checksum")
-            return load(data), record
+            return _checked_tensors(folder / "data.safetensors", meta["data"]), record
         except FileNotFoundError:
             if not folder.is_dir():
                 return None
@@ -172,9 +165,11 @@ class Store:
             folder.parent.mkdir(parents=True, exist_ok=True)
             digest = None
             if tensors:
-                data = save({name: t.contiguous().cpu() for name, t in tensors.items()})
-                digest = hashlib.sha256(data).hexdigest()
-                _write_file(draft / "data.safetensors", data)
+                path = draft / "data.safetensors"
+                save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, path)
+                with path.open("r+b") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    os.fsync(file.fileno())
             meta = {"key": key, "sha256": key_of(record), "data": digest, "record": record}
             _write_file(draft / "meta.json", json.dumps(meta, indent=1).encode())
             try:
@@ -226,9 +221,10 @@ class Store:
         """Turn what goes wrong while the store is written into one sentence."""
         try:
             yield
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
+            why = getattr(error, "strerror", None) or error
             raise StoreError(
-                f"cannot write to the store {self.root}: {error.strerror or error}; "
+                f"cannot write to the store {self.root}: {why}; "
                 "free space or set UEBENCH_HOME to a folder that can be written"
             ) from error
 
@@ -296,6 +292,24 @@ class Store:
             )
             return
         log.warning("spoiled store entry %s %s: %s; moved to %s", kind, key[:16], why, place)
+
+
+def _checked_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Return the tensors of a file that has this sha256; a large one is mapped, not read.
+
+    Raises:
+        SpoiledError: it has another sha256.
+    """
+    wrong = SpoiledError("its tensors do not match their checksum")
+    if path.stat().st_size < min(MAP_FROM, total_memory() / 4):
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise wrong
+        return load(data)
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise wrong
+    return mapped_safetensors(path)
 
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

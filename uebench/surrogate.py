@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .augment import crop_flip
-from .models import parse_arch
+from .memory import add_bytes
+from .models import network_recipe, parse_arch
 from .trainer import DivergedError, accuracy, shuffled_batches
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def kept_surrogate(
     recipe = {
         "data": content_hash(data),
         "classes": data.n_classes,
-        "arch": arch,
+        **network_recipe(arch, data.shape),
         "epochs": epochs,
         "lr": lr,
         "batch_size": batch_size,
@@ -75,7 +76,7 @@ def content_hash(data: Split) -> str:
     """Return the sha256 of a split's images and labels."""
     digest = hashlib.sha256()
     for values in (data.images, data.labels):
-        digest.update(values.cpu().contiguous().numpy().tobytes())
+        add_bytes(digest, values)
     return digest.hexdigest()
 
 
@@ -114,7 +115,7 @@ def _epoch(
     """Train one epoch on cropped and flipped images."""
     model.train()
     for batch in shuffled_batches(len(data), batch_size, run.rng):
-        images = crop_flip(data.images[batch], run.rng, CROP_PADDING, True)
+        images = crop_flip(data.take(batch), run.rng, CROP_PADDING, True)
         images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
         with run.autocast():
             logits = model(images)

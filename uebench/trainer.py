@@ -1,11 +1,13 @@
 """Trains a target model under a defense and reports what came of it.
 
-The whole data set lies on the device as 8-bit images; a batch is taken, cropped and flipped there.
+The whole data set lies on the device as 8-bit images, or in host memory where it is too large; a
+batch is taken, cropped and flipped on the device.
 Losses and accuracies stay on the device until the epoch ends.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +19,13 @@ from .api import Defense, Run
 from .augment import crop_flip
 from .checkpoint import Stateful
 from .data.split import Split
+from .memory import chunks
 from .protocol import Protocol
 
 EVAL_BATCH = 500
+"""Images that are judged together, at most."""
+EVAL_VALUES = 2**23
+"""Values of these images, at most: 55 images at 224 px."""
 
 
 class DivergedError(RuntimeError):
@@ -48,7 +54,11 @@ class Normalised(nn.Module):
         super().__init__()
         self.model = model
         levels = torch.arange(256, dtype=torch.float64) / 255
-        counts = [torch.bincount(c.flatten(), minlength=256).cpu() for c in data.images.unbind(1)]
+        counts = torch.zeros(data.shape[0], 256, dtype=torch.int64)
+        for part in chunks(data.images):
+            channels = data.take(part).unbind(1)
+            found = [torch.bincount(c.flatten(), minlength=256) for c in channels]
+            counts += torch.stack(found).cpu()
         shares = torch.stack([count / count.sum() for count in counts]).double()
         mean = shares @ levels
         sd = (shares @ levels**2 - mean**2).clamp_min(1e-6).sqrt()
@@ -145,7 +155,7 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate
         with run.augmenting:
-            images = crop_flip(data.images[batch], run.rng, protocol.crop_padding, protocol.flip)
+            images = crop_flip(data.take(batch), run.rng, protocol.crop_padding, protocol.flip)
         images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
         with run.autocast():
             loss = defense.loss(model, images, data.labels[batch], run)
@@ -174,13 +184,19 @@ def shuffled_batches(n: int, batch_size: int, rng: torch.Generator) -> list[Tens
     return list(order.tensor_split(max(1, round(n / batch_size))))
 
 
+def eval_batches(data: Split) -> list[slice]:
+    """Return slices of images that are judged together."""
+    size = max(1, min(EVAL_BATCH, EVAL_VALUES // math.prod(data.shape)))
+    return [slice(start, start + size) for start in range(0, len(data), size)]
+
+
 @torch.no_grad()
 def predictions(model: nn.Module, data: Split, run: Run) -> Tensor:
     """Return the predicted labels of all images, un-augmented, in eval mode."""
     model.eval()
     guesses = []
-    for start in range(0, len(data), EVAL_BATCH):
-        images = data.pixels(slice(start, start + EVAL_BATCH))
+    for part in eval_batches(data):
+        images = data.pixels(part)
         with run.autocast():
             guesses.append(model(images.contiguous(memory_format=torch.channels_last)).argmax(1))
     return torch.cat(guesses)

@@ -159,3 +159,60 @@ def test_cifar10_in_torchvisions_own_files(tmp_path: Path, monkeypatch: pytest.M
     assert dataset.class_names[3] == "class 3"
     expected = torch.from_numpy(pixels["data_batch_1"][0].reshape(3, 32, 32))
     assert torch.equal(dataset.train.images[0], expected)
+
+
+def test_cifar100_in_torchvisions_own_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import CIFAR100
+
+    folder = tmp_path / CIFAR100.base_folder
+    folder.mkdir()
+    pixels = {}
+    for file in ("train", "test"):
+        fine = list(range(100))[::-1]
+        pixels[file] = RNG.integers(0, 256, (100, 3072), dtype=np.uint8)
+        stored = {"data": pixels[file], "fine_labels": fine, "coarse_labels": [0] * 100}
+        (folder / file).write_bytes(pickle.dumps(stored))
+    names = [f"fine {i}" for i in range(100)]
+    stored = {"fine_label_names": names, "coarse_label_names": [f"coarse {i}" for i in range(20)]}
+    (folder / "meta").write_bytes(pickle.dumps(stored))
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    dataset = load_dataset("cifar100[n_test=50]", data_dir=tmp_path)
+    assert dataset.name == "cifar100[n_test=50]"
+    assert (len(dataset.train), len(dataset.test), dataset.n_classes) == (100, 50, 100)
+    assert dataset.class_names[99] == "fine 99", "the fine labels, not the 20 coarse ones"
+    assert dataset.train.labels[0] == 99
+    red, green = pixels["train"][0].reshape(3, 32, 32)[:2]
+    assert torch.equal(dataset.train.images[0, :2], torch.from_numpy(np.stack([red, green])))
+
+
+def test_svhn_in_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matlab's files [h, w, c, n] with labels 1..10, where 10 is the digit 0."""
+    scipy_io = pytest.importorskip("scipy.io")
+    pixels = {}
+    for part in ("train", "test"):
+        pixels[part] = RNG.integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
+        digits = np.tile(np.arange(1, 11), 2)[:, None].astype(np.uint8)
+        scipy_io.savemat(tmp_path / f"{part}_32x32.mat", {"X": pixels[part], "y": digits})
+    monkeypatch.setattr("torchvision.datasets.svhn.check_integrity", lambda *_: True)
+    dataset = load_dataset("svhn", data_dir=tmp_path)
+    assert dataset.class_names == tuple("0123456789")
+    assert dataset.train.labels[:11].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    expected = torch.from_numpy(pixels["train"][..., 3]).permute(2, 0, 1)
+    assert torch.equal(dataset.train.images[3], expected)
+    assert len(dataset.test) == 20
+
+
+@pytest.mark.parametrize("name", ["cifar100", "svhn"])
+def test_a_torchvision_set_that_is_not_there(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=f"{name} is not in .*; add --download to fetch it"):
+        load_dataset(name, data_dir=tmp_path)
+
+
+def test_a_folder_of_one_size_reads_the_same_as_its_files(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    dataset = load_dataset(f"folder:{root}[size=4]")
+    with Image.open(root / "test/dog/1.png") as image:
+        small = np.asarray(image.resize((4, 4), Image.Resampling.BILINEAR))
+    assert torch.equal(dataset.test.images[3], torch.from_numpy(small.copy()).permute(2, 0, 1))

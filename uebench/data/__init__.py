@@ -1,4 +1,4 @@
-"""Data sets by name: `synthetic`, `cifar10`, `cifar100`, `svhn`, `folder:PATH`, `npz:PATH`."""
+"""Data sets by name, such as `cifar10`, `imagenet_subset[size=96]`, `folder:PATH` or `npz:PATH`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..spec import did_you_mean, format_options, format_spec, parse_spec, unknown
 from . import sources
-from .dataset import Dataset, DatasetError, from_arrays
+from .dataset import Dataset, DatasetError, first_of_each_class, from_arrays
+from .imagenet import imagenet_subset
 from .split import Split
 from .synthetic import make_synthetic
 
@@ -24,6 +22,7 @@ DATASETS: dict[str, str] = {
     "cifar10": "60,000 images of 10 classes, 32x32 (torchvision)",
     "cifar100": "60,000 images of 100 classes, 32x32 (torchvision)",
     "svhn": "99,289 house-number digits, 32x32 (torchvision)",
+    "imagenet_subset": "first 100 classes of the ImageNet folder in --data-dir, 224x224",
     "npz:PATH": "train_images uint8 [n,h,w,3], train_labels [n], test_images, test_labels",
     "folder:PATH": "a tree train/CLASS/IMAGE and test/CLASS/IMAGE (or val/)",
 }
@@ -37,8 +36,9 @@ def load_dataset(spec: str, data_dir: Path | str | None = None, download: bool =
     Args:
         spec: a name with options in brackets. `n_train` and `n_test` keep so many images, the
             first ones of each class; `synthetic` makes so many, and has `n_classes`, `size` and
-            `seed` too; `folder:` has `size`.
-        data_dir: where torchvision's data sets lie; `$UEBENCH_DATA` or a cache folder by default.
+            `seed` too; `folder:` has `size`, `imagenet_subset` has `n_classes` and `size`.
+        data_dir: where torchvision's data sets and ImageNet lie; `$UEBENCH_DATA` or a cache folder
+            by default.
         download: fetch what is missing.
 
     Raises:
@@ -71,6 +71,12 @@ def load_dataset(spec: str, data_dir: Path | str | None = None, download: bool =
         options = _whole_numbers(name, given, _FIRST)
         root = Path(data_dir).expanduser() if data_dir is not None else None
         return _first(sources.torchvision_set(name, root, download), options)
+    if name == "imagenet_subset":
+        parameters = inspect.signature(imagenet_subset).parameters
+        options = _whole_numbers(name, given, [k for k in parameters if k not in ("name", "root")])
+        changed = {k: v for k, v in options.items() if v != parameters[k].default}
+        root = Path(data_dir).expanduser() if data_dir is not None else sources.default_data_dir()
+        return imagenet_subset(format_spec(name, changed), root, **options)
     raise unknown("dataset", name, DATASETS)
 
 
@@ -90,15 +96,6 @@ def _whole_numbers(name: str, given: dict[str, Any], known: Any) -> dict[str, in
     return options
 
 
-def _first_of_each_class(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Return n indices in their order: each class's first, then each class's second, and so on."""
-    rank = np.empty(len(labels), dtype=np.int64)
-    for label in np.unique(labels):
-        mine = np.flatnonzero(labels == label)
-        rank[mine] = np.arange(len(mine))
-    return np.sort(np.argsort(rank, kind="stable")[:n])
-
-
 def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
     """Return the first images of each class, so many in all, under a name that says how many."""
     if not options:
@@ -110,7 +107,7 @@ def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
             raise DatasetError(
                 f"{dataset.name}: n_{part}={n} is more than the {len(split)} images there are"
             )
-        kept = _first_of_each_class(split.labels.numpy(), n)
+        kept = first_of_each_class(split.labels.numpy(), n)
         cut.append((split.images[kept].permute(0, 2, 3, 1).numpy(), split.labels[kept].numpy()))
     made = from_arrays(dataset.name, cut[0], cut[1], dataset.class_names)
     name, _, others = dataset.name.removesuffix("]").partition("[")

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from ..memory import add_bytes
 from .split import Split
 
 
@@ -69,13 +71,26 @@ def from_arrays(
         top = max(top, int(labels.max()))
     k = len(class_names) if class_names is not None else top + 1
     names = tuple(map(str, class_names)) if class_names is not None else tuple(map(str, range(k)))
-    train_split = _split(name, "train", *train, names)
-    test_split = _split(name, "test", *test, names)
+    return from_splits(
+        name, _split(name, "train", *train, names), _split(name, "test", *test, names)
+    )
+
+
+def from_splits(name: str, train_split: Split, test_split: Split) -> Dataset:
+    """Return a data set from two splits of the same classes, whose images may be mapped.
+
+    Raises:
+        DatasetError: two sizes of images, fewer than two classes, or a class without an image.
+    """
+    names, k = train_split.class_names, train_split.n_classes
     if train_split.shape != test_split.shape:
         raise DatasetError(
             f"{name}: training images are {_size(train_split)} and test images "
             f"{_size(test_split)}; they must have one size"
         )
+    h, w = train_split.shape[1:]
+    if min(h, w) < 4:
+        raise DatasetError(f"{name}: images of {h}x{w} px are too small; 4 px is least")
     if k < 2:
         raise DatasetError(f"{name}: has {k} class; a data set needs at least 2")
     empty = [names[label] for label, size in enumerate(train_split.class_sizes) if not size]
@@ -98,10 +113,6 @@ def _split(name: str, part: str, images: Any, labels: Any, names: tuple[str, ...
             f"{name}: {len(images)} {part}_images but {len(labels)} {part}_labels; "
             "one label an image is needed"
         )
-    if min(images.shape[1:3]) < 4:
-        raise DatasetError(
-            f"{name}: images of {images.shape[1]}x{images.shape[2]} px are too small; 4 px is least"
-        )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(names):
         wrong = low if low < 0 else high
@@ -116,6 +127,15 @@ def _split(name: str, part: str, images: Any, labels: Any, names: tuple[str, ...
     )
 
 
+def first_of_each_class(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Return n indices in their order: each class's first, then each class's second, and so on."""
+    rank = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        rank[mine] = np.arange(len(mine))
+    return np.sort(np.argsort(rank, kind="stable")[:n])
+
+
 def _size(split: Split) -> str:
     """Return an image's size in words."""
     c, h, w = split.shape
@@ -127,6 +147,6 @@ def _fingerprint(train: Split, test: Split) -> str:
     digest = hashlib.sha256(f"{train.n_classes}".encode())
     for split in (train, test):
         digest.update(f"{tuple(split.images.shape)}".encode())
-        digest.update(split.images.numpy().tobytes())
-        digest.update(split.labels.numpy().tobytes())
+        add_bytes(digest, split.images)
+        add_bytes(digest, split.labels)
     return digest.hexdigest()

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import platformdirs
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from .dataset import Dataset, DatasetError, from_arrays
+from .dataset import Dataset, DatasetError, from_arrays, from_splits
+from .imagenet import decoded, list_files, open_image
 from .synthetic import make_synthetic
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
 
 
 def default_data_dir() -> Path:
@@ -107,35 +106,12 @@ def folder(path: Path, size: int | None) -> Dataset:
     names = sorted(entry.name for entry in (path / "train").iterdir() if entry.is_dir())
     if not names:
         raise DatasetError(f"{path / 'train'} has no class folders; a folder a class is needed")
-    return from_arrays(
-        path.resolve().name,
-        _read_tree(path / "train", names, size),
-        _read_tree(test, names, size),
-        names,
-    )
+    parts = [list_files(root, names) for root in (path / "train", test)]
+    side = (size, size) if size is not None else open_image(parts[0].paths[0]).size[::-1]
 
+    def resized(image: Image.Image) -> Image.Image:
+        same = size is None or image.size == (size, size)
+        return image if same else image.resize(side, Image.Resampling.BILINEAR)
 
-def _read_tree(root: Path, names: list[str], size: int | None) -> tuple[Any, Any]:
-    """Return images uint8 [n, h, w, 3] and labels of one part of a tree, in order of path."""
-    images, labels, shape = [], [], None
-    for label, name in enumerate(names):
-        paths = sorted(p for p in (root / name).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not paths:
-            raise DatasetError(f"{root / name} has no images; every class needs at least one")
-        for path in paths:
-            try:
-                with Image.open(path) as image:
-                    picture = image.convert("RGB")
-            except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-                raise DatasetError(f"{path} is not a readable image ({error})") from None
-            if size is not None and picture.size != (size, size):
-                picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-            shape = shape or picture.size
-            if picture.size != shape:
-                raise DatasetError(
-                    f"{path} is {picture.size[0]}x{picture.size[1]} px, others are "
-                    f"{shape[0]}x{shape[1]}; add [size=N] to resize all"
-                )
-            images.append(np.asarray(picture))
-            labels.append(label)
-    return np.stack(images), np.asarray(labels)
+    made = [decoded(part, side, tuple(names), resized) for part in parts]
+    return from_splits(path.resolve().name, *made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,10 +10,15 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from ..memory import chunks, fits, gathered, taken, zeros
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images and labels on one device.
+    """Images and labels on one device; images that are too many for it lie in host memory.
+
+    What is larger than memory lies in a file that is mapped. `take`, `pixels` and `subset` bring
+    images to the device wherever they lie, so methods ask these rather than `images`.
 
     Attributes:
         images: uint8 [n, c, h, w].
@@ -40,27 +46,45 @@ class Split:
 
     @property
     def device(self) -> torch.device:
-        """Where the images lie."""
-        return self.images.device
+        """Where batches go, and labels lie."""
+        return self.labels.device
 
     @cached_property
     def class_sizes(self) -> list[int]:
         """Number of images of each class."""
         return torch.bincount(self.labels.cpu(), minlength=self.n_classes).tolist()
 
+    def take(self, index: Tensor | slice) -> UInt8[Tensor, "b c h w"]:
+        """Return the 8-bit images at `index`, on the device."""
+        return taken(self.images, index, self.device)
+
     def pixels(self, index: Tensor | slice | None = None) -> Float[Tensor, "b c h w"]:
         """Return images as float32 in [0, 1]; all of them where no index is given."""
-        images = self.images if index is None else self.images[index]
+        images = self.take(slice(None) if index is None else index)
         return images.float().div_(255)
 
     def subset(self, index: Int[Tensor, " m"]) -> Split:
         """Return the images at `index`, in that order."""
-        return replace(self, images=self.images[index], labels=self.labels[index])
+        images = gathered(self.images, index, self.device)
+        return replace(self, images=images, labels=self.labels[index])
 
     def with_images(self, images: UInt8[Tensor, "n c h w"]) -> Split:
         """Return the same labels with other images."""
         return replace(self, images=images)
 
+    def changed(
+        self, change: Callable[[UInt8[Tensor, "b c h w"]], UInt8[Tensor, "b c h w"]]
+    ) -> Split:
+        """Return the split with images changed a chunk at a time, each by itself."""
+        out = zeros(self.images.shape, torch.uint8, self.images.device)
+        for part in chunks(out):
+            out[part] = change(self.take(part))
+        return self.with_images(out)
+
     def to(self, device: torch.device | str) -> Split:
-        """Return the split on `device`."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        """Return the split on `device`; images that do not fit there stay where they are."""
+        device = torch.device(device)
+        images = self.images
+        if fits(images.numel(), device) or device.type == "cpu":
+            images = images.to(device)
+        return replace(self, images=images, labels=self.labels.to(device))

@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
-from .registry import ARCHITECTURES, Architecture, build_network, parse_arch
+from .registry import (
+    ARCHITECTURES,
+    Architecture,
+    build_network,
+    network_recipe,
+    parse_arch,
+    shown_arch,
+)
 
-__all__ = ["ARCHITECTURES", "Architecture", "build_network", "parse_arch"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "build_network",
+    "network_recipe",
+    "parse_arch",
+    "shown_arch",
+]

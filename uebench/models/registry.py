@@ -1,16 +1,29 @@
-"""Which networks there are, and one way to build each: seeded, on the CPU, channels-last."""
+"""Which networks there are, and one way to build each: seeded, on the CPU, channels-last.
+
+A network that has two forms takes the CIFAR form for images under 96 px and the ordinary one, which
+is torchvision's, from 96 px on; `resnet18[form=cifar]` and `[form=imagenet]` say otherwise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import nn
 
 from ..spec import did_you_mean, format_spec, parse_spec, unknown
-from .resnet import resnet8, resnet9, resnet18
+from .densenet import densenet121
+from .mobilenet import mobilenet_v2
+from .ordinary import ordinary
+from .pretrained import pin, resnet18_imagenet
+from .resnet import resnet8, resnet9, resnet18, resnet50
+
+Shape = tuple[int, int, int]
+
+ORDINARY_FROM = 96
+"""Pixels of the longer side from which on networks have their ordinary form."""
 
 
 class Architecture(NamedTuple):
@@ -24,6 +37,9 @@ class Architecture(NamedTuple):
 
 
 Width = Annotated[int, Field(ge=1, le=1024)]
+Form = Literal["auto", "cifar", "imagenet"]
+_FORM: dict[str, tuple[Any, Any]] = {"form": (Form, "auto")}
+_SHA256 = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 
 ARCHITECTURES: dict[str, Architecture] = {
     "resnet9": Architecture(
@@ -36,7 +52,26 @@ ARCHITECTURES: dict[str, Architecture] = {
         resnet8, "ResNet-8", "ours, after cifar10-fast (D. Page, 2018)", {"width": (Width, 16)}
     ),
     "resnet18": Architecture(
-        resnet18, "ResNet-18 (CIFAR form)", "arXiv:1512.03385", {"width": (Width, 64)}
+        resnet18, "ResNet-18", "arXiv:1512.03385", {"width": (Width, 64), **_FORM}
+    ),
+    "resnet50": Architecture(
+        resnet50, "ResNet-50", "arXiv:1512.03385", {"width": (Width, 64), **_FORM}
+    ),
+    "densenet121": Architecture(
+        densenet121, "DenseNet-121", "arXiv:1608.06993", {"growth": (Width, 32), **_FORM}
+    ),
+    "mobilenet_v2": Architecture(
+        mobilenet_v2, "MobileNet-V2", "arXiv:1801.04381", {"width": (Width, 32), **_FORM}
+    ),
+    "resnet18_imagenet": Architecture(
+        resnet18_imagenet,
+        "ResNet-18 with ImageNet weights from a file",
+        "arXiv:2303.15127, Figure 4",
+        {
+            "weights": (str, ""),
+            "sha256": (_SHA256, ""),
+            "size": (Annotated[int, Field(ge=32, le=1024)], 224),
+        },
     ),
 }
 
@@ -44,10 +79,20 @@ ARCHITECTURES: dict[str, Architecture] = {
 def parse_arch(text: str) -> tuple[str, dict[str, Any]]:
     """Return the canonical spec of a network and its options, defaults left out of the spec.
 
+    A file of weights is read, and its content's sha256 becomes an option.
+
     Raises:
         KeyError: no such network, with the nearest name.
-        ValueError: an unknown option, or a value out of range.
+        ValueError: an unknown option, a value out of range, or a file that cannot be used.
     """
+    name, options = _checked_options(text)
+    if "weights" in options and not options["sha256"]:
+        options["sha256"] = pin(options["weights"])
+    return format_spec(name, _changed(name, options)), options
+
+
+def _checked_options(text: str) -> tuple[str, dict[str, Any]]:
+    """Return a network's name and all its options."""
     name, given = parse_spec(text)
     if name not in ARCHITECTURES:
         raise unknown("network", name, ARCHITECTURES)
@@ -63,14 +108,61 @@ def parse_arch(text: str) -> tuple[str, dict[str, Any]]:
         except ValidationError as error:
             reason = error.errors()[0]["msg"].lower()
             raise ValueError(f"{name}: {key}={value} is wrong: {reason}") from None
-    changed = {key: value for key, value in options.items() if value != known[key][1]}
-    return format_spec(name, changed), {key: v for key, (_, v) in known.items()} | options
+    return name, {key: default for key, (_, default) in known.items()} | options
 
 
-def build_network(arch: str, n_classes: int, shape: tuple[int, int, int], seed: int) -> nn.Module:
+def _changed(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that differ from their defaults, in the order that they are listed in."""
+    known = ARCHITECTURES[name].options
+    return {key: options[key] for key, (_, default) in known.items() if options[key] != default}
+
+
+def is_ordinary(arch: str, shape: Shape) -> bool:
+    """Return whether a network has its ordinary form for images of this shape.
+
+    Raises:
+        ValueError: an option was given that this form does not have.
+    """
+    name, options = _checked_options(arch)
+    form = options.pop("form", "cifar")
+    if form == "cifar" or (form == "auto" and max(shape[1:]) < ORDINARY_FROM):
+        return False
+    extra = _changed(name, options | {"form": "auto"})
+    if extra:
+        raise ValueError(
+            f"{arch}: {', '.join(extra)} belongs to the CIFAR form, and images of "
+            f"{shape[1]}x{shape[2]} px get the ordinary one; leave it out, or add form=cifar"
+        )
+    return True
+
+
+def network_recipe(arch: str, shape: Shape) -> dict[str, str]:
+    """Return what a key holds of a network: its spec without form and paths, and an ordinary form.
+
+    Raises:
+        ValueError: as for `is_ordinary`.
+    """
+    name, options = _checked_options(arch)
+    known = ARCHITECTURES[name].options
+    fixed = {key: known[key][1] for key in ("form", "weights") if key in known}
+    recipe = {"arch": format_spec(name, _changed(name, options | fixed))}
+    return recipe | ({"form": "imagenet"} if is_ordinary(arch, shape) else {})
+
+
+def shown_arch(arch: str) -> str:
+    """Return a network as it would be typed: without the content's hash of a file."""
+    name, options = _checked_options(arch)
+    hidden = {"sha256": ""} if "sha256" in options else {}
+    return format_spec(name, _changed(name, options | hidden))
+
+
+def build_network(arch: str, n_classes: int, shape: Shape, seed: int) -> nn.Module:
     """Return an untrained network for images of `shape`; the global generator is put back."""
-    spec, options = parse_arch(arch)
-    build = ARCHITECTURES[parse_spec(spec).name].build
+    name, options = _checked_options(arch)
+    build = ARCHITECTURES[name].build
+    if is_ordinary(arch, shape):
+        build, options = ordinary, {"name": name}
+    options.pop("form", None)
     state = torch.random.get_rng_state()
     torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
     try:

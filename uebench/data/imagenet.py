@@ -1,0 +1,203 @@
+"""ImageNet-subset: the first classes of an ImageNet folder, decoded once into the store.
+
+Source: arXiv:2303.15127, section 4.1: the first 100 classes by the name of their folder, 0.875
+centre crop, 224 px. Ours, where it is silent: the crop is the square of 0.875 of the shorter side,
+which is the usual resize to 256 and crop of 224 in one; Pillow's bilinear filter.
+
+All images are read from disk once, each straight to its place in a file, which becomes the data
+set's entry in the store. The entry is found again by the names, sizes and times of the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ..memory import zeros
+from ..store import Store, key_of
+from .dataset import Dataset, DatasetError, first_of_each_class, from_splits
+from .kept import keep_dataset, stored_dataset
+from .split import Split
+
+log = logging.getLogger(__name__)
+VERSION = 1
+"""Raised when the decoded images change."""
+CROP = 0.875
+"""Share of the shorter side that the centre crop keeps."""
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
+THREADS = 8
+"""Images that are decoded side by side; Pillow works outside Python's lock."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """The image files of one part, with their labels."""
+
+    paths: list[Path]
+    labels: NDArray[np.int64]
+
+    def first(self, n: int | None, name: str) -> Files:
+        """Return n files, the first of each class."""
+        if n is None:
+            return self
+        if n > len(self.paths):
+            raise DatasetError(f"{name}={n} is more than the {len(self.paths)} images there are")
+        kept = first_of_each_class(self.labels, n)
+        return Files([self.paths[i] for i in kept], self.labels[kept])
+
+
+def imagenet_subset(
+    name: str,
+    root: Path,
+    n_classes: int = 100,
+    size: int = 224,
+    n_train: int | None = None,
+    n_test: int | None = None,
+) -> Dataset:
+    """Return the first classes of the ImageNet folder in `root`, from the store or decoded into it.
+
+    Args:
+        name: what tables call it.
+        root: a folder with train/CLASS/IMAGE and val/CLASS/IMAGE, in it or in its imagenet/.
+        n_classes: how many classes, in the order of their folders' names.
+        size: pixels of a side.
+        n_train: training images, the first of each class; by default all.
+        n_test: test images, likewise.
+
+    Raises:
+        DatasetError: the folder is not there or lacks classes, or an image cannot be read.
+    """
+    folder = next((f for f in (root, root / "imagenet") if (f / "train").is_dir()), None)
+    if folder is None or not (folder / "val").is_dir():
+        raise DatasetError(
+            f"{name} is not in {folder or root}; give --data-dir DIR of a folder with "
+            "train/CLASS/IMAGE and val/CLASS/IMAGE, as ImageNet has them (it cannot be downloaded "
+            "for you)"
+        )
+    names = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
+    if len(names) < n_classes:
+        raise DatasetError(
+            f"{folder / 'train'} has {len(names)} class folders, {n_classes} are needed; give the "
+            f"whole of ImageNet, or {name.partition('[')[0]}[n_classes={len(names)}]"
+        )
+    names = names[:n_classes]
+    parts = (
+        list_files(folder / "train", names).first(n_train, "n_train"),
+        list_files(folder / "val", names).first(n_test, "n_test"),
+    )
+    key = _listing_key(folder, parts, names, size)
+    store = Store()
+    with store.lock("decoded", key):
+        known = store.read("decoded", key)
+        if known is not None:
+            found = stored_dataset(store, name, known[1]["fingerprint"])
+            if found is not None:
+                return found
+        log.warning(
+            "%s: decoding %s images once, into the store", name, sum(len(p.paths) for p in parts)
+        )
+        made = from_splits(
+            name, *(decoded(p, (size, size), tuple(names), lambda i: _crop(i, size)) for p in parts)
+        )
+        keep_dataset(store, made)
+        store.write("decoded", key, {"fingerprint": made.fingerprint, "name": name})
+    return stored_dataset(store, name, made.fingerprint) or made
+
+
+def list_files(root: Path, names: list[str]) -> Files:
+    """Return the image files of the classes in `root`, in order of path.
+
+    Raises:
+        DatasetError: a class has no folder or no image.
+    """
+    paths, labels = [], []
+    for label, name in enumerate(names):
+        folder = root / name
+        inside = sorted(folder.glob("*")) if folder.is_dir() else []
+        mine = [path for path in inside if path.suffix.lower() in IMAGE_SUFFIXES]
+        if not mine:
+            raise DatasetError(f"{folder} has no images; every class needs at least one")
+        paths += mine
+        labels += [label] * len(mine)
+    return Files(paths, np.asarray(labels, dtype=np.int64))
+
+
+def decoded(
+    files: Files,
+    size: tuple[int, int],
+    names: tuple[str, ...],
+    prepare: Callable[[Image.Image], Image.Image],
+) -> Split:
+    """Return RGB images as a split, each read straight to its place; they may lie in a file.
+
+    Args:
+        files: what to read.
+        size: height and width that `prepare` gives.
+        names: one a class.
+        prepare: what is done to an image that was read.
+
+    Raises:
+        DatasetError: an image cannot be read, or has another size.
+    """
+    n = len(files.paths)
+    images = zeros((n, 3, *size), torch.uint8)
+
+    def read(block: range) -> None:
+        for i in block:
+            path = files.paths[i]
+            picture = prepare(open_image(path))
+            if picture.size != size[::-1]:
+                raise DatasetError(
+                    f"{path} is {picture.size[0]}x{picture.size[1]} px, others are "
+                    f"{size[1]}x{size[0]}; add [size=N] to resize all"
+                )
+            images[i] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+    blocks = [range(start, min(start + 64, n)) for start in range(0, n, 64)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done, _ in enumerate(pool.map(read, blocks)):
+            if len(blocks) > 100 and done and done % (len(blocks) // 10) == 0:
+                log.warning("%d of %d images decoded", done * 64, n)
+    return Split(images, torch.from_numpy(files.labels), names)
+
+
+def open_image(path: Path) -> Image.Image:
+    """Return a file's image as RGB.
+
+    Raises:
+        DatasetError: it is no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{path} is not a readable image ({error})") from None
+
+
+def _crop(image: Image.Image, size: int) -> Image.Image:
+    """Return the centre square of 0.875 of the shorter side, resized."""
+    side = CROP * min(image.size)
+    left, top = ((whole - side) / 2 for whole in image.size)
+    box = (left, top, left + side, top + side)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box)
+
+
+def _listing_key(folder: Path, parts: tuple[Files, ...], names: list[str], size: int) -> str:
+    """Return a key that changes when a file does, without reading the files."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for path in part.paths:
+            told = path.stat()
+            place = path.relative_to(folder).as_posix()
+            digest.update(f"{place}\0{told.st_size}\0{told.st_mtime_ns}\n".encode())
+    recipe = {"what": "decoded", "version": VERSION, "crop": CROP, "size": size, "classes": names}
+    return key_of({**recipe, "files": digest.hexdigest()})

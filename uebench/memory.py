@@ -1,0 +1,206 @@
+"""Where large arrays lie: in memory while there is room, else in a file that the system pages.
+
+What is made (noise, poisoned images) goes to a file where it takes more than a quarter of the
+memory, and stays off a GPU where it takes more than a quarter of the GPU's. What is read from the
+store is mapped from 1 GiB on, so that all processes share one copy. Work on such arrays is done in
+chunks, each of which is brought to the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import mmap
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import platformdirs
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+CHUNK = 2**22
+"""Values of a chunk, 1,365 images at 32 px and 27 at 224 px; it bounds the memory of what is done
+in chunks."""
+MAP_FROM = 2**30
+"""Bytes from which on a file of the store is mapped instead of read."""
+
+
+class RoomError(ValueError):
+    """There is no room for a large array: one sentence says where and what to do."""
+
+
+def default_root() -> Path:
+    """Return `$UEBENCH_HOME`, or the platform's cache folder."""
+    return Path(os.environ.get("UEBENCH_HOME") or platformdirs.user_cache_dir("uebench"))
+
+
+def total_memory() -> int:
+    """Return how many bytes of memory there are: `$UEBENCH_MEMORY` in MiB, or what the system says.
+
+    A limit that a container or a cluster's scheduler sets counts.
+
+    Raises:
+        RoomError: `$UEBENCH_MEMORY` is no positive number.
+    """
+    chosen = os.environ.get("UEBENCH_MEMORY")
+    if chosen:
+        try:
+            asked = int(float(chosen) * 2**20)
+        except (ValueError, OverflowError):
+            asked = 0
+        if asked <= 0:
+            raise RoomError(f"UEBENCH_MEMORY must be a number of MiB, such as 8000, got {chosen}")
+        return asked
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_limits()])
+
+
+def _cgroup_limits() -> list[int]:
+    """Return the memory limits of the control groups (v2) that this process is in."""
+    limits = []
+    with contextlib.suppress(OSError, ValueError):
+        own = Path("/proc/self/cgroup").read_text().strip().splitlines()[-1].split(":", 2)[2]
+        root = Path("/sys/fs/cgroup")
+        for folder in (root / own.strip("/"), *(root / own.strip("/")).parents):
+            with contextlib.suppress(OSError, ValueError):  # "max", or the root's has no limit
+                limits.append(int((folder / "memory.max").read_text()))
+            if folder == root:
+                break
+    return limits
+
+
+def fits(n_bytes: int, device: torch.device) -> bool:
+    """Return whether an array may lie on a device for long: it takes less than a quarter there."""
+    if device.type == "cuda":
+        return n_bytes < torch.cuda.get_device_properties(device).total_memory / 4
+    return n_bytes < total_memory() / 4
+
+
+def zeros(
+    shape: tuple[int, ...] | torch.Size,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Return zeros on the device, or where they do not fit in memory, or else in a file.
+
+    The file has no name any more when this returns, and is gone when its tensor is.
+
+    Raises:
+        RoomError: the disk is too full for it.
+    """
+    device = torch.device(device)
+    size = math.prod(shape) * dtype.itemsize
+    for place in dict.fromkeys((device, torch.device("cpu"))):
+        if fits(size, place):
+            return torch.zeros(shape, dtype=dtype, device=place)
+    try:
+        folder = Path(os.environ.get("TMPDIR") or default_root() / "scratch")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix="uebench-", dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here
+            else:
+                file.truncate(size)
+            mapped = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=dtype)
+    except OSError as error:
+        raise RoomError(
+            f"no room for {size / 2**30:.3g} GiB in {folder}: {error.strerror}; free space there, "
+            "or set TMPDIR to a folder on a larger disk"
+        ) from None
+    return mapped.view(shape)
+
+
+def chunks(values: Tensor) -> list[slice]:
+    """Return slices that cover all rows of a tensor, each of about `CHUNK` values."""
+    size = max(1, CHUNK // max(1, values[0].numel())) if len(values) else 1
+    return [slice(start, start + size) for start in range(0, len(values), size)]
+
+
+def taken(values: Tensor, index: Tensor | slice, device: torch.device) -> Tensor:
+    """Return rows of a tensor on a device, wherever the tensor lies."""
+    if isinstance(index, Tensor):
+        index = index.to(values.device)
+    return values[index].to(device)
+
+
+def gathered(values: Tensor, index: Tensor, device: torch.device) -> Tensor:
+    """Return many rows of a tensor, on the device where they fit, else where `zeros` puts them."""
+    index = index.to(values.device)
+    size = len(index) * values[0].numel() * values.itemsize if len(values) else 0
+    if values.device == device and fits(size, device):
+        return values[index]
+    out = zeros((len(index), *values.shape[1:]), values.dtype, device)
+    for part in chunks(out):
+        out[part] = values[index[part]]
+    return out
+
+
+def copied(values: Tensor) -> Tensor:
+    """Return a copy of a tensor that lies where `zeros` puts it."""
+    out = zeros(values.shape, values.dtype, values.device)
+    for part in chunks(values):
+        out[part] = values[part]
+    return out
+
+
+def is_finite(values: Tensor) -> bool:
+    """Return whether no value is NaN or infinite."""
+    return all(bool(values[part].isfinite().all()) for part in chunks(values))
+
+
+def add_bytes(digest: _Hash, values: Tensor) -> None:
+    """Add the bytes of a tensor to a hash."""
+    for part in chunks(values):
+        rows = values[part].cpu().contiguous().numpy()
+        digest.update(rows.reshape(-1).view(np.uint8).data)
+
+
+def mapped_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors file, mapped: they take memory only while in use.
+
+    What is written to them stays with this process. safetensors maps files too, but in a way that
+    Linux refuses where the file is larger than the memory.
+
+    Raises:
+        ValueError: the header is not that of a .safetensors file.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length < 2**26:
+            raise ValueError("its tensors have no header")
+        header = json.loads(file.read(length))
+        flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+        mapped = mmap.mmap(file.fileno(), 0, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+    found = {}
+    for name, told in header.items():
+        if name == "__metadata__":
+            continue
+        dtype, start = _DTYPES[told["dtype"]], 8 + length + told["data_offsets"][0]
+        count = math.prod(told["shape"])
+        flat = (
+            torch.frombuffer(mapped, dtype=dtype, count=count, offset=start)
+            if count
+            else torch.empty(0, dtype=dtype)
+        )
+        found[name] = flat.view(told["shape"])
+    return found
+
+
+_DTYPES = {
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "BOOL": torch.bool,
+}

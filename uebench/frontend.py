@@ -25,6 +25,7 @@ from .imported import imported_recipe
 from .importing import Reading, read_poison
 from .importing.interpret import Kind, Rounding, Scale
 from .importing.names import bind, check_free, checked_name, remember
+from .memory import gathered
 from .models import parse_arch
 from .plan import Config, make_config, plan, resolve_precision
 from .poison import Poison, PoisonError, measure, poisoned, tensors_sha256
@@ -259,7 +260,8 @@ def import_poison(
         raise PoisonError(f"{path} changes no image of {loaded.name}; is it the clean data set?")
     order = found.index.argsort()
     index = found.index[order]
-    poison = Poison(found.images[order], loaded.train.labels[index], index)
+    images = gathered(found.images, order, torch.device("cpu"))
+    poison = Poison(images, loaded.train.labels[index], index)
     sha256 = tensors_sha256(poison)
     recipe = imported_recipe(loaded.fingerprint, sha256)
     told = {

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..memory import zeros
 from ..poison import PoisonError
 from ..spec import shorten
 from .limits import Limits
 
+READ_AT_ONCE = 2**24
+"""Bytes of a large member that are read at a time."""
 _END = b"PK\x05\x06"
 _END64 = b"PK\x06\x06"
 _TAIL = 22 + 65535 + 20 + 56
@@ -84,10 +94,25 @@ class Archive:
         Raises:
             PoisonError: it is damaged, encrypted, or packed in an unknown way.
         """
-        try:
+        with self._opened(name) as file:
             # asked for all, zipfile would unpack first and cut off afterwards
+            return file.read(self.size(name) if most is None else most)
+
+    def read_array(self, name: str) -> NDArray[np.uint8]:
+        """Return a member's bytes; where they are many they lie in a file.
+
+        Raises:
+            PoisonError: as for `read`.
+        """
+        with self._opened(name) as file:
+            return read_bytes(file, self.size(name))
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        """Give a member to read, and say in a sentence what is wrong with it."""
+        try:
             with self.zip.open(name) as file:
-                return file.read(self.size(name) if most is None else most)
+                yield file
         except (
             zipfile.BadZipFile,
             zlib.error,
@@ -99,6 +124,23 @@ class Archive:
         ) as error:
             told = shorten(str(error))
             raise PoisonError(f"{self.path}: {shorten(name)} cannot be unpacked ({told})") from None
+
+
+def read_bytes(file: IO[bytes], n_bytes: int) -> NDArray[np.uint8]:
+    """Return the next bytes of a file, at most `n_bytes`; where they are many they lie in a file.
+
+    Raises:
+        EOFError: there are fewer.
+    """
+    found: NDArray[np.uint8] = zeros((n_bytes,), torch.uint8).numpy()
+    done = 0
+    while done < n_bytes:
+        part = file.read(min(READ_AT_ONCE, n_bytes - done))
+        if not part:
+            raise EOFError(f"it ends after {done:,} of {n_bytes:,} bytes")
+        found[done : done + len(part)] = np.frombuffer(part, np.uint8)
+        done += len(part)
+    return found
 
 
 def directory_bytes(path: Path) -> int:

@@ -9,11 +9,12 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from ..poison import PoisonError
 from ..spec import shorten
-from .archives import Archive
+from .archives import Archive, read_bytes
 from .foreign import Foreign, Numbers
 from .limits import Limits
 
@@ -58,9 +59,10 @@ def read_npz(path: Path, limits: Limits) -> Foreign:
             if _header(start, who).dtype.kind in "US":
                 continue
             _checked_header(start, archive.size(name), limits, who)
-            data = archive.read(name)
-            array = _array(io.BytesIO(data), len(data), limits, who)
-            arrays[name.removesuffix(".npy")] = array
+            data = archive.read_array(name)
+            start = io.BytesIO(data[:HEADER_BYTES].tobytes())
+            header = _checked_header(start, len(data), limits, who)
+            arrays[name.removesuffix(".npy")] = _shaped(data[start.tell() :], header)
     return Foreign("npz", arrays)
 
 
@@ -118,9 +120,14 @@ def _header(file: IO[bytes], who: str) -> Header:
 
 def _array(file: IO[bytes], n_bytes: int, limits: Limits, who: str) -> Numbers:
     """Return the array of an open .npy file of `n_bytes` bytes."""
-    shape, fortran, dtype = _checked_header(file, n_bytes, limits, who)
-    data = file.read(math.prod(shape) * dtype.itemsize)
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    header = _checked_header(file, n_bytes, limits, who)
+    return _shaped(read_bytes(file, n_bytes - file.tell()), header)
+
+
+def _shaped(data: NDArray[np.uint8], header: Header) -> Numbers:
+    """Return bytes as the array that a header describes."""
+    shape, fortran, dtype = header
+    return data.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _checked_header(file: IO[bytes], n_bytes: int, limits: Limits, who: str) -> Header:

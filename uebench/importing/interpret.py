@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..data import Dataset
+from ..memory import chunks, zeros
 from ..poison import Poison, PoisonError
 from ..spec import printable
 from .foreign import Chosen, Foreign, Numbers, choose, layout_of
@@ -79,10 +80,10 @@ def interpret(
             "be class-wise: give --kind deltas if it holds these"
         )
     wrapped = kind == "deltas" and _wraps(channels, who)
-    images = np.empty((len(index), *dataset.shape), np.uint8)
+    made = zeros((len(index), *dataset.shape), torch.uint8)
+    images = made.numpy()
     told = {"clipped": 0, "fractional": 0}
-    for start in range(0, len(index), TOGETHER):
-        part = slice(start, start + TOGETHER)
+    for part in chunks(made):
         values = _levels(channels[rows[part]], scale, wrapped)
         if kind == "deltas":
             values += clean[index[part]]
@@ -105,7 +106,7 @@ def interpret(
         "clipped_share": told["clipped"] / images.size,
         "labels_from": "the clean set" if chosen.labels is None else "the file",
     }
-    return Poison(torch.from_numpy(images), labels, at, dict(foreign.record)), read
+    return Poison(made, labels, at, dict(foreign.record)), read
 
 
 def _check_finite(values: Numbers, who: str) -> None:

@@ -19,8 +19,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
 
+from ..memory import zeros
 from ..poison import PoisonError
 from ..spec import shorten
 from .archives import Archive
@@ -130,7 +132,7 @@ def _read_tree(
         raise PoisonError(f"{who} has no images; <index>.png files are needed")
     at = _indices(pictures, limits, who)
     order = sorted(pictures, key=at.__getitem__)
-    images = np.empty((len(order), *limits.shape[1:], limits.shape[0]), np.uint8)
+    images = zeros((len(order), *limits.shape[1:], limits.shape[0]), torch.uint8).numpy()
     for i, name in enumerate(order):
         images[i] = _decode(read(name), limits, f"{who}: {shorten(name)}")
     index = np.array([at[name] for name in order])

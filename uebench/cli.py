@@ -17,8 +17,9 @@ from typing import Any
 import click
 
 from . import __version__
+from .cli_kit import check, new
 from .cli_poison import audit, craft, import_
-from .cli_shared import clear_errors, data_options, plugin_option
+from .cli_shared import clear_errors, data_options, plugin_option, stdout_console
 
 KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs")
 
@@ -49,7 +50,7 @@ def main() -> None:
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
 
 
-for _verb in (craft, audit, import_):
+for _verb in (craft, audit, import_, new, check):
     main.add_command(_verb)
 
 
@@ -153,10 +154,7 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
 
 def _print_rich(renderable: Any) -> None:
     """Print to stdout: as wide as the terminal, or as wide as it needs off one."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, highlight=False).print(renderable)
+    stdout_console().print(renderable)
 
 
 def _fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from typing import Any
 import click
 
 from . import __version__
+from .cli_kit import check, new
 from .cli_poison import audit, craft, import_
-from .cli_shared import COMMAND, clear_errors, data_options, plugin_option
+from .cli_shared import COMMAND, clear_errors, data_options, plugin_option, stdout_console
 from .cli_store import store_group
 from .cli_verify import verify
 
@@ -63,7 +64,7 @@ def main() -> None:
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
 
 
-for _verb in (craft, audit, import_, store_group, verify):
+for _verb in (craft, audit, import_, store_group, verify, new, check):
     main.add_command(_verb)
 
 
@@ -175,10 +176,7 @@ def _warn(sentence: str | None) -> None:
 
 def _print_rich(renderable: Any) -> None:
     """Print to stdout: as wide as the terminal, or as wide as it needs off one."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, highlight=False).print(renderable)
+    stdout_console().print(renderable)
 
 
 def _fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 C = TypeVar("C", bound=Callable[..., Any])
 COMMAND = "UEBENCH_COMMAND"
@@ -61,3 +65,13 @@ def data_options(command: C) -> C:
     ):
         command = option(command)
     return command
+
+
+def stdout_console() -> Console:
+    """Return where text for readers goes: as wide as the terminal, or wide off one.
+
+    Colours are for terminals alone, and not there where NO_COLOR is set.
+    """
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)

@@ -16,6 +16,7 @@ from .api import Run
 from .cell import Cell, DatasetRef, PoisonRef, Share
 from .data.dataset import Dataset
 from .data.split import Split
+from .determinism import promise
 from .imported import ImportedPoison
 from .poison import Poison, poisoned, tensors_sha256
 from .robust import robust_record
@@ -103,6 +104,7 @@ def fetch_poison(
             "peak_memory_mb": peak_memory_mb(device),
             "device": device_name(device),
             "versions": versions(),
+            "determinism": promise(device),
         }
         return tensors, record
 
@@ -158,6 +160,7 @@ def compute(
         "craft_seconds": poison.meta.get("craft_seconds", 0.0),
         "recipe": cell.recipe(),
         "versions": versions(),
+        "determinism": promise(device),
     }
     store.write("cell", cell.key, record)
     return record

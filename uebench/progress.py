@@ -70,7 +70,9 @@ class ProgressDisplay:
     def _bar(self, kind: str, task: Task, share: float, text: str) -> None:
         """Keep a bar a running task."""
         assert self.progress is not None
-        if kind == "start":
+        if kind == "start" and task.key in self.bars:  # it died and is begun again
+            self.progress.update(self.bars[task.key], completed=0, text="")
+        elif kind == "start":
             bar = self.progress.add_task(f"  {task.describe()}", total=100, text="")
             self.bars[task.key] = bar
         elif kind == "progress" and task.key in self.bars:

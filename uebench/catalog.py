@@ -86,7 +86,7 @@ def _protocol_title(protocol: Protocol) -> str:
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
-    """Return a method, protocol or executor with its options: what each accepts, its default and meaning.
+    """Return a method, protocol or executor with its options: range, default and meaning.
 
     Raises:
         KeyError: no such method, protocol or executor, with the nearest name.

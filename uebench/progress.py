@@ -77,6 +77,8 @@ class ProgressDisplay:
             self.bars[task.key] = bar
         elif kind == "progress" and task.key in self.bars:
             self.progress.update(self.bars[task.key], completed=round(100 * share), text=text)
+        elif kind == "again":
+            self.progress.console.print(f"{task.describe()}: {text}", markup=False)
         elif kind in ("done", "failed"):
             if task.key in self.bars:
                 self.progress.remove_task(self.bars.pop(task.key))
@@ -96,6 +98,9 @@ class ProgressDisplay:
             if now - self.told.get(task.key, now) >= LINE_EVERY_S:
                 self.told[task.key] = now
                 self._print(f"        {task.describe()}: {share:.0%} {text}")
+            return
+        if kind == "again":
+            self._print(f"        {task.describe()}: {text}")
             return
         self.done += 1
         seconds = now - self.started.get(task.key, now)

@@ -143,7 +143,7 @@ def _deal_with(
                 _give_up(agenda, key, Failure(how), listen)
                 return
             agenda.again(key)
-            listen(("progress", task, 0.0, f"lost ({report.text}); starting it again"))
+            listen(("again", task, 0.0, f"lost ({report.text}); starting it again"))
 
 
 def _after_death(report: Report, agenda: Agenda, listen: Listener) -> None:
@@ -152,7 +152,7 @@ def _after_death(report: Report, agenda: Agenda, listen: Listener) -> None:
     agenda.deaths[key] += 1
     if agenda.deaths[key] <= RETRIES:
         agenda.again(key)
-        listen(("progress", task, 0.0, f"the process died ({how}); starting it again"))
+        listen(("again", task, 0.0, f"the process died ({how}); starting it again"))
         return
     memory = "; it may have run out of memory" if "signal 9" in how else ""
     why = Failure(f"the process died {agenda.deaths[key]} times ({how}){memory}")

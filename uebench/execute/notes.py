@@ -1,4 +1,4 @@
-"""How a worker on another machine tells what happens: lines of JSON in a file of the store's folder.
+"""How a worker on another machine tells what happens: lines of JSON in the store's folder.
 
 The store is shared by all machines anyway. A file has one writer, a task's attempt, and one reader,
 the driver, which reads on from where it was; nothing depends on the time of a file.

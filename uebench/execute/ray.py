@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -25,6 +26,8 @@ from .tasks import Task, plain
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.5
 """Seconds between two looks at the notes."""
+KNOCK_S = 10.0
+"""Seconds that a cluster at an address may take to answer."""
 QUEUE = 256
 """Tasks that a cluster at an address is given at a time; Ray queues what has no place."""
 
@@ -141,9 +144,8 @@ class RayPool(Pool):
             return Report("died", key, text="signal 9 by Ray, whose node is short of memory")
         except (errors.NodeDiedError, errors.ObjectLostError, errors.OwnerDiedError):
             return Report("lost", key, text="its node died")
-        except errors.WorkerCrashedError as error:
-            node = "node" in str(error).lower() and "died" in str(error).lower()
-            return Report("lost" if node else "died", key, text="its worker was killed")
+        except errors.WorkerCrashedError:
+            return Report("died", key, text="its worker was killed")
         except errors.RayError as error:
             return Report("died", key, text=f"{type(error).__name__}: {str(error)[:200]}")
         return None
@@ -180,6 +182,7 @@ def _connect(executor: RayCluster, jobs: int) -> Any:
         told |= {"address": "local", "include_dashboard": False}
         told["num_cpus"] = math.ceil(jobs * executor.cpus)
     try:
+        _knock(executor.address)
         ray.init(**told)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         why = " ".join(str(error).split())[:300]
@@ -188,6 +191,18 @@ def _connect(executor: RayCluster, jobs: int) -> Any:
             f"no Ray cluster {where}: {why}; check the address, or leave it out to start one here"
         ) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """See that somebody listens at an address; Ray itself would go on trying for minutes.
+
+    Raises:
+        OSError, ValueError: nobody does, or it is no HOST:PORT.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S):
+            pass
 
 
 def _see_room(ray: Any, wanted: dict[str, Any], own: bool) -> None:

@@ -40,8 +40,9 @@ class Failure:
     traceback: str = ""
 
 
-Event = tuple[Literal["start", "progress", "done", "failed"], Task, float, str]
-"""What happened, to which task, the share that is done, and a text."""
+Event = tuple[Literal["start", "progress", "again", "done", "failed"], Task, float, str]
+"""What happened, to which task, the share that is done, and a text; `again`: it is started again,
+and the text says why."""
 
 Listener = Callable[[Event], None]
 

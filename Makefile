@@ -4,13 +4,17 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run test lint types check clean
+.PHONY: run test faults lint types check clean
 
 run: $(VENV)/.installed
 	$(BIN)/uebench run
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2
+
+MINUTES ?= 20
+faults: $(VENV)/.installed
+	$(BIN)/python -m tests.faults --minutes $(MINUTES)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

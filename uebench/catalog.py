@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .data import DATASETS
+from .execute.choose import EXECUTORS, executor_class
 from .importing.names import known_records
 from .models import ARCHITECTURES
 from .plan import config_names, read_config
@@ -39,6 +40,9 @@ def catalog(kinds: list[str]) -> dict[str, list[Row]]:
         "configs": lambda: [
             {"name": name, "title": str(read_config(name).get("title", ""))}
             for name in config_names()
+        ],
+        "executors": lambda: [
+            {"name": name, "title": executor_class(name).title} for name in EXECUTORS
         ],
     }
     return {kind: makers[kind]() for kind in kinds}
@@ -82,10 +86,10 @@ def _protocol_title(protocol: Protocol) -> str:
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
-    """Return a method or protocol with its options: what each accepts, its default and meaning.
+    """Return a method, protocol or executor with its options: range, default and meaning.
 
     Raises:
-        KeyError: no such method or protocol, with the nearest name.
+        KeyError: no such method, protocol or executor, with the nearest name.
     """
     name = normalise(name)
     if kind == "protocol":
@@ -97,6 +101,14 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             "title": _protocol_title(protocol),
             "text": inspect.getdoc(Protocol) or "",
             "options": _options(Protocol, protocol.model_dump()),
+        }
+    if kind == "executor":
+        executor = executor_class(name)
+        return {
+            "name": name,
+            "title": executor.title,
+            "text": inspect.getdoc(executor) or "",
+            "options": _options(executor, {}),
         }
     about = {}
     if kind == "attack" and name.startswith(IMPORTED):

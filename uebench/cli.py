@@ -18,23 +18,25 @@ from typing import Any
 import click
 
 from . import __version__
+from .cli_executor import ended_by_signals, executor_options
 from .cli_kit import check, new
 from .cli_poison import audit, craft, import_
 from .cli_shared import COMMAND, clear_errors, data_options, plugin_option, stdout_console
 from .cli_store import store_group
 from .cli_verify import verify
 
-KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs")
+KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs", "executors")
 
 
 @contextlib.contextmanager
 def _store_errors() -> Iterator[None]:
-    """Turn a store that fails during a run into one sentence and exit status 1."""
+    """Turn a store or cluster that fails in a run into one sentence and exit status 1."""
+    from .execute import ExecutorError
     from .store import NO_ROOM, StoreError
 
     try:
         yield
-    except StoreError as error:
+    except (StoreError, ExecutorError) as error:
         click.echo(f"stopped: {error}; what is done is kept, type the command again", err=True)
         raise SystemExit(1) from None
     except OSError as error:
@@ -93,16 +95,19 @@ for _verb in (craft, audit, import_, store_group, verify, new, check):
     help="An option of a method (em.rounds=5) or of the protocol (protocol.lr=0.05).",
 )
 @click.option("--out", metavar="FOLDER", help="Results folder. Default: results/CONFIG or a hash.")
-@click.option(
-    "--executor", type=click.Choice(["local"]), default="local", help="What starts the processes."
-)
-@click.option("--jobs", type=click.IntRange(1, 4096), help="Cells side by side.")
+@executor_options
 @click.option("--dry-run", is_flag=True, help="Print the plan and how long it takes; run nothing.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @data_options
 @plugin_option
 def run(
-    config: str | None, out: str | None, executor: str, jobs: int | None, **options: Any
+    config: str | None,
+    out: str | None,
+    executor: str,
+    jobs: int | None,
+    time_limit: float | None,
+    deterministic: bool,
+    **options: Any,
 ) -> None:
     """Run a matrix: CONFIG is a YAML file or a name (see `uebench list configs`).
 
@@ -120,6 +125,9 @@ def run(
             jobs,
             options["data_dir"],
             options["download"],
+            executor=executor,
+            time_limit_s=None if time_limit is None else 60 * time_limit,
+            deterministic=deterministic,
         )
         if options["dry_run"]:
             from .estimate import print_estimate
@@ -142,11 +150,13 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
     if not quiet:
         click.echo(
             f"{len(matrix.cells)} cells, {known} of them known, {matrix.jobs} at a time on "
-            f"{', '.join(matrix.devices)}",
+            f"{', '.join(matrix.devices)}"
+            + (f" by {matrix.executor.name}" if matrix.executor.name != "local" else ""),
             err=True,
         )
     try:
-        outcome = frontend.execute(matrix, quiet)
+        with ended_by_signals():
+            outcome = frontend.execute(matrix, quiet)
     except KeyboardInterrupt:
         done = sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
         click.echo(
@@ -244,7 +254,7 @@ def _default_folder(config: str | None, options: dict[str, Any], cells: Any) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @plugin_option
 def list_(kind: str | None, as_json: bool) -> None:
-    """List attacks, defenses, data sets, models, protocols or configurations."""
+    """List attacks, defenses, data sets, models, protocols, configurations or executors."""
     with clear_errors():
         from .catalog import catalog, print_catalog
 
@@ -256,12 +266,12 @@ def list_(kind: str | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["attack", "defense", "protocol"]))
+@click.argument("kind", type=click.Choice(["attack", "defense", "protocol", "executor"]))
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @plugin_option
 def show(kind: str, name: str, as_json: bool) -> None:
-    """Show a method or a protocol: what it does, its source, its options with their ranges."""
+    """Show a method, protocol or executor: what it does, its options with their ranges."""
     with clear_errors():
         from .catalog import describe, print_description
 

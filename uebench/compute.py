@@ -18,6 +18,7 @@ from .data.dataset import Dataset
 from .data.kept import keep_dataset as keep_dataset
 from .data.kept import stored_dataset
 from .data.split import Split
+from .determinism import promise
 from .imported import ImportedPoison
 from .poison import Poison, poisoned, tensors_sha256
 from .provenance import provenance, versions
@@ -94,6 +95,7 @@ def fetch_poison(
                 seeds={"poison": ref.seed},
                 data=ref.dataset.fingerprint,
             ),
+            "determinism": promise(device),
         }
         return tensors, record
 
@@ -160,6 +162,7 @@ def compute(
             data=cell.poison.dataset.fingerprint,
             poison=poison.meta["sha256"],
         ),
+        "determinism": promise(device),
     }
     store.write("cell", cell.key, record)
     run.forget_checkpoints()

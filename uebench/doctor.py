@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from . import __version__
-from .execute.local import usable_cores
+from .execute.devices import usable_cores
 from .registry import broken, methods
 from .store import Store
 

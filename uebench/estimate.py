@@ -45,13 +45,19 @@ def print_estimate(matrix: Matrix) -> None:
             "to do" if cell.key in missing else "known",
         )
     console.print(table)
+    todo = sum(task.kind == "cell" for task in tasks)
+    if matrix.devices[0] != "cpu" and not torch.cuda.is_available():
+        console.print(
+            f"{len(matrix.cells)} cells, {todo} to do by {matrix.executor.name}; how long that "
+            "takes cannot be measured on this machine, which has no GPU"
+        )
+        return
     measured: dict[Any, float] = {}
     seconds = {"craft": 0.0, "train": 0.0}
     with one_thread(matrix.devices[0]):
         for task in tasks:
             kind = "craft" if task.kind == "poison" else "train"
             seconds[kind] += _seconds(task.cell, kind, matrix, measured)
-    todo = sum(task.kind == "cell" for task in tasks)
     total = sum(seconds.values()) / max(1, min(matrix.jobs, len(tasks) or 1))
     console.print(
         f"{len(matrix.cells)} cells, {todo} to do on {matrix.jobs} x "

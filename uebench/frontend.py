@@ -5,20 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from .api import Facts, Run
 from .cell import Cell, DatasetRef, PoisonRef
 from .checkpoint import interval as checkpoint_interval
 from .compute import fetch_poison, keep_dataset
 from .data import Dataset, load_dataset
-from .execute.local import run_tasks, usable_cores
-from .execute.tasks import Failure, pending
+from .execute import DeviceError as DeviceError
+from .execute import Executor, ExecutorError, Orders, build_executor, run_tasks, usable_devices
+from .execute.local import Local, run_here
+from .execute.tasks import Failure, Listener, Task, pending
 from .execute.worker import one_thread
 from .files import audit_poison
 from .imported import imported_recipe
@@ -31,17 +32,13 @@ from .plan import Config, make_config, plan, resolve_precision
 from .poison import Poison, PoisonError, measure, poisoned, tensors_sha256
 from .progress import ProgressDisplay
 from .protocol import Protocol, named_protocol
-from .registry import build_attack, build_defense
+from .registry import build_attack, build_defense, plugin_files
 from .results import check_folder, gather, write_results
 from .robust import ball_of, robust_record
 from .spec import printable
 from .storage import tidy
 from .store import Store, key_of, seed_of
 from .trainer import train_model
-
-
-class DeviceError(ValueError):
-    """A device that this machine does not have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +51,11 @@ class Matrix:
     store: Store
     devices: list[str]
     jobs: int
+    executor: Executor = field(default_factory=Local)
+    time_limit_s: float | None = None
+    """Longest time of one cell, or of one poison; none: no limit."""
+    deterministic: bool = False
+    """Whether GPUs compute with kernels that give the same bits again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,9 @@ def run(
     out: Path | str | None = None,
     device: str = "auto",
     jobs: int | None = None,
+    executor: Executor | str = "local",
+    time_limit_s: float | None = None,
+    deterministic: bool = False,
     data_dir: Path | str | None = None,
     download: bool = False,
     quiet: bool = True,
@@ -89,6 +94,9 @@ def run(
         out: a folder for cells.csv, leaderboards and run.json.
         device: `auto`, `cpu`, `cuda` or `cuda:0`.
         jobs: cells side by side; by default one a core, or one a GPU.
+        executor: `local`, `ray` or `slurm` with options, such as `ray[gpus=0.25]`.
+        time_limit_s: longest time of one cell or one poison in seconds; a longer one fails.
+        deterministic: let GPUs compute with kernels that give the same bits again.
         data_dir: where torchvision's data sets lie.
         download: fetch a data set that is missing.
         quiet: show no progress.
@@ -101,7 +109,16 @@ def run(
         KeyError, ValueError: an unknown name or a bad value, before anything is computed.
     """
     config = make_config({"attacks": attacks, "defenses": defenses, "dataset": dataset, **fields})
-    matrix = prepare(config, device, jobs, data_dir, download)
+    matrix = prepare(
+        config,
+        device,
+        jobs,
+        data_dir,
+        download,
+        executor=executor,
+        time_limit_s=time_limit_s,
+        deterministic=deterministic,
+    )
     if out is not None:
         check_folder(Path(out))
     outcome = execute(matrix, quiet)
@@ -117,14 +134,22 @@ def prepare(
     data_dir: Path | str | None = None,
     download: bool = False,
     store: Store | None = None,
+    *,
+    executor: Executor | str = "local",
+    time_limit_s: float | None = None,
+    deterministic: bool = False,
 ) -> Matrix:
     """Return the planned matrix; data sets are read, nothing is written."""
-    devices = usable_devices(device)
+    chosen = build_executor(executor) if isinstance(executor, str) else executor
+    chosen.check()
+    devices = chosen.devices(device)
     checkpoint_interval()  # what is wrong with it is told before anything is computed
     store = store or Store()
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}; leave it out for one a core or GPU")
-    jobs = jobs or (len(devices) if devices[0] != "cpu" else usable_cores())
+    if time_limit_s is not None and not time_limit_s > 0:
+        raise ValueError(f"the time limit must be above 0 s, got {time_limit_s}; leave it out")
+    jobs = jobs or chosen.jobs(devices)
     datasets = [load_dataset(spec, data_dir, download) for spec in config.dataset]
     names = [dataset.name for dataset in datasets]
     if len(set(names)) < len(names):
@@ -134,7 +159,15 @@ def prepare(
         )
     refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
     cells = plan(config, refs, devices[0], store)
-    return Matrix(config, datasets, cells, store, devices, jobs)
+    matrix = Matrix(
+        config, datasets, cells, store, devices, jobs, chosen, time_limit_s, deterministic
+    )
+    if _of_this_session(cells) and chosen.name != "local":
+        raise ExecutorError(
+            f"a method that was typed into this session cannot reach the workers of {chosen.name}; "
+            "write it into a file and load that with --plugin, or use the executor local"
+        )
+    return matrix
 
 
 def execute(matrix: Matrix, quiet: bool = True) -> Outcome:
@@ -147,11 +180,31 @@ def execute(matrix: Matrix, quiet: bool = True) -> Outcome:
     for dataset in matrix.datasets if tasks else []:
         keep_dataset(matrix.store, dataset)
     with ProgressDisplay(len(tasks), quiet) as display:
-        failures = (
-            run_tasks(tasks, matrix.store, matrix.devices, matrix.jobs, display) if tasks else {}
-        )
+        failures = _compute(matrix, tasks, display) if tasks else {}
     frame = gather(matrix.cells, matrix.store, failures)
     return Outcome(frame, failures, time.perf_counter() - start)
+
+
+def _compute(matrix: Matrix, tasks: list[Task], listen: Listener) -> dict[str, Failure]:
+    """Do a matrix's tasks where its executor does them; return the failures by key."""
+    orders = Orders(
+        str(matrix.store.root.resolve()),
+        matrix.devices[0],
+        tuple(str(path) for path in plugin_files()),
+        matrix.deterministic,
+        matrix.executor.memory_gb,
+    )
+    if _of_this_session(matrix.cells):
+        return run_here(tasks, orders, matrix.devices[0], listen)
+    pool = matrix.executor.open(orders, matrix.devices, matrix.jobs, matrix.time_limit_s)
+    return run_tasks(tasks, pool, listen, matrix.time_limit_s)
+
+
+def _of_this_session(cells: list[Cell]) -> bool:
+    """Return whether a method exists in this process alone."""
+    return any(
+        "session" in (cell.poison.attack.info.origin, cell.defense.info.origin) for cell in cells
+    )
 
 
 def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> None:
@@ -260,7 +313,7 @@ def import_poison(
         raise PoisonError(f"{path} changes no image of {loaded.name}; is it the clean data set?")
     order = found.index.argsort()
     index = found.index[order]
-    images = gathered(found.images, order, torch.device("cpu"))
+    images = gathered(found.images, order, found.images.device)
     poison = Poison(images, loaded.train.labels[index], index)
     sha256 = tensors_sha256(poison)
     recipe = imported_recipe(loaded.fingerprint, sha256)
@@ -357,20 +410,3 @@ def dataset_ref(dataset: Dataset) -> DatasetRef:
     return DatasetRef(
         dataset.name, dataset.fingerprint, dataset.n_classes, dataset.shape, dataset.class_names
     )
-
-
-def usable_devices(asked: str) -> list[str]:
-    """Return the devices that a run may use: `auto` takes every GPU, or else the CPU.
-
-    Raises:
-        DeviceError: a device that is not there.
-    """
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked == "cpu" or (asked == "auto" and not n_gpus):
-        return ["cpu"]
-    if asked in ("auto", "cuda") and n_gpus:
-        return [f"cuda:{i}" for i in range(n_gpus)]
-    if asked.startswith("cuda:") and asked[5:].isdecimal() and int(asked[5:]) < n_gpus:
-        return [asked]
-    there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(n_gpus))])
-    raise DeviceError(f"--device {asked}: this machine has {there}; use one of these, or auto")

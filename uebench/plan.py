@@ -151,9 +151,18 @@ def make_config(fields: dict[str, Any]) -> Config:
 
 
 def resolve_precision(asked: str, device: str) -> Any:
-    """Return fp32 or bf16: bf16 by itself only where the machine computes in it."""
+    """Return fp32 or bf16: bf16 by itself only where the machine computes in it.
+
+    Raises:
+        ValueError: the cells go to GPUs of other machines, and nothing here tells what those have.
+    """
     if asked != "auto":
         return asked
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            "precision=auto cannot be told for GPUs that this machine does not have; add "
+            "--set protocol.precision=bf16, or fp32 for GPUs before Ampere"
+        )
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"

@@ -70,11 +70,15 @@ class ProgressDisplay:
     def _bar(self, kind: str, task: Task, share: float, text: str) -> None:
         """Keep a bar a running task."""
         assert self.progress is not None
-        if kind == "start":
+        if kind == "start" and task.key in self.bars:  # it died and is begun again
+            self.progress.update(self.bars[task.key], completed=0, text="")
+        elif kind == "start":
             bar = self.progress.add_task(f"  {task.describe()}", total=100, text="")
             self.bars[task.key] = bar
         elif kind == "progress" and task.key in self.bars:
             self.progress.update(self.bars[task.key], completed=round(100 * share), text=text)
+        elif kind == "again":
+            self.progress.console.print(f"{task.describe()}: {text}", markup=False)
         elif kind in ("done", "failed"):
             if task.key in self.bars:
                 self.progress.remove_task(self.bars.pop(task.key))
@@ -94,6 +98,9 @@ class ProgressDisplay:
             if now - self.told.get(task.key, now) >= LINE_EVERY_S:
                 self.told[task.key] = now
                 self._print(f"        {task.describe()}: {share:.0%} {text}")
+            return
+        if kind == "again":
+            self._print(f"        {task.describe()}: {text}")
             return
         self.done += 1
         seconds = now - self.started.get(task.key, now)

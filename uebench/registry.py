@@ -294,5 +294,5 @@ def _type_words(annotation: Any) -> str:
     if metadata is not None:  # Annotated[...] inside a union
         return accepted(FieldInfo.from_annotation(annotation))
     if arguments:
-        return " or ".join(_type_words(a) for a in arguments)
+        return " or ".join(_type_words(a) for a in arguments if a is not type(None))
     return getattr(annotation, "__name__", str(annotation))

@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
@@ -55,6 +55,10 @@ def seed_of(*parts: Any) -> int:
     """Return a seed in 0..2^63-1 derived from parts; other parts, another seed."""
     digest = hashlib.sha256(canonical([str(part) for part in parts]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+class BusyError(RuntimeError):
+    """Another process holds a lock that is not waited for."""
 
 
 class SpoiledError(ValueError):
@@ -246,8 +250,10 @@ class Store:
             self.write(kind, key, record, tensors)
             return dict(tensors), dict(record)
 
-    def lock(self, kind: str, key: str) -> AbstractContextManager[None]:
+    def lock(self, kind: str, key: str, wait: bool = True) -> AbstractContextManager[None]:
         """Return a lock between processes; the kernel frees it when its holder dies.
+
+        Who does not `wait` gets a BusyError where another process holds it.
 
         On a network folder without locks it holds nobody off: two processes may then compute the
         same entry, of which the first stays.
@@ -255,15 +261,18 @@ class Store:
         folder = self.base / "locks"
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
-        return self._locked(folder / f"{kind}-{key}.lock")
+        return self._locked(folder / f"{kind}-{key}.lock", wait)
 
     @contextlib.contextmanager
-    def _locked(self, path: Path) -> Iterator[None]:
+    def _locked(self, path: Path, wait: bool) -> Iterator[None]:
         """Hold a lock where the file system has any."""
         lock = FileLock(path)
         try:
             with self._writing():
-                lock.acquire()
+                try:
+                    lock.acquire(timeout=-1 if wait else 0)
+                except Timeout:
+                    raise BusyError(f"{path.name} is held by another process") from None
         except StoreError as error:
             cause = error.__cause__
             if not isinstance(cause, OSError) or cause.errno not in NO_LOCKS:

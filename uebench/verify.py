@@ -20,7 +20,7 @@ import pandas as pd
 from . import frontend
 from .cell import Cell
 from .data import load_dataset
-from .execute.local import usable_cores
+from .execute import build_executor, usable_devices
 from .execute.tasks import Failure
 from .imported import ImportedPoison
 from .plan import Config, make_config, plan
@@ -92,14 +92,14 @@ def verify(
         raise ValueError(f"{folder} has no finished cell; there is nothing to verify")
     rows = sampled(done.to_dict("records"), sample, seed)
     on_cpu = all(str(r["device"]) in ("cpu", "") for r in rows)
-    devices = frontend.usable_devices("cpu" if device == "auto" and on_cpu else device)
+    devices = usable_devices("cpu" if device == "auto" and on_cpu else device)
     config = _config(told, folder)
     cells, datasets = _planned(config, rows, devices[0], data_dir)
     found = {cell.key: cell for cell in cells if cell.key in {r["key"] for r in rows}}
     with tempfile.TemporaryDirectory(prefix="uebench-verify-") as place:
         store = Store(place)
         _lend_imported(list(found.values()), Store(), store)
-        workers = jobs or (usable_cores() if devices[0] == "cpu" else len(devices))
+        workers = jobs or build_executor("local").jobs(devices)
         matrix = frontend.Matrix(config, datasets, list(found.values()), store, devices, workers)
         outcome = frontend.execute(matrix, quiet)
         return [

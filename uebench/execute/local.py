@@ -1,7 +1,7 @@
 """The local executor: a process a task, as many at a time as there are cores or GPU slots.
 
 Workers come from a forkserver that has torch loaded, so a task starts in some hundredths of a
-second. A worker that dies is started again once; a task that fails harms only what waits for it.
+second. Each leads a process group of its own, which ends with it.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import types
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
-from typing import Any
+from typing import Any, ClassVar
 
-from ..registry import plugin_files
-from ..store import Store
+from .base import Executor, Orders, Pool, Report
+from .devices import usable_cores, usable_devices
+from .drive import Agenda
 from .tasks import Failure, Listener, Task, perform, plain
 
 WORKER_ENVIRONMENT = {
@@ -30,8 +32,27 @@ WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**31),
 }
-RETRIES = 1
-"""How often a task whose process died is started again."""
+
+
+class Local(Executor):
+    """Processes on this machine."""
+
+    name: ClassVar[str] = "local"
+    title: ClassVar[str] = "processes on this machine"
+
+    def devices(self, asked: str) -> list[str]:
+        """Return this machine's devices."""
+        return usable_devices(asked)
+
+    def jobs(self, devices: list[str]) -> int:
+        """Return one a GPU, or one a core."""
+        return len(devices) if devices[0] != "cpu" else usable_cores()
+
+    def open(
+        self, orders: Orders, devices: list[str], jobs: int, time_limit_s: float | None
+    ) -> LocalPool:
+        """Return a pool of processes."""
+        return LocalPool(orders, devices, jobs)
 
 
 @dataclass
@@ -42,153 +63,129 @@ class Worker:
     device: str
     process: ForkServerProcess
     inbox: Connection
-    last: tuple[str, Any] | None = None
+    last: Report | None = None
+
+    def stop(self) -> None:
+        """End the process and what it has started, at once."""
+        self.process.kill()
+        self.process.join(10)
+        self.buried()
+
+    def buried(self) -> None:
+        """Clear up after a process that has ended."""
+        self.inbox.close()
+        with contextlib.suppress(OSError):
+            # a method may have forked; the group's number is taken as long as anyone is in it
+            os.killpg(self.process.pid or 0, signal.SIGKILL)
 
 
-@dataclass
-class Queue:
-    """What is still to be done, what runs, and what failed."""
+class LocalPool(Pool):
+    """Processes on this machine, spread over its devices."""
 
-    waiting: list[Task]
-    running: list[Worker] = field(default_factory=list)
-    failed: dict[str, Failure] = field(default_factory=dict)
-    deaths: dict[str, int] = field(default_factory=dict)
+    def __init__(self, orders: Orders, devices: list[str], jobs: int) -> None:
+        self.orders = orders
+        self.slots = jobs
+        self.places = [devices[i % len(devices)] for i in range(jobs)]
+        self.workers: dict[str, Worker] = {}
+        self.told: list[Report] = []
 
-    def next_ready(self) -> Task | None:
-        """Return the first task whose poison is not still being crafted, and take it out."""
-        busy = {t.key for t in self.waiting if t.kind == "poison"}
-        busy |= {w.task.key for w in self.running if w.task.kind == "poison"}
-        for i, task in enumerate(self.waiting):
-            if task.kind == "poison" or task.cell.poison.key not in busy:
-                return self.waiting.pop(i)
-        return None
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Start a process for each task, on the device that has the fewest."""
+        for task in tasks:
+            taken = [worker.device for worker in self.workers.values()]
+            device = min(self.places, key=taken.count)
+            self.workers[task.key] = _start(task, replace(self.orders, device=device))
+            self.told.append(Report("start", task.key))
 
-    def give_up(self, task: Task, why: Failure) -> list[tuple[Task, Failure]]:
-        """Record a failure; return it with those of the cells that waited for this poison."""
-        lost = [(task, why)]
-        if task.kind == "poison":
-            stuck = [t for t in self.waiting if t.cell.poison.key == task.key]
-            self.waiting = [t for t in self.waiting if t.cell.poison.key != task.key]
-            told = Failure(f"crafting failed: {why.error}", why.traceback)
-            lost += [(t, told) for t in stuck]
-        self.failed |= {t.key: f for t, f in lost}
-        return lost
+    def reports(self, timeout_s: float) -> list[Report]:
+        """Return what workers said, and which have ended."""
+        said, self.told = self.told, []
+        workers = list(self.workers.values())
+        waited_for = [w.inbox for w in workers] + [w.process.sentinel for w in workers]
+        ready = wait(waited_for, 0 if said else timeout_s)
+        for worker in workers:
+            if worker.inbox in ready or worker.process.sentinel in ready:
+                said += self._read(worker)
+            if worker.process.sentinel in ready:
+                said += self._read(worker)
+                said.append(self._ended(worker))
+        return said
 
+    def cancel(self, key: str) -> None:
+        """Kill a worker."""
+        self.workers.pop(key).stop()
 
-def run_tasks(
-    tasks: list[Task], store: Store, devices: list[str], jobs: int, listen: Listener
-) -> dict[str, Failure]:
-    """Do all tasks, `jobs` at a time, spread over devices; return the failures by key.
+    def close(self) -> None:
+        """Kill the workers that still run."""
+        for worker in self.workers.values():
+            worker.process.kill()
+        for worker in self.workers.values():
+            worker.stop()
+        self.workers.clear()
 
-    Raises:
-        KeyboardInterrupt: after the workers were stopped; what they had finished is kept.
-    """
-    queue = Queue(list(tasks))
-    if any(
-        "session" in (t.cell.poison.attack.info.origin, t.cell.defense.info.origin) for t in tasks
-    ):
-        return _run_here(queue, store, devices[0], listen)
-    context = _forkserver()
-    slots = [devices[i % len(devices)] for i in range(jobs)]
-    try:
-        while queue.waiting or queue.running:
-            while len(queue.running) < jobs and (task := queue.next_ready()) is not None:
-                taken = [w.device for w in queue.running]
-                device = min(slots, key=taken.count)
-                queue.running.append(_start(context, task, store, device))
-                listen(("start", task, 0.0, ""))
-            _listen_once(queue, listen)
-    finally:
-        for worker in queue.running:
-            worker.process.terminate()
-        for worker in queue.running:
-            worker.process.join(5)
-            if worker.process.is_alive():
-                worker.process.kill()
-    return queue.failed
+    @staticmethod
+    def _read(worker: Worker) -> list[Report]:
+        """Return the progress that a worker told; keep how it ended."""
+        said = []
+        with contextlib.suppress(EOFError, OSError):
+            while worker.inbox.poll():
+                report = Report(*worker.inbox.recv())
+                if report.kind == "progress":
+                    said.append(report)
+                else:
+                    worker.last = report
+        return said
 
-
-def _listen_once(queue: Queue, listen: Listener) -> None:
-    """Wait for the next report or death and deal with it."""
-    ready = wait([w.inbox for w in queue.running] + [w.process.sentinel for w in queue.running])
-    for worker in list(queue.running):
-        if worker.inbox in ready or worker.process.sentinel in ready:
-            _read(worker, listen)
-        if worker.process.sentinel in ready:
-            _read(worker, listen)
-            queue.running.remove(worker)
-            _ended(queue, worker, listen)
-
-
-def _read(worker: Worker, listen: Listener) -> None:
-    """Take in all that a worker has said so far."""
-    with contextlib.suppress(EOFError, OSError):
-        while worker.inbox.poll():
-            kind, content, text = worker.inbox.recv()
-            if kind == "progress":
-                listen(("progress", worker.task, content, text))
-            else:
-                worker.last = (kind, content)
-
-
-def _ended(queue: Queue, worker: Worker, listen: Listener) -> None:
-    """Deal with a process that has ended: done, failed, or died and to be started again."""
-    worker.process.join()
-    worker.inbox.close()
-    task = worker.task
-    if worker.last is not None and worker.last[0] == "done":
-        listen(("done", task, 1.0, ""))
-        return
-    if worker.last is not None:
-        why: Failure = worker.last[1]
-    else:
+    def _ended(self, worker: Worker) -> Report:
+        """Return how a process ended: as it said, or that it died."""
+        worker.process.join()
+        worker.buried()
+        del self.workers[worker.task.key]
+        if worker.last is not None:
+            return worker.last
         code = worker.process.exitcode or 0
-        queue.deaths[task.key] = queue.deaths.get(task.key, 0) + 1
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        if queue.deaths[task.key] <= RETRIES:
-            listen(("progress", task, 0.0, f"the process died ({how}); starting it again"))
-            queue.waiting.insert(0, task)
-            return
-        memory = "; it may have run out of memory" if code == -9 else ""
-        why = Failure(f"the process died {queue.deaths[task.key]} times ({how}){memory}")
-    for lost, reason in queue.give_up(task, why):
-        listen(("failed", lost, 1.0, reason.error))
+        return Report("died", worker.task.key, text=how)
 
 
-def _start(context: Any, task: Task, store: Store, device: str) -> Worker:
+def _start(task: Task, orders: Orders) -> Worker:
     """Start a process for a task."""
     from .worker import work
 
+    context = _forkserver()
     inbox, outbox = context.Pipe(duplex=False)
-    plugins = [str(path) for path in plugin_files()]
-    process = context.Process(
-        target=work, args=(plain(task), str(store.root), device, plugins, outbox), daemon=True
-    )
+    process = context.Process(target=work, args=(plain(task), orders, outbox), daemon=True)
     with _nameless_main():
         process.start()
     outbox.close()
-    return Worker(task, device, process, inbox)
+    return Worker(task, orders.device, process, inbox)
 
 
-def _run_here(queue: Queue, store: Store, device: str, listen: Listener) -> dict[str, Failure]:
+def run_here(
+    tasks: list[Task], orders: Orders, device: str, listen: Listener
+) -> dict[str, Failure]:
     """Do the tasks in this process, one by one: methods of a session exist nowhere else."""
+    from ..determinism import determinism
+    from ..store import Store
     from .worker import one_thread
 
-    with one_thread(device):
-        while (task := queue.next_ready()) is not None:
+    agenda, store = Agenda(list(tasks)), Store(orders.store)
+    with one_thread(device), determinism(device, orders.deterministic):
+        while ready := agenda.take(1):
+            (task,) = ready
             listen(("start", task, 0.0, ""))
-            current = task
 
-            def progress(fraction: float, text: str, task: Task = current) -> None:
+            def progress(fraction: float, text: str, task: Task = task) -> None:
                 listen(("progress", task, fraction, text))
 
             why = perform(task, store, device, progress)
             if why is None:
+                agenda.end(task.key)
                 listen(("done", task, 1.0, ""))
                 continue
-            for lost, reason in queue.give_up(task, why):
+            for lost, reason in agenda.give_up(task.key, why):
                 listen(("failed", lost, 1.0, reason.error))
-    return queue.failed
+    return agenda.failed
 
 
 def _forkserver() -> Any:
@@ -218,11 +215,3 @@ def _nameless_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every platform
-        return os.cpu_count() or 1

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from ..cell import Cell
 from ..compute import Progress, compute, fetch_dataset, fetch_poison
-from ..store import Store
+from ..store import BusyError, Store
 
 Kind = Literal["poison", "cell"]
 
@@ -37,8 +39,9 @@ class Failure:
     traceback: str = ""
 
 
-Event = tuple[Literal["start", "progress", "done", "failed"], Task, float, str]
-"""What happened, to which task, the share that is done, and a text."""
+Event = tuple[Literal["start", "progress", "again", "done", "failed"], Task, float, str]
+"""What happened, to which task, the share that is done, and a text; `again`: it is started again,
+and the text says why."""
 
 Listener = Callable[[Event], None]
 
@@ -60,6 +63,19 @@ def pending(cells: list[Cell], store: Store) -> list[Task]:
     return list(tasks.values())
 
 
+def perform_alone(
+    task: Task, store: Store, device: str, progress: Progress | None
+) -> Failure | Literal["done", "busy"]:
+    """Do a task unless a worker of any driver on this store is doing it: then it is `busy`."""
+    try:
+        with store.lock("task", task.key, wait=False):
+            if store.has(task.kind, task.key):
+                return "done"  # by another driver, since this one planned
+            return perform(task, store, device, progress) or "done"
+    except BusyError:
+        return "busy"
+
+
 def perform(task: Task, store: Store, device: str, progress: Progress | None) -> Failure | None:
     """Do a task in this process; return why it failed, or None."""
     try:
@@ -76,8 +92,21 @@ def perform(task: Task, store: Store, device: str, progress: Progress | None) ->
 def failure(error: BaseException) -> Failure:
     """Return an exception as one line and its traceback."""
     text = " ".join(str(error).split()) or "no message"
-    return Failure(
-        f"{type(error).__name__}: {text[:500]}", "".join(traceback.format_exception(error))
+    told = f"{type(error).__name__}: {text[:500]}"
+    if _is_memory(error, text):
+        told = (
+            f"out of memory ({told[:200]}); lower --jobs or protocol.batch_size, or give a cell "
+            "more with memory_gb of the executor"
+        )
+    return Failure(told, "".join(traceback.format_exception(error)))
+
+
+def _is_memory(error: BaseException, text: str) -> bool:
+    """Return whether a computation could not get memory."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in text for words in ("can't allocate memory", "not enough memory")
     )
 
 

@@ -5,9 +5,14 @@ Importing this module loads torch and the methods; a forkserver does it once for
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import resource
 import signal
+import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,45 +21,100 @@ import torch
 import torch._dynamo  # optimizers import it at their first step: 4 s in every worker otherwise
 
 from .. import registry
+from ..determinism import determinism
 from ..store import Store
-from .tasks import Failure, from_plain, perform
+from .base import Orders, Report
+from .tasks import Failure, from_plain, perform_alone
 
 registry.load()
 PROGRESS_EVERY_S = 0.2
+PR_SET_PDEATHSIG = 1
+
+Tell = Callable[[Report], None]
 
 
-def work(
-    data: dict[str, Any], store: str, device: str, plugins: list[str], out: Connection
-) -> None:
-    """Do one task and tell `out` what happens; the whole life of a worker process.
+def work(data: dict[str, Any], orders: Orders, out: Connection) -> None:
+    """Do one task and tell `out` what happens; the whole life of a local worker process.
 
-    A method that prints reaches stderr, since stdout is for data. When the driver is gone, the
-    next report ends the process.
+    It leads a process group, so that what a method starts can be ended with it, and dies with the
+    forkserver, which ends when the driver is gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what Ctrl-C means
-    os.dup2(2, 1)
-    told = 0.0
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    _die_with_parent()
 
-    def progress(fraction: float, text: str) -> None:
+    def tell(report: Report) -> None:
+        try:
+            out.send(tuple(report))
+        except OSError:
+            os._exit(1)  # nobody listens any more
+
+    do(data, orders, tell)
+
+
+def do(
+    data: dict[str, Any], orders: Orders, tell: Tell, progress_every_s: float = PROGRESS_EVERY_S
+) -> None:
+    """Do one task in this process, which is its own, and tell how it went.
+
+    What a method prints reaches stderr, since stdout is for data. A method that forks and lets
+    its child run on has that child end here: one process tells, and no other.
+    """
+    key, own = str(data["key"]), os.getpid()
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    told = -progress_every_s
+
+    def progress(share: float, text: str) -> None:
         nonlocal told
+        if os.getpid() != own:
+            os._exit(0)
         now = time.monotonic()
-        if now - told >= PROGRESS_EVERY_S:
+        if now - told >= progress_every_s:
             told = now
-            try:
-                out.send(("progress", fraction, text))
-            except OSError:
-                os._exit(1)
+            tell(Report("progress", key, share, text))
 
     try:
-        for plugin in plugins:
+        for plugin in orders.plugins:
             registry.load_file(Path(plugin))
         task = from_plain(data)
+        device = torch.device(orders.device)
+        if device.type == "cpu" and orders.memory_gb is not None:
+            _limit_memory(orders.memory_gb)
     except Exception as error:
-        out.send(("failed", Failure(f"{type(error).__name__}: {error}"), ""))
+        tell(Report("failed", key, failure=Failure(f"{type(error).__name__}: {error}")))
         return
-    with one_thread(device):
-        failed = perform(task, Store(store), device, progress)
-    out.send(("failed", failed, "") if failed else ("done", None, ""))
+    with one_thread(orders.device), determinism(device, orders.deterministic):
+        ended = perform_alone(task, Store(orders.store), orders.device, progress)
+    if os.getpid() != own:
+        os._exit(0)
+    if isinstance(ended, Failure):
+        tell(Report("failed", key, failure=ended))
+    else:
+        tell(Report(ended, key))
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends (Linux; elsewhere nothing happens).
+
+    Otherwise a worker notices a killed driver when it next tells its progress, and one that hangs
+    never does.
+    """
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _limit_memory(memory_gb: float) -> None:
+    """Let this process take no more private memory than so many GB, code and libraries aside."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = int(memory_gb * 1e9)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
 
 
 class one_thread:  # noqa: N801

@@ -1,0 +1,137 @@
+"""A driver as a user starts it: `uebench run` in a process of its own, with a method that waits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from uebench.frontend import execute, prepare
+from uebench.plan import make_config
+from uebench.store import Store
+
+DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
+FIELDS: dict[str, Any] = {
+    "dataset": DATA,
+    "arch": "resnet9[width=2]",
+    "protocol_options": {"epochs": 2, "batch_size": 16},
+}
+PATIENCE_S = 240
+SAME = ["test_acc", "test_acc_best", "train_acc", "confusion", "poison_sha256", "recipe"]
+WAITS = '''
+import os, time
+from pathlib import Path
+from uebench import Defense, defense
+
+@defense("waits", title="Waits", source="a test")
+class Waits(Defense):
+    """Leaves its process number and waits for a word."""
+    def prepare(self, data, run):
+        """Wait."""
+        folder = Path({folder!r})
+        (folder / f"pid-{{os.getpid()}}").touch()
+        while not (folder / "go").exists():
+            time.sleep(0.05)
+        return data
+'''
+
+
+class Driver:
+    """A running `uebench run` whose workers can be found and killed."""
+
+    def __init__(self, folder: Path, store: Path, *arguments: str, **environment: str) -> None:
+        self.folder = folder
+        (folder / "waits.py").write_text(WAITS.format(folder=str(folder)))
+        self.before = self.pids()
+        options = ["--dataset", DATA, "--arch", FIELDS["arch"], "--device", "cpu"]
+        options += ["--epochs", "2", "--set", "protocol.batch_size=16"]
+        options += ["--plugin", str(folder / "waits.py"), "--out", str(folder / "out")]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "uebench", "run", *options, *arguments],
+            env={**os.environ, "UEBENCH_HOME": str(store), **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            for line in stream:
+                self.lines.append(line)
+
+    def pids(self) -> set[int]:
+        """Return the processes that a waiting cell has been seen in."""
+        return {int(path.name[4:]) for path in self.folder.glob("pid-*")}
+
+    def new_pid(self, but: set[int] = frozenset()) -> int:  # type: ignore[assignment]
+        """Return the process of a waiting cell that no earlier one had."""
+        self.until(lambda: bool(self.pids() - self.before - set(but)))
+        return next(iter(self.pids() - self.before - set(but)))
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not true():
+            assert self.process.poll() is None, f"the driver ended: {self.told()}"
+            assert time.monotonic() < deadline, f"waited too long: {self.told()}"
+            time.sleep(0.1)
+
+    def told(self) -> str:
+        """Return what it has said on stderr so far."""
+        return "".join(self.lines)
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C; return the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Return the exit status when it has ended."""
+        status = self.process.wait(PATIENCE_S)
+        self._reader.join(30)
+        return status
+
+    def stop(self) -> None:
+        """Let nothing of it stay."""
+        (self.folder / "go").touch()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._reader.join(30)
+
+
+def records(store: Store, *folders: Path, **fields: Any) -> list[dict[str, Any]]:
+    """Return what makes a result of each cell of a matrix, computed here where it is missing."""
+    given = {"attacks": "none,lsp", "defenses": "standard,ueraser_lite", **FIELDS, **fields}
+    matrix = prepare(make_config(given), "cpu", 2, store=store)
+    execute(matrix)
+    return kept(matrix.cells, store)
+
+
+def kept(cells: list[Any], store: Store) -> list[dict[str, Any]]:
+    """Return what makes a result of cells, losses to the last bit, as the store has it."""
+    made = []
+    for cell in cells:
+        found = store.read("cell", cell.key)
+        assert found is not None, f"{cell.describe()} is missing"
+        record = found[1]
+        made.append(
+            {name: record[name] for name in SAME}
+            | {"losses": [row["loss"].hex() for row in record["curve"]], "key": cell.key}
+        )
+    return made

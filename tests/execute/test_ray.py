@@ -1,0 +1,88 @@
+"""The ray executor on a real cluster of two nodes here; a worker and a node are killed."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uebench.execute import ExecutorError, build_executor
+from uebench.store import Store
+
+from .driver import Driver, records
+
+ray = pytest.importorskip("ray", reason="needs ray: pip install 'uebench[ray]'")
+MATRIX = ["--attacks", "lsp", "--defenses", "standard,waits"]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A cluster whose head has no cores, so that cells run on nodes that can be killed."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # a node that is killed shall be noticed within seconds
+    config = {"health_check_period_ms": 1000, "health_check_failure_threshold": 5}
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": config},
+    )
+    try:
+        yield made
+    finally:
+        made.shutdown()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_interrupted_then_killed_it_gives_the_same_table(cluster: Any, tmp_path: Path) -> None:
+    node = cluster.add_node(num_cpus=2)
+    store = Store(tmp_path / "store")
+    options = [*MATRIX, "--executor", f"ray[address={cluster.address}]"]
+    driver = Driver(tmp_path, store.root, *options)
+    try:
+        pid = driver.new_pid()
+        os.kill(pid, signal.SIGKILL)
+        second = driver.new_pid(but={pid})
+        cluster.remove_node(node, allow_graceful=False)
+        cluster.add_node(num_cpus=2)
+        driver.new_pid(but={pid, second})
+        driver.until(lambda: len(list((store.base / "cell").glob("*"))) == 1)
+        told = driver.told()
+        assert driver.interrupt() == 130
+        assert "1 of 2 cells are kept; type the same command again" in driver.told()
+        assert list((store.root / "notes").iterdir()) == []
+    finally:
+        driver.stop()  # from now on nothing waits
+    assert "the process died (its worker was killed); starting it again" in told
+    assert "lost (its node died); starting it again" in told
+    assert "[1/3] craft lsp" in told, "progress comes back"
+
+    again = Driver(tmp_path, store.root, *options)
+    try:
+        assert again.ended() == 0, again.told()
+    finally:
+        again.stop()
+    assert "2 cells, 1 of them known" in again.told()
+    there = records(store, attacks="lsp", defenses="standard")
+    assert there == records(Store(tmp_path / "here"), attacks="lsp", defenses="standard")
+
+
+@pytest.mark.timeout(200)
+def test_no_cluster_at_the_address_is_one_sentence(tmp_path: Path) -> None:
+    options = ["--executor", "ray[address=127.0.0.1:1]"]
+    driver = Driver(tmp_path, tmp_path / "store", *MATRIX, *options)
+    try:
+        assert driver.ended() == 1
+    finally:
+        driver.stop()
+    assert "no Ray cluster at 127.0.0.1:1" in driver.told()
+    assert "Traceback" not in driver.told()
+
+
+def test_what_ray_needs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ExecutorError, match=r"pip install 'uebench\[ray\]'"):
+        build_executor("ray").check()

@@ -1,0 +1,90 @@
+"""The slurm executor on a real cluster of one node without accounting (Debian's packages)."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from uebench.store import Store
+
+from .driver import Driver, records
+from .slurm_cluster import missing, slurm_cluster
+
+pytest.importorskip("submitit", reason="needs submitit: pip install 'uebench[slurm]'")
+if missing():
+    pytest.skip(
+        f"needs {', '.join(missing())}: apt-get install slurmctld slurmd slurm-client munge",
+        allow_module_level=True,
+    )
+SLURM = ["--executor", "slurm[hours=0.5,poll_s=0.5]"]
+MATRIX = ["--attacks", "lsp", "--defenses", "standard,waits"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with slurm_cluster(tmp_path_factory.mktemp("slurm")) as environment:
+        yield environment
+
+
+def queue(environment: dict[str, str]) -> list[str]:
+    """Return the numbers of the jobs that wait or run."""
+    told = subprocess.run(
+        ["squeue", "--noheader", "--array", "--format=%i"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return told.stdout.split()
+
+
+@pytest.mark.timeout(400)
+def test_interrupted_then_killed_it_gives_the_same_table(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    first = Driver(tmp_path, store.root, *MATRIX, *SLURM, **cluster)
+    try:
+        first.new_pid()
+        first.until(lambda: len(list((store.base / "cell").glob("*"))) == 1)
+        assert queue(cluster), "a job waits for its word"
+        assert first.interrupt() == 130
+    finally:
+        first.stop()
+    assert "1 of 2 cells are kept; type the same command again" in first.told()
+    assert "[1/3] craft lsp" in first.told(), "progress comes back"
+    assert queue(cluster) == [], "Ctrl-C leaves no job behind"
+    assert list((store.root / "notes").iterdir()) == []
+    (tmp_path / "go").unlink()
+
+    second = Driver(tmp_path, store.root, *MATRIX, *SLURM, **cluster)
+    try:
+        pid = second.new_pid()
+        os.kill(pid, signal.SIGKILL)
+        second.new_pid(but={pid})
+        (tmp_path / "go").touch()
+        assert second.ended() == 0, second.told()
+    finally:
+        second.stop()
+    assert "2 cells, 1 of them known" in second.told()
+    assert "starting it again" in second.told()
+
+    there = records(store, attacks="lsp", defenses="standard")
+    here = records(Store(tmp_path / "here"), attacks="lsp", defenses="standard")
+    assert there == here
+
+
+@pytest.mark.timeout(200)
+def test_what_slurm_refuses_is_one_sentence(cluster: dict[str, str], tmp_path: Path) -> None:
+    options = ["--executor", "slurm[partition=nowhere]"]
+    driver = Driver(tmp_path, tmp_path / "store", *MATRIX, *options, **cluster)
+    try:
+        assert driver.ended() == 1
+    finally:
+        driver.stop()
+    assert "sbatch refuses the job" in driver.told()
+    assert "nvalid partition" in driver.told()
+    assert "Traceback" not in driver.told()

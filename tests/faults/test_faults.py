@@ -1,0 +1,48 @@
+"""The fault campaign, small: each scene once. The long one is `make faults`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from uebench import registry
+
+from . import scenes
+from .scenes import Stage, Tally
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    registry.load()
+    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
+    monkeypatch.setattr(registry, "_files", [])
+    return Stage(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "scene", [scenes.out_of_memory, scenes.hanging, scenes.diverging, scenes.rude_method]
+)
+def test_what_a_method_does_harms_its_cell_alone(
+    stage: Stage, scene: Callable[[Stage], Tally]
+) -> None:
+    assert scene(stage).lost == []
+
+
+def test_killed_workers_are_replaced(stage: Stage) -> None:
+    assert scenes.workers_killed(stage, 3).lost == []
+
+
+def test_a_killed_forkserver_is_replaced(stage: Stage) -> None:
+    assert scenes.forkserver_killed(stage).lost == []
+
+
+def test_a_killed_driver_takes_its_workers_along(stage: Stage) -> None:
+    assert scenes.drivers_killed(stage, 1).lost == []
+
+
+def test_drivers_on_one_store_share_the_work(stage: Stage) -> None:
+    assert scenes.many_drivers(stage, 3).lost == []
+
+
+def test_nothing_depends_on_the_wall_clock(stage: Stage) -> None:
+    assert scenes.jumping_clock(stage).lost == []

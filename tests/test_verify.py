@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from uebench.cell import TRAINER_VERSION
 from uebench.cli import main
 from uebench.frontend import execute, prepare, save
 from uebench.plan import make_config
@@ -93,7 +94,7 @@ def test_a_recipe_that_changed_is_lost_and_named(results: Path, tmp_path: Path) 
     result = call(str(made), "--sample", "0", "--quiet")
     assert result.exit_code == 1
     assert "its recipe is another one here" in result.stdout
-    assert "trainer 0 now 1" in " ".join(result.stdout.split())
+    assert f"trainer 0 now {TRAINER_VERSION}" in " ".join(result.stdout.split())
 
 
 def test_the_sample_is_drawn_from_the_seed() -> None:

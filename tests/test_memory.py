@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.conftest import make_run
 from uebench import memory, trainer
@@ -19,7 +20,7 @@ from uebench.attacks import ar, lsp
 from uebench.data.dataset import Dataset, from_splits
 from uebench.data.split import Split
 from uebench.files import audit_poison, write_poison
-from uebench.memory import zeros
+from uebench.memory import RoomError, gathered, mapped_safetensors, total_memory, zeros
 from uebench.poison import Poison, poisoned
 from uebench.protocol import PROTOCOLS
 from uebench.registry import build_attack, build_defense
@@ -27,12 +28,10 @@ from uebench.store import Store
 from uebench.trainer import train_model
 
 SIDE, CLASSES = 64, 4
-N = 1600
-"""Images of the larger set: 19 MiB, and 75 MiB of noise."""
-GROWTH = 9.0
-"""MiB that work on it may take above work on a quarter; a copy of the
-rest has 14, of its noise 56."""
-MIB = 2**20
+N = 800
+"""Images of the larger set: 9.4 MiB, and 37 MiB of noise."""
+GROWTH = 6.0
+"""MiB that work on it may take above work on a quarter: a copy of the rest has 7, its noise 28."""
 
 
 def lies_in_a_file(values: torch.Tensor) -> bool:
@@ -50,9 +49,9 @@ def lies_in_a_file(values: torch.Tensor) -> bool:
 def scarce(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make 1 MiB a lot, and chunks small."""
     monkeypatch.setenv("UEBENCH_MEMORY", "4")
-    monkeypatch.setattr(memory, "CHUNK", 2**16)
-    monkeypatch.setattr(lsp, "TOGETHER", 2**16)
-    monkeypatch.setattr(ar, "GRID_VALUES", 2**19)
+    monkeypatch.setattr(memory, "CHUNK", 2**18)
+    monkeypatch.setattr(lsp, "TOGETHER", 2**18)
+    monkeypatch.setattr(ar, "GRID_VALUES", 2**20)
     monkeypatch.setattr(trainer, "EVAL_VALUES", 2**19)
 
 
@@ -81,7 +80,7 @@ def peak_mib() -> Iterator[list[float]]:
     def watch() -> None:
         while not stop.is_set():
             most[0] = max(most[0], own() - start)
-            time.sleep(0.002)
+            time.sleep(0.01)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -105,31 +104,27 @@ def small_attack(name: str, kernels: Path) -> Attack:
     """An attack that does little, in batches that the smaller set fills."""
     surrogate = {"surrogate": "resnet8[width=4]", "steps": 1, "batch_size": 16}
     options = {
-        "em": {"rounds": 1, "train_steps": 2, **surrogate},
+        "em": {"rounds": 1, "train_steps": 1, **surrogate},
         "ar": {"kernels": f"{kernels}"},
-        "rem": {"train_steps": 1, "adv_steps": 1, "transform_draws": 1, **surrogate},
         "lsp": {},
     }
     facts = Facts("test", CLASSES, (3, SIDE, SIDE), 1, "resnet8[width=4]")
     return build_attack(name, options[name]).resolve(facts)
 
 
-@pytest.mark.parametrize("name", ["lsp", "ar", "em", "rem"])
+@pytest.mark.parametrize("name", ["lsp", "ar", "em"])
 def test_memory_does_not_grow_with_the_set_that_is_poisoned(
     name: str, kernels: Path, scarce: None
 ) -> None:
     made = small_attack(name, kernels)
     peaks = []
-    warm = large_dataset(20)
-    made.craft(warm.train, make_run(warm))  # what libraries keep for themselves
-    for n in (N // 4, N):
+    for n in (20, N // 4, N):  # the first is for what libraries keep for themselves
         dataset = large_dataset(n)
         with peak_mib() as most:
             poison = made.craft(dataset.train, make_run(dataset))
         peaks.append(most[0])
     assert lies_in_a_file(poison.images)
-    print(name, peaks)
-    assert peaks[1] < peaks[0] + GROWTH
+    assert peaks[2] < peaks[1] + GROWTH
 
 
 def test_memory_does_not_grow_with_the_set_that_is_kept_audited_and_trained_on(
@@ -142,15 +137,16 @@ def test_memory_does_not_grow_with_the_set_that_is_kept_audited_and_trained_on(
         images = memory.copied(dataset.train.images)
         for part in images.split(20):
             part[:] = part ^ 1
-        meta = {}
+        assert lies_in_a_file(images)
         tensors = {"images": images, "labels": dataset.train.labels, "index": torch.arange(n)}
         with peak_mib() as most:
             store.write("poison", f"{n}", {}, tensors)
         peaks.setdefault("write", []).append(most[0])
         with peak_mib() as most:
             found = store.read("poison", f"{n}")[0]
+        assert lies_in_a_file(found["images"])
         peaks.setdefault("read", []).append(most[0])
-        poison = Poison(found["images"], found["labels"], found["index"], meta)
+        poison = Poison(found["images"], found["labels"], found["index"])
         with peak_mib() as most:
             assert audit_poison(poison, dataset)["linf_max"] == 1
         peaks.setdefault("audit", []).append(most[0])
@@ -165,5 +161,89 @@ def test_memory_does_not_grow_with_the_set_that_is_kept_audited_and_trained_on(
             data = defense.prepare(half.to("cpu"), run)
             train_model(data, dataset.test, "resnet8[width=4]", protocol, defense, run)
         peaks.setdefault("train", []).append(most[0])
-    print(peaks)
     assert {what: b < a + GROWTH for what, (a, b) in peaks.items()} == dict.fromkeys(peaks, True)
+
+
+def test_zeros_lie_where_there_is_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert not lies_in_a_file(zeros((2**18,)))
+    monkeypatch.setenv("UEBENCH_MEMORY", "4")
+    small, large = zeros((2**18 - 1,)), zeros((2, 2**17))
+    assert not lies_in_a_file(small)
+    assert lies_in_a_file(large)
+    assert large.dtype == torch.float32
+    assert not large.any()
+    large[1, 5] = 3
+    assert large.sum() == 3
+    assert not list(tmp_path.iterdir()), "it has a name, so a killed process leaves it behind"
+
+
+def test_a_disk_without_room_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UEBENCH_MEMORY", "4")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with pytest.raises(RoomError, match=r"no room for 1.05e\+06 GiB in .*set TMPDIR to a folder"):
+        zeros((2**48,))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "file"))
+    with pytest.raises(RoomError, match="set TMPDIR"):
+        zeros((2**20,))
+
+
+@pytest.mark.parametrize("text", ["much", "0", "-5", "nan", "inf"])
+def test_a_memory_that_is_no_number_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UEBENCH_MEMORY", text)
+    with pytest.raises(RoomError, match=f"number of MiB, such as 8000, got {text}"):
+        total_memory()
+
+
+def test_rows_are_the_same_wherever_they_lie(scarce: None) -> None:
+    dataset = large_dataset(100)
+    index = torch.tensor([99, 3, 3, 50] * 30)
+    there = dataset.train
+    here = there.with_images(torch.cat([there.images[:50], there.images[50:]]))
+    assert lies_in_a_file(there.images)
+    assert not lies_in_a_file(here.images)
+    assert torch.equal(there.take(index), here.images[index])
+    assert torch.equal(there.pixels(slice(3, 5)), here.images[3:5] / 255)
+    many, few = there.subset(index), there.subset(index[:3])
+    assert torch.equal(many.images, here.images[index])
+    assert lies_in_a_file(many.images)
+    assert not lies_in_a_file(few.images)
+    assert torch.equal(many.labels, there.labels[index])
+    assert torch.equal(gathered(here.images, index, here.device), many.images)
+    inverted = there.changed(lambda images: 255 - images)
+    assert torch.equal(inverted.images, 255 - here.images)
+
+
+def test_what_is_mapped_is_as_it_was_written_and_its_file_is_never_changed(
+    tmp_path: Path,
+) -> None:
+    tensors = {
+        "images": torch.randint(0, 256, (3, 2, 5, 5), dtype=torch.uint8),
+        "labels": torch.arange(3),
+        "empty": torch.zeros(0, 4),
+        "number": torch.tensor(1.5, dtype=torch.bfloat16),
+    }
+    save_file(tensors, tmp_path / "x.safetensors", {"told": "something"})
+    before = (tmp_path / "x.safetensors").read_bytes()
+    found = mapped_safetensors(tmp_path / "x.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert all(found[name].dtype == tensors[name].dtype for name in tensors)
+    found["images"].zero_()
+    assert (tmp_path / "x.safetensors").read_bytes() == before
+
+
+def test_a_poison_of_all_images_is_not_copied_and_of_some_is(scarce: None) -> None:
+    train = large_dataset(60).train
+    images = 255 - train.images
+    whole = Poison(images, train.labels, torch.arange(60))
+    assert poisoned(train, whole).images is images
+    half = torch.arange(60) % 2 == 0
+    back = Poison(images[::3], train.labels[::3], torch.arange(0, 60, 3))
+    for poison, chosen in ((whole, half), (back, None), (back, half)):
+        expected = train.images.clone()
+        for i, at in enumerate(poison.index.tolist()):
+            if chosen is None or chosen[at]:
+                expected[at] = poison.images[i]
+        assert torch.equal(poisoned(train, poison, chosen).images, expected)

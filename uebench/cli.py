@@ -32,7 +32,10 @@ def _store_errors() -> Iterator[None]:
 
     try:
         yield
-    except (StoreError, ExecutorError) as error:
+    except ExecutorError as error:
+        click.echo(f"stopped: {error}", err=True)
+        raise SystemExit(1) from None
+    except StoreError as error:
         click.echo(f"stopped: {error}; what is done is kept, type the command again", err=True)
         raise SystemExit(1) from None
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import uebench.determinism as module
-from uebench.determinism import CUBLAS, NO_DETERMINISTIC, determinism, promise
+from uebench.determinism import CUBLAS, NO_DETERMINISTIC, determinism, promise, unpromised
 from uebench.frontend import execute, prepare
 from uebench.plan import make_config, resolve_precision
 from uebench.store import Store
@@ -39,6 +39,7 @@ def test_a_record_says_what_is_promised(store: Store) -> None:
         make_config({**MATRIX, "attacks": "lsp", "defenses": "standard"}), "cpu", 1, store=store
     )
     execute(matrix)
+    assert unpromised(matrix.cells, store) == 0
     (cell,) = matrix.cells
     for kind, key in (("cell", cell.key), ("poison", cell.poison.key)):
         found = store.read(kind, key)
@@ -48,6 +49,15 @@ def test_a_record_says_what_is_promised(store: Store) -> None:
             "on": "CPUs of this type",
             "not_promised": [],
         }
+
+
+def test_known_cells_without_the_promise_are_counted(store: Store) -> None:
+    matrix = prepare(
+        make_config({**MATRIX, "attacks": "none", "defenses": "standard"}), "cpu", 1, store=store
+    )
+    assert unpromised(matrix.cells, store) == 0, "what is not known is not counted"
+    store.write("cell", matrix.cells[0].key, {"determinism": promise("cuda")})
+    assert unpromised(matrix.cells, store) == 1
 
 
 def test_threads_are_not_promised() -> None:

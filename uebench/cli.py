@@ -36,7 +36,10 @@ def _store_errors() -> Iterator[None]:
 
     try:
         yield
-    except (StoreError, ExecutorError) as error:
+    except ExecutorError as error:
+        click.echo(f"stopped: {error}", err=True)
+        raise SystemExit(1) from None
+    except StoreError as error:
         click.echo(f"stopped: {error}; what is done is kept, type the command again", err=True)
         raise SystemExit(1) from None
     except OSError as error:
@@ -143,6 +146,7 @@ def run(
 def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
     """Run a prepared matrix, write its folder and print its table; exit 1 where cells failed."""
     from . import frontend, plan
+    from .determinism import unpromised
     from .report import leaderboards, to_rich
     from .results import told_versions
 
@@ -154,6 +158,12 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
             + (f" by {matrix.executor.name}" if matrix.executor.name != "local" else ""),
             err=True,
         )
+        if matrix.deterministic and (n_free := unpromised(matrix.cells, matrix.store)):
+            click.echo(
+                f"{n_free} of the known cells were computed without --deterministic, or cannot be "
+                "promised; they stay as they are, and their records say why",
+                err=True,
+            )
     try:
         with ended_by_signals():
             outcome = frontend.execute(matrix, quiet)

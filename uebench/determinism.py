@@ -16,6 +16,9 @@ from typing import Any
 
 import torch
 
+from .cell import Cell
+from .store import Store
+
 NO_DETERMINISTIC = "does not have a deterministic implementation"
 """What torch says of an operation that it can only compute in any order."""
 CUBLAS = ":4096:8"
@@ -72,3 +75,10 @@ def promise(device: torch.device | str) -> dict[str, Any]:
         "on": "GPUs of this type, with this version of torch",
         "not_promised": against,
     }
+
+
+def unpromised(cells: list[Cell], store: Store) -> int:
+    """Return how many known cells may not give the same bits again, as their records say."""
+    found = [store.read("cell", cell.key) for cell in cells]
+    told = [record.get("determinism", {}) for _, record in filter(None, found)]
+    return sum(not promised.get("bit_identical", False) for promised in told)

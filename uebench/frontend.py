@@ -109,16 +109,12 @@ def run(
         KeyError, ValueError: an unknown name or a bad value, before anything is computed.
     """
     config = make_config({"attacks": attacks, "defenses": defenses, "dataset": dataset, **fields})
-    matrix = prepare(
-        config,
-        device,
-        jobs,
-        data_dir,
-        download,
-        executor=executor,
-        time_limit_s=time_limit_s,
-        deterministic=deterministic,
-    )
+    how: dict[str, Any] = {
+        "executor": executor,
+        "time_limit_s": time_limit_s,
+        "deterministic": deterministic,
+    }
+    matrix = prepare(config, device, jobs, data_dir, download, **how)
     if out is not None:
         check_folder(Path(out))
     outcome = execute(matrix, quiet)

@@ -17,6 +17,8 @@ from uebench.plan import make_config
 from uebench.registry import attack
 from uebench.store import Store
 
+from .driver import Driver
+
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
 FAST = {"arch": "resnet9[width=2]", "protocol_options": {"epochs": 2, "batch_size": 16}}
 NUMBERS = ["attack", "defense", "seed", "status", "test_acc", "test_acc_best", "train_acc", "key"]
@@ -186,6 +188,23 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = execute(prepare(make_config(fields), "cpu", 2, store=Store(tmp_path / "whole")))
     assert numbers(outcome.cells) == numbers(whole.cells)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items()), "computed again"
+
+
+def test_a_polite_kill_ends_a_run_as_ctrl_c_does(tmp_path: Path) -> None:
+    options = ["--attacks", "none", "--defenses", "standard,waits"]
+    store = Store(tmp_path / "store")
+    driver = Driver(tmp_path, store.root, *options)
+    try:
+        worker = driver.new_pid()
+        driver.until(lambda: len(_entries(store)) == 1)
+        driver.process.terminate()
+        assert driver.ended() == 130
+    finally:
+        driver.stop()
+    assert "1 of 2 cells are kept; type the same command again to go on" in driver.told()
+    assert "Traceback" not in driver.told()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
 
 
 def _entries(store: Store) -> list[Path]:

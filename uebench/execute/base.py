@@ -82,7 +82,8 @@ class Executor(BaseModel, ABC):
     title: ClassVar[str]
 
     memory_gb: Annotated[float | None, Field(gt=0)] = None
-    """Memory of one cell in GB. A cell that asks for more fails and says so; none: no limit."""
+    """Memory of one cell in GB. On a CPU a cell that asks for more fails and says so; none: no
+    limit."""
 
     @abstractmethod
     def devices(self, asked: str) -> list[str]:

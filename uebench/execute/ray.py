@@ -28,6 +28,8 @@ LOOK_EVERY_S = 0.5
 """Seconds between two looks at the notes."""
 KNOCK_S = 10.0
 """Seconds that a cluster at an address may take to answer."""
+HIDE_GPUS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+"""A task on no GPU shall see none, where Ray by default lets it see all."""
 QUEUE = 256
 """Tasks that a cluster at an address is given at a time; Ray queues what has no place."""
 
@@ -100,7 +102,7 @@ class RayPool(Pool):
             **{name: amount for name, amount in wanted.items() if amount is not None},
             max_calls=1,
             max_retries=0,
-            runtime_env={"env_vars": WORKER_ENVIRONMENT},
+            runtime_env={"env_vars": {**WORKER_ENVIRONMENT, **HIDE_GPUS}},
         )(remote_work)
 
     def submit(self, tasks: Sequence[Task]) -> None:
@@ -170,8 +172,6 @@ def _connect(executor: RayCluster, jobs: int) -> Any:
     Raises:
         ExecutorError: there is no cluster at the address.
     """
-    # a task on no GPU must see none, where Ray by default lets it see all
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 

@@ -1,0 +1,133 @@
+"""What holds on every executor: retries, what is lost, time limits, and who waits for a poison."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from uebench.data import Dataset
+from uebench.execute.base import Pool, Report
+from uebench.execute.drive import LOST, RETRIES, run_tasks
+from uebench.execute.tasks import Event, Failure, Task, pending
+from uebench.frontend import dataset_ref
+from uebench.plan import make_config, plan
+from uebench.store import Store
+
+
+class Played(Pool):
+    """A pool in which a task does what a script says: a kind of report for each of its tries."""
+
+    busy_wait_s = 0.01
+
+    def __init__(self, script: Callable[[Task], Sequence[str]], slots: int = 2) -> None:
+        self.slots = slots
+        self.script = script
+        self.begun: list[str] = []
+        self.started: list[str] = []
+        self.running: list[Task] = []
+        self.cancelled: list[str] = []
+        self.most = 0
+        self.closed = False
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        self.begun += [task.key for task in tasks]
+        self.running += tasks
+        self.most = max(self.most, len(self.running))
+
+    def reports(self, timeout_s: float) -> list[Report]:
+        said = []
+        for task in list(self.running):
+            tries = self.begun.count(task.key)
+            kinds = self.script(task)
+            kind = kinds[min(tries, len(kinds)) - 1]
+            if len(self.started) < len(self.begun):
+                self.started.append(task.key)
+                said.append(Report("start", task.key))
+            if kind == "hangs":
+                continue
+            self.running.remove(task)
+            why = Failure("it broke") if kind == "failed" else None
+            said.append(Report(kind, task.key, text="signal 9", failure=why))  # type: ignore[arg-type]
+        return said
+
+    def cancel(self, key: str) -> None:
+        self.cancelled.append(key)
+        self.running = [task for task in self.running if task.key != key]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def tasks(tiny: Dataset, store: Store) -> list[Task]:
+    """The poison and two cells of lsp, and two cells of clean data."""
+    config = make_config({"attacks": "none,lsp", "defenses": "standard,iss"})
+    return pending(plan(config, [(tiny, dataset_ref(tiny))], "cpu", store), store)
+
+
+def play(
+    tasks: list[Task], script: Callable[[Task], Sequence[str]], limit_s: float | None = None
+) -> tuple[Played, dict[str, Failure], list[Event]]:
+    pool, events = Played(script), list[Event]()
+    return pool, run_tasks(tasks, pool, events.append, limit_s), events
+
+
+def test_all_is_done_and_no_cell_begins_before_its_poison(tasks: list[Task]) -> None:
+    pool, failed, events = play(tasks, lambda _: ["done"])
+    assert not failed
+    assert sorted(pool.begun) == sorted(task.key for task in tasks)
+    assert pool.most == pool.slots
+    assert pool.closed
+    moments = [(event[0], event[1].kind, event[1].cell.poison.is_clean) for event in events]
+    crafted = moments.index(("done", "poison", False))
+    assert crafted < moments.index(("start", "cell", False))
+
+
+@pytest.mark.parametrize(("kind", "most"), [("died", RETRIES), ("lost", LOST)])
+def test_what_dies_or_is_lost_is_started_again_so_often(
+    tasks: list[Task], kind: str, most: int
+) -> None:
+    cell = tasks[-1]
+    pool, failed, _ = play(tasks, lambda t: [kind] * most + ["done"] if t == cell else ["done"])
+    assert not failed
+    assert pool.begun.count(cell.key) == most + 1
+    pool, failed, _ = play(tasks, lambda t: [kind] if t == cell else ["done"])
+    assert list(failed) == [cell.key]
+    assert pool.begun.count(cell.key) == most + 1
+    assert f"{most + 1} times (signal 9)" in failed[cell.key].error
+
+
+def test_a_failed_poison_fails_its_cells_and_no_others(tasks: list[Task]) -> None:
+    pool, failed, events = play(tasks, lambda t: ["failed"] if t.kind == "poison" else ["done"])
+    hit = {task.key for task in tasks if not task.cell.poison.is_clean}
+    assert set(failed) == hit
+    assert {why.error for why in failed.values()} == {"it broke", "crafting failed: it broke"}
+    assert sum(event[0] == "failed" for event in events) == 3
+    assert len(pool.begun) == 3, "its cells were never begun"
+
+
+def test_what_another_run_computes_is_asked_for_again(tasks: list[Task]) -> None:
+    pool, failed, _ = play(tasks, lambda t: ["busy", "busy", "done"])
+    assert not failed
+    assert len(pool.begun) == 3 * len(tasks)
+
+
+def test_a_task_that_hangs_is_cancelled_once(tasks: list[Task]) -> None:
+    cell = tasks[-1]
+    script = lambda t: ["hangs"] if t == cell else ["done"]  # noqa: E731
+    pool, failed, _ = play(tasks, script, limit_s=0.3)
+    assert pool.cancelled == [cell.key]
+    assert (
+        failed[cell.key].error == "it took longer than its time limit of 0.005 min (--time-limit)"
+    )
+
+
+def test_an_interrupted_run_closes_its_pool(tasks: list[Task]) -> None:
+    pool = Played(lambda _: ["done"])
+
+    def listen(event: Event) -> None:
+        if event[0] == "done":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(tasks, pool, listen)
+    assert pool.closed

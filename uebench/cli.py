@@ -21,6 +21,7 @@ from . import __version__
 from .cli_group import Verbs
 from .cli_kit import check, new
 from .cli_poison import audit, craft, import_
+from .cli_share import card, publish, validate
 from .cli_shared import clear_errors, data_options, plugin_option, stdout_console
 from .completing import complete, complete_config, complete_list, complete_method, completion
 
@@ -53,7 +54,7 @@ def main() -> None:
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
 
 
-for _verb in (craft, audit, import_, new, check, completion):
+for _verb in (craft, audit, import_, new, check, completion, publish, validate, card):
     main.add_command(_verb)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +20,14 @@ import click
 
 from . import __version__
 from .cli_executor import ended_by_signals, executor_options
+from .cli_group import Verbs
 from .cli_kit import check, new
 from .cli_poison import audit, craft, import_
+from .cli_share import card, publish, validate
 from .cli_shared import COMMAND, clear_errors, data_options, plugin_option, stdout_console
 from .cli_store import store_group
 from .cli_verify import verify
+from .completing import complete, complete_config, complete_list, complete_method, completion
 
 KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs", "executors")
 
@@ -54,7 +58,7 @@ def _store_errors() -> Iterator[None]:
         raise SystemExit(1) from None
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="uebench")
 def main() -> None:
     """Benchmark unlearnable-example attacks against the defenses that learn anyway.
@@ -69,17 +73,46 @@ def main() -> None:
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
 
 
-for _verb in (craft, audit, import_, store_group, verify, new, check):
+for _verb in (
+    *(craft, audit, import_, store_group, verify),
+    *(new, check, completion, publish, validate, card),
+):
     main.add_command(_verb)
 
 
 @main.command()
-@click.argument("config", required=False)
-@click.option("--attacks", metavar="LIST", help="Attacks, such as none,em[eps=16/255],lsp.")
-@click.option("--defenses", metavar="LIST", help="Defenses, such as standard,ueraser,at.")
-@click.option("--dataset", multiple=True, metavar="NAME", help="Data set; may be repeated.")
-@click.option("--arch", metavar="LIST", help="Target networks, such as resnet9[width=8],resnet18.")
-@click.option("--protocol", metavar="NAME", help="quick, sprint, paper or transfer.")
+@click.argument("config", required=False, shell_complete=complete_config)
+@click.option(
+    "--attacks",
+    metavar="LIST",
+    shell_complete=complete_list("attacks"),
+    help="Attacks, such as none,em[eps=16/255],lsp.",
+)
+@click.option(
+    "--defenses",
+    metavar="LIST",
+    shell_complete=complete_list("defenses"),
+    help="Defenses, such as standard,ueraser,at.",
+)
+@click.option(
+    "--dataset",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete("datasets"),
+    help="Data set; may be repeated.",
+)
+@click.option(
+    "--arch",
+    metavar="LIST",
+    shell_complete=complete_list("models"),
+    help="Target networks, such as resnet9[width=8],resnet18.",
+)
+@click.option(
+    "--protocol",
+    metavar="NAME",
+    shell_complete=complete("protocols"),
+    help="quick, sprint, paper or transfer.",
+)
 @click.option("--epochs", type=int, metavar="N", help="Epochs of the target models' training.")
 @click.option("--seeds", metavar="LIST", help="Training seeds, such as 0,1,2.")
 @click.option("--poison-seeds", metavar="LIST", help="Seeds that poisons are crafted from.")
@@ -101,6 +134,7 @@ for _verb in (craft, audit, import_, store_group, verify, new, check):
 @executor_options
 @click.option("--dry-run", is_flag=True, help="Print the plan and how long it takes; run nothing.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--json", "as_json", is_flag=True, help="Print the leaderboard as JSON.")
 @data_options
 @plugin_option
 def run(
@@ -110,13 +144,19 @@ def run(
     jobs: int | None,
     time_limit: float | None,
     deterministic: bool,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Run a matrix: CONFIG is a YAML file or a name (see `uebench list configs`).
 
     Flags replace fields of CONFIG; without CONFIG and flags, `quick` is run. What was computed
     before is not computed again, so a run that was stopped goes on where it was.
-    """
+
+    \b
+    uebench run
+    uebench run --attacks em[eps=16/255],lsp --defenses ueraser,at --seeds 0,1,2
+    uebench run --dataset cifar10 --download --protocol paper --dry-run
+    """  # noqa: D301
     with clear_errors():
         from . import frontend, plan, results
 
@@ -140,14 +180,14 @@ def run(
         folder = Path(out) if out else _default_folder(config, options, matrix.cells)
         results.check_folder(folder)
     with _store_errors():
-        _run_and_print(matrix, folder, options["quiet"])
+        _run_and_print(matrix, folder, options["quiet"], as_json)
 
 
-def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
+def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool) -> None:
     """Run a prepared matrix, write its folder and print its table; exit 1 where cells failed."""
     from . import frontend, plan
     from .determinism import unpromised
-    from .report import leaderboards, to_rich
+    from .report import leaderboards, summary, to_json, to_rich
     from .results import told_versions
 
     known = sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
@@ -176,12 +216,18 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
         )
         raise SystemExit(130) from None
     frontend.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
-    boards = leaderboards(outcome.cells)
-    _print_rich(to_rich(boards, plan.table_titles(matrix.cells)))
+    boards, titles = leaderboards(outcome.cells), plan.table_titles(matrix.cells)
+    if as_json:
+        click.echo(to_json(boards))
+    else:
+        _print_rich(to_rich(boards, titles))
     _warn(told_versions(outcome.cells))
-    if not quiet:
-        click.echo(f"{outcome.seconds:.0f} s; results are in {folder}", err=True)
     lost = outcome.cells[outcome.cells["status"] != "ok"]
+    if not quiet:
+        for line in summary(boards, titles):
+            click.echo(line, err=True)
+        click.echo(f"{outcome.seconds:.0f} s; results are in {folder}", err=True)
+        click.echo(f"next: {_next(folder, len(matrix.config.seeds), bool(len(lost)))}", err=True)
     if len(lost):
         reasons = dict.fromkeys(lost["error"])
         click.echo(f"{len(lost)} cells failed: " + "; ".join(reasons), err=True)
@@ -192,6 +238,16 @@ def _warn(sentence: str | None) -> None:
     """Say a sentence on stderr, where there is one to say."""
     if sentence:
         click.echo(sentence, err=True)
+
+
+def _next(folder: Path, n_seeds: int, lost: bool) -> str:
+    """Return the command that a reader of these results may want to type."""
+    typed = shlex.join(["uebench", *sys.argv[1:]])
+    if lost:
+        return f"mend what failed, then the same again; only that is computed: {typed}"
+    if n_seeds == 1 and sys.argv[1:2] == ["run"] and "--seeds" not in typed:
+        return f"{typed} --seeds 0,1,2"
+    return f"uebench publish {shlex.quote(str(folder))} FOLDER"
 
 
 def _print_rich(renderable: Any) -> None:
@@ -264,7 +320,12 @@ def _default_folder(config: str | None, options: dict[str, Any], cells: Any) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @plugin_option
 def list_(kind: str | None, as_json: bool) -> None:
-    """List attacks, defenses, data sets, models, protocols, configurations or executors."""
+    """List attacks, defenses, data sets, models, protocols, configurations or executors.
+
+    \b
+    uebench list
+    uebench list attacks --json
+    """  # noqa: D301
     with clear_errors():
         from .catalog import catalog, print_catalog
 
@@ -277,11 +338,16 @@ def list_(kind: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("kind", type=click.Choice(["attack", "defense", "protocol", "executor"]))
-@click.argument("name")
+@click.argument("name", shell_complete=complete_method)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @plugin_option
 def show(kind: str, name: str, as_json: bool) -> None:
-    """Show a method, protocol or executor: what it does, its options with their ranges."""
+    """Show a method, protocol or executor: what it does, its options with their ranges.
+
+    \b
+    uebench show attack em
+    uebench show protocol paper
+    """  # noqa: D301
     with clear_errors():
         from .catalog import describe, print_description
 
@@ -300,9 +366,15 @@ def show(kind: str, name: str, as_json: bool) -> None:
     type=click.Choice(["text", "csv", "latex", "markdown", "json"]),
     default="text",
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--best", is_flag=True, help="The best epoch's accuracy instead of the last one's.")
-def table(results: str, form: str, best: bool) -> None:
-    """Print the leaderboard of a results folder or a cells.csv."""
+def table(results: str, form: str, as_json: bool, best: bool) -> None:
+    """Print the leaderboard of a results folder or a cells.csv.
+
+    \b
+    uebench table results/quick
+    uebench table results/quick --format latex --best
+    """  # noqa: D301
     with clear_errors():
         from . import report
         from .results import told_versions
@@ -311,6 +383,7 @@ def table(results: str, form: str, best: bool) -> None:
         boards = report.leaderboards(cells, "test_acc_best" if best else "test_acc")
         _warn(told_versions(cells))
         titles = _titles()
+        form = "json" if as_json else form
         if form == "text":
             _print_rich(report.to_rich(boards, titles))
         elif form == "latex":
@@ -331,7 +404,12 @@ def _titles() -> dict[str, str]:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """Say what this machine has, what will be slow, and whether torch and torchvision fit."""
+    """Say what this machine has, what will be slow, and whether torch and torchvision fit.
+
+    \b
+    uebench doctor
+    uebench doctor --json
+    """  # noqa: D301
     from .doctor import examine, print_findings
 
     findings = examine()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli_shared import clear_errors, plugin_option, stdout_console
+from .completing import complete_method
 
 if TYPE_CHECKING:
     from .registry import Kind
@@ -55,7 +56,7 @@ def new(kind: str, name: str, into: str) -> None:
 
 
 @click.command()
-@click.argument("method", metavar="[NAME]", required=False)
+@click.argument("method", metavar="[NAME]", required=False, shell_complete=complete_method)
 @click.option("--kind", type=KIND, help="Which one, where both an attack and a defense have NAME.")
 @click.option("--quick", is_flag=True, help="Leave out large images, time and memory.")
 @click.option(

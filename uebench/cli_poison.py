@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .cli_shared import clear_errors, data_options, plugin_option
+from .completing import complete
 
 if TYPE_CHECKING:
     from .data import Dataset
@@ -54,7 +55,7 @@ def reading_options(command: C) -> C:
 
 
 @click.command()
-@click.argument("attack")
+@click.argument("attack", shell_complete=complete("attacks"))
 @click.option("--dataset", default="synthetic", metavar="NAME", show_default=True)
 @click.option(
     "--out", metavar="FILE", help="FILE.npz, FILE.safetensors, or a folder for PNG files."
@@ -75,7 +76,12 @@ def craft(
     data_dir: str | None,
     download: bool,
 ) -> None:
-    """Craft a poison, such as `uebench craft lsp --out lsp.npz`, and print what was measured."""
+    """Craft a poison, such as `uebench craft lsp --out lsp.npz`, and print what was measured.
+
+    \b
+    uebench craft lsp --out lsp.npz
+    uebench craft em[eps=16/255] --dataset cifar10 --picture em.png
+    """  # noqa: D301
     with clear_errors():
         from . import frontend
         from .data import load_dataset
@@ -111,7 +117,11 @@ def audit(
     data_dir: str | None,
     **reading: Any,
 ) -> None:
-    """Measure anybody's poison file against its clean data set: budgets, labels, order."""
+    """Measure anybody's poison file against its clean data set: budgets, labels, order.
+
+    \b
+    uebench audit lsp.npz --dataset synthetic
+    """  # noqa: D301
     with clear_errors():
         from .data import load_dataset
         from .files import audit_poison, print_audit
@@ -149,7 +159,11 @@ def import_(
 
     PATH is a folder or zip of <index>.png, .npy, .npz, .safetensors, .pt or a pickle of arrays;
     nothing in it is run.
-    """
+
+    \b
+    uebench import perturbation.pt --dataset cifar10 --name em_authors
+    uebench run --dataset cifar10 --attacks imported:em_authors --defenses standard
+    """  # noqa: D301
     with clear_errors():
         from . import frontend
         from .data import load_dataset

@@ -8,6 +8,7 @@ from .formats import to_csv, to_frame, to_json, to_markdown
 from .groups import Method, Settings
 from .latex import to_latex
 from .outputs import write_leaderboards
+from .summary import summary
 from .tables import Entry, Extreme, Leaderboard, Stat, leaderboard, leaderboards
 from .terminal import to_rich
 
@@ -23,6 +24,7 @@ __all__ = [
     "leaderboard",
     "leaderboards",
     "read_cells",
+    "summary",
     "to_csv",
     "to_frame",
     "to_json",

@@ -1,0 +1,166 @@
+"""A bundle of results for a repository or a paper's supplement: what `uebench publish` writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from .. import report
+from ..store import Store
+from .manifest import NAME, write_manifest
+
+TAKEN = (
+    "cells.csv",
+    "run.json",
+    "leaderboard.csv",
+    "leaderboard.tex",
+    "leaderboard.md",
+    "index.html",
+)
+"""What is taken of a results folder, where it is there."""
+PICTURES = (".png", ".svg", ".pdf")
+
+
+class BundleError(ValueError):
+    """A bundle cannot be written: one sentence says why and what to do."""
+
+
+def publish(results: Path, folder: Path, licence: str, store: Store | None = None) -> Path:
+    """Write a bundle of a results folder; return its folder.
+
+    It holds the tables, the page and pictures where they are there, `run.json`, the store's record
+    of every cell (`records.jsonl`, where it has any), the hashes and budgets of the poisons
+    (`poisons.json`), a README.md, and SHA256SUMS. It is written beside its place and renamed. The path of the user's
+    home folder is written as `~`.
+
+    Raises:
+        BundleError: the results are not those of a run, or the folder cannot be made.
+    """
+    told = _run_json(results)
+    cells = report.read_cells(results)
+    if folder.exists():
+        raise BundleError(f"{folder} is there already; choose another name, or remove it")
+    draft = folder.parent / f".{uuid.uuid4().hex}.part"
+    try:
+        draft.mkdir(parents=True)
+        for path in sorted(results.iterdir()):
+            if path.name in TAKEN or path.suffix in PICTURES:
+                _copy(path, draft / path.name)
+        records = _records(cells, store or Store())
+        if records:
+            lines = [json.dumps(record, sort_keys=True) + "\n" for record in records]
+            (draft / "records.jsonl").write_text(_homeless("".join(lines)))
+        (draft / "poisons.json").write_text(json.dumps(_poisons(told), indent=1) + "\n")
+        (draft / "README.md").write_text(_readme(told, cells, len(records), licence, draft))
+        write_manifest(draft)
+        draft.rename(folder)
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be made: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _run_json(results: Path) -> dict[str, Any]:
+    """Return what a run told of itself.
+
+    Raises:
+        BundleError: there is no such file, or it is none of a run.
+    """
+    path = results / "run.json"
+    try:
+        told = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BundleError(
+            f"{results} has no run.json; give the folder that `uebench run --out` wrote"
+        ) from None
+    except (OSError, ValueError):
+        raise BundleError(f"{path} cannot be read; run the matrix again") from None
+    if not isinstance(told, dict) or not {"recipes", "poisons", "versions"} <= set(told):
+        raise BundleError(f"{path} was not written by `uebench run`; run the matrix again")
+    return told
+
+
+def _homeless(text: str) -> str:
+    """Return a text without the path of the user's home folder."""
+    home = str(Path.home())
+    return text if home in ("/", "") else text.replace(home, "~")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, text without the path of the user's home folder."""
+    if source.suffix in PICTURES:
+        shutil.copyfile(source, target)
+    else:
+        target.write_text(_homeless(source.read_text()))
+
+
+def _records(cells: Any, store: Store) -> list[dict[str, Any]]:
+    """Return the store's records of all cells that it has, each with its key."""
+    keys = dict.fromkeys(key for key in cells["key"] if key)
+    found = ((key, store.read("cell", key)) for key in keys)
+    return [{"key": key, "record": read[1]} for key, read in found if read is not None]
+
+
+def _poisons(told: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return hash, budget and what was measured of each poison."""
+    hidden = ("author_record", "path")
+    return [
+        {"key": key, **{name: value for name, value in poison.items() if name not in hidden}}
+        for key, poison in told["poisons"].items()
+    ]
+
+
+def _readme(told: dict[str, Any], cells: Any, n_records: int, licence: str, folder: Path) -> str:
+    """Return the data card of a bundle, in Markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    ok = int((cells["status"] == "ok").sum())
+    page = folder / "leaderboard.md"
+    table = page.read_text() if page.is_file() else report.to_markdown(report.leaderboards(cells))
+    command = _homeless(" ".join(map(str, told.get("command") or [])))
+    machine = told.get("machine", {})
+    devices = ", ".join(sorted({d for d in cells["device"] if d})) or "unknown"
+    meaning = {
+        "cells.csv": "a row a trained model: what it was, its accuracies in [0, 1], its key",
+        "leaderboard.csv": "the table as data",
+        "leaderboard.md": "the table in Markdown",
+        "leaderboard.tex": "the table in LaTeX",
+        "run.json": "command, versions, recipes by key, what was measured on each poison",
+        "records.jsonl": f"curves and confusion matrices of {n_records} models",
+        "poisons.json": "sha256, recipe and measured budget of each poison",
+        "index.html": "the page, which needs no network",
+    }
+    files = [
+        f"- `{name}`: {meaning.get(name, 'a picture')}"
+        for name in sorted({p.name for p in folder.iterdir()} | {"README.md"})
+        if name != "README.md"
+    ]
+    return "\n".join(
+        [
+            f"# {told.get('config', {}).get('title') or 'Unlearnable examples against defenses'}",
+            "",
+            f"{ok} of {len(cells)} models, trained with uebench ({versions}) on {devices} "
+            f"({os.fspath(machine.get('platform', 'unknown platform'))}).",
+            "",
+            *(["Made by", "", "```sh", command, "```", ""] if command else []),
+            table.rstrip(),
+            "",
+            "## Files",
+            "",
+            *files,
+            "",
+            "## To check it",
+            "",
+            f"`sha256sum -c {NAME}` checks that nothing was changed, and `uebench validate .` that "
+            "the numbers are possible and belong to their recipes.",
+            "",
+            "## Licence",
+            "",
+            licence,
+            "",
+        ]
+    )

@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from . import __version__
+from .cli_matrix import matrix_fields, matrix_options
 from .cli_poison import audit, craft, import_
 from .cli_shared import clear_errors, data_options, plugin_option
 
@@ -55,28 +56,7 @@ for _verb in (craft, audit, import_):
 
 @main.command()
 @click.argument("config", required=False)
-@click.option("--attacks", metavar="LIST", help="Attacks, such as none,em[eps=16/255],lsp.")
-@click.option("--defenses", metavar="LIST", help="Defenses, such as standard,ueraser,at.")
-@click.option("--dataset", multiple=True, metavar="NAME", help="Data set; may be repeated.")
-@click.option("--arch", metavar="LIST", help="Target networks, such as resnet9[width=8],resnet18.")
-@click.option("--protocol", metavar="NAME", help="quick, sprint or paper.")
-@click.option("--epochs", type=int, metavar="N", help="Epochs of the target models' training.")
-@click.option("--seeds", metavar="LIST", help="Training seeds, such as 0,1,2.")
-@click.option("--poison-seeds", metavar="LIST", help="Seeds that poisons are crafted from.")
-@click.option("--ratio", metavar="LIST", help="Share of poisoned training images, such as 0.5,1.")
-@click.option("--classes", metavar="LIST", help="Classes that are poisoned, by name or number.")
-@click.option(
-    "--craft-on",
-    type=click.Choice(["all", "subset"]),
-    help="Give attacks all training images (the default), or the poisoned ones alone.",
-)
-@click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    metavar="NAME.OPTION=VALUE",
-    help="An option of a method (em.rounds=5) or of the protocol (protocol.lr=0.05).",
-)
+@matrix_options
 @click.option("--out", metavar="FOLDER", help="Results folder. Default: results/CONFIG or a hash.")
 @click.option(
     "--executor", type=click.Choice(["local"]), default="local", help="What starts the processes."
@@ -97,8 +77,7 @@ def run(
     with clear_errors():
         from . import frontend, plan, results
 
-        fields = _fields(config, options)
-        made = plan.make_config(fields)
+        made = plan.make_config(matrix_fields(config, options))
         matrix = frontend.prepare(
             made,
             options["device"],
@@ -157,52 +136,6 @@ def _print_rich(renderable: Any) -> None:
 
     width = None if sys.stdout.isatty() else 160
     Console(width=width, highlight=False).print(renderable)
-
-
-def _fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration's fields with those that flags replace."""
-    from .plan import make_config, read_config
-    from .spec import parse_spec
-
-    own = any(options[name] for name in ("attacks", "defenses", "dataset", "arch", "protocol"))
-    # whoever names a part of the matrix wants true defaults, not the small default matrix's
-    fields = {} if config is None and own else read_config(config or "quick")
-    if options["dataset"]:
-        fields["dataset"] = list(options["dataset"])
-    names = ("attacks", "defenses", "arch", "protocol", "seeds", "poison_seeds", "ratio", "classes")
-    for name in (*names, "craft_on"):
-        if options[name] is not None:
-            fields[name] = options[name]
-    protocol = _mapping(fields, "protocol_options")
-    methods = _mapping(fields, "set")
-    if options["attacks"] is not None or options["defenses"] is not None:
-        # what the configuration sets for methods that flags took away is no mistake of the user's
-        kept = make_config({**fields, "set": {}, "protocol_options": {}})
-        there = [parse_spec(spec).name for spec in (*kept.attacks, *kept.defenses)]
-        methods = {k: v for k, v in methods.items() if str(k).partition(".")[0] in there}
-    for text in options["sets"]:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"--set {text} is not NAME.OPTION=VALUE; write it like em.rounds=5")
-        if key.startswith("protocol."):
-            protocol[key.removeprefix("protocol.")] = value
-        else:
-            methods[key] = value
-    if options["epochs"] is not None:
-        protocol["epochs"] = options["epochs"]
-    return {**fields, "protocol_options": protocol, "set": methods}
-
-
-def _mapping(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a field of names and values.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    value = fields.get(name) or {}
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} must be names and values such as {{a: 1}}, got {value!r}")
-    return dict(value)
 
 
 def _default_folder(config: str | None, options: dict[str, Any], cells: Any) -> Path:

@@ -25,7 +25,7 @@ from .importing import Reading, read_poison
 from .importing.interpret import Kind, Rounding, Scale
 from .importing.names import bind, check_free, checked_name, remember
 from .models import parse_arch
-from .plan import Config, make_config, plan, resolve_precision
+from .plan import Config, dataset_specs, make_config, plan, resolve_precision
 from .poison import Poison, PoisonError, measure, poisoned, tensors_sha256
 from .progress import ProgressDisplay
 from .protocol import Protocol, named_protocol
@@ -121,7 +121,7 @@ def prepare(
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}; leave it out for one a core or GPU")
     jobs = jobs or (len(devices) if devices[0] != "cpu" else usable_cores())
-    datasets = [load_dataset(spec, data_dir, download) for spec in config.dataset]
+    datasets = [load_dataset(spec, data_dir, download) for spec in dataset_specs(config)]
     names = [dataset.name for dataset in datasets]
     if len(set(names)) < len(names):
         raise ValueError(

@@ -5,36 +5,28 @@ settings are never averaged: each setting gets a leaderboard of its own (`groups
 """
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pandas as pd
 
 from .groups import Method, Record, Settings, grouped, the_attack, the_defense
+from .statistics import Stat, best_within_noise, mean_ranks
+
+__all__ = [
+    "METRICS",
+    "Entry",
+    "Extreme",
+    "Leaderboard",
+    "Metric",
+    "Stat",
+    "leaderboard",
+    "leaderboards",
+]
 
 Metric = Literal["test_acc", "test_acc_best"]
 METRICS: tuple[Metric, ...] = ("test_acc", "test_acc_best")
-
-
-@dataclass(frozen=True)
-class Stat:
-    """Mean and sample standard deviation (ddof 1) of `n` accuracies in [0, 1].
-
-    The mean is NaN for n = 0, the standard deviation for n < 2.
-    """
-
-    mean: float = math.nan
-    sd: float = math.nan
-    n: int = 0
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Stat":
-        """Return the statistics of `values`, which may be empty."""
-        mean = statistics.mean(values) if values else math.nan
-        sd = statistics.stdev(values) if len(values) > 1 else math.nan
-        return cls(mean, sd, len(values))
 
 
 @dataclass(frozen=True)
@@ -43,8 +35,8 @@ class Entry:
 
     status: Literal["ok", "failed", "skipped", "missing"] = "missing"
     """`ok` if any run finished, else `failed` if any failed; `missing` without any run."""
-    test_acc: Stat = Stat()
-    test_acc_best: Stat = Stat()
+    test_acc: Stat = field(default_factory=Stat)
+    test_acc_best: Stat = field(default_factory=Stat)
     n_failed: int = 0
     n_skipped: int = 0
     train_seconds: float = math.nan
@@ -91,6 +83,20 @@ class Leaderboard:
         """Return one entry's accuracy in this table's metric."""
         entry = self.entry(attack, defense)
         return entry.test_acc if self.metric == "test_acc" else entry.test_acc_best
+
+    def best(self, attack: Method) -> set[Method]:
+        """Return the defenses that are best under `attack`, or within noise of the best."""
+        stats = {defense: self.stat(attack, defense) for defense in self.defenses}
+        return best_within_noise(stats, self.settings.n_test)
+
+    def ranks(self) -> dict[Method, float]:
+        """Return the mean rank of each defense over the poisons, 1 the best.
+
+        Only poisons under which every defense was measured count.
+        """
+        return mean_ranks(
+            [{d: self.stat(attack, d).mean for d in self.defenses} for attack in self.poisons]
+        )
 
     def worst_attack(self, defense: Method) -> Extreme:
         """Return the lowest accuracy of `defense` over the poisons: the defender's worst case."""

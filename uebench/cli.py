@@ -19,7 +19,8 @@ import click
 from . import __version__
 from .cli_matrix import matrix_fields, matrix_options
 from .cli_poison import audit, craft, import_
-from .cli_shared import clear_errors, data_options, plugin_option
+from .cli_shared import clear_errors, data_options, plugin_option, print_rich
+from .cli_table import table
 
 KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs")
 
@@ -50,7 +51,7 @@ def main() -> None:
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
 
 
-for _verb in (craft, audit, import_):
+for _verb in (craft, audit, import_, table):
     main.add_command(_verb)
 
 
@@ -120,7 +121,7 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
         raise SystemExit(130) from None
     frontend.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
     boards = leaderboards(outcome.cells)
-    _print_rich(to_rich(boards, plan.table_titles(matrix.cells)))
+    print_rich(to_rich(boards, plan.table_titles(matrix.cells)))
     if not quiet:
         click.echo(f"{outcome.seconds:.0f} s; results are in {folder}", err=True)
     lost = outcome.cells[outcome.cells["status"] != "ok"]
@@ -128,14 +129,6 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
         reasons = dict.fromkeys(lost["error"])
         click.echo(f"{len(lost)} cells failed: " + "; ".join(reasons), err=True)
         raise SystemExit(1)
-
-
-def _print_rich(renderable: Any) -> None:
-    """Print to stdout: as wide as the terminal, or as wide as it needs off one."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, highlight=False).print(renderable)
 
 
 def _default_folder(config: str | None, options: dict[str, Any], cells: Any) -> Path:
@@ -183,41 +176,6 @@ def show(kind: str, name: str, as_json: bool) -> None:
             click.echo(json.dumps(found, indent=1))
         else:
             print_description(found)
-
-
-@main.command()
-@click.argument("results", type=click.Path())
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "csv", "latex", "markdown", "json"]),
-    default="text",
-)
-@click.option("--best", is_flag=True, help="The best epoch's accuracy instead of the last one's.")
-def table(results: str, form: str, best: bool) -> None:
-    """Print the leaderboard of a results folder or a cells.csv."""
-    with clear_errors():
-        from . import report
-
-        boards = report.leaderboards(
-            report.read_cells(Path(results)), "test_acc_best" if best else "test_acc"
-        )
-        titles = _titles()
-        if form == "text":
-            _print_rich(report.to_rich(boards, titles))
-        elif form == "latex":
-            click.echo(report.to_latex(boards, titles), nl=False)
-        elif form == "markdown":
-            click.echo(report.to_markdown(boards, titles), nl=False)
-        else:
-            click.echo(report.to_csv(boards) if form == "csv" else report.to_json(boards), nl=False)
-
-
-def _titles() -> dict[str, str]:
-    """Return how every known method is called in tables."""
-    from .registry import KINDS, methods
-
-    return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
 
 
 @main.command()

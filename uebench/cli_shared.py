@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,3 +60,11 @@ def data_options(command: C) -> C:
     ):
         command = option(command)
     return command
+
+
+def print_rich(renderable: Any) -> None:
+    """Print to stdout: as wide as the terminal, or as wide as it needs off one."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, highlight=False).print(renderable)

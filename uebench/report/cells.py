@@ -75,6 +75,8 @@ COLUMNS: dict[str, Column] = {
     "robust_acc": _ACCURACY,
     "robust_norm": _TEXT,
     "robust_radius": _AMOUNT,
+    "version": _TEXT,
+    "recipe": _TEXT,
 }
 """Every column in its order."""
 

@@ -185,6 +185,9 @@ def _note(board: Leaderboard, usual: int, rows: Sequence[Row], titles: Titles) -
         ", ".join(_settings_in_words(board.settings, titles)),
         *accuracy_in_words(entries, board.metric, usual, rows, board.settings.n_test),
     ]
+    if len(board.versions) > 1:
+        versions = ", ".join(map(one_line, board.versions))
+        sentences.append(f"Measured by uebench {versions}, by the same recipes")
     if any(cell.bound for row in rows for cell in row.cells):
         sentences.append("≤ and ≥: not every opponent was measured, so only a bound is known")
     return ". ".join(sentences) + "."

@@ -69,6 +69,8 @@ class Leaderboard:
     attacks: tuple[Method, ...]
     defenses: tuple[Method, ...]
     entries: Mapping[tuple[Method, Method], Entry]
+    versions: tuple[str, ...] = ()
+    """The versions of the suite that measured it, where they are known."""
 
     @property
     def poisons(self) -> tuple[Method, ...]:
@@ -159,11 +161,13 @@ def _leaderboard(settings: Settings, runs: Sequence[Record], metric: Metric) -> 
         attacks=tuple(sorted(attacks, key=lambda attack: not attack.is_clean)),  # stable
         defenses=tuple(defenses),
         entries={cell: _entry(its_runs) for cell, its_runs in by_cell.items()},
+        versions=tuple(sorted({run["version"] for run in runs} - {""})),
     )
 
 
 def _entry(runs: Sequence[Record]) -> Entry:
     finished = [run for run in runs if run["status"] == "ok"]
+    _check_one_recipe(finished)
     n_failed = sum(run["status"] == "failed" for run in runs)
     status: Literal["ok", "failed", "skipped"] = "failed" if n_failed else "skipped"
 
@@ -180,6 +184,23 @@ def _entry(runs: Sequence[Record]) -> Entry:
         craft_seconds=stat("craft_seconds").mean,
         peak_memory_mb=stat("peak_memory_mb").mean,
     )
+
+
+def _check_one_recipe(runs: Sequence[Record]) -> None:
+    """Refuse to average runs that were made in different ways.
+
+    Raises:
+        ValueError: their recipes differ, or, where these are unknown, the suite's versions.
+    """
+    recipes = {run["recipe"] or f"version {run['version']}" for run in runs} - {"version "}
+    if len(recipes) > 1:
+        seeds = ", ".join(str(run["seed"]) for run in runs)
+        versions = ", ".join(sorted({run["version"] or "unknown" for run in runs}))
+        raise ValueError(
+            f"{the_attack(runs[0])} under {the_defense(runs[0])}: seeds {seeds} were made by "
+            f"{len(recipes)} different recipes (uebench {versions}) and are not averaged; keep the "
+            "rows of one version, or run them again"
+        )
 
 
 def _extreme(pick: Callable[[Iterable[float]], float], means: Mapping[Method, float]) -> Extreme:

@@ -19,8 +19,8 @@ import click
 from . import __version__
 from .cli_matrix import matrix_fields, matrix_options
 from .cli_poison import audit, craft, import_
-from .cli_shared import clear_errors, data_options, plugin_option, print_rich
-from .cli_table import table
+from .cli_shared import clear_errors, data_options, plugin_option
+from .cli_table import print_run, table
 
 KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs")
 
@@ -65,10 +65,16 @@ for _verb in (craft, audit, import_, table):
 @click.option("--jobs", type=click.IntRange(1, 4096), help="Cells side by side.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and how long it takes; run nothing.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--compare", is_flag=True, help="Print what was published beside ours at the end.")
 @data_options
 @plugin_option
 def run(
-    config: str | None, out: str | None, executor: str, jobs: int | None, **options: Any
+    config: str | None,
+    out: str | None,
+    executor: str,
+    jobs: int | None,
+    compare: bool,
+    **options: Any,
 ) -> None:
     """Run a matrix: CONFIG is a YAML file or a name (see `uebench list configs`).
 
@@ -94,13 +100,12 @@ def run(
         folder = Path(out) if out else _default_folder(config, options, matrix.cells)
         results.check_folder(folder)
     with _store_errors():
-        _run_and_print(matrix, folder, options["quiet"])
+        _run_and_print(matrix, folder, options["quiet"], compare)
 
 
-def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
+def _run_and_print(matrix: Any, folder: Path, quiet: bool, compare: bool) -> None:
     """Run a prepared matrix, write its folder and print its table; exit 1 where cells failed."""
-    from . import frontend, plan
-    from .report import leaderboards, to_rich
+    from . import frontend
 
     known = sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
     if not quiet:
@@ -120,8 +125,7 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool) -> None:
         )
         raise SystemExit(130) from None
     frontend.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
-    boards = leaderboards(outcome.cells)
-    print_rich(to_rich(boards, plan.table_titles(matrix.cells)))
+    print_run(matrix.config, matrix.cells, outcome.cells, compare)
     if not quiet:
         click.echo(f"{outcome.seconds:.0f} s; results are in {folder}", err=True)
     lost = outcome.cells[outcome.cells["status"] != "ok"]

@@ -60,7 +60,7 @@ def matrix_flags(options: dict[str, Any]) -> list[str]:
 
 
 def matrix_fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration's fields with those that flags replace wherever they are said."""
+    """Return the configuration's fields with those that flags replace."""
     from .config import check_mappings, read_config, replace_field, under_protocol
 
     own = any(options[name] for name in OWN)

@@ -118,18 +118,18 @@ def _print_results(
             "leave it out, or name a table"
         )
     boards = report.leaderboards(report.read_cells(path), metric)
-    compared = _compared(ours_of(boards), own, "") if compare else None
+    compared = _compared(ours_of(boards, _titles()), own, "") if compare else None
     print_boards(boards, _titles(), shape, compared)
 
 
 def _print_table(
-    name: str, metric: str, shape: Shape, compare: bool, own: Path | None, options: dict[str, Any]
+    name: str, metric: Any, shape: Shape, compare: bool, own: Path | None, options: dict[str, Any]
 ) -> None:
     """Print what the store has of a configuration's cells."""
     from . import report
     from .config import make_config
     from .frontend import usable_devices
-    from .paper_table import planned
+    from .paper_table import paper_grid, planned
     from .report.compare import ours_of
 
     config = make_config(matrix_fields(name, options))
@@ -137,11 +137,11 @@ def _print_table(
     for reason in found.absent:
         click.echo(f"shown as missing: {reason}", err=True)
     if config.table is None:
-        boards = report.leaderboards(found.frame, metric)  # type: ignore[arg-type]
-        compared = _compared(ours_of(boards), own, "") if compare else None
+        boards = report.leaderboards(found.frame, metric)
+        compared = _compared(ours_of(boards, _titles()), own, "") if compare else None
         print_boards(boards, _titles(), shape, compared)
         return
-    grid = config_grid(config, name, found.cells, found.frame, metric)
+    grid = paper_grid(config, found.cells, found.frame, _titles(), metric)
     entries = [spot.ours for spot in grid.spots.values()]
     compared = _compared(entries, own, grid.number) if compare else None
     print_grid(grid, shape, compared)
@@ -149,19 +149,22 @@ def _print_table(
         click.echo(f"the store has none of its cells; `uebench run {name}` computes them", err=True)
 
 
-def config_grid(config: Any, name: str, cells: Any, frame: Any, metric: str = "test_acc") -> Grid:
-    """Return the table of a configuration that says how it is laid out."""
+def print_run(config: Any, cells: Any, frame: Any, compare: bool) -> None:
+    """Print what a run ended with: its configuration's table if it has one, else leaderboards."""
+    from . import report
     from .paper_table import paper_grid
+    from .plan import table_titles
+    from .report.compare import ours_of
 
-    return paper_grid(
-        config.table,
-        cells,
-        frame,
-        _titles(),
-        name=Path(name).stem,
-        title=config.title or Path(name).stem,
-        metric=metric,
-    )
+    titles = table_titles(cells)
+    if config.table is None:
+        boards = report.leaderboards(frame)
+        compared = _compared(ours_of(boards, titles), None, "") if compare else None
+        print_boards(boards, titles, Shape(), compared)
+        return
+    grid = paper_grid(config, cells, frame, titles)
+    entries = [spot.ours for spot in grid.spots.values()]
+    print_grid(grid, Shape(), _compared(entries, None, grid.number) if compare else None)
 
 
 def _compared(entries: Any, own: Path | None, number: str) -> list[Compared]:
@@ -198,7 +201,7 @@ def print_boards(
         click.echo(text, nl=False)
     else:
         tables = [(layout(board, titles), "leaderboard") for board in boards]
-        _print_layouts(tables, shape, compared, "Ours")
+        _print_layouts(tables, shape, compared)
 
 
 def print_grid(grid: Grid, shape: Shape, compared: list[Compared] | None) -> None:
@@ -213,11 +216,11 @@ def print_grid(grid: Grid, shape: Shape, compared: list[Compared] | None) -> Non
     elif shape.form == "csv" and compared is None:
         click.echo(pd.DataFrame(grid_records(grid)).to_csv(index=False), nl=False)
     else:
-        _print_layouts([(grid_layout(grid), grid.name)], shape, compared, grid.title)
+        _print_layouts([(grid_layout(grid), grid.name)], shape, compared)
 
 
 def _print_layouts(
-    tables: Sequence[tuple[Any, str]], shape: Shape, compared: list[Compared] | None, title: str
+    tables: Sequence[tuple[Any, str]], shape: Shape, compared: list[Compared] | None
 ) -> None:
     """Print tables as text, Markdown or LaTeX; as CSV the comparison alone."""
     import pandas as pd
@@ -232,7 +235,7 @@ def _print_layouts(
         return
     made = [(each, shape.label or f"tab:uebench-{name}") for each, name in tables]
     if compared:
-        made.append((comparison_layout(compared, title), "tab:uebench-published"))
+        made.append((comparison_layout(compared), "tab:uebench-published"))
     writers: dict[str, Callable[[], None]] = {
         "text": lambda: print_rich(TerminalTables(tuple(each for each, _ in made))),
         "markdown": lambda: click.echo("\n".join(markdown_table(t) for t, _ in made), nl=False),

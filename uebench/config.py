@@ -157,6 +157,8 @@ def make_config(fields: dict[str, Any]) -> Config:
 
 MERGED = ("set", "protocol_options")
 """Fields of names and values, of which single names are replaced."""
+LOCAL = ("ratio", "classes")
+"""Fields that are replaced only in the parts that say them, where the whole does not."""
 WHOLE = ("title", "matrices", "under", "table")
 """Fields that a part has not."""
 
@@ -184,10 +186,10 @@ def check_mappings(fields: dict[str, Any]) -> None:
 
 
 def replace_field(fields: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """Return a configuration's fields with one replaced wherever they say it.
+    """Return a configuration's fields with one replaced in the whole and in every part.
 
-    A field that only some parts say, such as the ratio of one of them, is replaced in these; one
-    that nobody says is set for all.
+    The poisoned share and classes are what a part is about where it alone says them: they are
+    replaced there, and the other parts stay as they are.
     """
     parts = [dict(part) for part in fields.get("matrices") or []]
     if name in MERGED:
@@ -198,7 +200,7 @@ def replace_field(fields: dict[str, Any], name: str, value: Any) -> dict[str, An
     said = [part for part in parts if name in part]
     for part in said:
         part[name] = value
-    if name in fields or not said:
+    if name not in LOCAL or name in fields or not said:
         fields = {**fields, name: value}
     return {**fields, "matrices": parts} if parts else fields
 

@@ -25,7 +25,8 @@ from .importing import Reading, read_poison
 from .importing.interpret import Kind, Rounding, Scale
 from .importing.names import bind, check_free, checked_name, remember
 from .models import parse_arch
-from .plan import Config, dataset_specs, make_config, plan, resolve_precision
+from .paper_table import paper_grid, write_table
+from .plan import Config, dataset_specs, make_config, plan, resolve_precision, table_titles
 from .poison import Poison, PoisonError, measure, poisoned, tensors_sha256
 from .progress import ProgressDisplay
 from .protocol import Protocol, named_protocol
@@ -164,6 +165,9 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
         outcome.seconds,
         poisons,
     )
+    if matrix.config.table is not None:
+        titles = table_titles(matrix.cells)
+        write_table(paper_grid(matrix.config, matrix.cells, outcome.cells, titles), folder)
 
 
 def craft(

@@ -15,10 +15,14 @@ from .data import Dataset, DatasetError, load_dataset
 from .data.absent import stand_in
 from .plan import plan
 from .report.compare import Ours
-from .report.grid import Grid, Place, Spot, best_places
+from .report.formats import markdown_table
+from .report.grid import Grid, Place, Spot, best_places, grid_layout, grid_records
 from .report.groups import Settings
+from .report.latex import latex_tables
 from .report.layout import CLEAN, Label, Titles
+from .report.outputs import write_texts
 from .report.statistics import Stat
+from .report.tables import Metric
 from .results import gather
 from .spec import format_value, split_specs
 from .store import Store, key_of
@@ -75,16 +79,18 @@ def _loaded(spec: str, data_dir: Path | str | None) -> tuple[Dataset, DatasetRef
 
 
 def paper_grid(
-    spec: TableSpec,
+    config: Config,
     cells: Sequence[Cell],
     frame: pd.DataFrame,
     titles: Titles,
-    *,
-    name: str,
-    title: str,
-    metric: str = "test_acc",
+    metric: Metric = "test_acc",
 ) -> Grid:
-    """Return the table of cells and their rows of cells.csv, which are in the same order."""
+    """Return a configuration's table: its cells, and their rows of cells.csv in the same order.
+
+    Raises:
+        ValueError: the table's axes do not tell all cells apart.
+    """
+    spec = config.table or TableSpec()
     runs = [_Run(cell, row, spec, titles) for cell, row in zip(cells, _rows(frame), strict=True)]
     placed: dict[tuple[Place, Place], list[_Run]] = {}
     beside: dict[tuple[Place, Place], str] = {}
@@ -106,18 +112,30 @@ def paper_grid(
     spots = {
         place: _spot(place, its, beside.get(place, ""), metric) for place, its in placed.items()
     }
+    names = dict.fromkeys(cell.poison.dataset.name for cell in cells)
     return Grid(
-        name=name,
+        name=spec.name,
         number=spec.number,
-        title=title,
+        title=f"{config.title.rstrip('.') or spec.name}. Test accuracy (%) on {', '.join(names)}",
         metric=metric,
         row_heads=tuple(HEADS.get(axis, axis.partition(".")[2] or axis) for axis in spec.rows),
-        rows=_in_order(row for row, _ in placed),
-        columns=_clean_first(_in_order(column for _, column in placed)),
+        rows=_in_order((row for row, _ in placed), spec.rows),
+        columns=_clean_first(_in_order((column for _, column in placed), spec.columns)),
         spots=spots,
         settings=tuple(_common(cells, spec)),
         best=best_places(spots),
     )
+
+
+def write_table(grid: Grid, folder: Path) -> None:
+    """Write a paper's table into a results folder: table.csv, .tex and .md."""
+    laid_out = grid_layout(grid)
+    texts = {
+        "table.csv": pd.DataFrame(grid_records(grid)).to_csv(index=False, lineterminator="\n"),
+        "table.tex": latex_tables([(laid_out, f"tab:uebench-{grid.name}")]),
+        "table.md": markdown_table(laid_out),
+    }
+    write_texts(folder, texts)
 
 
 class _Run:
@@ -178,7 +196,9 @@ def _label(
         return Label(titles.get(name, name), ",".join(shown))
     if axis == "classes":
         return Label(row["classes"] or "all")
-    return Label(f"{row[axis]:g}" if axis in ("ratio", "epochs") else str(row[axis]))
+    if axis == "epochs":
+        return Label(f"{row[axis]} epochs")
+    return Label(f"{row[axis]:g}" if axis == "ratio" else str(row[axis]))
 
 
 def _aside(column: Place) -> Place:
@@ -224,13 +244,13 @@ def _words(place: Place) -> str:
     return ", ".join(str(label) for label in place if str(label))
 
 
-def _in_order(places: Iterable[Place]) -> tuple[Place, ...]:
-    """Return places each once, sorted by the first appearance of each axis's label in turn."""
+def _in_order(places: Iterable[Place], axes: Sequence[str]) -> tuple[Place, ...]:
+    """Return places each once, axis by axis: ratios rising, others as they first appear."""
     unique = list(dict.fromkeys(places))
-    seen: list[dict[Label, int]] = [{} for _ in unique[0]]
+    seen: list[dict[Label, float]] = [{} for _ in axes]
     for place in unique:
-        for axis, label in enumerate(place):
-            seen[axis].setdefault(label, len(seen[axis]))
+        for labels, axis, label in zip(seen, axes, place, strict=True):
+            labels.setdefault(label, float(label.title) if axis == "ratio" else len(labels))
     return tuple(sorted(unique, key=lambda p: [seen[i][label] for i, label in enumerate(p)]))
 
 
@@ -243,12 +263,9 @@ def _clean_first(columns: tuple[Place, ...]) -> tuple[Place, ...]:
 def _common(cells: Sequence[Cell], spec: TableSpec) -> list[str]:
     """Return what all cells have in common beyond the table's axes, in words."""
     axes = {axis.partition(".")[0] for axis in (*spec.rows, *spec.columns)}
-    names = list(dict.fromkeys(cell.poison.dataset.name for cell in cells))
     archs = list(dict.fromkeys(cell.arch for cell in cells))
     epochs = sorted({cell.protocol.epochs for cell in cells})
     words = []
-    if "dataset" not in axes:
-        words.append(", ".join(names))
     if "arch" not in axes:
         words.append(", ".join(archs))
     words.append(f"protocol {', '.join(dict.fromkeys(c.protocol.name for c in cells))}")

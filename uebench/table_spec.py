@@ -43,3 +43,9 @@ class TableSpec(BaseModel):
                     "options such as attack.eps"
                 )
         return value
+
+    @property
+    def name(self) -> str:
+        """What files and labels call it: table2, figure3, or table where it has no number."""
+        number = "".join(letter for letter in self.number.lower() if letter.isalnum())
+        return f"table{number}" if not number or number.isdecimal() else number

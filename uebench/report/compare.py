@@ -5,10 +5,11 @@ the highest of them. What differs in the protocols is listed, never corrected fo
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .groups import Settings
+from .groups import Method, Settings
 from .published import N_TRAIN, Published
 from .statistics import Stat, interval, spearman
 from .tables import Leaderboard
@@ -108,11 +109,15 @@ class Compared:
         return self.ours.stat.mean - math.fsum(values) / len(values)
 
 
-def ours_of(boards: Sequence[Leaderboard]) -> list[Ours]:
-    """Return the measured entries of leaderboards."""
+def ours_of(boards: Sequence[Leaderboard], titles: Mapping[str, str]) -> list[Ours]:
+    """Return the measured entries of leaderboards, named as `titles` says."""
+
+    def shown(method: Method) -> str:
+        return str(replace(method, name=titles.get(method.name, method.name)))
+
     return [
         Ours(
-            *(str(attack), str(defense)),
+            *("clean" if attack.is_clean else shown(attack), shown(defense)),
             *(attack.name, attack.options, defense.name, defense.options),
             board.settings,
             board.stat(attack, defense),
@@ -175,10 +180,16 @@ def compared_dataset(name: str, published: Sequence[Published]) -> str:
 def same_method(name: str, options: str) -> frozenset[str]:
     """Return the options that make a method another one, without usual values and variants."""
     usual = USUAL.get(name, set())
-    parts = [part.strip() for part in options.split(",") if part.strip()]
     return frozenset(
-        part for part in parts if part not in usual and part.partition("=")[0] not in VARIANTS
+        part
+        for part in split_options(options)
+        if part not in usual and part.partition("=")[0] not in VARIANTS
     )
+
+
+def split_options(options: str) -> list[str]:
+    """Return the options of a method one by one; commas in brackets do not separate."""
+    return [part.strip() for part in re.split(r",(?![^\[]*\])", options) if part.strip()]
 
 
 def _schedule(entry: Ours) -> tuple[str, str, str]:
@@ -264,6 +275,6 @@ def _differences(entry: Ours, found: Sequence[Published]) -> Iterable[tuple[str,
         (entry.attack, entry.attack_options),
         (entry.defense, entry.defense_options),
     ):
-        varied = [o for o in options.split(",") if o.partition("=")[0].strip() in VARIANTS]
+        varied = [o for o in split_options(options) if o.partition("=")[0] in VARIANTS]
         if varied and not (name == entry.defense and entry.beside):
             yield f"{name}'s options", ",".join(varied), "the authors'"

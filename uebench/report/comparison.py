@@ -11,7 +11,7 @@ from .statistics import LEVEL
 AGAINST = "against the span"
 
 
-def comparison_layout(compared: Sequence[Compared], title: str = "") -> Layout:
+def comparison_layout(compared: Sequence[Compared]) -> Layout:
     """Return ours, what each source printed with the difference, and where ours lies."""
     sources = sorted({source for each in compared for source in each.published})
     rows = []
@@ -22,7 +22,7 @@ def comparison_layout(compared: Sequence[Compared], title: str = "") -> Layout:
         cells = (mine, *(_theirs(each, source) for source in sources), _against(each))
         rows.append(Row(Label(ours.column), cells, ours.row, ours.row))
     return Layout(
-        caption=f"{title or 'Ours'} beside what was published: test accuracy (%)",
+        caption="Ours beside what was published: test accuracy (%)",
         corner="defense",
         columns=(Label("ours"), *map(Label, sources), Label(AGAINST)),
         rows=tuple(rows),
@@ -93,7 +93,7 @@ def _signed(difference: float) -> str:
 def _note(compared: Sequence[Compared]) -> str:
     inside = sum(not each.outside for each in compared)
     sentences = [
-        "Ours less the published number in brackets",
+        "Beside each published number: ours less it",
         f"{inside} of {len(compared)} lie in the span of their sources; bold: outside of it "
         f"(within noise: its {LEVEL:.0%} interval reaches the span)",
     ]

@@ -79,7 +79,7 @@ def grid_layout(grid: Grid) -> Layout:
     note = [", ".join(grid.settings)] if grid.settings else []
     note += accuracy_in_words(stats, grid.metric, usual, rows, n_test)
     if grid.n_missing:
-        note.append(f"—: {grid.n_missing} of {len(grid.spots)} are not computed yet")
+        note.append(f"Dashes: {grid.n_missing} of {len(grid.spots)} are not computed yet")
     return Layout(
         caption=grid.title,
         corner=", ".join(grid.row_heads[1:] if stub else grid.row_heads),

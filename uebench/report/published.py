@@ -112,7 +112,7 @@ def _row(path: Path, place: str, head: list[str], values: list[str]) -> Publishe
     return Published(
         source=one_line(path.stem),
         epochs=int(epochs) if epochs else None,
-        accuracy=accuracy / 100,
+        accuracy=round(accuracy / 100, 9),
         **texts,
     )
 

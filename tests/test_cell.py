@@ -136,3 +136,23 @@ def test_later_fields_of_the_protocol_leave_old_keys_alone(tiny: Dataset) -> Non
         changed = replace(cell, protocol=cell.protocol.model_copy(update={field: True}))
         assert changed.key != cell.key
         assert Cell.from_json(changed.to_json()).key == changed.key
+
+
+def test_runs_that_may_be_averaged_share_their_recipe(tiny: Dataset) -> None:
+    cell = planned(tiny)
+    for seeds in ({"seeds": 5}, {"poison_seeds": 5}):
+        other = planned(tiny, **seeds)
+        assert other.key != cell.key
+        assert other.recipe_key == cell.recipe_key
+    for other in (planned(tiny, attacks="lsp[eps=1]"), planned(tiny, ratio=0.5)):
+        assert other.recipe_key != cell.recipe_key
+
+
+def test_rows_say_which_version_and_recipe_made_them(tiny: Dataset, store: Store) -> None:
+    keep_dataset(store, tiny)
+    cell = planned(tiny)
+    assert gather([cell], store)["version"].tolist() == [""]
+    record = compute(cell, store, "cpu")
+    (row,) = gather([cell], store).to_dict("records")
+    assert row["version"] == record["versions"]["uebench"]
+    assert row["recipe"] == cell.recipe_key

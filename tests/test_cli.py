@@ -95,7 +95,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("run --device cuda", "this machine has cpu"),
         ("run --device tpu", "this machine has cpu"),
         ("run none.yaml", "no such file"),
-        ("run nothing", "known: quick"),
+        ("run nothing", "known: fig3"),
         ("run --jobs 0", "--jobs"),
         ("run --set protocol.name=x", "a protocol has no name"),
         ("run --set protocol.lr=a", "protocol.lr: input should be a valid number"),

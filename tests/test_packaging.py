@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ["uebench", "attacks", "defenses", "configs", "pyproject.toml", "README.md", "LICENSE"]
+FOLDERS = ["uebench", "attacks", "defenses", "configs", "results/published"]
+PARTS = [*FOLDERS, "pyproject.toml", "README.md", "LICENSE"]
 
 
 @pytest.fixture
@@ -32,6 +33,8 @@ def test_a_wheel_has_every_package(clone: Path) -> None:
     (wheel,) = (clone / "out").glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"uebench/py.typed", "uebench/configs/quick.yaml"} <= names
+    for path in (*ROOT.glob("configs/*.yaml"), *ROOT.glob("results/published/*.csv")):
+        assert f"uebench/{path.parent.name}/{path.name}" in names
     for folder in ("attacks", "defenses"):
         for path in (ROOT / folder).glob("*.py"):
             assert f"uebench/{folder}/{path.name}" in names

@@ -176,6 +176,13 @@ class Cell:
         """The cell's key in the store."""
         return key_of(self.recipe())
 
+    @property
+    def recipe_key(self) -> str:
+        """The key without the seeds: only runs that share it are averaged."""
+        recipe = {k: v for k, v in self.recipe().items() if k not in ("seed", "ratio_seed")}
+        recipe["poison"] = {k: v for k, v in recipe["poison"].items() if k != "seed"}
+        return key_of(recipe)
+
     def ball(self) -> tuple[Norm, float]:
         """Return norm and radius of the ball that robust accuracy is measured in."""
         if self.poison.is_clean:

@@ -22,12 +22,14 @@ from . import __version__
 from .cli_executor import ended_by_signals, executor_options
 from .cli_group import Verbs
 from .cli_kit import check, new
+from .cli_matrix import matrix_fields, matrix_options
 from .cli_poison import audit, craft, import_
 from .cli_share import card, publish, validate
-from .cli_shared import COMMAND, clear_errors, data_options, plugin_option, stdout_console
+from .cli_shared import COMMAND, clear_errors, data_options, plugin_option
 from .cli_store import store_group
+from .cli_table import print_run, table
 from .cli_verify import verify
-from .completing import complete, complete_config, complete_list, complete_method, completion
+from .completing import complete_config, complete_method, completion
 
 KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs", "executors")
 
@@ -74,7 +76,7 @@ def main() -> None:
 
 
 for _verb in (
-    *(craft, audit, import_, store_group, verify),
+    *(craft, audit, import_, table, store_group, verify),
     *(new, check, completion, publish, validate, card),
 ):
     main.add_command(_verb)
@@ -82,59 +84,13 @@ for _verb in (
 
 @main.command()
 @click.argument("config", required=False, shell_complete=complete_config)
-@click.option(
-    "--attacks",
-    metavar="LIST",
-    shell_complete=complete_list("attacks"),
-    help="Attacks, such as none,em[eps=16/255],lsp.",
-)
-@click.option(
-    "--defenses",
-    metavar="LIST",
-    shell_complete=complete_list("defenses"),
-    help="Defenses, such as standard,ueraser,at.",
-)
-@click.option(
-    "--dataset",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=complete("datasets"),
-    help="Data set; may be repeated.",
-)
-@click.option(
-    "--arch",
-    metavar="LIST",
-    shell_complete=complete_list("models"),
-    help="Target networks, such as resnet9[width=8],resnet18.",
-)
-@click.option(
-    "--protocol",
-    metavar="NAME",
-    shell_complete=complete("protocols"),
-    help="quick, sprint, paper or transfer.",
-)
-@click.option("--epochs", type=int, metavar="N", help="Epochs of the target models' training.")
-@click.option("--seeds", metavar="LIST", help="Training seeds, such as 0,1,2.")
-@click.option("--poison-seeds", metavar="LIST", help="Seeds that poisons are crafted from.")
-@click.option("--ratio", metavar="LIST", help="Share of poisoned training images, such as 0.5,1.")
-@click.option("--classes", metavar="LIST", help="Classes that are poisoned, by name or number.")
-@click.option(
-    "--craft-on",
-    type=click.Choice(["all", "subset"]),
-    help="Give attacks all training images (the default), or the poisoned ones alone.",
-)
-@click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    metavar="NAME.OPTION=VALUE",
-    help="An option of a method (em.rounds=5) or of the protocol (protocol.lr=0.05).",
-)
+@matrix_options
 @click.option("--out", metavar="FOLDER", help="Results folder. Default: results/CONFIG or a hash.")
 @executor_options
 @click.option("--dry-run", is_flag=True, help="Print the plan and how long it takes; run nothing.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the leaderboard as JSON.")
+@click.option("--compare", is_flag=True, help="Print what was published beside ours at the end.")
 @data_options
 @plugin_option
 def run(
@@ -145,6 +101,7 @@ def run(
     time_limit: float | None,
     deterministic: bool,
     as_json: bool,
+    compare: bool,
     **options: Any,
 ) -> None:
     """Run a matrix: CONFIG is a YAML file or a name (see `uebench list configs`).
@@ -160,8 +117,7 @@ def run(
     with clear_errors():
         from . import frontend, plan, results
 
-        fields = _fields(config, options)
-        made = plan.make_config(fields)
+        made = plan.make_config(matrix_fields(config, options))
         matrix = frontend.prepare(
             made,
             options["device"],
@@ -180,14 +136,14 @@ def run(
         folder = Path(out) if out else _default_folder(config, options, matrix.cells)
         results.check_folder(folder)
     with _store_errors():
-        _run_and_print(matrix, folder, options["quiet"], as_json)
+        _run_and_print(matrix, folder, options["quiet"], as_json, compare)
 
 
-def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool) -> None:
+def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool, compare: bool) -> None:
     """Run a prepared matrix, write its folder and print its table; exit 1 where cells failed."""
     from . import frontend, plan
     from .determinism import unpromised
-    from .report import leaderboards, summary, to_json, to_rich
+    from .report import leaderboards, summary, to_json
     from .results import told_versions
 
     known = sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
@@ -220,7 +176,7 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool) -> Non
     if as_json:
         click.echo(to_json(boards))
     else:
-        _print_rich(to_rich(boards, titles))
+        print_run(matrix.config, matrix.cells, outcome.cells, compare)
     _warn(told_versions(outcome.cells))
     lost = outcome.cells[outcome.cells["status"] != "ok"]
     if not quiet:
@@ -248,57 +204,6 @@ def _next(folder: Path, n_seeds: int, lost: bool) -> str:
     if n_seeds == 1 and sys.argv[1:2] == ["run"] and "--seeds" not in typed:
         return f"{typed} --seeds 0,1,2"
     return f"uebench publish {shlex.quote(str(folder))} FOLDER"
-
-
-def _print_rich(renderable: Any) -> None:
-    """Print to stdout: as wide as the terminal, or as wide as it needs off one."""
-    stdout_console().print(renderable)
-
-
-def _fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration's fields with those that flags replace."""
-    from .plan import make_config, read_config
-    from .spec import parse_spec
-
-    own = any(options[name] for name in ("attacks", "defenses", "dataset", "arch", "protocol"))
-    # whoever names a part of the matrix wants true defaults, not the small default matrix's
-    fields = {} if config is None and own else read_config(config or "quick")
-    if options["dataset"]:
-        fields["dataset"] = list(options["dataset"])
-    names = ("attacks", "defenses", "arch", "protocol", "seeds", "poison_seeds", "ratio", "classes")
-    for name in (*names, "craft_on"):
-        if options[name] is not None:
-            fields[name] = options[name]
-    protocol = _mapping(fields, "protocol_options")
-    methods = _mapping(fields, "set")
-    if options["attacks"] is not None or options["defenses"] is not None:
-        # what the configuration sets for methods that flags took away is no mistake of the user's
-        kept = make_config({**fields, "set": {}, "protocol_options": {}})
-        there = [parse_spec(spec).name for spec in (*kept.attacks, *kept.defenses)]
-        methods = {k: v for k, v in methods.items() if str(k).partition(".")[0] in there}
-    for text in options["sets"]:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"--set {text} is not NAME.OPTION=VALUE; write it like em.rounds=5")
-        if key.startswith("protocol."):
-            protocol[key.removeprefix("protocol.")] = value
-        else:
-            methods[key] = value
-    if options["epochs"] is not None:
-        protocol["epochs"] = options["epochs"]
-    return {**fields, "protocol_options": protocol, "set": methods}
-
-
-def _mapping(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a field of names and values.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    value = fields.get(name) or {}
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} must be names and values such as {{a: 1}}, got {value!r}")
-    return dict(value)
 
 
 def _default_folder(config: str | None, options: dict[str, Any], cells: Any) -> Path:
@@ -356,49 +261,6 @@ def show(kind: str, name: str, as_json: bool) -> None:
             click.echo(json.dumps(found, indent=1))
         else:
             print_description(found)
-
-
-@main.command()
-@click.argument("results", type=click.Path())
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "csv", "latex", "markdown", "json"]),
-    default="text",
-)
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--best", is_flag=True, help="The best epoch's accuracy instead of the last one's.")
-def table(results: str, form: str, as_json: bool, best: bool) -> None:
-    """Print the leaderboard of a results folder or a cells.csv.
-
-    \b
-    uebench table results/quick
-    uebench table results/quick --format latex --best
-    """  # noqa: D301
-    with clear_errors():
-        from . import report
-        from .results import told_versions
-
-        cells = report.read_cells(Path(results))
-        boards = report.leaderboards(cells, "test_acc_best" if best else "test_acc")
-        _warn(told_versions(cells))
-        titles = _titles()
-        form = "json" if as_json else form
-        if form == "text":
-            _print_rich(report.to_rich(boards, titles))
-        elif form == "latex":
-            click.echo(report.to_latex(boards, titles), nl=False)
-        elif form == "markdown":
-            click.echo(report.to_markdown(boards, titles), nl=False)
-        else:
-            click.echo(report.to_csv(boards) if form == "csv" else report.to_json(boards), nl=False)
-
-
-def _titles() -> dict[str, str]:
-    """Return how every known method is called in tables."""
-    from .registry import KINDS, methods
-
-    return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
 
 
 @main.command()

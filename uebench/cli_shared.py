@@ -75,3 +75,8 @@ def stdout_console() -> Console:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def print_rich(renderable: Any) -> None:
+    """Print to stdout: as wide as the terminal, or as wide as it needs off one."""
+    stdout_console().print(renderable)

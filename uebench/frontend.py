@@ -28,7 +28,8 @@ from .importing.interpret import Kind, Rounding, Scale
 from .importing.names import bind, check_free, checked_name, remember
 from .memory import gathered
 from .models import parse_arch
-from .plan import Config, make_config, plan, resolve_precision
+from .paper_table import paper_grid, write_table
+from .plan import Config, dataset_specs, make_config, plan, resolve_precision, table_titles
 from .poison import Poison, PoisonError, measure, poisoned, tensors_sha256
 from .progress import ProgressDisplay
 from .protocol import Protocol, named_protocol
@@ -146,7 +147,7 @@ def prepare(
     if time_limit_s is not None and not time_limit_s > 0:
         raise ValueError(f"the time limit must be above 0 s, got {time_limit_s}; leave it out")
     jobs = jobs or chosen.jobs(devices)
-    datasets = [load_dataset(spec, data_dir, download) for spec in config.dataset]
+    datasets = [load_dataset(spec, data_dir, download) for spec in dataset_specs(config)]
     names = [dataset.name for dataset in datasets]
     if len(set(names)) < len(names):
         raise ValueError(
@@ -222,6 +223,9 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
         poisons,
         {key: found[1] for key, found in reads.items() if found is not None},
     )
+    if matrix.config.table is not None:
+        titles = table_titles(matrix.cells)
+        write_table(paper_grid(matrix.config, matrix.cells, outcome.cells, titles), folder)
 
 
 def craft(

@@ -6,148 +6,44 @@ the half budget of adversarial training, so that they enter the keys.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .api import Attack, Defense, Facts
 from .cell import Cell, DatasetRef, PoisonRef, Share
+from .config import (
+    Config,
+    config_names,
+    dataset_specs,
+    make_config,
+    method_names,
+    parts,
+    read_config,
+    spec_name,
+)
 from .data.dataset import Dataset
 from .imported import ImportedPoison
 from .importing.names import bind
 from .models import parse_arch
 from .protocol import Protocol, named_protocol
 from .registry import build_attack, build_defense
-from .spec import did_you_mean, normalise, parse_number, split_specs
+from .spec import did_you_mean, format_options, normalise
 from .store import Store
 
-
-def _list(value: Any) -> Any:
-    """Return a comma-separated text or a lone value as a list."""
-    if isinstance(value, str):
-        return split_specs(value)
-    return [value] if isinstance(value, (int, float)) else value
-
-
-Specs = Annotated[list[str], BeforeValidator(_list), Field(min_length=1)]
-Seeds = Annotated[
-    list[Annotated[int, Field(ge=0, lt=2**31)]], BeforeValidator(_list), Field(min_length=1)
+__all__ = [
+    "Config",
+    "config_names",
+    "dataset_specs",
+    "make_config",
+    "plan",
+    "read_config",
+    "resolve_precision",
+    "table_titles",
 ]
-Ratio = Annotated[float, BeforeValidator(parse_number), Field(ge=0, le=1)]
-
-
-class Config(BaseModel):
-    """A matrix of cells, as a YAML file or the flags of `uebench run` describe it."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    title: str = ""
-    """What the table shows."""
-    dataset: Annotated[
-        list[str],
-        BeforeValidator(lambda v: [v] if isinstance(v, str) else v),
-        Field(min_length=1),
-    ] = ["synthetic"]
-    """One or several data sets."""
-    attacks: Specs = ["none", "em", "lsp", "ar"]
-    """Attacks with options, such as em[eps=16/255]."""
-    defenses: Specs = ["standard", "ueraser", "iss", "at"]
-    """Defenses with options, such as iss[quality=30]."""
-    arch: Annotated[list[str], BeforeValidator(_list)] = []
-    """Target networks; none: the protocol's."""
-    protocol: str = "quick"
-    """quick, sprint, paper or transfer."""
-    protocol_options: dict[str, Any] = {}
-    """Fields of the protocol that are changed, such as epochs."""
-    seeds: Seeds = [0]
-    """Training seeds; one cell each."""
-    poison_seeds: Seeds = [0]
-    """Seeds that poisons are crafted from; one poison and one cell each."""
-    ratio: Annotated[list[Ratio], BeforeValidator(_list), Field(min_length=1)] = [1.0]
-    """Share of the training images that is poisoned."""
-    classes: Annotated[list[str], BeforeValidator(lambda v: [str(x) for x in _list(v)])] = []
-    """Names or numbers of the classes that are poisoned; none: all."""
-    craft_on: Literal["all", "subset"] = "all"
-    """Whether attacks see all training images, of which some are then poisoned as in public code,
-    or only those that are poisoned."""
-    set: dict[str, Any] = {}
-    """Options for every mention of a method, such as em.rounds: 5."""
-
-
-def config_names() -> list[str]:
-    """Return the names of the configurations that come with the suite."""
-    return sorted(path.stem for path in _configs_folder().glob("*.yaml"))
-
-
-def _configs_folder() -> Path:
-    """Return where the suite's configurations lie."""
-    configs = importlib.import_module("uebench.configs")
-    return Path(next(iter(configs.__path__)))
-
-
-def read_config(name: str) -> dict[str, Any]:
-    """Return the content of a configuration: a file's path, or the name of one of the suite's.
-
-    Raises:
-        ValueError: no such file, or it is not YAML of names and values.
-    """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        known = config_names()
-        if name not in known:
-            raise ValueError(
-                f"unknown configuration {name!r}{did_you_mean(name, known)}; known: "
-                f"{', '.join(known)}, or give the path of a .yaml file"
-            )
-        path = _configs_folder() / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give a .yaml file or a name") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" (line {where.line + 1})" if where is not None else ""
-        raise ValueError(
-            f"{path} is not YAML{line}; write lines like `attacks: [em, lsp]`"
-        ) from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no names and values; write lines like `attacks: [em, lsp]`")
-    return {str(key): value for key, value in content.items()}
-
-
-def make_config(fields: dict[str, Any]) -> Config:
-    """Return a checked configuration.
-
-    Raises:
-        ValueError: unknown fields or bad values, all of them at once.
-    """
-    try:
-        return Config.model_validate(fields)
-    except ValidationError as error:
-        told = []
-        for problem in error.errors():
-            key = str(problem["loc"][0]) if problem["loc"] else "configuration"
-            if problem["type"] == "extra_forbidden":
-                known = list(Config.model_fields)
-                told.append(
-                    f"no field {key}{did_you_mean(key, known)}; there are {', '.join(known)}"
-                )
-            else:
-                text = str(problem["msg"]).removeprefix("Value error, ")
-                told.append(
-                    f"{key}: {text[0].lower()}{text[1:]}, got {str(problem['input'])[:60]!r}"
-                )
-        raise ValueError("; ".join(dict.fromkeys(told))) from None
 
 
 def resolve_precision(asked: str, device: str) -> Any:
@@ -170,47 +66,92 @@ def resolve_precision(asked: str, device: str) -> Any:
 
 def plan(
     config: Config,
-    datasets: list[tuple[Dataset, DatasetRef]],
+    datasets: Sequence[tuple[Dataset | DatasetRef, DatasetRef]],
     device: str,
     store: Store | None = None,
 ) -> list[Cell]:
-    """Return the cells of a configuration, each once, in the order of its lists.
+    """Return the cells of a configuration, each once, in the order of its parts and lists.
 
-    The store, by default the user's, says what imported poisons are.
+    Args:
+        config: what to run.
+        datasets: the data sets of `dataset_specs(config)`, in that order.
+        device: what the precision is resolved for.
+        store: says what imported poisons are; by default the user's.
 
     Raises:
         KeyError, ValueError: an unknown name, a bad option or class, before anything is computed.
     """
-    overrides = method_overrides(config)
-    attacks = [build_attack(s, overrides.get(_name(s))) for s in config.attacks]
-    defenses = [build_defense(s, overrides.get(_name(s))) for s in config.defenses]
-    archs = [parse_arch(arch)[0] for arch in config.arch]
-    cells: dict[Any, Cell] = {}
     store = store or Store()
-    for dataset, ref in datasets:
-        family = ref.name.partition("[")[0]
-        protocol = named_protocol(config.protocol, family, **config.protocol_options)
-        surrogate = parse_arch(protocol.surrogate)[0]
-        facts = Facts(family, ref.n_classes, ref.shape, protocol.epochs, surrogate)
-        labels = class_labels(config.classes, dataset)
-        bound = [(a, bind(a, store, ref.name, ref.fingerprint)) for a in attacks]
-        for arch in archs or [parse_arch(protocol.arch)[0]]:
-            for ratio in config.ratio:
-                for asked, attack in bound:
-                    for defense in defenses:
-                        pair = _pair(attack, defense, ref, facts, protocol, device)
-                        for cell in _seeded(pair, config):
-                            cell = replace(
-                                cell,
-                                arch=arch,
-                                ratio=ratio,
-                                classes=labels,
-                                attack_options=asked.changed_text,
-                            )
-                            if config.craft_on == "subset":
-                                cell = _crafted_on_its_share(cell)
-                            cells.setdefault((cell.key, ratio, cell.describe()), cell)
+    by_spec = dict(zip(dataset_specs(config), datasets, strict=True))
+    known = method_names(config)
+    cells: dict[Any, Cell] = {}
+    for part in parts(config):
+        overrides = method_overrides(part, known)
+        for spec in part.dataset:
+            for cell in _cells(part, overrides, *by_spec[spec], device, store):
+                cells.setdefault((cell.key, cell.ratio, cell.describe()), cell)
     return list(cells.values())
+
+
+def _cells(
+    config: Config,
+    overrides: dict[str, dict[str, Any]],
+    dataset: Dataset | DatasetRef,
+    ref: DatasetRef,
+    device: str,
+    store: Store,
+) -> Iterator[Cell]:
+    """Yield the cells of one part on one data set, in the order of its lists."""
+    attacks = [build_attack(s, overrides.get(spec_name(s))) for s in config.attacks]
+    defenses = [build_defense(s, overrides.get(spec_name(s))) for s in config.defenses]
+    archs = [parse_arch(arch)[0] for arch in config.arch]
+    family = ref.name.partition("[")[0]
+    protocol = _protocol(config, family)
+    surrogate = parse_arch(protocol.surrogate)[0]
+    facts = Facts(family, ref.n_classes, ref.shape, protocol.epochs, surrogate)
+    labels = class_labels(config.classes, dataset)
+    bound = [(a, bind(a, store, ref.name, ref.fingerprint)) for a in attacks]
+    beside = [normalise(name) for name in config.clean_beside]
+    for arch in archs or [parse_arch(protocol.arch)[0]]:
+        for ratio in config.ratio:
+            for asked, attack in bound:
+                for defense in defenses:
+                    pair = _pair(attack, defense, ref, facts, protocol, device)
+                    pair = replace(pair, attack_options=asked.changed_text)
+                    if defense.info.name in beside and not pair.poison.is_clean:
+                        yield from _seeded(
+                            replace(_clean_beside(pair, defense, facts), arch=arch), config
+                        )
+                    for cell in _seeded(pair, config):
+                        cell = replace(cell, arch=arch, ratio=ratio, classes=labels)
+                        subset = config.craft_on == "subset"
+                        yield _crafted_on_its_share(cell) if subset else cell
+
+
+def _protocol(config: Config, family: str) -> Protocol:
+    """Return the protocol of a part for a data set, with its epochs times what the part says."""
+    protocol = named_protocol(config.protocol, family, **config.protocol_options)
+    epochs = max(1, math.floor(protocol.epochs * config.times_epochs + 0.5))
+    return protocol.model_copy(update={"epochs": epochs})
+
+
+def _clean_beside(pair: Cell, defense: Defense, facts: Facts) -> Cell:
+    """Return the clean cell whose defense is resolved as for the attack that it stands beside.
+
+    What the attack's budget changes in the defense is shown among its options.
+    """
+    clean = build_attack("none").resolve(facts)
+    usual = defense.resolve(facts).options()
+    moved = {k: v for k, v in pair.defense.options().items() if v != usual[k]}
+    shown = format_options(
+        {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in moved.items()}
+    )
+    return replace(
+        pair,
+        poison=replace(pair.poison, attack=clean),
+        attack_options="",
+        defense_options=",".join(filter(None, (pair.defense_options, shown))),
+    )
 
 
 def _pair(
@@ -258,34 +199,28 @@ def _crafted_on_its_share(cell: Cell) -> Cell:
     return replace(cell, poison=poison, attack_options=shown)
 
 
-def _name(spec: str) -> str:
-    """Return the name that a spec begins with."""
-    return normalise(spec.partition("[")[0])
-
-
-def method_overrides(config: Config) -> dict[str, dict[str, Any]]:
-    """Return the options of `--set em.rounds=5` by method.
+def method_overrides(config: Config, known: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the options of `--set em.rounds=5` by method; `known` are those of all parts.
 
     Raises:
         ValueError: not METHOD.OPTION, or a method that this matrix does not have.
     """
     overrides: dict[str, dict[str, Any]] = {}
-    used = [_name(spec) for spec in [*config.attacks, *config.defenses]]
     for key, value in config.set.items():
         method, dot, option = str(key).partition(".")
         method, option = normalise(method), normalise(option)
         if not dot or not option:
             raise ValueError(f"set {key!r} is not METHOD.OPTION; write it like em.rounds=5")
-        if method not in used:
+        if method not in known:
             raise ValueError(
-                f"set {key}: {method} is not in this matrix{did_you_mean(method, used)}; "
-                f"it has {', '.join(used)}"
+                f"set {key}: {method} is not in this matrix{did_you_mean(method, known)}; "
+                f"it has {', '.join(known)}"
             )
         overrides.setdefault(method, {})[option] = value
     return overrides
 
 
-def class_labels(wanted: list[str], dataset: Dataset) -> tuple[int, ...]:
+def class_labels(wanted: list[str], dataset: Dataset | DatasetRef) -> tuple[int, ...]:
     """Return the labels of classes given by name or number.
 
     Raises:

@@ -64,6 +64,7 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
         "error": failure.error if failure is not None else "",
         "poison_seed": cell.poison.seed,
         "epochs": cell.protocol.epochs,
+        "recipe": cell.recipe_key,
         **dict.fromkeys(MEASURED, None),
         **{"device": "", "poison_sha256": ""},
         "suite_version": told.get("uebench", ""),

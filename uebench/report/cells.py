@@ -77,6 +77,7 @@ COLUMNS: dict[str, Column] = {
     "robust_radius": _AMOUNT,
     "suite_version": _TEXT,
     "torch_version": _TEXT,
+    "recipe": _TEXT,
 }
 """Every column in its order."""
 

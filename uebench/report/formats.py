@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from .groups import Method
-from .layout import Layout, Shown, Titles, layout
-from .tables import Entry, Extreme, Leaderboard, Stat
+from .layout import Layout, Row, Shown, Titles, layout
+from .statistics import Stat, interval
+from .tables import Entry, Extreme, Leaderboard
 
 Boards: TypeAlias = Leaderboard | Sequence[Leaderboard]
 """Every writer takes one leaderboard or several."""
@@ -46,6 +47,10 @@ FRAME_COLUMNS = [
     "peak_memory_mb",
     "is_worst_attack",
     "is_best_defense",
+    "low",
+    "high",
+    "is_within_noise",
+    "mean_rank",
 ]
 """The columns of leaderboard.csv in their order."""
 
@@ -61,17 +66,26 @@ def to_frame(boards: Boards) -> pd.DataFrame:
     `mean`, `sd` and `n` are of the accuracy after the last epoch, `best_epoch_*` of the best
     epoch. In the leaderboard's metric, `is_worst_attack` marks the poison under which this
     defense is lowest and `is_best_defense` the defense under which this attack's victim is
-    highest; a tie marks the first. Costs are means over the finished runs.
+    highest; a tie marks the first. Costs are means over the finished runs. `low` and `high` are
+    the 95 % interval (Wilson's for a single run), `is_within_noise` marks the best defense and
+    what is within noise of it, and `mean_rank` is the defense's over the poisons.
     """
     rows = []
     for board in several(boards):
         worst = {d: board.worst_attack(d).by for d in board.defenses}
         best = {a: board.best_defense(a).by for a in board.poisons}
+        ranks = board.ranks()
         for attack in board.attacks:
+            near = board.best(attack)
             for defense in board.defenses:
+                low, high = interval(board.stat(attack, defense), board.settings.n_test)
                 flags = {
                     "is_worst_attack": worst[defense] == attack,
                     "is_best_defense": best.get(attack) == defense,
+                    "low": low,
+                    "high": high,
+                    "is_within_noise": defense in near,
+                    "mean_rank": ranks.get(defense, math.nan),
                 }
                 rows.append(_row(board, attack, defense) | flags)
     frame = pd.DataFrame(rows, columns=FRAME_COLUMNS)
@@ -90,7 +104,7 @@ def to_json(boards: Boards) -> str:
 
 def to_markdown(boards: Boards, titles: Titles | None = None) -> str:
     """Return the leaderboards as GitHub Markdown tables, each with caption and note."""
-    return "\n".join(_markdown(layout(board, titles)) for board in several(boards))
+    return "\n".join(markdown_table(layout(board, titles)) for board in several(boards))
 
 
 def escape_markdown(text: str) -> str:
@@ -135,17 +149,25 @@ def _as_json(board: Leaderboard) -> dict[str, Any]:
         "attacks": [asdict(attack) for attack in board.attacks],
         "defenses": [asdict(defense) for defense in board.defenses],
         "entries": [
-            {"attack": asdict(a), "defense": asdict(d)} | _entry_json(board.entry(a, d))
+            {"attack": asdict(a), "defense": asdict(d)}
+            | _entry_json(board.entry(a, d))
+            | _interval_json(board.stat(a, d), board.settings.n_test)
             for a in board.attacks
             for d in board.defenses
         ],
         "worst_case_over_attacks": [
             {"defense": asdict(d)} | _extreme_json(board.worst_attack(d)) for d in board.defenses
         ],
+        "mean_ranks": [{"defense": asdict(d), "rank": r} for d, r in board.ranks().items()],
         "best_defense": [
             {"attack": asdict(a)} | _extreme_json(board.best_defense(a)) for a in board.poisons
         ],
     }
+
+
+def _interval_json(stat: Stat, n_test: int | None) -> dict[str, Any]:
+    low, high = interval(stat, n_test)
+    return {"low": _or_null(low), "high": _or_null(high)}
 
 
 def _entry_json(entry: Entry) -> dict[str, Any]:
@@ -165,15 +187,17 @@ def _or_null(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _markdown(table: Layout) -> str:
-    header = [table.corner, *(escape_markdown(str(label)) for label in table.columns)]
+def markdown_table(table: Layout) -> str:
+    """Return one table in Markdown, with its caption before it and its note after it."""
+    stub = [escape_markdown(table.stub)] if table.stub else []
+    header = [*stub, escape_markdown(table.corner), *map(escape_markdown, table.flat_columns)]
     lines = [
         f"**{escape_markdown(table.caption)}**",
         "",
         _markdown_line(header),
-        _markdown_line([":--"] + ["--:"] * len(table.columns)),
+        _markdown_line([":--"] * (1 + len(stub)) + ["--:"] * len(table.columns)),
         *(
-            _markdown_line([escape_markdown(str(row.label)), *map(_markdown_cell, row.cells)])
+            _markdown_line([*_markdown_labels(table, row), *map(_markdown_cell, row.cells)])
             for row in table.rows
         ),
         "",
@@ -181,6 +205,12 @@ def _markdown(table: Layout) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _markdown_labels(table: Layout, row: Row) -> list[str]:
+    """Return what stands before a row's numbers: its group, where there are any, and its label."""
+    labels = [row.group, str(row.label)] if table.stub else [str(row.label)]
+    return [escape_markdown(label) for label in labels]
 
 
 def _markdown_line(cells: Sequence[str]) -> str:

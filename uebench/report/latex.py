@@ -7,10 +7,10 @@ is joining cells with "&".
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from .formats import Boards, several
-from .layout import Label, Layout, Row, Shown, Titles, layout
+from .layout import Label, Layout, Shown, Titles, layout
 from .plain import one_line
 from .tables import Leaderboard
 
@@ -68,16 +68,22 @@ def to_latex(
             tables get -2, -3 and so on where they would repeat a label.
         standalone: Return a whole document instead of something to `\input`.
     """
+    laid_out = [(layout(board, titles), label or _label(board)) for board in several(boards)]
+    return latex_tables(laid_out, caption, standalone)
+
+
+def latex_tables(
+    tables: Sequence[tuple[Layout, str]], caption: str | None = None, standalone: bool = False
+) -> str:
+    """Return a `table` environment for each layout and its label, or a document of them."""
     used: list[str] = []
-    tables = []
-    for board in several(boards):
-        name = label or _label(board)
+    made = []
+    for table, name in tables:
         used.append(name)
         times = used.count(name)
-        unique = name if times == 1 else f"{name}-{times}"
-        tables.append(_table(layout(board, titles), caption, unique))
+        made.append(_table(table, caption, name if times == 1 else f"{name}-{times}"))
     if not standalone:
-        return "\n".join([NEEDED, *tables])
+        return "\n".join([NEEDED, *made])
     return "\n".join(
         [
             r"\documentclass{article}",
@@ -85,7 +91,7 @@ def to_latex(
             r"\usepackage{booktabs}",
             r"\usepackage{graphicx}",
             r"\begin{document}",
-            "\\clearpage\n".join(tables) or "No leaderboard.",
+            "\\clearpage\n".join(made) or "No leaderboard.",
             r"\end{document}",
             "",
         ]
@@ -115,17 +121,19 @@ def _label(board: Leaderboard) -> str:
 
 
 def _table(table: Layout, caption: str | None, label: str) -> str:
-    head = [escape_latex(table.corner), *map(_head, table.columns)]
+    stub = [escape_latex(table.stub)] if table.stub else []
+    head = [*stub, escape_latex(table.corner), *map(_head, table.columns)]
     lines = [
         r"\begin{table}[tbp]",
         r"  \centering",
         rf"  \caption{{{escape_latex(caption or table.caption)}.}}",
         rf"  \label{{{label}}}",
         r"  \sbox0{%",
-        rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        rf"  \begin{{tabular}}{{l{'l' * len(stub)}{'r' * len(table.columns)}}}",
         r"    \toprule",
+        *_groups(table),
         f"    {' & '.join(head)} \\\\",
-        *_body(table.rows),
+        *_body(table),
         r"    \bottomrule",
         r"  \end{tabular}}%",
         r"  \ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
@@ -137,15 +145,29 @@ def _table(table: Layout, caption: str | None, label: str) -> str:
     return "\n".join(lines)
 
 
-def _body(rows: Iterable[Row]) -> list[str]:
+def _groups(table: Layout) -> list[str]:
+    """Return the line of the heads over the columns, with a rule under each; none: no line."""
+    if not table.groups:
+        return []
+    before = 2 if table.stub else 1
+    heads, rules, column = [], [], before + 1
+    for head, n in table.groups:
+        heads.append(rf"\multicolumn{{{n}}}{{c}}{{{escape_latex(head)}}}")
+        rules.append(rf"\cmidrule(lr){{{column}-{column + n - 1}}}" if head else "")
+        column += n
+    return [f"    {' & '.join([''] * before + heads)} \\\\", f"    {' '.join(filter(None, rules))}"]
+
+
+def _body(table: Layout) -> list[str]:
     """Return the lines of the rows, with a rule before each part of the table."""
     lines = []
     part = None
-    for row in rows:
+    for row in table.rows:
+        stub = [escape_latex(row.group) if row.part != part else ""] if table.stub else []
         if row.part != part:
             lines.append(r"    \midrule")
             part = row.part
-        cells = [escape_latex(str(row.label)), *map(_cell, row.cells)]
+        cells = [*stub, escape_latex(str(row.label)), *map(_cell, row.cells)]
         lines.append(f"    {' & '.join(cells)} \\\\")
     return lines
 

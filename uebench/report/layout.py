@@ -11,7 +11,8 @@ from typing import Literal
 
 from .groups import Method, Settings
 from .plain import one_line
-from .tables import Extreme, Leaderboard, Stat
+from .statistics import LEVEL, Stat, sampling_margin
+from .tables import Extreme, Leaderboard
 
 Titles = Mapping[str, str]
 """Display names by the names of methods, datasets, architectures and protocols."""
@@ -62,7 +63,10 @@ class Row:
 
     label: Label
     cells: tuple[Shown, ...]
-    part: Literal["clean", "poison", "worst"]
+    part: str
+    """`clean`, `poison` or `worst` in a leaderboard; the group in a paper's table."""
+    group: str = ""
+    """What stands in the column before the label, where the table has a `stub`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,17 @@ class Layout:
     columns: tuple[Label, ...]
     rows: tuple[Row, ...]
     note: str
+    stub: str = ""
+    """Head of the column of the rows' groups; empty: there is none."""
+    groups: tuple[tuple[str, int], ...] = ()
+    """Heads over the columns with the number of columns under each; empty: there are none."""
+
+    @property
+    def flat_columns(self) -> tuple[str, ...]:
+        """Every column's head in one line, with its group."""
+        over = [head for head, n in self.groups for _ in range(n)] or [""] * len(self.columns)
+        pairs = zip(over, self.columns, strict=True)
+        return tuple(" ".join(filter(None, (head, str(label)))) for head, label in pairs)
 
 
 def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
@@ -103,22 +118,23 @@ def percent(accuracy: float) -> str:
 
 
 def _attack_row(board: Leaderboard, attack: Method, usual_n: int, titles: Titles) -> Row:
-    stats = [board.stat(attack, defense) for defense in board.defenses]
-    means = [percent(stat.mean) for stat in stats if stat.n]
-    highest = max(means, key=float) if len(means) > 1 else None
-    cells = []
-    for defense, stat in zip(board.defenses, stats, strict=True):
-        if stat.n:
-            remark = f"n={stat.n}" if stat.n != usual_n else ""
-            bold = percent(stat.mean) == highest
-            cells.append(Shown(percent(stat.mean), _spread(stat), remark, bold=bold))
-        else:
-            status = board.entry(attack, defense).status
-            cells.append(Shown(status if status in ("failed", "skipped") else "—"))
+    best = board.best(attack)
+    cells = [
+        shown_stat(board.stat(attack, d), board.entry(attack, d).status, usual_n, d in best)
+        for d in board.defenses
+    ]
     if attack.is_clean:
         return Row(Label(CLEAN, one_line(attack.options)), (*cells, Shown()), "clean")
-    best = _extreme(board.best_defense(attack), "≥", board.defenses, titles)
-    return Row(_label(attack, titles), (*cells, best), "poison")
+    highest = _extreme(board.best_defense(attack), "≥", board.defenses, titles)
+    return Row(_label(attack, titles), (*cells, highest), "poison")
+
+
+def shown_stat(stat: Stat, status: str, usual_n: int, bold: bool) -> Shown:
+    """Return an entry as it is printed; `failed`, `skipped` or `—` where nothing was measured."""
+    if not stat.n:
+        return Shown(status if status in ("failed", "skipped") else "—")
+    remark = f"n={stat.n}" if stat.n != usual_n else ""
+    return Shown(percent(stat.mean), _spread(stat), remark, bold=bold)
 
 
 def _without_last(row: Row) -> Row:
@@ -154,27 +170,53 @@ def _label(method: Method, titles: Titles) -> Label:
 
 def _usual_n(board: Leaderboard) -> int:
     """Return the commonest number of runs of an entry, 0 if nothing was measured."""
-    counts = [board.stat(a, d).n for a in board.attacks for d in board.defenses]
-    common = Counter(n for n in counts if n).most_common(1)
+    return usual_n([board.stat(a, d) for a in board.attacks for d in board.defenses])
+
+
+def usual_n(entries: Sequence[Stat]) -> int:
+    """Return the commonest number of runs, 0 if nothing was measured."""
+    common = Counter(stat.n for stat in entries if stat.n).most_common(1)
     return common[0][0] if common else 0
 
 
-def _note(board: Leaderboard, usual_n: int, rows: Sequence[Row], titles: Titles) -> str:
-    which = "after the last epoch"
-    if board.metric == "test_acc_best":
-        which = "of the best epoch, which was chosen on the test set"
-    if usual_n > 1:
-        runs = f"mean ± sample standard deviation over n = {usual_n} runs"
-    else:
-        runs = "n = 1 run each" if usual_n else "no run finished"
-    odd = any(cell.remark.startswith("n=") for row in rows for cell in row.cells)
+def _note(board: Leaderboard, usual: int, rows: Sequence[Row], titles: Titles) -> str:
+    entries = [board.stat(a, d) for a in board.attacks for d in board.defenses]
     sentences = [
         ", ".join(_settings_in_words(board.settings, titles)),
-        f"Accuracy {which}, {runs}{' unless a cell says otherwise' if odd else ''}",
+        *accuracy_in_words(entries, board.metric, usual, rows, board.settings.n_test),
     ]
+    if len(board.versions) > 1:
+        versions = ", ".join(map(one_line, board.versions))
+        sentences.append(f"Measured by uebench {versions}, by the same recipes")
     if any(cell.bound for row in rows for cell in row.cells):
         sentences.append("≤ and ≥: not every opponent was measured, so only a bound is known")
     return ". ".join(sentences) + "."
+
+
+def accuracy_in_words(
+    entries: Sequence[Stat], metric: str, usual: int, rows: Sequence[Row], n_test: int | None
+) -> list[str]:
+    """Return the sentences of a note that say what the numbers are, and how sure."""
+    which = "after the last epoch"
+    if metric == "test_acc_best":
+        which = "of the best epoch, which was chosen on the test set"
+    if usual > 1:
+        runs = f"mean ± sample standard deviation over n = {usual} runs"
+    else:
+        runs = "n = 1 run each" if usual else "no run finished"
+    cells = [cell for row in rows for cell in row.cells]
+    odd = any(cell.remark.startswith("n=") for cell in cells)
+    sentences = [f"Accuracy {which}, {runs}{' unless a cell says otherwise' if odd else ''}"]
+    single = [stat for stat in entries if stat.n == 1]
+    if single and n_test:
+        widest = max(sampling_margin(stat, n_test) for stat in single)
+        sentences.append(
+            f"The test set alone leaves a single run up to ± {percent(widest)} "
+            f"({LEVEL:.0%}, Wilson)"
+        )
+    if any(cell.bold for cell in cells):
+        sentences.append("Bold: the best defense, and what lies within noise of it")
+    return sentences
 
 
 def _settings_in_words(settings: Settings, titles: Titles) -> list[str]:

@@ -1,5 +1,6 @@
 """What `--out` gets of a run's numbers: cells.csv and the leaderboard in three formats."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -34,6 +35,11 @@ def write_leaderboards(
         "leaderboard.tex": to_latex(boards, titles),
         "leaderboard.md": to_markdown(boards, titles),
     }
+    return [folder / "cells.csv", *write_texts(folder, texts)]
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write texts by file name into a folder, each file whole; return their paths."""
     for name, text in texts.items():
         write_text(folder / name, text)
-    return [folder / name for name in ("cells.csv", *texts)]
+    return [folder / name for name in texts]

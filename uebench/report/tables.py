@@ -5,36 +5,28 @@ settings are never averaged: each setting gets a leaderboard of its own (`groups
 """
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pandas as pd
 
 from .groups import Method, Record, Settings, grouped, the_attack, the_defense
+from .statistics import Stat, best_within_noise, mean_ranks
+
+__all__ = [
+    "METRICS",
+    "Entry",
+    "Extreme",
+    "Leaderboard",
+    "Metric",
+    "Stat",
+    "leaderboard",
+    "leaderboards",
+]
 
 Metric = Literal["test_acc", "test_acc_best"]
 METRICS: tuple[Metric, ...] = ("test_acc", "test_acc_best")
-
-
-@dataclass(frozen=True)
-class Stat:
-    """Mean and sample standard deviation (ddof 1) of `n` accuracies in [0, 1].
-
-    The mean is NaN for n = 0, the standard deviation for n < 2.
-    """
-
-    mean: float = math.nan
-    sd: float = math.nan
-    n: int = 0
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Stat":
-        """Return the statistics of `values`, which may be empty."""
-        mean = statistics.mean(values) if values else math.nan
-        sd = statistics.stdev(values) if len(values) > 1 else math.nan
-        return cls(mean, sd, len(values))
 
 
 @dataclass(frozen=True)
@@ -43,8 +35,8 @@ class Entry:
 
     status: Literal["ok", "failed", "skipped", "missing"] = "missing"
     """`ok` if any run finished, else `failed` if any failed; `missing` without any run."""
-    test_acc: Stat = Stat()
-    test_acc_best: Stat = Stat()
+    test_acc: Stat = field(default_factory=Stat)
+    test_acc_best: Stat = field(default_factory=Stat)
     n_failed: int = 0
     n_skipped: int = 0
     train_seconds: float = math.nan
@@ -77,6 +69,8 @@ class Leaderboard:
     attacks: tuple[Method, ...]
     defenses: tuple[Method, ...]
     entries: Mapping[tuple[Method, Method], Entry]
+    versions: tuple[str, ...] = ()
+    """The versions of the suite that measured it, where they are known."""
 
     @property
     def poisons(self) -> tuple[Method, ...]:
@@ -91,6 +85,20 @@ class Leaderboard:
         """Return one entry's accuracy in this table's metric."""
         entry = self.entry(attack, defense)
         return entry.test_acc if self.metric == "test_acc" else entry.test_acc_best
+
+    def best(self, attack: Method) -> set[Method]:
+        """Return the defenses that are best under `attack`, or within noise of the best."""
+        stats = {defense: self.stat(attack, defense) for defense in self.defenses}
+        return best_within_noise(stats, self.settings.n_test)
+
+    def ranks(self) -> dict[Method, float]:
+        """Return the mean rank of each defense over the poisons, 1 the best.
+
+        Only poisons under which every defense was measured count.
+        """
+        return mean_ranks(
+            [{d: self.stat(attack, d).mean for d in self.defenses} for attack in self.poisons]
+        )
 
     def worst_attack(self, defense: Method) -> Extreme:
         """Return the lowest accuracy of `defense` over the poisons: the defender's worst case."""
@@ -153,11 +161,13 @@ def _leaderboard(settings: Settings, runs: Sequence[Record], metric: Metric) -> 
         attacks=tuple(sorted(attacks, key=lambda attack: not attack.is_clean)),  # stable
         defenses=tuple(defenses),
         entries={cell: _entry(its_runs) for cell, its_runs in by_cell.items()},
+        versions=tuple(sorted({run["suite_version"] for run in runs} - {""})),
     )
 
 
 def _entry(runs: Sequence[Record]) -> Entry:
     finished = [run for run in runs if run["status"] == "ok"]
+    _check_one_recipe(finished)
     n_failed = sum(run["status"] == "failed" for run in runs)
     status: Literal["ok", "failed", "skipped"] = "failed" if n_failed else "skipped"
 
@@ -174,6 +184,23 @@ def _entry(runs: Sequence[Record]) -> Entry:
         craft_seconds=stat("craft_seconds").mean,
         peak_memory_mb=stat("peak_memory_mb").mean,
     )
+
+
+def _check_one_recipe(runs: Sequence[Record]) -> None:
+    """Refuse to average runs that were made in different ways.
+
+    Raises:
+        ValueError: their recipes differ, or, where these are unknown, the suite's versions.
+    """
+    recipes = {run["recipe"] or f"version {run['suite_version']}" for run in runs} - {"version "}
+    if len(recipes) > 1:
+        seeds = ", ".join(str(run["seed"]) for run in runs)
+        versions = ", ".join(sorted({run["suite_version"] or "unknown" for run in runs}))
+        raise ValueError(
+            f"{the_attack(runs[0])} under {the_defense(runs[0])}: seeds {seeds} were made by "
+            f"{len(recipes)} different recipes (uebench {versions}) and are not averaged; keep the "
+            "rows of one version, or run them again"
+        )
 
 
 def _extreme(pick: Callable[[Iterable[float]], float], means: Mapping[Method, float]) -> Extreme:

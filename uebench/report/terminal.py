@@ -59,14 +59,20 @@ def _portions(whole: Layout, console: Console, options: ConsoleOptions) -> list[
 def _table(whole: Layout, columns: Sequence[int], options: ConsoleOptions) -> Table:
     table = Table(header_style="bold", box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
     widest_label = max(_WIDEST_COLUMN, options.max_width // 3)
-    table.add_column(_text(whole.corner, options), overflow="fold", max_width=widest_label)
+    for head in filter(None, (whole.stub, whole.corner)):
+        table.add_column(_text(head, options), overflow="fold", max_width=widest_label)
+    heads = [head for head, n in whole.groups for _ in range(n)] or [""] * len(whole.columns)
     for column in columns:
-        head = _text(_head(whole.columns[column]), options)
-        table.add_column(head, justify="right", overflow="fold", max_width=_WIDEST_COLUMN)
+        over = f"{heads[column]}\n" if heads[column] else ""
+        words = _text(over + _head(whole.columns[column]), options)
+        table.add_column(words, justify="right", overflow="fold", max_width=_WIDEST_COLUMN)
+    part = None
     for row, following in zip(whole.rows, [*whole.rows[1:], None], strict=True):
         cells = [_cell(row.cells[column], options) for column in columns]
         last_of_part = following is not None and following.part != row.part
-        table.add_row(_text(str(row.label), options), *cells, end_section=last_of_part)
+        stub = [_text(row.group if row.part != part else "", options)] if whole.stub else []
+        part = row.part
+        table.add_row(*stub, _text(str(row.label), options), *cells, end_section=last_of_part)
     return table
 
 

@@ -1,0 +1,177 @@
+"""Ours beside what was published: what is joined, what differs, and files that are refused."""
+
+from pathlib import Path
+
+import pytest
+
+from uebench.report.compare import (
+    Compared,
+    compare,
+    compared_dataset,
+    ours_of,
+    rank_correlations,
+    same_method,
+)
+from uebench.report.comparison import caveats, comparison_layout, comparison_records
+from uebench.report.published import COLUMNS, Published, read_published
+from uebench.report.tables import leaderboards
+
+PAPER = {"dataset": "cifar10", "protocol": "paper", "epochs": 200, "n_train": 50_000}
+PAPER |= {"n_test": 10_000}
+
+
+@pytest.fixture(scope="module")
+def published() -> list[Published]:
+    return read_published()
+
+
+@pytest.fixture
+def against(cells, published):
+    """Return what compares cells, each given by how it differs from EM on the paper's setting."""
+
+    def make(*differences: dict[str, object], table: str = "") -> list[Compared]:
+        frame = cells(*(PAPER | difference for difference in differences))
+        return compare(ours_of(leaderboards(frame), {}), published, table)
+
+    return make
+
+
+def test_every_number_of_the_sources_is_there(published):
+    counts = {s: sum(row.source == s for row in published) for s in {r.source for r in published}}
+    assert counts == {
+        **{"ueraser-2023": 181, "apbench-2023": 154, "iss-2023": 39, "ar-2022": 4},
+        "delusive-2021": 10,
+    }
+    assert all(0 < row.accuracy < 1 for row in published)
+
+
+def test_sources_and_differences_by_hand(against):
+    (one,) = against({"test_acc": 0.2, "defense": "iss"})
+    assert dict(one.published) == {
+        "apbench-2023": (pytest.approx(0.8072),),
+        "iss-2023": (pytest.approx(0.815),),
+        "ueraser-2023": (pytest.approx(0.7805),),
+    }
+    assert one.span == (pytest.approx(0.7805), pytest.approx(0.815))
+    assert one.outside == pytest.approx(0.2 - 0.7805)
+    assert one.difference("iss-2023") == pytest.approx(-0.615)
+    assert not one.within_noise
+    assert one.differs == ()
+
+
+def test_inside_and_just_outside_the_span(against):
+    inside, above = against(
+        {"defense": "iss", "test_acc": 0.8}, {"defense": "ueraser", "test_acc": 0.9350}
+    )
+    assert inside.outside == 0
+    assert above.outside == pytest.approx(0.0012)
+    assert above.within_noise, "10,000 images leave half a point"
+
+
+def test_options_make_another_method_unless_they_are_variants(against):
+    assert against({"attack_options": "wise=class"}) == []
+    assert against({"defense": "iss", "defense_options": "quality=50"}) == []
+    gray, rem, usual = against(
+        {"defense": "iss", "defense_options": "mode=gray", "test_acc": 0.93},
+        {"attack": "rem", "attack_options": "train_steps=9,surrogate=resnet9[width=2]"},
+        {"attack_options": "eps=8/255"},
+    )
+    assert gray.outside == 0
+    assert rem.differs == (("rem's options", rem.ours.attack_options, "the authors'"),)
+    assert usual.published["ueraser-2023"] == (0.2121, 0.2124)
+    assert same_method("em", "eps=16/255,steps=3") == {"eps=16/255"}
+
+
+def test_a_table_of_the_source_counts_alone(against):
+    (five,) = against({}, table="5")
+    assert five.published["ueraser-2023"] == (0.2121,)
+    (ours,) = against({"attack_options": "eps=16/255"}, table="6")
+    assert ours.published == {"ueraser-2023": (0.2263,)}
+
+
+def test_longer_training_is_held_against_longer_training(against):
+    max_ = {"defense": "ueraser_max"}
+    exact = against(max_ | {"epochs": 200}, max_ | {"epochs": 300}, table="9")
+    assert [c.published["ueraser-2023"] for c in exact] == [(0.9212,), (0.9524,)]
+    quick = {"protocol": "quick", "arch": "resnet8"}
+    scaled = against(max_ | quick | {"epochs": 12}, max_ | quick | {"epochs": 18}, table="9")
+    assert [c.published["ueraser-2023"] for c in scaled] == [(0.9212,), (0.9524,)]
+
+
+def test_the_networks_of_table_7(against):
+    own, other = against({"arch": "densenet121"}, {"arch": "resnet8"})
+    assert own.published == {"ueraser-2023": (0.3491,)}
+    assert ("network", "resnet8", "resnet18") in other.differs
+
+
+def test_partial_poisons_were_not_published(against):
+    assert against({"ratio": 0.5}, {"classes": "truck"}) == []
+
+
+def test_protocols_that_differ_are_said_to(against):
+    small = {"dataset": "cifar10-small", "protocol": "quick", "epochs": 12, "n_train": 5000}
+    found = against(small | {"arch": "resnet8"})
+    (told,) = caveats(found)
+    assert told.startswith("The protocols are not comparable. They differ in: data set (ours")
+    for word in ("5,000, published 50,000", "resnet8", "ours 12, published 200", "quick"):
+        assert word in told
+    assert caveats(against({})) == []
+
+
+def test_data_sets_are_known_by_how_their_names_begin(published):
+    names = ["cifar10[n_train=5000]", "cifar100", "cifar10-small", "svhn", "synthetic"]
+    found = [compared_dataset(name, published) for name in names]
+    assert found == ["cifar10", "cifar100", "cifar10", "svhn", "cifar10"]
+
+
+def test_rank_correlation_over_the_cells_of_a_source(against):
+    rows = [
+        {"attack": a, "defense": "ueraser", "test_acc": acc}
+        for a, acc in (("em", 0.9), ("rem", 0.7), ("hypo", 0.6), ("lsp", 0.5))
+    ]
+    assert rank_correlations(against(*rows)) == {"ueraser-2023": (pytest.approx(1.0), 4)}
+
+
+def test_the_comparison_as_a_table_and_as_rows(against):
+    found = against({"test_acc": 0.19, "seed": 0}, {"test_acc": 0.21, "seed": 1}, {"attack": "ar"})
+    table = comparison_layout(found)
+    assert str(table.columns[0]) == "ours"
+    first = [str(cell) for cell in table.rows[0].cells]
+    assert first[0] == "20.0 ± 1.4 (n=2)"
+    assert first[-1] == "0.8 below (within noise)"
+    assert table.rows[0].cells[-1].bold
+    rows = comparison_records(found)
+    em = [r["published_low"] for r in rows if r["attack"] == "em"]
+    assert sorted(em) == [0.2078, 0.2105, 0.2121]
+
+
+GOOD = "2,cifar10,resnet18,em,,standard,,,200,21.2,\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (",".join(COLUMNS[:-1]) + "\n", "no column note"),
+        (",".join([*COLUMNS, "extra"]) + "\n", "unknown column extra"),
+        (GOOD.replace("21.2", "212"), r"percent in \[0, 100\], got '212'"),
+        (GOOD.replace("21.2", "many"), r"percent in \[0, 100\], got 'many'"),
+        (GOOD.replace("200", "-1"), "epochs must be a whole number"),
+        (GOOD.replace("em", ""), "attack must not be empty"),
+        ("2,cifar10\n", "2 values for 11 columns"),
+        ("\x00\n", "readable CSV|values for"),
+    ],
+)
+def test_a_file_of_published_numbers_that_was_edited_badly(text: str, told: str, tmp_path: Path):
+    path = tmp_path / "mine.csv"
+    path.write_text(text if text.startswith("table,") else ",".join(COLUMNS) + "\n" + text)
+    with pytest.raises(ValueError, match=told):
+        read_published(path)
+
+
+def test_numbers_of_ones_own_are_a_source(tmp_path: Path, cells):
+    path = tmp_path / "mine.csv"
+    path.write_text(",".join(COLUMNS) + "\n" + GOOD)
+    (one,) = compare(ours_of(leaderboards(cells(PAPER)), {}), read_published(path))
+    assert one.published["mine"] == (pytest.approx(0.212),)
+    with pytest.raises(ValueError, match="no such file"):
+        read_published(tmp_path / "other.csv")

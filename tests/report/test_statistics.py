@@ -1,0 +1,113 @@
+"""Intervals, noise, ranks and correlation against numbers worked out by hand or by other means."""
+
+import math
+
+import numpy as np
+import pytest
+
+from uebench.report.groups import Method
+from uebench.report.statistics import (
+    Stat,
+    best_within_noise,
+    interval,
+    mean_ranks,
+    sampling_margin,
+    spearman,
+    wilson,
+)
+from uebench.report.tables import leaderboard
+
+
+def test_wilson_by_its_formula():
+    p, n, z = 0.9, 1000, 1.959963984540054
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    assert wilson(p, n) == pytest.approx((centre - half, centre + half))
+    low, high = wilson(1.0, 20)
+    assert high == 1.0
+    assert 0.8 < low < 0.9
+
+
+def test_wilson_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    counts, times = np.unique(rng.binomial(200, 0.85, 5000), return_counts=True)
+    inside = [low <= 0.85 <= high for low, high in (wilson(k / 200, 200) for k in counts)]
+    assert 0.93 < np.average(inside, weights=times) < 0.97
+
+
+def test_the_interval_of_several_runs_is_students():
+    stat = Stat.of([0.80, 0.82, 0.84])
+    assert interval(stat, 1000) == pytest.approx(
+        (0.82 - 4.302653 * 0.02 / math.sqrt(3), 0.82 + 4.302653 * 0.02 / math.sqrt(3)), abs=1e-6
+    )
+    assert interval(Stat.of([0.99, 1.0]), 10)[1] == 1.0
+    assert all(map(math.isnan, interval(Stat.of([]), 10)))
+    assert all(map(math.isnan, interval(Stat.of([0.5]), None)))
+
+
+def test_the_sampling_margin_shrinks_with_the_test_set():
+    stat = Stat.of([0.5])
+    assert sampling_margin(stat, 10_000) == pytest.approx(0.0098, abs=1e-4)
+    assert sampling_margin(stat, None) == 0
+
+
+def test_within_noise_of_the_best_for_single_runs():
+    entries = {"a": Stat.of([0.60]), "b": Stat.of([0.57]), "c": Stat.of([0.50])}
+    assert best_within_noise(entries, 1000) == {"a", "b"}
+    assert best_within_noise(entries, 100_000) == {"a"}
+    assert best_within_noise(entries, None) == {"a"}
+
+
+def test_seeds_widen_the_noise_and_are_pooled():
+    runs = {"a": [0.5, 0.6, 0.7], "b": [0.45, 0.55, 0.65], "c": [0.0, 0.1, 0.2]}
+    loud = {name: Stat.of(values) for name, values in runs.items()}
+    assert best_within_noise(loud, 10**8) == {"a", "b"}
+    still = {"a": Stat.of([0.599, 0.601]), "b": Stat.of([0.549, 0.551])}
+    assert best_within_noise(still, 10**8) == {"a"}
+    one = {"a": Stat.of([0.5, 0.7]), "b": Stat.of([0.5])}
+    assert best_within_noise(one, 10**8) == {"a", "b"}, "a single run has the others' seed noise"
+
+
+def test_nothing_is_the_best_of_one():
+    assert best_within_noise({"a": Stat.of([0.5]), "b": Stat.of([])}, 100) == set()
+
+
+def test_ranks_share_ties_and_leave_out_rows_with_gaps():
+    rows = [{"a": 0.9, "b": 0.5, "c": 0.5}, {"a": 0.1, "b": 0.2, "c": 0.3}]
+    assert mean_ranks(rows) == {"a": 2.0, "b": 2.25, "c": 1.75}
+    gap = [*rows, {"a": 0.9, "b": math.nan, "c": 0.1}]
+    assert mean_ranks(gap) == mean_ranks(rows)
+    assert mean_ranks([{"a": math.nan, "b": 0.1}]) == {}
+
+
+def test_spearman_by_hand():
+    assert spearman([(1, 10), (2, 20), (3, 15)]) == pytest.approx(0.5)
+    assert spearman([(1, 3), (2, 2), (3, 1)]) == pytest.approx(-1)
+    assert math.isnan(spearman([(1, 3), (2, 2)]))
+    assert math.isnan(spearman([(1, 3), (1, 2), (1, 1)]))
+
+
+def test_a_leaderboard_ranks_its_defenses_over_the_poisons(cells):
+    accuracy = {("none", "a"): 0.0, ("none", "b"): 1.0, ("em", "a"): 0.9, ("em", "b"): 0.1}
+    board = leaderboard(
+        cells(*({"attack": a, "defense": d, "test_acc": v} for (a, d), v in accuracy.items()))
+    )
+    assert board.ranks() == {Method("a"): 1.0, Method("b"): 2.0}
+    assert board.best(Method("em")) == {Method("a")}
+
+
+def test_two_recipes_are_not_averaged(cells):
+    mixed = cells(
+        {"recipe": "x", "suite_version": "1"}, {"recipe": "y", "suite_version": "2", "seed": 1}
+    )
+    with pytest.raises(ValueError, match=r"2 different recipes \(uebench 1, 2\)"):
+        leaderboard(mixed)
+    unknown = cells(
+        {"recipe": "", "suite_version": "1"}, {"recipe": "", "suite_version": "2", "seed": 1}
+    )
+    with pytest.raises(ValueError, match="are not averaged"):
+        leaderboard(unknown)
+    same = cells(
+        {"recipe": "x", "suite_version": "1"}, {"recipe": "x", "suite_version": "2", "seed": 1}
+    )
+    assert leaderboard(same).versions == ("1", "2")

@@ -1,0 +1,173 @@
+"""`uebench table`: the store's cells in a paper's layout, in every format, and clear mistakes."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from uebench.cli import main
+
+DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
+MATRIX = ["--dataset", DATA, "--arch", "resnet9[width=2]", "--epochs", "1", "--device", "cpu"]
+QUICK = [*MATRIX, "--protocol", "quick", "--attacks", "lsp"]
+DEFENSES = ["--defenses", "standard,iss"]
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return a folder with a store and the results of Table 2's smallest matrix, and its stdout."""
+    folder = tmp_path_factory.mktemp("ran")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UEBENCH_HOME", str(folder / "home"))
+        patch.chdir(folder)
+        command = ["run", "table2", *QUICK, *DEFENSES, "--seeds", "0,1", "--out", "made"]
+        result = call(*command, "--compare", "--quiet")
+    assert result.exit_code == 0, result.output
+    return folder, result.stdout
+
+
+@pytest.fixture
+def home(ran: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("UEBENCH_HOME", str(ran[0] / "home"))
+    monkeypatch.chdir(ran[0])
+    return ran[0]
+
+
+def test_a_run_prints_the_papers_table_and_what_was_published(ran: tuple[Path, str]) -> None:
+    assert "Table 2: attacks and defenses" in ran[1]
+    assert "(clean)" in ran[1]
+    assert "beside what was published" in ran[1]
+    assert "not comparable" in ran[1]
+    written = {path.name for path in (ran[0] / "made").iterdir()}
+    assert {"table.csv", "table.tex", "table.md", "leaderboard.csv", "cells.csv"} <= written
+
+
+def test_the_store_has_the_same_table(home: Path) -> None:
+    one = call("table", "2", *QUICK, *DEFENSES, "--seeds", "0,1", "--format", "csv")
+    assert one.exit_code == 0, one.output
+    assert one.stdout == (home / "made/table.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(one.stdout)))
+    assert [row["column"] for row in rows] == ["Standard (clean)", "Standard", "ISS"]
+    assert {row["n"] for row in rows} == {"2"}
+    assert {row["status"] for row in rows} == {"ok"}
+
+
+def test_missing_cells_are_shown_as_such(home: Path) -> None:
+    result = call(
+        "table", "table2", *QUICK, "--defenses", "standard,iss,cutout", "--format", "json"
+    )
+    cells = {cell["column"]: cell for cell in json.loads(result.stdout)["cells"]}
+    assert cells["Cutout"]["status"] == "missing"
+    assert cells["Cutout"]["mean"] is None
+    assert cells["ISS"]["status"] == "ok"
+    assert cells["ISS"]["low"] < cells["ISS"]["mean"] < cells["ISS"]["high"]
+    other = call("table", "2", *QUICK, *DEFENSES, "--seeds", "7")
+    assert "—" in other.stdout
+    assert "`uebench run table2` computes them" in other.stderr
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "latex"])
+def test_every_format_has_table_and_comparison(form: str, home: Path) -> None:
+    result = call("table", "2", *QUICK, *DEFENSES, "--format", form, "--compare")
+    assert result.exit_code == 0, result.output
+    for word in ("ISS", "LSP", "iss", "apbench", "ueraser"):
+        assert word in result.stdout.replace("{-}", "-")
+
+
+def test_the_comparison_as_data(home: Path) -> None:
+    command = ["table", "2", *QUICK, *DEFENSES, "--compare"]
+    rows = list(csv.DictReader(io.StringIO(call(*command, "--format", "csv").stdout)))
+    standard = [row for row in rows if row["column"] == "Standard"]
+    assert {row["source"] for row in standard} == {"ueraser-2023", "apbench-2023", "iss-2023"}
+    for row in standard:
+        gap = float(row["mean"]) - float(row["published_low"])
+        assert float(row["difference"]) == pytest.approx(gap)
+    found = json.loads(call(*command, "--format", "json").stdout)["comparison"]
+    assert len(found["cells"]) == len(rows)
+    assert "not comparable" in found["caveats"][0]
+
+
+def test_a_results_folder_goes_on_to_work(home: Path) -> None:
+    result = call("table", "made", "--compare", "--format", "json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["leaderboards"][0]["mean_ranks"]
+    assert found["comparison"]["cells"]
+    plain = json.loads(call("table", "made", "--format", "json").stdout)
+    assert plain == found["leaderboards"]
+
+
+def test_a_table_without_its_data_is_laid_out(home: Path) -> None:
+    result = call("table", "6", "--data-dir", ".", "--device", "cpu", "--format", "markdown")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("—") == 12
+    assert "8/255" in result.stdout
+    assert "24/255" in result.stdout
+    assert "shown as missing: cifar10 is not in" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("table 22", "there is no table or results folder '22'"),
+        ("table tabel2", "did you mean table2?"),
+        ("table none/cells.csv", "no cells at none/cells.csv"),
+        ("table made --epochs 3", "--epochs says which matrix of a table"),
+        ("table made --standalone", "add --format latex"),
+        ("table made --published none.csv", "no such file"),
+        ("table bad.csv", "no column dataset"),
+        ("table wrong.csv", "test_acc must lie in [0, 1], got '85.0'"),
+        ("table mixed.csv", "are not averaged"),
+        ("table 2 --protocol papr", "did you mean paper"),
+    ],
+)
+def test_mistakes_get_one_sentence(arguments: str, told: str, home: Path) -> None:
+    text = (home / "made/cells.csv").read_text()
+    (home / "bad.csv").write_text("a,b\n1,2\n")
+    header, *rows = list(csv.reader(io.StringIO(text)))
+    accuracy, recipe, key = (header.index(name) for name in ("test_acc", "recipe", "key"))
+    _write(home / "wrong.csv", [header, [*rows[0][:accuracy], "85.0", *rows[0][accuracy + 1 :]]])
+    changed = [list(row) for row in rows]
+    changed[1][recipe] = changed[1][key] = "another"
+    _write(home / "mixed.csv", [header, *changed])
+    result = call(*arguments.split())
+    assert result.exit_code == 2, result.output
+    assert told in " ".join(result.stderr.split())
+    assert result.stdout == ""
+
+
+def _write(path: Path, rows: list[list[str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is missing")
+@pytest.mark.parametrize("table", ["2", "14"])
+def test_a_papers_table_compiles_alone(table: str, home: Path, tmp_path: Path) -> None:
+    attacks = QUICK if table == "2" else [*MATRIX, "--protocol", "quick"]
+    more = ["--format", "latex", "--standalone", "--label", "tab:x", "--compare"]
+    text = call("table", table, *attacks, *more).stdout
+    (tmp_path / "table.tex").write_text(text)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="latin-1",
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    log = (tmp_path / "table.log").read_text(encoding="latin-1")
+    assert "Overfull" not in log
+    assert "multiply defined" not in log
+    if table == "14":
+        assert r"\cmidrule(lr){2-3}" in text

@@ -1,0 +1,280 @@
+"""Ours beside what was published: joined by names and options, with the difference and its caveats.
+
+Sources disagree on one cell by up to 22 points, so ours is held against the span from the lowest to
+the highest of them. What differs in the protocols is listed, never corrected for.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .groups import Method, Settings
+from .published import N_TRAIN, Published
+from .statistics import Stat, interval, spearman
+from .tables import Leaderboard
+
+VARIANTS = frozenset(
+    {
+        *("surrogate", "surrogate_epochs", "rounds", "train_steps", "steps", "step", "lr"),
+        *("stop_accuracy", "batch_size", "transform_draws", "adv_steps", "adv_step", "draws"),
+        *("threshold", "kernels"),
+        *("strength", "kornia", "draw", "engine", "select", "bn", "clip_norm"),
+    }
+)
+"""Options that make another effort or variant of the same method: ours is compared all the same,
+and they are named. Any other option makes another method."""
+USUAL = {
+    **{name: {"eps=8/255"} for name in ("em", "rem", "hypo", "adaptive_em")},
+    **{name: {"policy=p+c+t", "repeats=5"} for name in ("ueraser", "ueraser_lite", "ueraser_max")},
+    "iss": {"mode=jpeg", "quality=10"},
+}
+"""Options that say what a method does anyway."""
+
+
+@dataclass(frozen=True)
+class Ours:
+    """One of our entries: what was asked, under which settings, and what came out."""
+
+    row: str
+    column: str
+    attack: str
+    attack_options: str
+    defense: str
+    defense_options: str
+    settings: Settings
+    stat: Stat
+    beside: str = ""
+    """The attack beside which a clean entry stands."""
+
+    @property
+    def n_test(self) -> int | None:
+        """Test images that the accuracy was counted on."""
+        return self.settings.n_test
+
+    def record(self) -> dict[str, object]:
+        """Return it as plain data."""
+        low, high = interval(self.stat, self.n_test)
+        names = ("attack", "attack_options", "defense", "defense_options")
+        settings = (
+            "dataset",
+            "arch",
+            "protocol",
+            "ratio",
+            "classes",
+            "epochs",
+            "n_train",
+            "n_test",
+        )
+        return {
+            **{name: getattr(self, name) for name in names},
+            **{name: getattr(self.settings, name) for name in settings},
+            **{"mean": self.stat.mean, "sd": self.stat.sd, "n": self.stat.n},
+            **{"low": low, "high": high},
+        }
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One of our entries with what each source printed for it."""
+
+    ours: Ours
+    published: Mapping[str, tuple[float, ...]]
+    """The values of a source, lowest first; it may print a cell in several tables."""
+    differs: tuple[tuple[str, str, str], ...]
+    """In what the protocols differ: what, ours, published."""
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest published value."""
+        values = [value for each in self.published.values() for value in each]
+        return min(values), max(values)
+
+    @property
+    def outside(self) -> float:
+        """How far ours lies above the span, or below it (negative); 0 inside."""
+        low, high = self.span
+        mean = self.ours.stat.mean
+        return mean - high if mean > high else min(mean - low, 0.0)
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the 95 % interval of ours reaches the span."""
+        low, high = interval(self.ours.stat, self.ours.n_test)
+        return low <= self.span[1] and high >= self.span[0]
+
+    def difference(self, source: str) -> float:
+        """Return ours less the mean of what a source printed."""
+        values = self.published[source]
+        return self.ours.stat.mean - math.fsum(values) / len(values)
+
+
+def ours_of(boards: Sequence[Leaderboard], titles: Mapping[str, str]) -> list[Ours]:
+    """Return the measured entries of leaderboards, named as `titles` says."""
+
+    def shown(method: Method) -> str:
+        return str(replace(method, name=titles.get(method.name, method.name)))
+
+    return [
+        Ours(
+            *("clean" if attack.is_clean else shown(attack), shown(defense)),
+            *(attack.name, attack.options, defense.name, defense.options),
+            board.settings,
+            board.stat(attack, defense),
+        )
+        for board in boards
+        for attack in board.attacks
+        for defense in board.defenses
+        if board.stat(attack, defense).n
+    ]
+
+
+def compare(
+    entries: Iterable[Ours], published: Sequence[Published], table: str = ""
+) -> list[Compared]:
+    """Return those of our entries for which something was published.
+
+    Args:
+        entries: ours; those without a number are left out.
+        published: all that is known.
+        table: of a source that has numbers in this table, these alone count.
+    """
+    entries = [e for e in entries if e.stat.n]
+    shortest = _shortest(entries)
+    compared = []
+    for entry in entries:
+        found = _matching(entry, published, shortest[_schedule(entry)], table)
+        if found:
+            by_source: dict[str, set[float]] = {}
+            for row in found:
+                by_source.setdefault(row.source, set()).add(row.accuracy)
+            values = {source: tuple(sorted(each)) for source, each in by_source.items()}
+            compared.append(Compared(entry, values, tuple(_differences(entry, found))))
+    return compared
+
+
+def rank_correlations(compared: Sequence[Compared]) -> dict[str, tuple[float, int]]:
+    """Return Spearman's correlation of ours with each source, and over how many cells."""
+    sources = sorted({source for each in compared for source in each.published})
+    found = {}
+    for source in sources:
+        pairs = [
+            (c.ours.stat.mean, math.fsum(c.published[source]) / len(c.published[source]))
+            for c in compared
+            if source in c.published
+        ]
+        found[source] = spearman(pairs), len(pairs)
+    return found
+
+
+def compared_dataset(name: str, published: Sequence[Published]) -> str:
+    """Return the data set whose published numbers ours stand beside.
+
+    Its own where there are any, that which its name begins with (`cifar10-small`), else CIFAR-10.
+    """
+    family = name.partition("[")[0]
+    known = sorted({row.dataset for row in published}, key=len, reverse=True)
+    return next((each for each in known if family == each or family.startswith(each)), "cifar10")
+
+
+def same_method(name: str, options: str) -> frozenset[str]:
+    """Return the options that make a method another one, without usual values and variants."""
+    usual = USUAL.get(name, set())
+    return frozenset(
+        part
+        for part in split_options(options)
+        if part not in usual and part.partition("=")[0] not in VARIANTS
+    )
+
+
+def split_options(options: str) -> list[str]:
+    """Return the options of a method one by one; commas in brackets do not separate."""
+    return [part.strip() for part in re.split(r",(?![^\[]*\])", options) if part.strip()]
+
+
+def _schedule(entry: Ours) -> tuple[str, str, str]:
+    return entry.settings.dataset, entry.settings.arch, entry.settings.protocol
+
+
+def _shortest(entries: Sequence[Ours]) -> dict[tuple[str, str, str], int]:
+    """Return the fewest epochs among our entries of each data set, network and protocol."""
+    shortest: dict[tuple[str, str, str], int] = {}
+    for entry in entries:
+        epochs = entry.settings.epochs or 0
+        shortest[_schedule(entry)] = min(epochs, shortest.get(_schedule(entry), epochs))
+    return shortest
+
+
+def _matching(
+    entry: Ours, published: Sequence[Published], shortest: int, table: str
+) -> list[Published]:
+    """Return the published numbers of one entry."""
+    s = entry.settings
+    if (s.ratio != 1 and entry.attack != "none") or s.classes:
+        return []
+    dataset = compared_dataset(s.dataset, published)
+    wanted = same_method(entry.attack, entry.attack_options)
+    beside = entry.beside if entry.attack == "none" else ""
+    found = [
+        row
+        for row in published
+        if row.dataset == dataset
+        and row.attack == entry.attack
+        and row.defense == entry.defense
+        and same_method(row.attack, row.attack_options) == wanted
+        and (
+            row.beside == beside
+            if beside and row.beside
+            else same_method(row.defense, row.defense_options)
+            == same_method(entry.defense, entry.defense_options)
+        )
+    ]
+    family = s.arch.partition("[")[0]
+    archs = {row.arch for row in found}
+    arch = family if family in archs else "resnet18"
+    found = _of_table([row for row in found if row.arch == arch], table)
+    return _of_length(found, s.epochs, shortest)
+
+
+def _of_table(rows: list[Published], table: str) -> list[Published]:
+    """Return the rows of one table for each source that has some there, else all of its rows."""
+    here = {row.source for row in rows if table and row.table == table}
+    return [row for row in rows if row.source not in here or row.table == table]
+
+
+def _of_length(rows: list[Published], epochs: int | None, shortest: int) -> list[Published]:
+    """Return of each source the rows of our epochs, or those as much longer than its shortest."""
+    kept = []
+    for source in dict.fromkeys(row.source for row in rows):
+        mine = [row for row in rows if row.source == source]
+        lengths = {row.epochs for row in mine if row.epochs}
+        if len(lengths) > 1 and epochs:
+            wanted = epochs if epochs in lengths else min(lengths) * epochs / max(shortest, 1)
+            nearest = min(lengths, key=lambda length: abs(length - wanted))
+            mine = [row for row in mine if row.epochs in (nearest, None)]
+        kept += mine
+    return kept
+
+
+def _differences(entry: Ours, found: Sequence[Published]) -> Iterable[tuple[str, str, str]]:
+    """Yield in what the protocols of ours and of the published differ."""
+    s = entry.settings
+    dataset, arch = found[0].dataset, found[0].arch
+    if s.dataset.partition("[")[0] != dataset:
+        yield "data set", s.dataset, dataset
+    if s.n_train is not None and s.n_train != N_TRAIN.get(dataset, s.n_train):
+        yield "training images", f"{s.n_train:,}", f"{N_TRAIN[dataset]:,}"
+    if s.arch != arch:
+        yield "network", s.arch, arch
+    lengths = sorted({row.epochs for row in found if row.epochs})
+    if s.epochs is not None and lengths and s.epochs not in lengths:
+        yield "epochs", str(s.epochs), " or ".join(map(str, lengths))
+    if s.protocol.partition("[")[0] != "paper" or "[" in s.protocol:
+        yield "protocol", s.protocol, "the papers' own"
+    for name, options in (
+        (entry.attack, entry.attack_options),
+        (entry.defense, entry.defense_options),
+    ):
+        varied = [o for o in split_options(options) if o.partition("=")[0] in VARIANTS]
+        if varied and not (name == entry.defense and entry.beside):
+            yield f"{name}'s options", ",".join(varied), "the authors'"

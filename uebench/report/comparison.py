@@ -1,0 +1,106 @@
+"""A comparison with published numbers as a table, and as rows for CSV and JSON."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .compare import Compared, rank_correlations
+from .layout import Label, Layout, Row, Shown, percent
+from .statistics import LEVEL
+
+AGAINST = "against the span"
+
+
+def comparison_layout(compared: Sequence[Compared]) -> Layout:
+    """Return ours, what each source printed with the difference, and where ours lies."""
+    sources = sorted({source for each in compared for source in each.published})
+    rows = []
+    for each in compared:
+        ours = each.ours
+        spread = "" if math.isnan(ours.stat.sd) else percent(ours.stat.sd)
+        mine = Shown(percent(ours.stat.mean), spread, f"n={ours.stat.n}" if spread else "")
+        cells = (mine, *(_theirs(each, source) for source in sources), _against(each))
+        rows.append(Row(Label(ours.column), cells, ours.row, ours.row))
+    return Layout(
+        caption="Ours beside what was published: test accuracy (%)",
+        corner="defense",
+        columns=(Label("ours"), *map(Label, sources), Label(AGAINST)),
+        rows=tuple(rows),
+        note=_note(compared),
+        stub="attack",
+    )
+
+
+def comparison_records(compared: Sequence[Compared]) -> list[dict[str, Any]]:
+    """Return a row for each of our entries and source; accuracies and differences in [0, 1]."""
+    return [
+        {
+            "row": each.ours.row,
+            "column": each.ours.column,
+            **each.ours.record(),
+            "source": source,
+            "published_low": values[0],
+            "published_high": values[-1],
+            "difference": each.difference(source),
+            "span_low": each.span[0],
+            "span_high": each.span[1],
+            "outside_span": each.outside,
+            "within_noise": each.within_noise,
+            "differs": "; ".join(
+                f"{what}: {ours}, {theirs}" for what, ours, theirs in each.differs
+            ),
+        }
+        for each in compared
+        for source, values in sorted(each.published.items())
+    ]
+
+
+def caveats(compared: Sequence[Compared]) -> list[str]:
+    """Return sentences that say in what the protocols differ; none where nothing does."""
+    found: dict[str, dict[str, None]] = {}
+    for each in compared:
+        for what, ours, theirs in each.differs:
+            found.setdefault(what, {})[f"ours {ours}, published {theirs}"] = None
+    if not found:
+        return []
+    told = [f"{what} ({'; '.join(pairs)})" for what, pairs in found.items()]
+    return [f"The protocols are not comparable. They differ in: {', '.join(told)}"]
+
+
+def _theirs(each: Compared, source: str) -> Shown:
+    """Return what a source printed, with ours less it."""
+    values = each.published.get(source)
+    if values is None:
+        return Shown()
+    texts = dict.fromkeys(percent(value) for value in values)
+    return Shown(
+        "–".join([*texts][:: max(1, len(texts) - 1)]), remark=_signed(each.difference(source))
+    )
+
+
+def _against(each: Compared) -> Shown:
+    """Return where ours lies: inside the span of the sources, or so far above or below it."""
+    if not each.outside:
+        return Shown("inside")
+    where = f"{percent(abs(each.outside))} {'above' if each.outside > 0 else 'below'}"
+    return Shown(where, remark="within noise" if each.within_noise else "", bold=True)
+
+
+def _signed(difference: float) -> str:
+    return f"{'+' if difference >= 0 else '-'}{percent(abs(difference))}"
+
+
+def _note(compared: Sequence[Compared]) -> str:
+    inside = sum(not each.outside for each in compared)
+    sentences = [
+        "Beside each published number: ours less it",
+        f"{inside} of {len(compared)} lie in the span of their sources; bold: outside of it "
+        f"(within noise: its {LEVEL:.0%} interval reaches the span)",
+    ]
+    for source, (rho, n) in rank_correlations(compared).items():
+        if not math.isnan(rho):
+            sentences.append(f"Spearman's rank correlation with {source}: {rho:.2f} over {n} cells")
+    sentences += caveats(compared) or [
+        "Data set, its size, network and epochs agree; other settings may differ"
+    ]
+    return ". ".join(sentences) + "."

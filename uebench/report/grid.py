@@ -1,0 +1,136 @@
+"""A table in a paper's own layout: rows and columns of its axes, with what was measured at each.
+
+`Grid` holds the numbers, `grid_layout` makes words and digits of them; the writers are those of
+the leaderboards.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from .compare import Ours
+from .layout import Label, Layout, Row, Shown, accuracy_in_words, shown_stat, usual_n
+from .statistics import best_within_noise
+
+Place = tuple[Label, ...]
+"""Where a row or a column stands: a label an axis, outermost first."""
+
+
+@dataclass(frozen=True)
+class Spot:
+    """What is known at one row and column."""
+
+    ours: Ours
+    status: str
+    """`ok`, `failed` or `skipped`, which is not computed yet."""
+    contest: Hashable = None
+    """Spots of one contest compete for the bold; None: out of competition, as clean training."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A paper's table with our numbers; a place that it does not have holds nothing."""
+
+    name: str
+    """What the table is called, such as table2; its LaTeX label is made of it."""
+    number: str
+    title: str
+    metric: str
+    row_heads: tuple[str, ...]
+    rows: tuple[Place, ...]
+    columns: tuple[Place, ...]
+    spots: Mapping[tuple[Place, Place], Spot]
+    settings: tuple[str, ...] = ()
+    """What the cells have in common, in words."""
+    best: frozenset[tuple[Place, Place]] = field(default_factory=frozenset)
+
+    @property
+    def n_missing(self) -> int:
+        """How many places have no number yet."""
+        return sum(not spot.ours.stat.n for spot in self.spots.values())
+
+
+def best_places(spots: Mapping[tuple[Place, Place], Spot]) -> frozenset[tuple[Place, Place]]:
+    """Return the places that are best in their contest, or within noise of the best."""
+    contests: dict[Hashable, list[tuple[Place, Place]]] = {}
+    for place, spot in spots.items():
+        if spot.contest is not None:
+            contests.setdefault(spot.contest, []).append(place)
+    best: set[tuple[Place, Place]] = set()
+    for places in contests.values():
+        n_test = min((spots[p].ours.n_test or 0 for p in places), default=0)
+        best |= best_within_noise({p: spots[p].ours.stat for p in places}, n_test or None)
+    return frozenset(best)
+
+
+def grid_layout(grid: Grid) -> Layout:
+    """Return the words and digits of a paper's table."""
+    stats = [spot.ours.stat for spot in grid.spots.values()]
+    usual = usual_n(stats)
+    stub = len(grid.row_heads) > 1
+    rows = []
+    for place in grid.rows:
+        cells = tuple(_shown(grid, place, column, usual) for column in grid.columns)
+        group = str(place[0]) if stub else ""
+        rows.append(Row(_joined(place[1:] if stub else place), cells, group, group))
+    groups, columns = _heads(grid.columns)
+    sizes = {spot.ours.n_test for spot in grid.spots.values() if spot.ours.stat.n}
+    n_test = sizes.pop() if len(sizes) == 1 else None
+    note = [", ".join(grid.settings)] if grid.settings else []
+    note += accuracy_in_words(stats, grid.metric, usual, rows, n_test)
+    if grid.n_missing:
+        note.append(f"Dashes: {grid.n_missing} of {len(grid.spots)} are not computed yet")
+    return Layout(
+        caption=grid.title,
+        corner=", ".join(grid.row_heads[1:] if stub else grid.row_heads),
+        columns=columns,
+        rows=tuple(rows),
+        note=". ".join(note) + ".",
+        stub=grid.row_heads[0] if stub else "",
+        groups=groups,
+    )
+
+
+def _shown(grid: Grid, row: Place, column: Place, usual: int) -> Shown:
+    spot = grid.spots.get((row, column))
+    if spot is None:
+        return Shown()
+    status = "failed" if spot.status == "failed" else ""
+    return shown_stat(spot.ours.stat, status, usual, (row, column) in grid.best)
+
+
+def _heads(places: Sequence[Place]) -> tuple[tuple[tuple[str, int], ...], tuple[Label, ...]]:
+    """Return the heads over the columns with their widths, and each column's own label.
+
+    Heads that would stand over one column each are put into the labels.
+    """
+    if len(places[0]) == 1:
+        return (), tuple(place[0] for place in places)
+    groups = tuple((str(head), len(list(of))) for head, of in groupby(places, lambda p: p[0]))
+    if all(n == 1 for _, n in groups):
+        return (), tuple(_joined(place) for place in places)
+    return groups, tuple(_joined(place[1:]) for place in places)
+
+
+def _joined(place: Place) -> Label:
+    """Return several labels as one."""
+    if len(place) == 1:
+        return place[0]
+    return Label(", ".join(str(label) for label in place if str(label)))
+
+
+def grid_records(grid: Grid) -> list[dict[str, object]]:
+    """Return a row a place for CSV and JSON: labels, accuracies in [0, 1], how sure they are."""
+    return [
+        {
+            "table": grid.name,
+            "row": " / ".join(map(str, row)),
+            "column": " / ".join(map(str, column)),
+            "status": spot.status if spot.status != "skipped" else "missing",
+            **spot.ours.record(),
+            "is_within_noise": (row, column) in grid.best,
+        }
+        for row in grid.rows
+        for column in grid.columns
+        if (spot := grid.spots.get((row, column))) is not None
+    ]

@@ -1,0 +1,122 @@
+"""How sure an accuracy is: intervals, what lies within noise of the best, ranks and correlation.
+
+Two things move a measured accuracy: the finite test set, and the seeds of the poison and of the
+training. A single run knows the first alone, so its interval is the binomial one (Wilson); several
+runs share one test set, so its error does not shrink with their number.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from scipy import special, stats
+
+LEVEL = 0.95
+"""Of every interval and comparison."""
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Stat:
+    """Mean and sample standard deviation (ddof 1) of `n` accuracies in [0, 1].
+
+    The mean is NaN for n = 0, the standard deviation for n < 2.
+    """
+
+    mean: float = math.nan
+    sd: float = math.nan
+    n: int = 0
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Stat":
+        """Return the statistics of `values`, which may be empty."""
+        n = len(values)
+        mean = math.fsum(values) / n if n else math.nan
+        sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1)) if n > 1 else math.nan
+        return cls(mean, sd, n)
+
+
+def wilson(accuracy: float, n_test: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of an accuracy that was counted on `n_test` images."""
+    found = stats.binomtest(round(accuracy * n_test), n_test).proportion_ci(LEVEL, "wilson")
+    return float(found.low), float(found.high)
+
+
+def interval(stat: Stat, n_test: int | None) -> tuple[float, float]:
+    """Return the 95 % interval of an entry, NaN where nothing is known.
+
+    One run: the binomial one over the test images. Several: Student's, of the mean over the runs,
+    cut at 0 and 1; it tells what other seeds would give on this test set.
+    """
+    if stat.n == 1 and n_test:
+        return wilson(stat.mean, n_test)
+    if stat.n < 2:
+        return math.nan, math.nan
+    margin = _student(stat.sd, stat.n - 1) / math.sqrt(stat.n)
+    return max(0.0, stat.mean - margin), min(1.0, stat.mean + margin)
+
+
+def sampling_margin(stat: Stat, n_test: int | None) -> float:
+    """Return half the width of the binomial interval, 0 where the test set's size is unknown."""
+    if not n_test:
+        return 0.0
+    low, high = wilson(stat.mean, n_test)
+    return (high - low) / 2
+
+
+def best_within_noise(entries: Mapping[K, Stat], n_test: int | None) -> set[K]:
+    """Return the best entry and those whose distance from it is within the noise of the two.
+
+    The noise of an entry is that of the test set and that of its seeds, whose variance is pooled
+    over the entries: two or three runs of one entry alone say too little about it. Nothing is the
+    best of one. Entries that print the same percent with one decimal tie.
+    """
+    measured = {key: stat for key, stat in entries.items() if stat.n}
+    if len(measured) < 2:
+        return set()
+    freedom = sum(stat.n - 1 for stat in measured.values())
+    squares = math.fsum((s.n - 1) * s.sd**2 for s in measured.values() if s.n > 1)
+    seeds = _student(math.sqrt(squares / freedom), freedom) if freedom else 0.0
+
+    def noise(stat: Stat) -> float:
+        return math.hypot(sampling_margin(stat, n_test), seeds / math.sqrt(stat.n))
+
+    best = max(measured.values(), key=lambda stat: stat.mean)
+
+    def ties(stat: Stat) -> bool:
+        allowed = math.hypot(noise(best), noise(stat))
+        return best.mean - stat.mean <= allowed or f"{stat.mean:.3f}" == f"{best.mean:.3f}"
+
+    return {key for key, stat in measured.items() if ties(stat)}
+
+
+def mean_ranks(rows: Sequence[Mapping[K, float]]) -> dict[K, float]:
+    """Return each key's mean rank over rows of accuracies: 1 is the highest, ties share.
+
+    Only rows in which every key was measured count; without one there are no ranks.
+    """
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    whole = [
+        [row[key] for key in keys]
+        for row in rows
+        if all(not math.isnan(row.get(key, math.nan)) for key in keys)
+    ]
+    if not whole or len(keys) < 2:
+        return {}
+    ranks = stats.rankdata([[-value for value in row] for row in whole], axis=1).mean(axis=0)
+    return {key: float(rank) for key, rank in zip(keys, ranks, strict=True)}
+
+
+def spearman(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return Spearman's rank correlation; NaN for fewer than three pairs, or where one is flat."""
+    ours, theirs = [p[0] for p in pairs], [p[1] for p in pairs]
+    if len(pairs) < 3 or len(set(ours)) < 2 or len(set(theirs)) < 2:
+        return math.nan
+    return float(stats.spearmanr(ours, theirs).statistic)
+
+
+def _student(sd: float, freedom: int) -> float:
+    """Return the half-width of Student's interval of one run."""
+    return float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * sd

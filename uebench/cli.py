@@ -18,6 +18,7 @@ import click
 
 from . import __version__
 from .cli_poison import audit, craft, import_
+from .cli_report import plot, report
 from .cli_shared import clear_errors, data_options, plugin_option
 
 KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs")
@@ -49,7 +50,7 @@ def main() -> None:
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
 
 
-for _verb in (craft, audit, import_):
+for _verb in (craft, audit, import_, report, plot):
     main.add_command(_verb)
 
 

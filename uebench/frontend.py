@@ -16,6 +16,7 @@ from .api import Facts, Run
 from .cell import Cell, DatasetRef, PoisonRef
 from .compute import fetch_poison, keep_dataset
 from .data import Dataset, load_dataset
+from .evidence import keep_evidence
 from .execute.local import run_tasks, usable_cores
 from .execute.tasks import Failure, pending
 from .execute.worker import one_thread
@@ -30,6 +31,7 @@ from .poison import Poison, PoisonError, measure, poisoned, tensors_sha256
 from .progress import ProgressDisplay
 from .protocol import Protocol, named_protocol
 from .registry import build_attack, build_defense
+from .report import read_results, write_page
 from .results import check_folder, gather, write_results
 from .robust import ball_of, robust_record
 from .spec import printable
@@ -164,6 +166,8 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
         outcome.seconds,
         poisons,
     )
+    keep_evidence(folder, matrix.cells, matrix.datasets, matrix.store)
+    write_page(read_results(folder))
 
 
 def craft(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from .cell import Cell
 from .compute import versions
+from .evidence import facts
 from .execute.tasks import Failure
 from .plan import Config, table_titles
 from .report import conform_cells, write_leaderboards
@@ -122,6 +123,7 @@ def write_results(
         "recipes": {cell.key: cell.recipe() for cell in cells},
         "poisons": dict(poisons),
         "failures": failed,
+        **facts(cells),
     }
     draft = folder / ".run.json.part"
     draft.write_text(json.dumps(told, indent=1, default=str) + "\n")

@@ -169,7 +169,7 @@ def _note(board: Leaderboard, usual_n: int, rows: Sequence[Row], titles: Titles)
         runs = "n = 1 run each" if usual_n else "no run finished"
     odd = any(cell.remark.startswith("n=") for row in rows for cell in row.cells)
     sentences = [
-        ", ".join(_settings_in_words(board.settings, titles)),
+        ", ".join(settings_in_words(board.settings, titles)),
         f"Accuracy {which}, {runs}{' unless a cell says otherwise' if odd else ''}",
     ]
     if any(cell.bound for row in rows for cell in row.cells):
@@ -177,7 +177,7 @@ def _note(board: Leaderboard, usual_n: int, rows: Sequence[Row], titles: Titles)
     return ". ".join(sentences) + "."
 
 
-def _settings_in_words(settings: Settings, titles: Titles) -> list[str]:
+def settings_in_words(settings: Settings, titles: Titles) -> list[str]:
     words = [
         _named(settings.dataset, titles),
         _named(settings.arch, titles),

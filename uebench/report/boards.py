@@ -1,7 +1,7 @@
 """Leaderboards for the page: heat maps in both metrics, each cell linked to its record."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from .colors import ink_on, ramp
@@ -11,7 +11,7 @@ from .groups import Method, Record, Settings, grouped, the_attack, the_defense
 from .layout import Label, Layout, Shown, layout, percent
 from .matrix import matrix_picture, shares
 from .series import method_title
-from .tables import Leaderboard, Metric, leaderboards
+from .tables import Extreme, Leaderboard, leaderboards
 
 WORDS = {
     "dataset": "data set",
@@ -197,11 +197,8 @@ def _rows(
         for j, pair in enumerate(zip(one.cells, other.cells, strict=True)):
             inside = i < len(last.attacks) and j < len(last.defenses)
             place = (last.attacks[i], last.defenses[j]) if inside else None
-            faces = [
-                _face(board, shown, place, scale)
-                for board, shown in zip((last, best), pair, strict=True)
-            ]
-            cells.append(PageCell(*faces, links.get(place, "") if place else ""))
+            faces = _face(last, pair[0], place, scale), _face(best, pair[1], place, scale)
+            cells.append(PageCell(*faces, href=links.get(place, "") if place else ""))
         yield PageRow(one.part, one.label, tuple(cells))
 
 
@@ -225,25 +222,29 @@ def _face(
 
 def _finding(board: Leaderboard, results: Results) -> str:
     """Return which defense holds best in its worst case, and which attack in its own."""
-    found = {d: board.worst_attack(d) for d in board.defenses}
-    held = {d: e for d, e in found.items() if e.by is not None and e.complete}
+
+    def complete(found: Mapping[Method, Extreme]) -> dict[Method, Extreme]:
+        return {m: e for m, e in found.items() if e.by is not None and e.complete}
+
+    def words(extreme: Extreme) -> str:
+        by = method_title(results, extreme.by) if extreme.by else ""
+        return f"{percent(extreme.value)} % under {by}"
+
+    held = complete({d: board.worst_attack(d) for d in board.defenses})
+    strong = complete({a: board.best_defense(a) for a in board.poisons})
     if len(board.poisons) < 2 or len(held) < 2:
         return ""
-    best = max(held, key=lambda d: held[d].value)
-    by = held[best].by
+    defense = max(held, key=lambda d: held[d].value)
     told = (
-        f"Of these defenses {method_title(results, best)} has the highest worst case: "
-        f"{percent(held[best].value)} % under {method_title(results, by) if by else ''}."
+        f"Of these defenses {method_title(results, defense)} has the highest worst case: "
+        f"{words(held[defense])}."
     )
-    strong = {a: board.best_defense(a) for a in board.poisons}
-    whole = {a: e for a, e in strong.items() if e.by is not None and e.complete}
-    if len(whole) < 2:
+    if len(strong) < 2:
         return told
-    attack = min(whole, key=lambda a: whole[a].value)
-    defense = whole[attack].by
+    attack = min(strong, key=lambda a: strong[a].value)
     return (
         f"{told} Of these attacks {method_title(results, attack)} leaves the best defense least: "
-        f"{percent(whole[attack].value)} % under {method_title(results, defense) if defense else ''}."
+        f"{words(strong[attack])}."
     )
 
 

@@ -58,7 +58,7 @@ class EntryShown:
 
 
 def entry_id(runs: Sequence[Record]) -> str:
-    """Return what the page calls an entry: made of the keys of its runs, so that links to it last."""
+    """Return what the page calls an entry: made of its runs' keys, so that links to it last."""
     keys = [str(run["key"]) for run in runs]
     if len(keys) == 1 and re.fullmatch(r"[0-9a-f]{12,64}", keys[0]):
         return f"cell-{keys[0][:12]}"

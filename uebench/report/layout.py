@@ -178,6 +178,7 @@ def _note(board: Leaderboard, usual_n: int, rows: Sequence[Row], titles: Titles)
 
 
 def settings_in_words(settings: Settings, titles: Titles) -> list[str]:
+    """Return what the cells of a table have in common, a part each."""
     words = [
         _named(settings.dataset, titles),
         _named(settings.arch, titles),

@@ -82,4 +82,6 @@ def _pairs(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> list[str]:
         if i != j and count
     ]
     worst = sorted(mistakes, key=lambda mistake: (-mistake[0], *mistake[1:]))[:WORST_PAIRS]
-    return [f"{names[i]} taken for {names[j]}: {count} of {sum(matrix[i])}" for count, i, j in worst]
+    return [
+        f"{names[i]} taken for {names[j]}: {count} of {sum(matrix[i])}" for count, i, j in worst
+    ]

@@ -24,14 +24,15 @@ from .boards import page_boards, settings_data, tabs
 from .colors import DASHES, LINES, RAMP, ramp_steps
 from .entries import Facts, audit_of, facts, seconds, words
 from .folder import Results
-from .groups import Method, the_attack
+from .groups import Method
 from .matrix import png_uri
 from .plain import one_line, write_text
 from .series import Figure, curves, figures, method_title
 from .svg import Chart, Key, charts, legend
+from .tables import Metric
 
 PAGE = "index.html"
-METRICS = (("last", "test_acc"), ("best", "test_acc_best"))
+METRICS: tuple[tuple[str, Metric], ...] = (("last", "test_acc"), ("best", "test_acc_best"))
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,12 @@ def _shown(figure: Figure, metric: str) -> ShownFigure:
 def _poisons(results: Results) -> list[ShownPoison]:
     """Return the poisons of the run, in the order of their crafting."""
     shown = []
-    rows = results.cells[results.cells["poison_sha256"] != ""].to_dict("records")
-    attacks = {str(row["poison_sha256"]): the_attack(row) for row in rows}
-    several = len({row["poison_seed"] for row in rows}) > 1
+    rows = results.cells[results.cells["poison_sha256"] != ""]
+    attacks = {
+        str(row["poison_sha256"]): Method(str(row["attack"]), str(row["attack_options"]))
+        for row in rows.to_dict("records")
+    }
+    several = rows["poison_seed"].nunique() > 1
     for key, told in results.run.poisons.items():
         recipe = told.get("recipe")
         attack = one_line(str(recipe.get("attack", "") if isinstance(recipe, dict) else ""))
@@ -197,13 +201,19 @@ def _made(results: Results) -> dict[str, Any]:
         "cell_versions": [(one_line(told), n) for told, n in versions.most_common()],
         "machine": facts(run.machine),
         "datasets": [
-            (one_line(name), facts({"shape": known.shape, "classes": len(known.class_names)}),
-             one_line(known.fingerprint))
+            (
+                one_line(name),
+                facts({"shape": known.shape, "classes": len(known.class_names)}),
+                one_line(known.fingerprint),
+            )
             for name, known in run.datasets.items()
         ],
         "failures": [
-            (one_line(words(told.get("cell"))), words(told.get("error")),
-             str(told.get("traceback", "")))
+            (
+                one_line(words(told.get("cell"))),
+                words(told.get("error")),
+                str(told.get("traceback", "")),
+            )
             for told in run.failures.values()
         ],
     }

@@ -6,6 +6,7 @@ Text stays text in the PDF (TrueType, as conferences ask).
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -33,7 +34,7 @@ MARKERS = ("o", "s", "^", "D", "X")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 NUMBERED = 20
 """Most classes whose names stand at a confusion matrix."""
-STYLE = {
+STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -93,6 +94,7 @@ def style() -> Any:
     """Return a context in which matplotlib draws as this package does, without a screen."""
     import matplotlib as mpl
 
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # not a user's business
     return mpl.rc_context(STYLE)
 
 
@@ -129,11 +131,13 @@ def _lines(figure: Figure) -> Canvas:
         for line in figure.panels[i].lines:
             legend.setdefault(line.label, _line(axes, line, figure))
         axes.set_title(plain(figure.panels[i].title))
+        axes.set_ylabel(figure.y_label if i % across == 0 else "")
+        if i + across >= len(figure.panels):
+            axes.set_xlabel(plain(figure.x_label))
+            axes.tick_params(labelbottom=True)
         if figure.log_x:
             axes.set_xscale("log")
         axes.set_ylim(bottom=0)
-    canvas.supxlabel(plain(figure.x_label), fontsize=8.5)
-    canvas.supylabel(figure.y_label, fontsize=8.5)
     canvas.legend(
         list(legend.values()),
         [plain(label) for label in legend],
@@ -196,8 +200,9 @@ def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
                     axes.set_ylabel(f"{plain(method_title(results, attack))}\ntrue class")
                 if i == len(attacks) - 1:
                     axes.set_xlabel("predicted class")
-        bar = canvas.colorbar(image, ax=grid, shrink=0.6, aspect=30)
-        bar.set_label("share of the true class")
+        if image is not None:
+            bar = canvas.colorbar(image, ax=grid, shrink=0.6, aspect=30)
+            bar.set_label("share of the true class")
         drawn.append((f"confusion-{_setting_stem(settings)}", settings, canvas))
     return drawn
 
@@ -223,7 +228,7 @@ def plain(text: str) -> str:
 
 def _stem(figure: Figure) -> str:
     """Return a figure's file name without ending."""
-    what = "curves-train" if "training images" in figure.title else figure.kind
+    what: str = "curves-train" if "training images" in figure.title else figure.kind
     if figure.kind == "budget":
         what = f"budget-{figure.x_label.partition(' ')[0]}"
     return f"{what}-{_setting_stem(figure.settings)}"

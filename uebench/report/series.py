@@ -7,7 +7,7 @@ A plot of what was not varied does not exist.
 import math
 import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -65,8 +65,10 @@ class Figure:
 
 
 def curves(results: Results) -> list[Figure]:
-    """Return test accuracy by epoch: a panel an attack, a line a defense; also on training images
-    where the records have that."""
+    """Return accuracy by epoch: a panel an attack, a line a defense.
+
+    On the test images; also on the training images, where the records have that.
+    """
     made = []
     for settings, runs in grouped(results.cells).items():
         for column, words in (("test_acc", "test"), ("train_acc", "training")):
@@ -157,8 +159,10 @@ def repeats(results: Results, metric: Metric = "test_acc") -> list[Figure]:
 
 
 def cost(results: Results, metric: Metric = "test_acc") -> list[Figure]:
-    """Return accuracy against the seconds that training took: a mark for each attack and defense,
-    a panel for the lowest accuracy of each defense over the poisons and one for all."""
+    """Return accuracy against the seconds that training took.
+
+    One panel has a mark for each poison and defense, the other the worst poison of each defense.
+    """
     made = []
     for settings, runs in grouped(results.cells).items():
         timed = [r for r in runs if r["status"] == "ok" and r["train_seconds"]]
@@ -277,28 +281,21 @@ def _varied(
         x = value(run)
         if run["status"] == "ok" and x is not None:
             values.setdefault(base(run), set()).add(x)
+    lent = {run["key"] for run in clean} if kind == "attack" else set()
+
+    def points(records: Sequence[Record]) -> tuple[Point, ...]:
+        return _points(records, lambda r: 0.0 if r["key"] in lent else value(r), metric)
+
     panels = []
     for method in (method for method, found in values.items() if len(found) > 1):
         its = [run for run in runs if base(run) == method]
         if kind == "attack":
-            its += [{**run, "attack": method.name, "attack_options": method.options} for run in clean]
+            its += [
+                {**run, "attack": method.name, "attack_options": method.options} for run in clean
+            ]
 
-        def points(records: Sequence[Record]) -> tuple[Point, ...]:
-            return _points(records, lambda r: 0.0 if r in clean_keys else value(r), metric)
-
-        clean_keys = _SameRun(clean if kind == "attack" else [])
         panels += _panels(results, its, base, opponent, points)
     return panels
-
-
-class _SameRun:
-    """Tells whether a record is one of some runs, by key."""
-
-    def __init__(self, runs: Iterable[Record]) -> None:
-        self.keys = {run["key"] for run in runs}
-
-    def __contains__(self, run: Record) -> bool:
-        return run["key"] in self.keys
 
 
 def _with_clean(runs: Sequence[Record], poisoned: Sequence[Record]) -> list[Record]:

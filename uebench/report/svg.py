@@ -121,9 +121,7 @@ def small_chart(
     drawn = _drawn(
         Line("", 0, tuple(Point(x, y, math.nan, 1) for x, y in line)), x_scale, y_scale, True, unit
     )
-    return Chart(
-        "", x_label, y_label, _ticks(x_scale), _ticks(y_scale), (drawn,)
-    )
+    return Chart("", x_label, y_label, _ticks(x_scale), _ticks(y_scale), (drawn,))
 
 
 def limits(xs: Sequence[float], log: bool) -> tuple[float, float]:

@@ -32,6 +32,10 @@ def test_a_wheel_has_every_package(clone: Path) -> None:
     (wheel,) = (clone / "out").glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"uebench/py.typed", "uebench/configs/quick.yaml"} <= names
+    for path in (ROOT / "uebench/report/page").iterdir():
+        assert f"uebench/report/page/{path.name}" in names, (
+            "the report's template, style and script"
+        )
     for folder in ("attacks", "defenses"):
         for path in (ROOT / folder).glob("*.py"):
             assert f"uebench/{folder}/{path.name}" in names

@@ -29,7 +29,7 @@ class Confusion:
 
     names: tuple[str, ...]
     picture: str
-    """A data URI of a PNG, a pixel an entry."""
+    """A data URI of a PNG, a pixel an entry; empty where there are rows."""
     rows: tuple[tuple[MatrixCell, ...], ...]
     """The entries as numbers; none where there are too many classes."""
     recalls: tuple[str, ...]
@@ -52,7 +52,7 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Confusio
         rows.append(tuple(MatrixCell(*pair) for pair in zip(counts, steps, strict=True)))
     return Confusion(
         tuple(names),
-        matrix_picture(parts),
+        "" if rows else matrix_picture(parts),
         tuple(rows),
         tuple(f"{100 * row[i]:.0f}" for i, row in enumerate(parts)),
         tuple(_pairs(matrix, names)),

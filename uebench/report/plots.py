@@ -137,6 +137,8 @@ def _lines(figure: Figure) -> Canvas:
             axes.tick_params(labelbottom=True)
         if figure.log_x:
             axes.set_xscale("log")
+        if figure.kind in ("curves", "repeats"):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylim(bottom=0)
     canvas.legend(
         list(legend.values()),

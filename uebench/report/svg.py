@@ -77,6 +77,8 @@ class Scale:
     start: float
     end: float
     log: bool = False
+    whole: bool = False
+    """Whether it counts something, such as epochs."""
 
     def __call__(self, value: float) -> float:
         """Return the position of a value."""
@@ -96,7 +98,8 @@ def charts(figure: Figure) -> list[Chart]:
     high = min(100.0, 10 * math.ceil(top / 10))
     xs = [p.x for p in points]
     low_x, high_x = limits(xs, figure.log_x)
-    x_scale = Scale(low_x, high_x, LEFT, WIDTH - RIGHT, figure.log_x)
+    counts = figure.kind in ("curves", "repeats")
+    x_scale = Scale(low_x, high_x, LEFT, WIDTH - RIGHT, figure.log_x, counts)
     y_scale = Scale(0.0, high, HEIGHT - BOTTOM, TOP)
     return [_chart(figure, panel, x_scale, y_scale) for panel in figure.panels]
 
@@ -116,7 +119,7 @@ def small_chart(
     """Return one line alone, its axis from zero to its highest value."""
     xs, ys = [x for x, _ in line], [y for _, y in line]
     ceiling = ticks(0, max([*ys, 1e-9]), 4, upwards=True)[-1]
-    x_scale = Scale(*limits(xs, False), LEFT, WIDTH - RIGHT)
+    x_scale = Scale(*limits(xs, False), LEFT, WIDTH - RIGHT, whole=True)
     y_scale = Scale(0.0, ceiling, HEIGHT - BOTTOM, TOP)
     drawn = _drawn(
         Line("", 0, tuple(Point(x, y, math.nan, 1) for x, y in line)), x_scale, y_scale, True, unit
@@ -134,11 +137,18 @@ def limits(xs: Sequence[float], log: bool) -> tuple[float, float]:
     return low, high
 
 
-def ticks(low: float, high: float, about: int, upwards: bool = False) -> list[float]:
-    """Return round values from `low` to `high`, `about` so many; `upwards` adds one above."""
+def ticks(
+    low: float, high: float, about: int, upwards: bool = False, whole: bool = False
+) -> list[float]:
+    """Return round values from `low` to `high`, `about` so many.
+
+    `upwards` adds one above, and `whole` keeps to whole numbers.
+    """
     raw = (high - low) / max(about, 1)
     power = 10.0 ** math.floor(math.log10(raw)) if raw > 0 else 1.0
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
+    if whole:
+        step = max(1.0, step)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     if upwards and last * step < high:
         last += 1
@@ -229,5 +239,8 @@ def _tip(line: Line, point: Point, unit: str) -> str:
 
 
 def _ticks(scale: Scale) -> tuple[Tick, ...]:
-    values = log_ticks(scale.low, scale.high) if scale.log else ticks(scale.low, scale.high, 5)
+    if scale.log:
+        values = log_ticks(scale.low, scale.high)
+    else:
+        values = ticks(scale.low, scale.high, 5, whole=scale.whole)
     return tuple(Tick(round(scale(value), 1), number(value)) for value in values)

@@ -33,7 +33,7 @@ IMAGES = 2
 """Images shown, each of another class."""
 WHOLE = 3
 """Draws of the whole augmentation."""
-SEED = 3
+SEED = 26
 """Chosen such that no column draws the identity."""
 SIDE = 0.85
 """Inches of an image."""

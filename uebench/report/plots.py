@@ -19,7 +19,7 @@ from .folder import Results
 from .groups import Settings, grouped, the_attack, the_defense
 from .matrix import shares
 from .series import Figure, Line, budget, cost, curves, method_title, ratio, repeats, spread
-from .tables import Metric
+from .tables import Metric, leaderboards
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,6 +67,7 @@ def draw(results: Results, kind: str, folder: Path, metric: Metric = "test_acc")
     Raises:
         ValueError: the results have nothing for such a plot; nothing was written.
     """
+    leaderboards(results.cells, metric)  # refuses what must not be averaged
     makers: dict[str, Callable[[], Sequence[Figure]]] = {
         "curves": lambda: curves(results),
         "ratio": lambda: ratio(results, metric),

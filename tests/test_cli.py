@@ -39,6 +39,9 @@ def test_a_run_from_attack_to_leaderboard(tmp_path: Path) -> None:
         "leaderboard.tex",
         "leaderboard.md",
         "run.json",
+        "records.json",
+        "pictures",
+        "index.html",
     } <= names
     cells = read_cells(tmp_path / "made")
     assert len(cells) == 8
@@ -111,6 +114,11 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("craft lsp --out file", "is there already"),
         ("audit none.npz --dataset synthetic", "no such file"),
         ("table none", "no cells"),
+        ("report none", "no cells"),
+        ("report file", "is no folder"),
+        ("plot none --kind ratio", "no cells"),
+        ("plot none --kind pie", "'curves', 'ratio'"),
+        ("plot none", "--kind"),
         ("list attack", "attacks"),
         ("run --defenses ueraser[repeats=0]", "repeats must be a whole number in [1, 100], got 0"),
         ("run --defenses augment[policy=q]", "letters must be p, c, and t or a"),

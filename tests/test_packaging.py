@@ -35,6 +35,10 @@ def test_a_wheel_has_every_package(clone: Path) -> None:
     assert {"uebench/py.typed", "uebench/configs/quick.yaml"} <= names
     for path in (*ROOT.glob("configs/*.yaml"), *ROOT.glob("results/published/*.csv")):
         assert f"uebench/{path.parent.name}/{path.name}" in names
+    for path in (ROOT / "uebench/report/page").iterdir():
+        assert f"uebench/report/page/{path.name}" in names, (
+            "the report's template, style and script"
+        )
     for folder in ("attacks", "defenses"):
         for path in (ROOT / folder).glob("*.py"):
             assert f"uebench/{folder}/{path.name}" in names

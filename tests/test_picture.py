@@ -1,11 +1,28 @@
 """The contact sheet shows clean, perturbation and poisoned as they are, and says its factor."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import torch
+from PIL import Image
 
 from tests.conftest import random_dataset
 from uebench.data import Dataset
-from uebench.picture import EACH, GAP, LINE, MARGIN, TILE, chosen_images, contact_sheet
+from uebench.picture import (
+    CAPTION,
+    EACH,
+    GAP,
+    LINE,
+    MARGIN,
+    STRIP_CROP,
+    STRIP_TILE,
+    TILE,
+    chosen_images,
+    contact_sheet,
+    strip,
+    write_strip,
+)
 from uebench.poison import Poison
 
 
@@ -63,3 +80,35 @@ def test_odd_poisons_are_drawn() -> None:
     named = Dataset("n", grey.train, grey.test, "x")
     object.__setattr__(named.train, "class_names", names)
     assert contact_sheet(poison_of(grey, 1), named, "ü" * 500).width > 0
+
+
+def test_a_strip_shows_the_same_pixels_and_keeps_its_caption(tmp_path: Path) -> None:
+    dataset = random_dataset([5, 4, 3, 3, 3], (16, 16))
+    poison = poison_of(dataset, 8, budget={"norm": "linf", "eps": 16 / 255})
+    made = strip(poison, dataset)
+    assert made.classes == ["0", "0", "1", "1", "2", "2", "3", "3"]
+    assert made.factor == 127 / 16
+    side = STRIP_TILE + 2
+    assert made.pixels.shape == (3 * side, 8 * side, 3)
+    step = STRIP_TILE // 16
+    first = (dataset.train.labels == 0).nonzero().flatten()[0]
+    for row, wanted in ((0, dataset.train.images), (2, poison.images)):
+        tile = made.pixels[row * side + 1 : (row + 1) * side - 1, 1 : side - 1]
+        assert np.array_equal(tile[::step, ::step], wanted[first].permute(1, 2, 0))
+    path = tmp_path / "made" / "strip.png"
+    write_strip(made, path)
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(image), made.pixels)
+        assert json.loads(image.info[CAPTION])["classes"] == made.classes
+    assert [p.name for p in path.parent.iterdir()] == ["strip.png"]
+
+
+def test_a_strip_of_large_images_shows_their_centre() -> None:
+    dataset = random_dataset([2, 2], (130, 200))
+    made = strip(poison_of(dataset, 8), dataset)
+    assert made.pixels.shape == (3 * (STRIP_CROP + 2), 4 * (STRIP_CROP + 2), 3)
+    first = (dataset.train.labels == 0).nonzero().flatten()[0]
+    centre = dataset.train.images[first][:, 17 : 17 + STRIP_CROP, 52 : 52 + STRIP_CROP]
+    assert np.array_equal(
+        made.pixels[1 : STRIP_CROP + 1, 1 : STRIP_CROP + 1], centre.permute(1, 2, 0)
+    )

@@ -40,6 +40,17 @@ def test_a_network_learns_and_reports_what_it_did(small: Dataset) -> None:
     assert rows == [(small.test.labels == label).sum() for label in range(10)]
 
 
+def test_the_training_curve_is_measured_when_asked_and_moves_no_number(tiny: Dataset) -> None:
+    plain = trained(tiny, epochs=4, eval_every=2)
+    asked = trained(tiny, epochs=4, eval_every=2, train_curve=True)
+    assert not any("train_acc" in row for row in plain["curve"])
+    assert [row["epoch"] for row in asked["curve"] if "train_acc" in row] == [2, 4]
+    assert asked["curve"][-1]["train_acc"] == asked["train_acc"] == plain["train_acc"]
+    losses = [[row["loss"] for row in record["curve"]] for record in (plain, asked)]
+    assert losses[0] == losses[1]
+    assert named_protocol("quick", "", train_curve=True).name == "quick"
+
+
 def test_the_test_set_is_looked_at_only_when_asked(tiny: Dataset) -> None:
     curve = trained(tiny, epochs=5, eval_every=2)["curve"]
     assert [row["epoch"] for row in curve if "test_acc" in row] == [2, 4, 5]

@@ -24,6 +24,7 @@ from .cli_group import Verbs
 from .cli_kit import check, new
 from .cli_matrix import matrix_fields, matrix_options
 from .cli_poison import audit, craft, import_
+from .cli_report import plot, report
 from .cli_share import card, publish, validate
 from .cli_shared import COMMAND, clear_errors, data_options, plugin_option
 from .cli_store import store_group
@@ -76,7 +77,7 @@ def main() -> None:
 
 
 for _verb in (
-    *(craft, audit, import_, table, store_group, verify),
+    *(craft, audit, import_, table, report, plot, store_group, verify),
     *(new, check, completion, publish, validate, card),
 ):
     main.add_command(_verb)

@@ -7,11 +7,12 @@ import difflib
 import click
 
 SECTIONS = {
-    "Run and compare": ("run", "table", "report", "compare", "verify"),
+    "Run and compare": ("run", "table", "report", "plot", "verify"),
     "Poisons": ("craft", "audit", "import", "card"),
-    "What there is": ("list", "show", "doctor"),
+    "What there is": ("list", "show"),
     "Your own methods": ("new", "check"),
     "Sharing": ("publish", "validate"),
+    "This machine": ("doctor", "store", "completion"),
 }
 """Verbs by what they are for; the others come last."""
 

@@ -16,6 +16,7 @@ from .cell import Cell, DatasetRef, PoisonRef
 from .checkpoint import interval as checkpoint_interval
 from .compute import fetch_poison, keep_dataset
 from .data import Dataset, load_dataset
+from .evidence import keep_evidence
 from .execute import DeviceError as DeviceError
 from .execute import Executor, ExecutorError, Orders, build_executor, run_tasks, usable_devices
 from .execute.local import Local, run_here
@@ -34,6 +35,7 @@ from .poison import Poison, PoisonError, measure, poisoned, tensors_sha256
 from .progress import ProgressDisplay
 from .protocol import Protocol, named_protocol
 from .registry import build_attack, build_defense, plugin_files
+from .report import read_results, write_page
 from .results import check_folder, gather, write_results
 from .robust import ball_of, robust_record
 from .spec import printable
@@ -226,6 +228,8 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
     if matrix.config.table is not None:
         titles = table_titles(matrix.cells)
         write_table(paper_grid(matrix.config, matrix.cells, outcome.cells, titles), folder)
+    keep_evidence(folder, matrix.cells, matrix.datasets, matrix.store)
+    write_page(read_results(folder))
 
 
 def craft(

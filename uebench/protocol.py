@@ -61,6 +61,8 @@ class Protocol(BaseModel):
     """auto takes bf16 where the machine computes in it, else fp32; it is resolved into the key."""
     eval_every: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Epochs between two looks at the test set, for the best-epoch column and the curve."""
+    train_curve: bool = False
+    """Also look at the un-augmented training images at every look at the test set, for plots."""
     compile: bool = False
     """Compile the network with torch.compile; it takes a C++ compiler and some minutes."""
     robust: bool = False
@@ -149,7 +151,7 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
             for problem in error.errors()
         ]
         raise ValueError("; ".join(told)) from None
-    told_apart = ("epochs", "arch", "surrogate", "precision", "robust")
+    told_apart = ("epochs", "arch", "surrogate", "precision", "robust", "train_curve")
     differing = {
         key: value
         for key, value in made.model_dump().items()

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from .cell import Cell
+from .evidence import facts
 from .execute.tasks import Failure
 from .models import shown_arch
 from .plan import Config, table_titles
@@ -140,6 +141,7 @@ def write_results(
         "recipes": {cell.key: cell.recipe() for cell in cells},
         "poisons": dict(poisons),
         "failures": failed,
+        **facts(cells),
     }
     draft = folder / ".run.json.part"
     draft.write_text(json.dumps(told, indent=1, default=str) + "\n")

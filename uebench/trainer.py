@@ -111,6 +111,8 @@ def train_model(
         loop.facts["augmenting"] += run.augmenting.taken()
         if (epoch + 1) % protocol.eval_every == 0 and epoch + 1 < protocol.epochs:
             row["test_acc"] = accuracy(model, test, run)
+            if protocol.train_curve:
+                row["train_acc"] = accuracy(model, data, run)
         curve.append({"epoch": epoch + 1, **row})
         loop.facts["seconds"] = before + time.perf_counter() - start
         run.progress((epoch + 1) / protocol.epochs, f"epoch {epoch + 1}, loss {row['loss']:.3f}")
@@ -119,13 +121,16 @@ def train_model(
     curve[-1]["test_acc"] = confusion.trace().item() / len(test)
     looked = [row for row in curve if "test_acc" in row]
     best = max(looked, key=lambda row: row["test_acc"])
+    train_acc = accuracy(model, data, run)
+    if protocol.train_curve:
+        curve[-1]["train_acc"] = train_acc
     return Trained(
         model,
         {
             "test_acc": curve[-1]["test_acc"],
             "test_acc_best": best["test_acc"],
             "best_epoch": int(best["epoch"]),
-            "train_acc": accuracy(model, data, run),
+            "train_acc": train_acc,
             "n_train": len(data),
             "n_test": len(test),
             "train_seconds": seconds,

@@ -4,10 +4,12 @@ Imports nothing from the rest of uebench, and no torch: a results folder is enou
 """
 
 from .cells import COLUMNS, conform_cells, read_cells, write_cells
+from .folder import Results, read_results
 from .formats import to_csv, to_frame, to_json, to_markdown
 from .groups import Method, Settings
 from .latex import to_latex
 from .outputs import write_leaderboards
+from .page import write_page
 from .summary import summary
 from .tables import Entry, Extreme, Leaderboard, Stat, leaderboard, leaderboards
 from .terminal import to_rich
@@ -18,12 +20,14 @@ __all__ = [
     "Extreme",
     "Leaderboard",
     "Method",
+    "Results",
     "Settings",
     "Stat",
     "conform_cells",
     "leaderboard",
     "leaderboards",
     "read_cells",
+    "read_results",
     "summary",
     "to_csv",
     "to_frame",
@@ -33,4 +37,5 @@ __all__ = [
     "to_rich",
     "write_cells",
     "write_leaderboards",
+    "write_page",
 ]

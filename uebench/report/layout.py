@@ -182,7 +182,7 @@ def usual_n(entries: Sequence[Stat]) -> int:
 def _note(board: Leaderboard, usual: int, rows: Sequence[Row], titles: Titles) -> str:
     entries = [board.stat(a, d) for a in board.attacks for d in board.defenses]
     sentences = [
-        ", ".join(_settings_in_words(board.settings, titles)),
+        ", ".join(settings_in_words(board.settings, titles)),
         *accuracy_in_words(entries, board.metric, usual, rows, board.settings.n_test),
     ]
     if len(board.versions) > 1:
@@ -219,7 +219,8 @@ def accuracy_in_words(
     return sentences
 
 
-def _settings_in_words(settings: Settings, titles: Titles) -> list[str]:
+def settings_in_words(settings: Settings, titles: Titles) -> list[str]:
+    """Return what the cells of a table have in common, a part each."""
     words = [
         _named(settings.dataset, titles),
         _named(settings.arch, titles),

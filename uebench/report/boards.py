@@ -1,0 +1,271 @@
+"""Leaderboards for the page: heat maps in both metrics, each cell linked to its record."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+
+from .colors import ink_on, ramp
+from .entries import EntryShown, entry_id, shown_entry
+from .folder import Results
+from .groups import Method, Record, Settings, grouped, the_attack, the_defense
+from .layout import Label, Layout, Shown, layout, percent
+from .matrix import matrix_picture, shares
+from .series import method_title
+from .tables import Extreme, Leaderboard, leaderboards
+
+WORDS = {
+    "dataset": "data set",
+    "arch": "architecture",
+    "protocol": "protocol",
+    "ratio": "poisoned share",
+    "classes": "poisoned classes",
+    "precision": "precision",
+    "epochs": "epochs",
+    "n_train": "training images",
+    "n_test": "test images",
+}
+"""What the page calls the settings that it has tabs for."""
+ALWAYS = ("dataset", "arch")
+"""Settings that have tabs even where there is one."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """What a cell shows in one metric."""
+
+    shown: Shown
+    value: float | None
+    """The accuracy in percent, which columns are sorted by."""
+    color: str = ""
+    ink: str = ""
+
+
+@dataclass(frozen=True)
+class PageCell:
+    """A cell in both metrics, linked to its record."""
+
+    last: Face
+    best: Face
+    href: str = ""
+
+
+@dataclass(frozen=True)
+class PageRow:
+    """A line of the table: `clean` and `worst` keep their places when it is sorted."""
+
+    part: str
+    label: Label
+    cells: tuple[PageCell, ...]
+
+
+@dataclass(frozen=True)
+class Thumb:
+    """A confusion matrix as a small picture."""
+
+    picture: str
+    href: str
+    title: str
+
+
+@dataclass(frozen=True)
+class PageBoard:
+    """A leaderboard with all that belongs to its settings."""
+
+    settings: Settings
+    data: dict[str, str]
+    """The settings that tabs choose by."""
+    columns: tuple[Label, ...]
+    n_defenses: int
+    rows: tuple[PageRow, ...]
+    notes: tuple[str, str]
+    """Settings and numbers of runs in words, last and best epoch."""
+    findings: tuple[str, str]
+    """What holds best, last and best epoch."""
+    low: str
+    high: str
+    """The ends of the colour scale in percent."""
+    matrices: tuple[tuple[str, tuple[Thumb | None, ...]], ...]
+    """By attack, a thumb a defense."""
+
+
+@dataclass(frozen=True)
+class Tabs:
+    """The values of one setting."""
+
+    name: str
+    label: str
+    values: tuple[tuple[str, str], ...]
+    """What is compared, and what is shown."""
+
+
+def page_boards(results: Results) -> tuple[list[PageBoard], list[EntryShown]]:
+    """Return the leaderboards, and the records that their cells are linked to."""
+    last = leaderboards(results.cells, "test_acc")
+    best = leaderboards(results.cells, "test_acc_best")
+    runs = grouped(results.cells)
+    scales = _scales([*last, *best])
+    entries: dict[str, EntryShown] = {}
+    boards = [
+        _board(results, one, other, runs[one.settings], scales[one.settings.dataset], entries)
+        for one, other in zip(last, best, strict=True)
+    ]
+    return boards, list(entries.values())
+
+
+def tabs(boards: Sequence[PageBoard], results: Results) -> list[Tabs]:
+    """Return the settings that differ between boards, data set and architecture always."""
+    made = []
+    for name, label in WORDS.items():
+        values = list(dict.fromkeys(board.data[name] for board in boards))
+        if name in ALWAYS or len(values) > 1:
+            shown = tuple((value, _tab_words(name, value, results)) for value in values)
+            made.append(Tabs(name, label, shown))
+    return made
+
+
+def settings_data(settings: Settings, *left_out: str) -> dict[str, str]:
+    """Return the settings as texts that tabs compare."""
+    pairs = zip(Settings.__match_args__, astuple(settings), strict=True)
+    return {name: str(value) for name, value in pairs if name not in left_out}
+
+
+def _tab_words(name: str, value: str, results: Results) -> str:
+    if value in ("", "None"):
+        return "all" if name == "classes" else "unknown"
+    if name == "ratio":
+        return f"{100 * float(value):g} %"
+    return results.titles.get(value, value) if name in ALWAYS else value
+
+
+def _scales(boards: Sequence[Leaderboard]) -> dict[str, tuple[float, float]]:
+    """Return the lowest and highest accuracy by data set, over both metrics."""
+    found: dict[str, list[float]] = {}
+    for board in boards:
+        means = [board.stat(a, d).mean for a in board.attacks for d in board.defenses]
+        known = [mean for mean in means if not math.isnan(mean)]
+        found.setdefault(board.settings.dataset, []).extend(known)
+    return {name: (min(v, default=0.0), max(v, default=1.0)) for name, v in found.items()}
+
+
+def _board(
+    results: Results,
+    last: Leaderboard,
+    best: Leaderboard,
+    runs: Sequence[Record],
+    scale: tuple[float, float],
+    entries: dict[str, EntryShown],
+) -> PageBoard:
+    layouts = layout(last, results.titles), layout(best, results.titles)
+    links: dict[tuple[Method, Method], str] = {}
+    for attack in last.attacks:
+        for defense in last.defenses:
+            its = [r for r in runs if the_attack(r) == attack and the_defense(r) == defense]
+            if its:
+                id = entry_id(its)
+                title = f"{method_title(results, attack)} × {method_title(results, defense)}"
+                if id not in entries:
+                    entries[id] = shown_entry(results, id, title, _settings(layouts[0]), its)
+                links[attack, defense] = f"#{id}"
+    return PageBoard(
+        settings=last.settings,
+        data=settings_data(last.settings),
+        columns=layouts[0].columns,
+        n_defenses=len(last.defenses),
+        rows=tuple(_rows(last, best, layouts, links, scale)),
+        notes=(layouts[0].note, layouts[1].note),
+        findings=(_finding(last, results), _finding(best, results)),
+        low=percent(scale[0]),
+        high=percent(scale[1]),
+        matrices=tuple(_matrices(results, last, runs, links)),
+    )
+
+
+def _settings(made: Layout) -> str:
+    """Return the first sentence of a layout's note: the settings in words."""
+    return made.note.partition(". Accuracy")[0]
+
+
+def _rows(
+    last: Leaderboard,
+    best: Leaderboard,
+    layouts: tuple[Layout, Layout],
+    links: dict[tuple[Method, Method], str],
+    scale: tuple[float, float],
+) -> Iterable[PageRow]:
+    for i, (one, other) in enumerate(zip(layouts[0].rows, layouts[1].rows, strict=True)):
+        cells = []
+        for j, pair in enumerate(zip(one.cells, other.cells, strict=True)):
+            inside = i < len(last.attacks) and j < len(last.defenses)
+            place = (last.attacks[i], last.defenses[j]) if inside else None
+            faces = _face(last, pair[0], place, scale), _face(best, pair[1], place, scale)
+            cells.append(PageCell(*faces, href=links.get(place, "") if place else ""))
+        yield PageRow(one.part, one.label, tuple(cells))
+
+
+def _face(
+    board: Leaderboard,
+    shown: Shown,
+    place: tuple[Method, Method] | None,
+    scale: tuple[float, float],
+) -> Face:
+    """Return a cell in one metric, coloured where it is an accuracy of the table's inside."""
+    mean = board.stat(*place).mean if place else math.nan
+    if math.isnan(mean):
+        try:
+            return Face(shown, float(shown.value))
+        except ValueError:
+            return Face(shown, None)
+    low, high = scale
+    color = ramp((mean - low) / (high - low) if high > low else 1.0)
+    return Face(shown, 100 * mean, color, ink_on(color))
+
+
+def _finding(board: Leaderboard, results: Results) -> str:
+    """Return which defense holds best in its worst case, and which attack in its own."""
+
+    def complete(found: Mapping[Method, Extreme]) -> dict[Method, Extreme]:
+        return {m: e for m, e in found.items() if e.by is not None and e.complete}
+
+    def words(extreme: Extreme) -> str:
+        by = method_title(results, extreme.by) if extreme.by else ""
+        return f"{percent(extreme.value)} % under {by}"
+
+    held = complete({d: board.worst_attack(d) for d in board.defenses})
+    strong = complete({a: board.best_defense(a) for a in board.poisons})
+    if len(board.poisons) < 2 or len(held) < 2:
+        return ""
+    defense = max(held, key=lambda d: held[d].value)
+    told = (
+        f"Of these defenses {method_title(results, defense)} has the highest worst case: "
+        f"{words(held[defense])}."
+    )
+    if len(strong) < 2:
+        return told
+    attack = min(strong, key=lambda a: strong[a].value)
+    return (
+        f"{told} Of these attacks {method_title(results, attack)} leaves the best defense least: "
+        f"{words(strong[attack])}."
+    )
+
+
+def _matrices(
+    results: Results,
+    board: Leaderboard,
+    runs: Sequence[Record],
+    links: dict[tuple[Method, Method], str],
+) -> Iterable[tuple[str, tuple[Thumb | None, ...]]]:
+    """Yield the confusion matrices of the first finished run of each entry."""
+    for attack in board.attacks:
+        thumbs: list[Thumb | None] = []
+        for defense in board.defenses:
+            its = [r for r in runs if the_attack(r) == attack and the_defense(r) == defense]
+            found = [results.record(r["key"]).confusion for r in its if r["status"] == "ok"]
+            matrix = next((each for each in found if each), None)
+            title = f"{method_title(results, attack)} × {method_title(results, defense)}"
+            thumbs.append(
+                Thumb(matrix_picture(shares(matrix)), links[attack, defense], title)
+                if matrix
+                else None
+            )
+        if any(thumbs):
+            yield method_title(results, attack), tuple(thumbs)

@@ -1,0 +1,61 @@
+"""Colours of heat maps and lines, such that the colour-blind tell them apart.
+
+The ramp runs from dark blue to light yellow with a steady rise in lightness, so that it survives
+red-green blindness, grey printing and both themes. The line colours are Okabe and Ito's (2008), the
+yellow darkened to be seen on white; lines differ in dashes and marks too.
+"""
+
+RAMP = ("#08244f", "#2f4a78", "#5d6b80", "#8f8d7e", "#c4b26c", "#f7dd72")
+"""Low to high, at equal distances."""
+
+LINES = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#b4508c",
+    "#c98a00",
+    "#3a9bd1",
+    "#000000",
+    "#7a6a00",
+)
+"""Colours of lines on white; the page has lighter ones for its dark theme."""
+
+DASHES = ("", "6 3", "2 2", "8 3 2 3")
+"""Dashes as SVG writes them: one for every round through the colours."""
+
+STEPS = 20
+"""Steps of the ramp that the style sheet has as classes, where there are many coloured cells."""
+
+
+def ramp_steps() -> list[tuple[str, str]]:
+    """Return the colours of the steps 0..STEPS, each with the ink that is read on it."""
+    colors = [ramp(step / STEPS) for step in range(STEPS + 1)]
+    return [(color, ink_on(color)) for color in colors]
+
+
+def ramp(share: float) -> str:
+    """Return the colour of a share in [0, 1], as `#rrggbb`; what lies outside is brought in."""
+    place = min(1.0, max(0.0, share)) * (len(RAMP) - 1)
+    i = min(int(place), len(RAMP) - 2)
+    low, high = _rgb(RAMP[i]), _rgb(RAMP[i + 1])
+    mixed = (round(a + (b - a) * (place - i)) for a, b in zip(low, high, strict=True))
+    return "#" + "".join(f"{level:02x}" for level in mixed)
+
+
+def ink_on(color: str) -> str:
+    """Return black or white, whichever is read more easily on a colour."""
+    light = luminance(color)
+    return "#000000" if (light + 0.05) / 0.05 > 1.05 / (light + 0.05) else "#ffffff"
+
+
+def luminance(color: str) -> float:
+    """Return the relative luminance of `#rrggbb` in [0, 1] (WCAG 2)."""
+    linear = [
+        level / 12.92 if level <= 0.04045 else ((level + 0.055) / 1.055) ** 2.4
+        for level in (level / 255 for level in _rgb(color))
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)

@@ -1,0 +1,214 @@
+"""The records that the page's cells are linked to: all runs of one attack under one defense."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .folder import Results
+from .groups import Record
+from .layout import percent
+from .matrix import Confusion, confusion
+from .plain import one_line
+from .svg import Chart, small_chart
+
+Facts = tuple[tuple[str, str], ...]
+AUDIT = {
+    "linf_max": "linf, largest (levels of 255)",
+    "linf_mean": "linf, mean (levels of 255)",
+    "l2_max": "l2, largest",
+    "l2_mean": "l2, mean",
+    "l0_mean": "pixels changed, mean",
+    "psnr_mean": "PSNR, mean (dB)",
+    "ssim_mean": "SSIM, mean",
+    "changed_share": "share of images changed",
+    "labels_differ": "labels that differ",
+    "order_kept": "order kept",
+}
+"""What is measured on a poison, in words."""
+
+
+@dataclass(frozen=True)
+class RunShown:
+    """One trained target model."""
+
+    heading: str
+    status: str
+    error: str
+    traceback: str
+    measured: Facts
+    made: Facts
+    options: tuple[tuple[str, Facts], ...]
+    charts: tuple[Chart, ...]
+    confusion: Confusion | None
+    poison: str
+    """The first eight digits of the poison's key, where the folder tells of it."""
+    audit: Facts
+
+
+@dataclass(frozen=True)
+class EntryShown:
+    """All runs of an attack under a defense."""
+
+    id: str
+    title: str
+    settings: str
+    runs: tuple[RunShown, ...]
+
+
+def entry_id(runs: Sequence[Record]) -> str:
+    """Return what the page calls an entry: made of its runs' keys, so that links to it last."""
+    keys = [str(run["key"]) for run in runs]
+    if len(keys) == 1 and re.fullmatch(r"[0-9a-f]{12,64}", keys[0]):
+        return f"cell-{keys[0][:12]}"
+    told = [f"{run['key']}|{run['attack']}|{run['defense']}|{run['seed']}" for run in runs]
+    return f"cells-{hashlib.sha256(chr(10).join(told).encode()).hexdigest()[:12]}"
+
+
+def shown_entry(
+    results: Results, id: str, title: str, settings: str, runs: Sequence[Record]
+) -> EntryShown:
+    """Return an entry with everything that the folder tells of its runs."""
+    return EntryShown(id, title, settings, tuple(_shown_run(results, run) for run in runs))
+
+
+def audit_of(poison: Mapping[str, Any]) -> Facts:
+    """Return what was measured on a poison."""
+    return facts({words: poison.get(name) for name, words in AUDIT.items()})
+
+
+def facts(values: Mapping[str, Any]) -> Facts:
+    """Return names and values in words; what is unknown is left out."""
+    shown = ((name, words(value)) for name, value in values.items())
+    return tuple((one_line(str(name)), text) for name, text in shown if text)
+
+
+def words(value: Any) -> str:
+    """Return a value as it is read: numbers short, yes and no, lists with commas."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(words(each) or "none" for each in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {words(each)}" for name, each in value.items())
+    return one_line(str(value))
+
+
+def seconds(value: Any) -> str:
+    """Return a time in words: seconds, minutes or hours."""
+    if not isinstance(value, int | float):
+        return ""
+    if value < 120:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def _shown_run(results: Results, run: Record) -> RunShown:
+    key = str(run["key"])
+    record = results.record(key)
+    failure = results.run.failures.get(key, {})
+    poison_key = results.poison_keys.get(str(run["poison_sha256"]), "")
+    poison = results.run.poisons.get(poison_key, {})
+    matrix = record.confusion
+    return RunShown(
+        heading=_heading(run),
+        status=str(run["status"]),
+        error=str(run["error"]),
+        traceback=str(failure.get("traceback", "")),
+        measured=_measured(run),
+        made=_made(run, record.model_dump()),
+        options=_options(results, key),
+        charts=tuple(_charts(record.curve)),
+        confusion=confusion(matrix, results.class_names(run["dataset"], len(matrix)))
+        if matrix
+        else None,
+        poison=poison_key[:8],
+        audit=audit_of(poison),
+    )
+
+
+def _heading(run: Record) -> str:
+    poison = f", poison seed {run['poison_seed']}" if run["poison_seed"] is not None else ""
+    return f"training seed {run['seed']}{poison}"
+
+
+def _measured(run: Record) -> Facts:
+    def shown(name: str) -> str:
+        return f"{percent(run[name])} %" if run[name] is not None else ""
+
+    best = shown("test_acc_best")
+    if best and run["best_epoch"] is not None:
+        best += f" (epoch {run['best_epoch']})"
+    radius = run["robust_radius"]
+    ball = f" ({words(run['robust_norm'])} {words(radius)})" if radius is not None else ""
+    return facts(
+        {
+            "test accuracy, last epoch": shown("test_acc"),
+            "test accuracy, best epoch": best,
+            "training accuracy, un-augmented": shown("train_acc"),
+            "robust accuracy, PGD-20": shown("robust_acc") + ball if shown("robust_acc") else "",
+        }
+    )
+
+
+def _made(run: Record, record: Mapping[str, Any]) -> Facts:
+    share, speed = record["augment_share"], record["images_per_second"]
+    memory = run["peak_memory_mb"]
+    return facts(
+        {
+            "crafting": seconds(run["craft_seconds"]) if run["attack"] != "none" else "",
+            "preparing": seconds(record["prepare_seconds"]),
+            "training": seconds(run["train_seconds"]),
+            "images a second": f"{speed:,.0f}" if speed is not None else "",
+            "time spent augmenting": f"{100 * share:.0f} %" if share is not None else "",
+            "peak memory": f"{memory:,.0f} MB" if memory is not None else "",
+            "training images": run["n_train"],
+            "test images": run["n_test"],
+            "device": run["device"],
+            "precision": run["precision"],
+            "versions": record["versions"],
+            "key": run["key"],
+            "poison sha256": run["poison_sha256"],
+        }
+    )
+
+
+def _options(results: Results, key: str) -> tuple[tuple[str, Facts], ...]:
+    """Return the resolved options of attack, defense and protocol: what made the number."""
+    recipe = results.run.recipes.get(key, {})
+    poison = recipe.get("poison")
+    parts = [
+        ("attack", facts(results.options(key, "attack"))),
+        ("poison", facts(_apart(poison, "options"))),
+        ("defense", facts(results.options(key, "defense"))),
+        ("protocol", facts(_apart(recipe.get("protocol")))),
+        ("cell", facts(_apart(recipe, "poison", "options", "protocol"))),
+    ]
+    return tuple((name, told) for name, told in parts if told)
+
+
+def _apart(value: Any, *left_out: str) -> dict[str, Any]:
+    """Return an object without some parts; nothing where it is none."""
+    if not isinstance(value, dict):
+        return {}
+    return {name: each for name, each in value.items() if name not in left_out}
+
+
+def _charts(curve: Mapping[str, Sequence[float | None]]) -> list[Chart]:
+    epochs = curve.get("epoch", [])
+    made = []
+    for column, label, factor, unit in (
+        ("test_acc", "test accuracy (%)", 100.0, "%"),
+        ("train_acc", "training accuracy (%)", 100.0, "%"),
+        ("loss", "training loss", 1.0, ""),
+    ):
+        pairs = zip(epochs, curve.get(column, []), strict=False)
+        line = [(x, y * factor) for x, y in pairs if x is not None and y is not None]
+        if line:
+            made.append(small_chart(line, "epoch", label, unit))
+    return made

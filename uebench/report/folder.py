@@ -1,0 +1,154 @@
+"""A results folder, read for reports: its cells, records, poisons and pictures.
+
+Only `cells.csv` must be there. A folder of an older version has no records and no pictures; what
+is missing is told by `gaps`, in words for the reader of a report.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from .cells import read_cells
+from .layout import Titles
+from .plain import one_line
+from .records import CellRecord, RunFacts, read_records, read_run
+
+PICTURES = "pictures"
+LARGEST_PICTURE = 2**20
+"""Bytes; a larger file is no picture of ours."""
+CAPTION = "uebench"
+NOTHING = CellRecord()
+
+
+class Picture(NamedTuple):
+    """A poison's picture: PNG bytes, and what its caption tells."""
+
+    png: bytes
+    width: int
+    height: int
+    classes: tuple[str, ...] = ()
+    factor: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """All that a results folder tells."""
+
+    folder: Path
+    cells: pd.DataFrame
+    run: RunFacts = field(default_factory=RunFacts)
+    records: Mapping[str, CellRecord] = field(default_factory=dict)
+    """By the cell's key."""
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    """By the first eight digits of the poison's key."""
+    titles: Titles = field(default_factory=dict)
+
+    def record(self, key: str) -> CellRecord:
+        """Return a cell's record, an empty one where the folder has none."""
+        return self.records.get(key, NOTHING)
+
+    def options(self, key: str, kind: str) -> Mapping[str, Any]:
+        """Return the resolved options of a cell's attack or defense; none if unknown."""
+        recipe = self.run.recipes.get(key, {})
+        place = recipe.get("poison", {}) if kind == "attack" else recipe
+        options = place.get("options", {}) if isinstance(place, dict) else {}
+        return options if isinstance(options, dict) else {}
+
+    @cached_property
+    def poison_keys(self) -> dict[str, str]:
+        """The poisons' keys by their sha256, which cells.csv has."""
+        return {
+            str(told["sha256"]): key for key, told in self.run.poisons.items() if told.get("sha256")
+        }
+
+    def class_names(self, dataset: str, k: int) -> list[str]:
+        """Return the names of `k` classes; numbers where they are unknown."""
+        known = self.run.datasets.get(dataset)
+        names = known.class_names if known else []
+        return names if len(names) == k else [str(i) for i in range(k)]
+
+    @cached_property
+    def gaps(self) -> list[str]:
+        """What the folder lacks, a sentence each."""
+        finished = self.cells[self.cells["status"] == "ok"]
+        lacking = [key for key in finished["key"] if key not in self.records]
+        told = []
+        if not self.run.command and not self.run.recipes:
+            told.append("There is no run.json: commands, versions and options are unknown.")
+        if lacking:
+            told.append(
+                f"{len(lacking)} of {len(finished)} trained models have no entry in records.json: "
+                "their curves and confusion matrices are missing."
+            )
+        poisons = [key for key in self.run.poisons if key[:8] not in self.pictures]
+        if poisons:
+            told.append(f"{len(poisons)} of {len(self.run.poisons)} poisons have no picture.")
+        if told:
+            told.append(
+                "The command of run.json, typed again with the same --out where the store is, adds "
+                "what is missing without computing anything twice."
+            )
+        return told
+
+
+def read_results(path: Path | str, titles: Titles | None = None) -> Results:
+    """Return what a results folder tells; `titles` are used where the folder has none.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no cells.csv in it.
+        ValueError: a file in it is not what a run writes.
+    """
+    folder = Path(path)
+    if folder.name == "cells.csv" and folder.is_file():
+        folder = folder.parent
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; give the folder that `uebench run --out` wrote")
+    cells = read_cells(folder)
+    if not len(cells):
+        raise ValueError(f"{folder / 'cells.csv'} has no rows; run some cells first")
+    run = read_run(folder / "run.json")
+    known = {name: facts.title for name, facts in run.methods.items() if facts.title}
+    return Results(
+        folder,
+        cells,
+        run,
+        read_records(folder / "records.json"),
+        _pictures(folder / PICTURES, run),
+        {**(titles or {}), **known},
+    )
+
+
+def _pictures(folder: Path, run: RunFacts) -> dict[str, Picture]:
+    """Return the pictures of the run's poisons; a file that is no PNG is passed over."""
+    found = {}
+    for key in run.poisons:
+        for path in sorted(folder.glob(f"*-{key[:8]}.png")) if key[:8].isalnum() else ():
+            picture = _picture(path)
+            if picture is not None:
+                found[key[:8]] = picture
+    return found
+
+
+def _picture(path: Path) -> Picture | None:
+    try:
+        if path.stat().st_size > LARGEST_PICTURE:
+            return None
+        with Image.open(path, formats=["PNG"]) as image:
+            width, height = image.size
+            caption = str(image.info.get(CAPTION, ""))
+        png = path.read_bytes()
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+        return None
+    try:
+        told = json.loads(caption)
+        classes = tuple(one_line(str(name)) for name in told["classes"])
+        return Picture(png, width, height, classes, float(told["factor"]), one_line(told["why"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Picture(png, width, height)

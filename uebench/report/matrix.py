@@ -1,0 +1,87 @@
+"""Confusion matrices for the page: as a small table, and as a picture of one pixel a class."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from .colors import STEPS, ramp
+
+READABLE = 12
+"""Most classes whose matrix is a table of numbers; larger ones are pictures."""
+WORST_PAIRS = 5
+
+
+@dataclass(frozen=True)
+class MatrixCell:
+    """Images of one true class that were taken for one class, and the step of their share."""
+
+    count: int
+    step: int
+    """0..STEPS, of which the style sheet has the colours."""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix to show: rows true classes, columns predicted ones."""
+
+    names: tuple[str, ...]
+    picture: str
+    """A data URI of a PNG, a pixel an entry; empty where there are rows."""
+    rows: tuple[tuple[MatrixCell, ...], ...]
+    """The entries as numbers; none where there are too many classes."""
+    recalls: tuple[str, ...]
+    """The share of each true class that was recognised."""
+    pairs: tuple[str, ...]
+    """The commonest mistakes in words."""
+
+
+def shares(matrix: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Return each row divided by its sum; a class without images has zeros."""
+    return [[count / max(1, sum(row)) for count in row] for row in matrix]
+
+
+def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Confusion:
+    """Return a matrix with the names of its classes, ready to be shown."""
+    parts = shares(matrix)
+    rows = []
+    for counts, row in zip(matrix, parts, strict=True) if len(matrix) <= READABLE else ():
+        steps = [round(STEPS * share) for share in row]
+        rows.append(tuple(MatrixCell(*pair) for pair in zip(counts, steps, strict=True)))
+    return Confusion(
+        tuple(names),
+        "" if rows else matrix_picture(parts),
+        tuple(rows),
+        tuple(f"{100 * row[i]:.0f}" for i, row in enumerate(parts)),
+        tuple(_pairs(matrix, names)),
+    )
+
+
+def matrix_picture(parts: Sequence[Sequence[float]]) -> str:
+    """Return a data URI of the shares as colours, one pixel an entry."""
+    table = {share: bytes.fromhex(ramp(share)[1:]) for row in parts for share in row}
+    pixels = b"".join(table[share] for row in parts for share in row)
+    picture = Image.frombytes("RGB", (len(parts), len(parts)), pixels)
+    out = io.BytesIO()
+    picture.save(out, format="PNG", optimize=True)
+    return png_uri(out.getvalue())
+
+
+def png_uri(png: bytes) -> str:
+    """Return a PNG as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _pairs(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> list[str]:
+    mistakes = [
+        (count, i, j)
+        for i, row in enumerate(matrix)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    worst = sorted(mistakes, key=lambda mistake: (-mistake[0], *mistake[1:]))[:WORST_PAIRS]
+    return [
+        f"{names[i]} taken for {names[j]}: {count} of {sum(matrix[i])}" for count, i, j in worst
+    ]

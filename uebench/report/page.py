@@ -1,0 +1,243 @@
+"""The HTML report: one page that needs no server, no network and no other file.
+
+Everything that comes from a results folder (names, labels, errors) is escaped by the template's
+autoescape, and none of it is put into a script. The page's own policy (a Content-Security-Policy)
+forbids every request and every script but its own, which it names by hash.
+"""
+
+import base64
+import hashlib
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from .boards import page_boards, settings_data, tabs
+from .colors import DASHES, LINES, RAMP, ramp_steps
+from .entries import Facts, audit_of, facts, seconds, words
+from .folder import Results
+from .groups import Method
+from .matrix import png_uri
+from .plain import one_line, write_text
+from .series import Figure, curves, figures, method_title
+from .svg import Chart, Key, charts, legend
+from .tables import Metric
+
+PAGE = "index.html"
+METRICS: tuple[tuple[str, Metric], ...] = (("last", "test_acc"), ("best", "test_acc_best"))
+
+
+@dataclass(frozen=True)
+class ShownFigure:
+    """A plot of the page: `metric` is last, best, or empty where it is of both."""
+
+    figure: Figure
+    metric: str
+    data: dict[str, str]
+    charts: tuple[Chart, ...]
+    legend: tuple[Key, ...]
+
+
+@dataclass(frozen=True)
+class ShownPoison:
+    """A poison of the page."""
+
+    id: str
+    title: str
+    picture: str
+    width: int
+    classes: tuple[tuple[str, int], ...]
+    """Each class with the number of its columns."""
+    factor: str
+    audit: Facts
+    made: Facts
+
+
+def write_page(results: Results, folder: Path | str | None = None) -> Path:
+    """Write the report into the results' own folder, or into another; return the page's path."""
+    path = Path(results.folder if folder is None else folder) / PAGE
+    write_text(path, render(results))
+    return path
+
+
+def render(results: Results) -> str:
+    """Return the page."""
+    boards, entries = page_boards(results)
+    script = _file("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _template().render(
+        title=one_line(str(results.run.config.get("title") or "")) or _title(results),
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        style=Markup(_file("page.css")),
+        script=Markup(script),
+        lines=LINES,
+        dashes=DASHES,
+        ramp=RAMP,
+        steps=ramp_steps(),
+        counts=_counts(results),
+        tabs=tabs(boards, results),
+        boards=boards,
+        entries=entries,
+        curves=[_shown(figure, "") for figure in curves(results)],
+        figures=[
+            _shown(figure, name) for name, metric in METRICS for figure in figures(results, metric)
+        ],
+        poisons=_poisons(results),
+        gaps=results.gaps,
+        made=_made(results),
+        methods=_methods(results),
+        cells_csv="data:text/csv;base64,"
+        + base64.b64encode(results.cells.to_csv(index=False).encode()).decode(),
+    )
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(_file),
+    )
+    return environment.get_template("page.jinja")
+
+
+def _file(name: str) -> str:
+    """Return a file of the page's own."""
+    return (resources.files("uebench.report") / "page" / name).read_text(encoding="utf-8")
+
+
+def _title(results: Results) -> str:
+    return one_line(results.folder.resolve().name) or "results"
+
+
+def _counts(results: Results) -> list[tuple[str, str]]:
+    """Return the numbers at the head of the page."""
+    cells = results.cells
+    status = Counter(cells["status"])
+    finished = cells[cells["status"] == "ok"]
+    poisons = finished.drop_duplicates("poison_sha256")
+    spent = finished["train_seconds"].sum() + poisons["craft_seconds"].sum()
+    poisoned = cells[cells["attack"] != "none"]
+    told = [
+        (str(len(poisoned[["attack", "attack_options"]].drop_duplicates())), "attacks"),
+        (str(len(cells[["defense", "defense_options"]].drop_duplicates())), "defenses"),
+        (str(status["ok"]), "trained models"),
+        (seconds(float(spent)), "crafting and training"),
+    ]
+    lost = [(str(status[name]), name) for name in ("failed", "skipped") if status[name]]
+    return told + lost
+
+
+def _shown(figure: Figure, metric: str) -> ShownFigure:
+    left_out = ("ratio",) if figure.kind == "ratio" else ()
+    data = settings_data(figure.settings, *left_out)
+    return ShownFigure(figure, metric, data, tuple(charts(figure)), tuple(legend(figure)))
+
+
+def _poisons(results: Results) -> list[ShownPoison]:
+    """Return the poisons of the run, in the order of their crafting."""
+    shown = []
+    rows = results.cells[results.cells["poison_sha256"] != ""]
+    attacks = {
+        str(row["poison_sha256"]): Method(str(row["attack"]), str(row["attack_options"]))
+        for row in rows.to_dict("records")
+    }
+    several = rows["poison_seed"].nunique() > 1
+    for key, told in results.run.poisons.items():
+        recipe = told.get("recipe")
+        attack = one_line(str(recipe.get("attack", "") if isinstance(recipe, dict) else ""))
+        spec = one_line(str(told.get("spec") or attack or told.get("file") or key[:8]))
+        picture = results.pictures.get(key[:8])
+        made = {
+            "recipe": spec,
+            "budget": told.get("budget"),
+            "seed": recipe.get("seed") if isinstance(recipe, dict) else None,
+            "crafting": seconds(told.get("craft_seconds")),
+            "device": told.get("device"),
+            "file": told.get("file"),
+            "sha256": told.get("sha256"),
+        }
+        method = attacks.get(str(told.get("sha256")), Method(spec.partition("[")[0]))
+        seed = f", seed {made['seed']}" if several else ""
+        counted = Counter(picture.classes) if picture else {}
+        factor = f"× {picture.factor:.3g}; {picture.why}" if picture and picture.factor else ""
+        shown.append(
+            ShownPoison(
+                id=f"poison-{_safe(key[:8])}",
+                title=method_title(results, method) + seed,
+                picture=png_uri(picture.png) if picture else "",
+                width=picture.width if picture else 0,
+                classes=tuple(counted.items()),
+                factor=factor,
+                audit=audit_of(told),
+                made=facts(made),
+            )
+        )
+    return shown
+
+
+def _made(results: Results) -> dict[str, Any]:
+    """Return how the results came about."""
+    run = results.run
+    versions = Counter(
+        ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items()))
+        for record in results.records.values()
+        if record.versions
+    )
+    return {
+        "command": shlex.join(run.command) if run.command else "",
+        "config": _yaml(run.config),
+        "versions": facts(run.versions),
+        "cell_versions": [(one_line(told), n) for told, n in versions.most_common()],
+        "machine": facts(run.machine),
+        "datasets": [
+            (
+                one_line(name),
+                facts({"shape": known.shape, "classes": len(known.class_names)}),
+                one_line(known.fingerprint),
+            )
+            for name, known in run.datasets.items()
+        ],
+        "failures": [
+            (
+                one_line(words(told.get("cell"))),
+                words(told.get("error")),
+                str(told.get("traceback", "")),
+            )
+            for told in run.failures.values()
+        ],
+    }
+
+
+def _methods(results: Results) -> list[tuple[str, str, str, str]]:
+    """Return name, title, source and link of the methods that the folder names."""
+    used = {*results.cells["attack"], *results.cells["defense"]}
+    return [
+        (one_line(name), one_line(facts.title), one_line(facts.source), _link(facts.source))
+        for name, facts in results.run.methods.items()
+        if name in used
+    ]
+
+
+def _link(source: str) -> str:
+    """Return the address of an arXiv number; other sources are text."""
+    found = re.search(r"arXiv:(\d{4}\.\d{4,5})\b", source)
+    return f"https://arxiv.org/abs/{found[1]}" if found else ""
+
+
+def _yaml(config: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True) if config else ""
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "", text)

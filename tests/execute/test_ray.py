@@ -35,7 +35,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
         made.shutdown()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_interrupted_then_killed_it_gives_the_same_table(cluster: Any, tmp_path: Path) -> None:
     node = cluster.add_node(num_cpus=2)
@@ -70,7 +70,7 @@ def test_interrupted_then_killed_it_gives_the_same_table(cluster: Any, tmp_path:
     assert there == records(Store(tmp_path / "here"), attacks="lsp", defenses="standard")
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_no_cluster_at_the_address_is_one_sentence(tmp_path: Path) -> None:
     options = ["--executor", "ray[address=127.0.0.1:1]"]
     driver = Driver(tmp_path, tmp_path / "store", *MATRIX, *options)

@@ -41,7 +41,7 @@ def queue(environment: dict[str, str]) -> list[str]:
     return told.stdout.split()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_interrupted_then_killed_it_gives_the_same_table(
     cluster: dict[str, str], tmp_path: Path
 ) -> None:
@@ -77,7 +77,7 @@ def test_interrupted_then_killed_it_gives_the_same_table(
     assert there == here
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_what_slurm_refuses_is_one_sentence(cluster: dict[str, str], tmp_path: Path) -> None:
     options = ["--executor", "slurm[partition=nowhere]"]
     driver = Driver(tmp_path, tmp_path / "store", *MATRIX, *options, **cluster)

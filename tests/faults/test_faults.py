@@ -10,6 +10,8 @@ from uebench import registry
 from . import scenes
 from .scenes import Stage, Tally
 
+pytestmark = pytest.mark.timeout(600)  # on a busy machine; seconds on two free cores
+
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:

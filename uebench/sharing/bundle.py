@@ -33,7 +33,7 @@ def publish(results: Path, folder: Path, licence: str, store: Store | None = Non
     """Write a bundle of a results folder; return its folder.
 
     It holds the tables, the page and pictures where they are there, `run.json`, the store's record
-    of every cell (`records.jsonl`, where it has any), the hashes and budgets of the poisons
+    of every cell where it has them (`records.jsonl`), the hashes and budgets of the poisons
     (`poisons.json`), a README.md, and SHA256SUMS. It is written beside its place and renamed. The
     path of the user's home folder is written as `~`.
 

@@ -7,13 +7,13 @@ the half budget of adversarial training, so that they enter the keys.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .api import Attack, Defense, Facts
@@ -26,6 +26,7 @@ from .protocol import Protocol, named_protocol
 from .registry import build_attack, build_defense
 from .spec import did_you_mean, normalise, parse_number, split_specs
 from .store import Store
+from .yaml_file import read_yaml
 
 
 def _list(value: Any) -> Any:
@@ -40,6 +41,10 @@ Seeds = Annotated[
     list[Annotated[int, Field(ge=0, lt=2**31)]], BeforeValidator(_list), Field(min_length=1)
 ]
 Ratio = Annotated[float, BeforeValidator(parse_number), Field(ge=0, le=1)]
+
+
+MOST_CELLS = 100_000
+"""Most cells of one matrix."""
 
 
 class Config(BaseModel):
@@ -106,18 +111,7 @@ def read_config(name: str) -> dict[str, Any]:
                 f"{', '.join(known)}, or give the path of a .yaml file"
             )
         path = _configs_folder() / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give a .yaml file or a name") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" (line {where.line + 1})" if where is not None else ""
-        raise ValueError(
-            f"{path} is not YAML{line}; write lines like `attacks: [em, lsp]`"
-        ) from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    content = read_yaml(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -176,6 +170,7 @@ def plan(
     attacks = [build_attack(s, overrides.get(_name(s))) for s in config.attacks]
     defenses = [build_defense(s, overrides.get(_name(s))) for s in config.defenses]
     archs = [parse_arch(arch)[0] for arch in config.arch]
+    _check_size(config, len(datasets))
     cells: dict[Any, Cell] = {}
     store = store or Store()
     for dataset, ref in datasets:
@@ -202,6 +197,17 @@ def plan(
                                 cell = _crafted_on_its_share(cell)
                             cells.setdefault((cell.key, ratio, cell.describe()), cell)
     return list(cells.values())
+
+
+def _check_size(config: Config, n_datasets: int) -> None:
+    """Refuse a matrix that nobody could run, before its cells are built."""
+    lists = (config.attacks, config.defenses, config.seeds, config.poison_seeds, config.ratio)
+    n = math.prod(map(len, lists)) * max(1, len(config.arch)) * n_datasets
+    if n > MOST_CELLS:
+        raise ValueError(
+            f"this matrix has {n:,} cells, at most {MOST_CELLS:,} are planned; split it into "
+            "several"
+        )
 
 
 def _pair(

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..spec import printable
 from .split import Split
+
+MOST_CLASSES = 100_000
 
 
 class DatasetError(ValueError):
@@ -68,7 +71,10 @@ def from_arrays(
             )
         top = max(top, int(labels.max()))
     k = len(class_names) if class_names is not None else top + 1
-    names = tuple(map(str, class_names)) if class_names is not None else tuple(map(str, range(k)))
+    if k > MOST_CLASSES:
+        raise DatasetError(f"{name}: claims {k} classes; at most {MOST_CLASSES} are read")
+    names = tuple(map(str, range(k) if class_names is None else class_names))
+    names = tuple(map(printable, names))  # they reach terminals and tables
     train_split = _split(name, "train", *train, names)
     test_split = _split(name, "test", *test, names)
     if train_split.shape != test_split.shape:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import platformdirs
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from ..spec import printable
 from .dataset import Dataset, DatasetError, from_arrays
+from .packed import check_npz
 from .synthetic import make_synthetic
 
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
+"""What is looked for in an image file; Pillow's other readers may start programs."""
+MOST_PIXELS = 4096**2
+"""Most pixels of one image; no data set of classes has larger ones."""
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
 
 
@@ -70,9 +75,13 @@ def torchvision_set(name: str, data_dir: Path | None, download: bool) -> Dataset
 
 def npz(path: Path) -> Dataset:
     """Return the data set of an .npz file; its arrays are listed in the README."""
-    name = path.stem
+    name = printable(path.stem)
     needed = ["train_images", "train_labels", "test_images", "test_labels"]
+    if not path.is_file():
+        told = "is not a file" if path.exists() else "no such file"
+        raise DatasetError(f"{path}: {told}; give npz:PATH of an .npz file")
     try:
+        check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in needed if key not in file.files]
             if missing:
@@ -81,15 +90,18 @@ def npz(path: Path) -> Dataset:
                 )
             arrays = [file[key] for key in needed]
             names = file["class_names"] if "class_names" in file.files else None
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such file; give npz:PATH of an .npz file") from None
     except DatasetError:
         raise
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
-        raise DatasetError(f"{path} is not a readable .npz file ({error})") from None
+    except Exception as error:  # zip files and headers break in many ways
+        raise DatasetError(f"{path} is not a readable .npz file ({_told(error)})") from None
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise DatasetError(f"{path}: class_names must be text [k], got {names.dtype}")
     return from_arrays(name, (arrays[0], arrays[1]), (arrays[2], arrays[3]), names)
+
+
+def _told(error: Exception) -> str:
+    """Return an error in one short printable line."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def folder(path: Path, size: int | None) -> Dataset:
@@ -108,7 +120,7 @@ def folder(path: Path, size: int | None) -> Dataset:
     if not names:
         raise DatasetError(f"{path / 'train'} has no class folders; a folder a class is needed")
     return from_arrays(
-        path.resolve().name,
+        printable(path.resolve().name),
         _read_tree(path / "train", names, size),
         _read_tree(test, names, size),
         names,
@@ -119,15 +131,13 @@ def _read_tree(root: Path, names: list[str], size: int | None) -> tuple[Any, Any
     """Return images uint8 [n, h, w, 3] and labels of one part of a tree, in order of path."""
     images, labels, shape = [], [], None
     for label, name in enumerate(names):
-        paths = sorted(p for p in (root / name).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        found = (root / name).glob("*")
+        # a pipe is called like an image too, and reading it would wait for ever
+        paths = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         if not paths:
             raise DatasetError(f"{root / name} has no images; every class needs at least one")
         for path in paths:
-            try:
-                with Image.open(path) as image:
-                    picture = image.convert("RGB")
-            except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-                raise DatasetError(f"{path} is not a readable image ({error})") from None
+            picture = _read_image(path)
             if size is not None and picture.size != (size, size):
                 picture = picture.resize((size, size), Image.Resampling.BILINEAR)
             shape = shape or picture.size
@@ -139,3 +149,19 @@ def _read_tree(root: Path, names: list[str], size: int | None) -> tuple[Any, Any
             images.append(np.asarray(picture))
             labels.append(label)
     return np.stack(images), np.asarray(labels)
+
+
+def _read_image(path: Path) -> Image.Image:
+    """Return an image file as RGB.
+
+    Raises:
+        DatasetError: it is no image, or larger than any data set's.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            w, h = image.size
+            if w * h <= MOST_PIXELS:
+                return image.convert("RGB")
+    except Exception as error:  # every format has errors of its own
+        raise DatasetError(f"{path} is not a readable image ({_told(error)})") from None
+    raise DatasetError(f"{path} has {w}x{h} px, at most {MOST_PIXELS:,} are read; scale it down")

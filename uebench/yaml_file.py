@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 MOST_BYTES = 64 * 2**10
 """Largest configuration; the suite's own are below 1 kB."""
+MOST_LEVELS = 20
+"""Deepest nesting; a configuration has two levels."""
 MOST_ALIASES = 10
 """Most uses of anchors: with many, a few lines stand for gigabytes."""
 
@@ -17,15 +19,25 @@ class BoundedLoader(yaml.SafeLoader):
     """Builds plain values alone, and follows few anchors."""
 
     n_aliases = 0
+    level = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Count the uses of anchors."""
+        """Count the uses of anchors, and how deep it goes."""
         if self.check_event(yaml.AliasEvent):
             self.n_aliases += 1
             if self.n_aliases > MOST_ALIASES:
-                mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-                raise yaml.MarkedYAMLError(problem="too many anchors are used", problem_mark=mark)
-        return super().compose_node(parent, index)
+                self._refuse("too many anchors are used")
+        self.level += 1
+        if self.level > MOST_LEVELS:
+            self._refuse("it is nested too deeply")
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
+
+    def _refuse(self, why: str) -> NoReturn:
+        """Raise MarkedYAMLError for what comes next."""
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        raise yaml.MarkedYAMLError(problem=why, problem_mark=mark)
 
 
 def read_yaml(path: Path) -> Any:

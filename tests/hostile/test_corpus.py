@@ -18,10 +18,11 @@ from tests.hostile import generators as make
 from tests.importing.helpers import DATA
 from uebench.cli import main
 from uebench.data import load_dataset
+from uebench.data.synthetic import make_synthetic
 from uebench.importing import read_poison
 from uebench.models import parse_arch
 from uebench.plan import make_config, read_config
-from uebench.registry import build_attack, build_defense
+from uebench.registry import build_attack, build_defense, load
 
 ACCEPTED = (ValueError, KeyError, LookupError, FileNotFoundError)
 """What the command line turns into one sentence and exit status 2."""
@@ -100,6 +101,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    load()  # the methods, once, or the first case would pay for it
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     _seen.clear()
@@ -107,7 +109,15 @@ def _nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     assert not list((tmp_path / "here").iterdir()), "something was written"
 
 
-def test_specs() -> None:
+def small_synthetic(**options: int) -> Any:
+    """Refuse what takes long because it asks for many images, which is no mistake."""
+    if options.get("n_train", 0) + options.get("n_test", 0) > 300 or options.get("size", 0) > 64:
+        raise ValueError("more images than this test makes")
+    return make_synthetic(**options)
+
+
+def test_specs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uebench.data.sources.make_synthetic", small_synthetic)
     for name, text in make.specs(SIZES["specs"]):
         attempt(f"{name}: {text[:200]!r}", lambda text=text: try_spec(text))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,10 @@ def _read_image(path: Path) -> Image.Image:
         DatasetError: it is no image, or larger than any data set's.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged below
+            opened = Image.open(path, formats=FORMATS)
+        with opened as image:
             w, h = image.size
             if w * h <= MOST_PIXELS:
                 return image.convert("RGB")

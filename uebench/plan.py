@@ -201,8 +201,14 @@ def plan(
 
 def _check_size(config: Config, n_datasets: int) -> None:
     """Refuse a matrix that nobody could run, before its cells are built."""
-    lists = (config.attacks, config.defenses, config.seeds, config.poison_seeds, config.ratio)
-    n = math.prod(map(len, lists)) * max(1, len(config.arch)) * n_datasets
+    n = math.prod(
+        (
+            n_datasets,
+            max(1, len(config.arch)),
+            *(len(config.attacks), len(config.defenses)),
+            *(len(config.seeds), len(config.poison_seeds), len(config.ratio)),
+        )
+    )
     if n > MOST_CELLS:
         raise ValueError(
             f"this matrix has {n:,} cells, at most {MOST_CELLS:,} are planned; split it into "

@@ -28,6 +28,7 @@ ACCEPTED = (ValueError, KeyError, LookupError, FileNotFoundError)
 """What the command line turns into one sentence and exit status 2."""
 LONGEST_S = 2.0
 MORE_BYTES = 500 * 10**6
+SMALL = ["--dataset", "synthetic[n_train=40,n_test=20,n_classes=2,size=16]", "--dry-run"]
 SIZES = {"specs": 420, "yamls": 160, "npzs": 150, "pictures": 120, "pickles": 240, "commands": 60}
 RUNNING = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "os.startfile")
 
@@ -83,13 +84,13 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     """Command lines with something nasty in every place."""
     places: list[Callable[[str], list[str]]] = [
         lambda text: ["run", "--dataset", text, "--dry-run"],
-        lambda text: ["run", "--attacks", text, "--dry-run"],
-        lambda text: ["run", "--set", f"em.rounds={text}", "--dry-run"],
-        lambda text: ["run", "--classes", text, "--dry-run"],
-        lambda text: ["run", text, "--dry-run"],
+        lambda text: ["run", *SMALL, "--attacks", text],
+        lambda text: ["run", *SMALL, "--attacks", "em", "--set", f"em.rounds={text}"],
+        lambda text: ["run", *SMALL, "--attacks", "lsp", "--classes", text],
+        lambda text: ["run", text, *SMALL],
         lambda text: ["show", "attack", text],
         lambda text: ["table", text],
-        lambda text: ["audit", text, "--dataset", "synthetic[n_train=40,n_test=20,n_classes=2]"],
+        lambda text: ["audit", text, *SMALL[:2]],
         lambda text: ["verify", text],
         lambda text: ["store", "prune", "--kind", text],
     ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,6 +34,8 @@ BOUND = 50.0
 """Largest l2 norm of an unscaled crop for a recurrence to count as bounded."""
 TRIALS = 3
 """Random starts on which a recurrence must stay bounded."""
+MOST_BYTES = 2**26
+"""Largest file of kernels, packed or unpacked."""
 GRID_VALUES = 2**22
 """Most values of the grids that are continued together: 1,078 images at 32 px, 27 at 224 px."""
 BLOCK = 32
@@ -166,6 +169,7 @@ def read_kernels(path: Path, k: int, shape: tuple[int, int, int]) -> Float[Tenso
         ValueError: it cannot be read, has the wrong shape, or a kernel does not sum to 1.
     """
     try:
+        _check_size(path)
         found = _load(path)
         kernels = torch.stack([torch.as_tensor(each).float() for each in found])
     except Exception as error:  # every reader has errors of its own
@@ -190,6 +194,18 @@ def read_kernels(path: Path, k: int, shape: tuple[int, int, int]) -> Float[Tenso
             "not end in 0; such noise does not stay finite"
         )
     return kernels[:k].clone()
+
+
+def _check_size(path: Path) -> None:
+    """Raise ValueError where a file, packed or unpacked, is larger than any set of kernels."""
+    size = path.stat().st_size if path.is_file() else 0
+    if not path.is_dir() and not path.is_file() and path.exists():
+        raise ValueError("it is no file")
+    if size and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = max(size, sum(member.file_size for member in archive.infolist()))
+    if size > MOST_BYTES:
+        raise ValueError(f"it holds {size:,} bytes, at most {MOST_BYTES:,} are read")
 
 
 def _load(path: Path) -> Any:

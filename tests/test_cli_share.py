@@ -13,6 +13,7 @@ import uebench
 from uebench.cli import main
 from uebench.data import load_dataset
 from uebench.files import write_poison
+from uebench.report.records import read_records
 from uebench.sharing.manifest import write_manifest
 from uebench.sharing.validating import validate
 
@@ -49,7 +50,7 @@ def bundle(made: Path, tmp_path: Path) -> Path:
 
 
 def test_a_bundle_is_whole_and_valid(made: Path, bundle: Path) -> None:
-    assert {path.name for path in bundle.iterdir()} == {
+    assert {path.name for path in bundle.rglob("*") if path.suffix != ".png"} == {
         "README.md",
         "SHA256SUMS",
         "cells.csv",
@@ -57,15 +58,20 @@ def test_a_bundle_is_whole_and_valid(made: Path, bundle: Path) -> None:
         "leaderboard.csv",
         "leaderboard.md",
         "leaderboard.tex",
+        "pictures",
         "poisons.json",
-        "records.jsonl",
+        "records.json",
         "run.json",
     }
-    assert str(made) not in "".join(p.read_text() for p in bundle.iterdir()), "a private path"
+    texts = [p.read_text() for p in bundle.iterdir() if p.is_file()]
+    assert str(made) not in "".join(texts), "a private path"
+    assert [p.name for p in bundle.glob("pictures/*")] == [
+        p.name for p in (made / "made/pictures").iterdir()
+    ]
     readme = (bundle / "README.md").read_text()
     assert "MIT" in readme
     assert "--out ~/made" in readme
-    assert len((bundle / "records.jsonl").read_text().splitlines()) == 4
+    assert len(read_records(bundle / "records.json")) == 4
     (poison,) = json.loads((bundle / "poisons.json").read_text())
     assert poison["sha256"]
     result = call("validate", str(bundle), "--json")
@@ -128,7 +134,12 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, str]] = {
     ),
     "no recipes": (change_json("recipes", value=[]), "recipes", "no recipes"),
     "another leaderboard": (rewrite("leaderboard.csv", "a,b\n"), "leaderboard", "line 1"),
-    "records that are none": (rewrite("records.jsonl", "{}\n"), "records", "line 1 cannot be read"),
+    "records that are none": (rewrite("records.json", "{}\n"), "records", "is not of format"),
+    "a record of another cell": (
+        rewrite("records.json", '{"format": 1, "records": {"a": {}}}'),
+        "records",
+        "is of no cell",
+    ),
 }
 
 

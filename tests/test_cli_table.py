@@ -118,7 +118,7 @@ def test_a_table_without_its_data_is_laid_out(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("table 22", "there is no table or results folder '22'"),
+        ("table 22", "no cells at 22, and no table of that name"),
         ("table tabel2", "did you mean table2?"),
         ("table none/cells.csv", "no cells at none/cells.csv"),
         ("table made --epochs 3", "--epochs says which matrix of a table"),

@@ -8,22 +8,14 @@ from uebench.cell import Cell
 from uebench.cli_matrix import FIELDS, matrix_fields
 from uebench.compute import compute, keep_dataset
 from uebench.config import config_names, dataset_specs, make_config, parts
-from uebench.data import DATASETS, Dataset, load_dataset
+from uebench.data import Dataset, load_dataset
 from uebench.data.absent import stand_in
 from uebench.frontend import dataset_ref
-from uebench.models import ARCHITECTURES
 from uebench.paper_table import paper_grid
 from uebench.plan import plan
-from uebench.protocol import PROTOCOLS
 from uebench.report.grid import grid_layout
 from uebench.results import gather
 from uebench.store import Store
-
-AWAITED = {
-    *("resnet50", "densenet121", "mobilenet_v2", "resnet18_imagenet"),
-    *("imagenet_subset", "transfer"),
-}
-"""Names that configurations use and another part of the suite brings."""
 
 PAPER = [name for name in config_names() if name != "quick"]
 N_CELLS = {
@@ -47,21 +39,8 @@ def planned(name: str, data: Dataset | None = None, **given: object) -> list[Cel
     config = make_config(matrix_fields(name, flags(**given)))
     if data is not None:
         return plan(config, [(data, dataset_ref(data))], "cpu")
-    _skip_what_is_awaited(config)
     refs = [stand_in(spec) for spec in dataset_specs(config)]
     return plan(config, [(ref, ref) for ref in refs if ref is not None], "cpu")
-
-
-def _skip_what_is_awaited(config: object) -> None:
-    """Skip where a name of this configuration is not registered yet, and is awaited."""
-    asked = {
-        name.partition("[")[0]
-        for part in parts(config)  # type: ignore[arg-type]
-        for name in (*part.arch, *part.dataset, part.protocol)
-    }
-    missing = asked - set(ARCHITECTURES) - set(DATASETS) - set(PROTOCOLS)
-    if missing & AWAITED:
-        pytest.skip(f"awaits {', '.join(sorted(missing & AWAITED))}")
 
 
 def test_every_table_and_figure_is_there() -> None:

@@ -240,9 +240,10 @@ def test_a_poison_of_all_images_is_not_copied_and_of_some_is(scarce: None) -> No
     whole = Poison(images, train.labels, torch.arange(60))
     assert poisoned(train, whole).images is images
     half = torch.arange(60) % 2 == 0
+    clean = train.images.clone()
     back = Poison(images[::3], train.labels[::3], torch.arange(0, 60, 3))
     for poison, chosen in ((whole, half), (back, None), (back, half)):
-        expected = train.images.clone()
+        expected = clean.clone()
         for i, at in enumerate(poison.index.tolist()):
             if chosen is None or chosen[at]:
                 expected[at] = poison.images[i]

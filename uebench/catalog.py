@@ -17,6 +17,7 @@ from .models import ARCHITECTURES
 from .plan import config_names, read_config
 from .protocol import PROTOCOLS, Protocol
 from .registry import Kind, accepted, broken, find, methods
+from .report.plain import one_line, plain_text
 from .spec import IMPORTED, format_value, normalise, unknown
 from .store import Store
 
@@ -166,7 +167,7 @@ def print_catalog(found: dict[str, list[Row]]) -> None:
         columns = [c for c in ("name", "title", "source", "origin") if any(c in r for r in rows)]
         table = Table(*columns, title=kind, title_justify="left", box=None, pad_edge=False)
         for row in rows:
-            table.add_row(*(Text(str(row.get(column, ""))) for column in columns))
+            table.add_row(*(Text(one_line(str(row.get(column, "")))) for column in columns))
         console.print(table)
         console.print()
 
@@ -175,11 +176,13 @@ def print_description(found: dict[str, Any]) -> None:
     """Print what `describe` returned to stdout."""
     console = Console(highlight=False)
     where = "  ".join(str(found[key]) for key in ("source", "origin") if key in found)
-    console.print(Text(f"{found['name']}: {found['title']}", style="bold"))
+    console.print(Text(one_line(f"{found['name']}: {found['title']}"), style="bold"))
     if where:
-        console.print(Text(where, style="dim"))
-    console.print(Text("\n" + (found.get("about") or found["text"]) + "\n"))
+        console.print(Text(one_line(where), style="dim"))
+    console.print(Text("\n" + plain_text(found.get("about") or found["text"]) + "\n"))
     table = Table("option", "default", "accepts", "meaning", box=None, pad_edge=False)
     for row in found["options"]:
-        table.add_row(*(Text(row[key]) for key in ("name", "default", "accepts", "meaning")))
+        table.add_row(
+            *(Text(one_line(row[key])) for key in ("name", "default", "accepts", "meaning"))
+        )
     console.print(table if found["options"] else Text("no options"))

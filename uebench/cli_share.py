@@ -40,12 +40,12 @@ def publish(results: str, folder: str, licence: str) -> None:
         from .sharing.bundle import publish as write
 
         made = write(Path(results), Path(folder), licence)
-    for path in sorted(made.iterdir()):
+    for path in sorted(p for p in made.rglob("*") if p.is_file()):
         click.echo(path)
-    if not (made / "records.jsonl").exists():
+    if not (made / "records.json").exists():
         click.echo(
-            "the models' records (curves, confusion) are not in this machine's store: publish from "
-            "where they were trained to add them",
+            f"{results} has no records.json (curves, confusion): run its command again where its "
+            "models were trained, then publish",
             err=True,
         )
     click.echo(f"next: uebench validate {made}", err=True)

@@ -21,14 +21,15 @@ COMMAND = "UEBENCH_COMMAND"
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
     """Turn what a user did wrong into one sentence and exit status 2."""
+    from .report.plain import plain_text
     from .store import StoreError
 
     try:
         yield
     except KeyError as error:
-        raise click.UsageError(str(error.args[0] if error.args else error)) from None
+        raise click.UsageError(plain_text(str(error.args[0] if error.args else error))) from None
     except (ValueError, StoreError, FileNotFoundError, LookupError) as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(plain_text(str(error))) from None
     except RuntimeError as error:
         if "pip install" not in str(error):
             raise

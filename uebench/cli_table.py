@@ -103,7 +103,7 @@ def config_of(target: str) -> str | None:
         raise ValueError(f"no cells at {target}; give a cells.csv or the folder it lies in")
     tables = ", ".join(sorted(known, key=lambda n: (not n.startswith("table"), len(n), n)))
     raise ValueError(
-        f"there is no table or results folder {target!r}{did_you_mean(plain, known)}; tables are "
+        f"no cells at {target}, and no table of that name{did_you_mean(plain, known)}; tables are "
         f"{tables}, by name or number"
     )
 

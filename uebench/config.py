@@ -6,7 +6,6 @@ import importlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -17,6 +16,7 @@ from pydantic import (
 
 from .spec import did_you_mean, normalise, parse_number, split_specs
 from .table_spec import TableSpec
+from .yaml_file import read_yaml
 
 
 def _list(value: Any) -> Any:
@@ -110,18 +110,7 @@ def read_config(name: str) -> dict[str, Any]:
                 f"{', '.join(known)}, or give the path of a .yaml file"
             )
         path = _configs_folder() / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give a .yaml file or a name") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" (line {where.line + 1})" if where is not None else ""
-        raise ValueError(
-            f"{path} is not YAML{line}; write lines like `attacks: [em, lsp]`"
-        ) from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    content = read_yaml(path)
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -46,6 +46,10 @@ __all__ = [
 ]
 
 
+MOST_CELLS = 100_000
+"""Most cells of one matrix."""
+
+
 def resolve_precision(asked: str, device: str) -> Any:
     """Return fp32 or bf16: bf16 by itself only where the machine computes in it.
 
@@ -85,6 +89,7 @@ def plan(
     by_spec = dict(zip(dataset_specs(config), datasets, strict=True))
     known = method_names(config)
     cells: dict[Any, Cell] = {}
+    _check_size(config)
     for part in parts(config):
         overrides = method_overrides(part, known)
         for spec in part.dataset:
@@ -152,6 +157,25 @@ def _clean_beside(pair: Cell, defense: Defense, facts: Facts) -> Cell:
         attack_options="",
         defense_options=",".join(filter(None, (pair.defense_options, shown))),
     )
+
+
+def _check_size(config: Config) -> None:
+    """Refuse a matrix that nobody could run, before its cells are built."""
+    n = sum(
+        math.prod(
+            (
+                *(len(part.dataset), max(1, len(part.arch))),
+                *(len(part.attacks), len(part.defenses)),
+                *(len(part.seeds), len(part.poison_seeds), len(part.ratio)),
+            )
+        )
+        for part in parts(config)
+    )
+    if n > MOST_CELLS:
+        raise ValueError(
+            f"this matrix has {n:,} cells, at most {MOST_CELLS:,} are planned; split it into "
+            "several"
+        )
 
 
 def _pair(

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from .execute.tasks import Event, Task
+from .report.plain import one_line
 
 LINE_EVERY_S = 15.0
 """Least time between two plain lines about one task's progress."""
@@ -36,11 +37,11 @@ class ProgressDisplay:
         self.progress: Progress | None = None
         if self.console.is_terminal and not quiet:
             self.progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[text]}"),
+                TextColumn("{task.fields[text]}", markup=False),
                 console=self.console,
                 transient=True,
             )
@@ -62,6 +63,7 @@ class ProgressDisplay:
         if self.quiet:
             return
         kind, task, share, text = event
+        text = one_line(text)  # it may quote what strangers wrote
         if self.progress is not None:
             self._bar(kind, task, share, text)
         else:
@@ -73,7 +75,7 @@ class ProgressDisplay:
         if kind == "start" and task.key in self.bars:  # it died and is begun again
             self.progress.update(self.bars[task.key], completed=0, text="")
         elif kind == "start":
-            bar = self.progress.add_task(f"  {task.describe()}", total=100, text="")
+            bar = self.progress.add_task(f"  {one_line(task.describe())}", total=100, text="")
             self.bars[task.key] = bar
         elif kind == "progress" and task.key in self.bars:
             self.progress.update(self.bars[task.key], completed=round(100 * share), text=text)
@@ -85,7 +87,7 @@ class ProgressDisplay:
             self.progress.advance(self.main)
             if kind == "failed":
                 self.progress.console.print(
-                    f"failed: {task.describe()}: {text}", markup=False, style="red"
+                    one_line(f"failed: {task.describe()}: {text}"), markup=False, style="red"
                 )
 
     def _line(self, kind: str, task: Task, share: float, text: str) -> None:
@@ -109,4 +111,5 @@ class ProgressDisplay:
 
     @staticmethod
     def _print(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        indent = " " * (len(text) - len(text.lstrip(" ")))
+        print(f"{indent}{one_line(text)}", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..spec import did_you_mean, format_options, format_spec, parse_spec, unknown
+from ..spec import did_you_mean, format_options, format_spec, parse_spec, shorten, unknown
 from . import sources
 from .dataset import Dataset, DatasetError, first_of_each_class, from_arrays
 from .imagenet import imagenet_subset
@@ -53,13 +53,14 @@ def load_dataset(spec: str, data_dir: Path | str | None = None, download: bool =
         given = parse_spec(kind + (matched["options"] or "")).options
         known = (*_FIRST, "size") if kind == "folder" else _FIRST
         options = _whole_numbers(kind, given, known)
-        if kind == "npz":
-            loaded = sources.npz(path)
-        else:
-            size = options.pop("size", None)
-            loaded = sources.folder(path, size)
-            if size is not None:
-                loaded = replace(loaded, name=f"{loaded.name}[size={size}]")
+        size = options.pop("size", None)
+        try:
+            loaded = sources.npz(path) if kind == "npz" else sources.folder(path, size)
+        except OSError as error:
+            told = error.strerror or type(error).__name__
+            raise DatasetError(f"{kind}:{shorten(str(path))} cannot be read: {told}") from None
+        if size is not None:
+            loaded = replace(loaded, name=f"{loaded.name}[size={size}]")
         return _first(loaded, options)
     name, given = parse_spec(spec)
     if name == "synthetic":

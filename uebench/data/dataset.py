@@ -12,7 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from ..memory import add_bytes
+from ..spec import printable
 from .split import Split
+
+MOST_CLASSES = 100_000
 
 
 class DatasetError(ValueError):
@@ -70,7 +73,10 @@ def from_arrays(
             )
         top = max(top, int(labels.max()))
     k = len(class_names) if class_names is not None else top + 1
-    names = tuple(map(str, class_names)) if class_names is not None else tuple(map(str, range(k)))
+    if k > MOST_CLASSES:
+        raise DatasetError(f"{name}: claims {k} classes; at most {MOST_CLASSES} are read")
+    names = tuple(map(str, range(k) if class_names is None else class_names))
+    names = tuple(map(printable, names))  # they reach terminals and tables
     return from_splits(
         name, _split(name, "train", *train, names), _split(name, "test", *test, names)
     )

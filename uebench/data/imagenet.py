@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..memory import zeros
+from ..spec import printable
 from ..store import Store, key_of
 from .dataset import Dataset, DatasetError, first_of_each_class, from_splits
 from .kept import keep_dataset, stored_dataset
@@ -33,6 +35,10 @@ VERSION = 1
 """Raised when the decoded images change."""
 CROP = 0.875
 """Share of the shorter side that the centre crop keeps."""
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
+"""What is looked for in an image file; Pillow's other readers may start programs."""
+MOST_PIXELS = 8192**2
+"""Most pixels of one image; no data set of classes has larger ones."""
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
 THREADS = 8
 """Images that are decoded side by side; Pillow works outside Python's lock."""
@@ -123,7 +129,8 @@ def list_files(root: Path, names: list[str]) -> Files:
     for label, name in enumerate(names):
         folder = root / name
         inside = sorted(folder.glob("*")) if folder.is_dir() else []
-        mine = [path for path in inside if path.suffix.lower() in IMAGE_SUFFIXES]
+        # a pipe is called like an image too, and reading it would wait for ever
+        mine = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
         if not mine:
             raise DatasetError(f"{folder} has no images; every class needs at least one")
         paths += mine
@@ -174,13 +181,20 @@ def open_image(path: Path) -> Image.Image:
     """Return a file's image as RGB.
 
     Raises:
-        DatasetError: it is no image.
+        DatasetError: it is no image, or larger than any data set's.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{path} is not a readable image ({error})") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged below
+            opened = Image.open(path, formats=FORMATS)
+        with opened as image:
+            w, h = image.size
+            if w * h <= MOST_PIXELS:
+                return image.convert("RGB")
+    except Exception as error:  # every format has errors of its own
+        told = printable(" ".join(str(error).split())) or type(error).__name__
+        raise DatasetError(f"{path} is not a readable image ({told})") from None
+    raise DatasetError(f"{path} has {w}x{h} px, at most {MOST_PIXELS:,} are read; scale it down")
 
 
 def _crop(image: Image.Image, size: int) -> Image.Image:

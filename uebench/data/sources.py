@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ import numpy as np
 import platformdirs
 from PIL import Image
 
+from ..spec import printable
 from .dataset import Dataset, DatasetError, from_arrays, from_splits
 from .imagenet import decoded, list_files, open_image
+from .packed import check_npz
 from .synthetic import make_synthetic
 
 
@@ -69,9 +70,13 @@ def torchvision_set(name: str, data_dir: Path | None, download: bool) -> Dataset
 
 def npz(path: Path) -> Dataset:
     """Return the data set of an .npz file; its arrays are listed in the README."""
-    name = path.stem
+    name = printable(path.stem)
     needed = ["train_images", "train_labels", "test_images", "test_labels"]
+    if not path.is_file():
+        told = "is not a file" if path.exists() else "no such file"
+        raise DatasetError(f"{path}: {told}; give npz:PATH of an .npz file")
     try:
+        check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in needed if key not in file.files]
             if missing:
@@ -80,15 +85,18 @@ def npz(path: Path) -> Dataset:
                 )
             arrays = [file[key] for key in needed]
             names = file["class_names"] if "class_names" in file.files else None
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such file; give npz:PATH of an .npz file") from None
     except DatasetError:
         raise
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
-        raise DatasetError(f"{path} is not a readable .npz file ({error})") from None
+    except Exception as error:  # zip files and headers break in many ways
+        raise DatasetError(f"{path} is not a readable .npz file ({_told(error)})") from None
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise DatasetError(f"{path}: class_names must be text [k], got {names.dtype}")
     return from_arrays(name, (arrays[0], arrays[1]), (arrays[2], arrays[3]), names)
+
+
+def _told(error: Exception) -> str:
+    """Return an error in one short printable line."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def folder(path: Path, size: int | None) -> Dataset:
@@ -114,4 +122,4 @@ def folder(path: Path, size: int | None) -> Dataset:
         return image if same else image.resize(side, Image.Resampling.BILINEAR)
 
     made = [decoded(part, side, tuple(names), resized) for part in parts]
-    return from_splits(path.resolve().name, *made)
+    return from_splits(printable(path.resolve().name), *made)

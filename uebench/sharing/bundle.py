@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import report
-from ..store import Store
 from .manifest import NAME, write_manifest
 
 TAKEN = (
@@ -19,9 +18,13 @@ TAKEN = (
     "leaderboard.csv",
     "leaderboard.tex",
     "leaderboard.md",
+    "table.csv",
+    "table.tex",
+    "table.md",
+    "records.json",
     "index.html",
 )
-"""What is taken of a results folder, where it is there."""
+"""What is taken of a results folder, where it is there; its pictures too."""
 PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -29,12 +32,12 @@ class BundleError(ValueError):
     """A bundle cannot be written: one sentence says why and what to do."""
 
 
-def publish(results: Path, folder: Path, licence: str, store: Store | None = None) -> Path:
+def publish(results: Path, folder: Path, licence: str) -> Path:
     """Write a bundle of a results folder; return its folder.
 
-    It holds the tables, the page and pictures where they are there, `run.json`, the store's record
-    of every cell where it has them (`records.jsonl`), the hashes and budgets of the poisons
-    (`poisons.json`), a README.md, and SHA256SUMS. It is written beside its place and renamed. The
+    It holds the tables, the page and pictures where they are there, `run.json`, the models' records
+    (`records.json`), the hashes and budgets of the poisons (`poisons.json`), a README.md, and
+    SHA256SUMS. It is written beside its place and renamed. The
     path of the user's home folder is written as `~`.
 
     Raises:
@@ -47,15 +50,11 @@ def publish(results: Path, folder: Path, licence: str, store: Store | None = Non
     draft = folder.parent / f".{uuid.uuid4().hex}.part"
     try:
         draft.mkdir(parents=True)
-        for path in sorted(results.iterdir()):
+        for path in sorted([*results.iterdir(), *results.glob("pictures/*")]):
             if path.name in TAKEN or path.suffix in PICTURES:
-                _copy(path, draft / path.name)
-        records = _records(cells, store or Store())
-        if records:
-            lines = [json.dumps(record, sort_keys=True) + "\n" for record in records]
-            (draft / "records.jsonl").write_text(_homeless("".join(lines)))
+                _copy(path, draft / path.relative_to(results))
         (draft / "poisons.json").write_text(json.dumps(_poisons(told), indent=1) + "\n")
-        (draft / "README.md").write_text(_readme(told, cells, len(records), licence, draft))
+        (draft / "README.md").write_text(_readme(told, cells, licence, draft))
         write_manifest(draft)
         draft.rename(folder)
     except OSError as error:
@@ -93,17 +92,11 @@ def _homeless(text: str) -> str:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file, text without the path of the user's home folder."""
+    target.parent.mkdir(exist_ok=True)
     if source.suffix in PICTURES:
         shutil.copyfile(source, target)
     else:
         target.write_text(_homeless(source.read_text()))
-
-
-def _records(cells: Any, store: Store) -> list[dict[str, Any]]:
-    """Return the store's records of all cells that it has, each with its key."""
-    keys = dict.fromkeys(key for key in cells["key"] if key)
-    found = ((key, store.read("cell", key)) for key in keys)
-    return [{"key": key, "record": read[1]} for key, read in found if read is not None]
 
 
 def _poisons(told: dict[str, Any]) -> list[dict[str, Any]]:
@@ -115,7 +108,7 @@ def _poisons(told: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _readme(told: dict[str, Any], cells: Any, n_records: int, licence: str, folder: Path) -> str:
+def _readme(told: dict[str, Any], cells: Any, licence: str, folder: Path) -> str:
     """Return the data card of a bundle, in Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     ok = int((cells["status"] == "ok").sum())
@@ -130,7 +123,11 @@ def _readme(told: dict[str, Any], cells: Any, n_records: int, licence: str, fold
         "leaderboard.md": "the table in Markdown",
         "leaderboard.tex": "the table in LaTeX",
         "run.json": "command, versions, recipes by key, what was measured on each poison",
-        "records.jsonl": f"curves and confusion matrices of {n_records} models",
+        "records.json": "curves, confusion matrices and times of the models, by key",
+        "pictures": "clean, perturbation and poisoned images of each poison",
+        "table.csv": "the paper's table as data",
+        "table.md": "the paper's table in Markdown",
+        "table.tex": "the paper's table in LaTeX",
         "poisons.json": "sha256, recipe and measured budget of each poison",
         "index.html": "the page, which needs no network",
     }

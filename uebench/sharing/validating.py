@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from .. import report
+from ..report.records import read_records
 from ..store import key_of
 from .manifest import NAME, check_manifest
 
@@ -248,28 +249,23 @@ def _over_budget(key: str, poison: dict[str, Any]) -> list[str]:
 
 
 def _records(folder: Path, rows: list[Row]) -> Finding:
-    """Return whether the models' records belong to their keys and give the same accuracies."""
-    path = folder / "records.jsonl"
+    """Return whether the models' records are of these cells and give the same accuracies."""
+    path = folder / "records.json"
     if not path.is_file():
-        return Finding("records", "skipped", "there is no records.jsonl")
+        return Finding("records", "skipped", "there is no records.json")
     by_key = {row["key"]: row for row in rows}
-    wrong, n = [], 0
+    wrong = []
     try:
         _bounded(path)
-        for line in path.read_text().splitlines():
-            n += 1
-            told = json.loads(line)
-            key, record = str(told["key"]), told["record"]
-            if not _hashes_to(record["recipe"], key):
-                wrong.append(f"the record {key[:16]} is not the hash of its recipe")
-            confusion = record["confusion"]
-            total = sum(map(sum, confusion))
-            hits = sum(counts[label] for label, counts in enumerate(confusion))
-            row = by_key.get(key)
-            if row is None:
-                wrong.append(f"the record {key[:16]} is of no cell")
-            elif not total or abs(hits / total - row["test_acc"]) > 1e-6:
-                wrong.append(f"{_who(row)}: its confusion matrix has another accuracy")
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        wrong.append(f"records.jsonl, line {n} cannot be read: {type(error).__name__} {error}")
-    return _told("records", f"{n} records", wrong)
+        records = read_records(path)
+    except (OSError, ValueError, RecursionError) as error:
+        return _told("records", "", [str(error)])
+    for key, record in records.items():
+        total = sum(map(sum, record.confusion))
+        hits = sum(counts[label] for label, counts in enumerate(record.confusion))
+        row = by_key.get(key)
+        if row is None:
+            wrong.append(f"the record {key[:16]} is of no cell")
+        elif not total or abs(hits / total - row["test_acc"]) > 1e-6:
+            wrong.append(f"{_who(row)}: its confusion matrix has another accuracy")
+    return _told("records", f"{len(records)} records", wrong)

@@ -1,0 +1,67 @@
+"""Looks into an .npz file before anything of it is unpacked: headers lie, and archives explode."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ..spec import shorten
+
+MOST_MEMBERS = 1000
+DENSE_BYTES = 64 * 2**20
+"""Unpacked bytes from which on a member must not be packed more tightly than `MOST_RATIO`."""
+MOST_RATIO = 100
+"""Images that differ from each other are never packed so tightly."""
+
+
+def check_npz(path: Path, limit: int | None = None) -> None:
+    """See that an archive's arrays are what their headers say and fit into the memory.
+
+    Args:
+        path: the file.
+        limit: most bytes when unpacked; by default the machine's memory.
+
+    Raises:
+        ValueError: they are not; the sentence says which.
+        Exception: what the readers of zip files and headers raise.
+    """
+    limit = limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if len(members) > MOST_MEMBERS:
+            raise ValueError(f"it has {len(members)} members, more than any array file")
+        total = sum(member.file_size for member in members)
+        if total > limit:
+            raise ValueError(f"unpacked it takes {total:,} bytes, and {limit:,} are allowed")
+        for member in members:
+            _check_member(archive, member)
+
+
+def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Compare one array's header with the size of its data."""
+    who = shorten(member.filename)
+    ratio = member.file_size / max(1, member.compress_size)
+    if member.file_size > DENSE_BYTES and ratio > MOST_RATIO:
+        raise ValueError(f"{who} is packed {ratio:.0f} to 1; no images are, so it is not unpacked")
+    if not member.filename.endswith(".npy"):
+        raise ValueError(f"{who} is no array")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read is None:
+            raise ValueError(f"{who} has an .npy header of version {version}")
+        shape, _, dtype = read(file)
+        header = file.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{who} holds Python objects, which could run code")
+    claimed = math.prod(shape) * dtype.itemsize
+    if any(side < 0 for side in shape) or claimed != member.file_size - header:
+        there = member.file_size - header
+        raise ValueError(f"{who} claims {claimed:,} bytes and has {there:,}")

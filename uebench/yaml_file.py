@@ -1,0 +1,82 @@
+"""A configuration file as data: YAML's plain subset, of a bounded size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+MOST_BYTES = 64 * 2**10
+"""Largest configuration; the suite's own are below 1 kB."""
+MOST_LEVELS = 20
+"""Deepest nesting; a configuration has two levels."""
+MOST_ALIASES = 10
+"""Most uses of anchors: with many, a few lines stand for gigabytes."""
+
+
+class BoundedLoader(yaml.SafeLoader):
+    """Builds plain values alone, and follows few anchors."""
+
+    n_aliases = 0
+    level = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Count the uses of anchors, and how deep it goes."""
+        if self.check_event(yaml.AliasEvent):
+            self.n_aliases += 1
+            if self.n_aliases > MOST_ALIASES:
+                self._refuse("too many anchors are used")
+        self.level += 1
+        if self.level > MOST_LEVELS:
+            self._refuse("it is nested too deeply")
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
+
+    def _refuse(self, why: str) -> NoReturn:
+        """Raise MarkedYAMLError for what comes next."""
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        raise yaml.MarkedYAMLError(problem=why, problem_mark=mark)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds: names, texts, numbers, lists and dicts.
+
+    Raises:
+        ValueError: it cannot be read, is too large, or asks for anything else.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no file; give a .yaml file or a name")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; give a .yaml file or a name") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{path} is larger than {MOST_BYTES:,} bytes; a configuration is smaller")
+    try:
+        value = yaml.load(content.decode(), BoundedLoader)
+        if _is_endless(value, ()):
+            raise ValueError("a value holds itself")
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" (line {where.line + 1})" if where is not None else ""
+        why = getattr(error, "problem", None)
+        told = f": {why}" if isinstance(why, str) and len(why) < 100 else ""
+        raise ValueError(
+            f"{path} is not YAML{line}{told}; write lines like `attacks: [em, lsp]`"
+        ) from None
+    return value
+
+
+def _is_endless(value: Any, above: tuple[int, ...]) -> bool:
+    """Return whether a list or dict holds itself."""
+    if not isinstance(value, (list, dict)):
+        return False
+    if id(value) in above:
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return any(_is_endless(each, (*above, id(value))) for each in inner)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import click
 
-from .cli_shared import clear_errors, plugin_option
+from .cli_shared import clear_errors, known_titles, plugin_option, writable
 
 KINDS = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "examples")
 
@@ -63,23 +60,3 @@ def plot(
             paths = draw(read, kind, folder, "test_acc_best" if best else "test_acc")
         for path in paths:
             click.echo(path)
-
-
-def known_titles() -> dict[str, str]:
-    """Return how every known method is called in tables."""
-    from .registry import KINDS, methods
-
-    return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
-
-
-def writable(folder: str | Path) -> Path:
-    """Return a folder that can be written, or made.
-
-    Raises:
-        ValueError: it cannot.
-    """
-    folder = Path(folder)
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ValueError(f"{folder} cannot be written; give --out a folder that can")
-    return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,3 +82,23 @@ def stdout_console() -> Console:
 def print_rich(renderable: Any) -> None:
     """Print to stdout: as wide as the terminal, or as wide as it needs off one."""
     stdout_console().print(renderable)
+
+
+def known_titles() -> dict[str, str]:
+    """Return how every known method is called in tables."""
+    from .registry import KINDS, methods
+
+    return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
+
+
+def writable(folder: str | Path) -> Path:
+    """Return a folder that can be written, or made.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    folder = Path(folder)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"{folder} cannot be written; give --out a folder that can")
+    return folder

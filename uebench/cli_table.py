@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli_matrix import matrix_fields, matrix_flags, matrix_options
-from .cli_shared import clear_errors, data_options, plugin_option, print_rich
+from .cli_shared import clear_errors, data_options, known_titles, plugin_option, print_rich
 
 if TYPE_CHECKING:
     from .report.compare import Compared
@@ -125,8 +125,8 @@ def _print_results(
     boards = report.leaderboards(cells, metric)
     if told := told_versions(cells):
         click.echo(told, err=True)
-    compared = _compared(ours_of(boards, _titles()), own, "") if compare else None
-    print_boards(boards, _titles(), shape, compared)
+    compared = _compared(ours_of(boards, known_titles()), own, "") if compare else None
+    print_boards(boards, known_titles(), shape, compared)
 
 
 def _print_table(
@@ -145,10 +145,10 @@ def _print_table(
         click.echo(f"shown as missing: {reason}", err=True)
     if config.table is None:
         boards = report.leaderboards(found.frame, metric)
-        compared = _compared(ours_of(boards, _titles()), own, "") if compare else None
-        print_boards(boards, _titles(), shape, compared)
+        compared = _compared(ours_of(boards, known_titles()), own, "") if compare else None
+        print_boards(boards, known_titles(), shape, compared)
         return
-    grid = paper_grid(config, found.cells, found.frame, _titles(), metric)
+    grid = paper_grid(config, found.cells, found.frame, known_titles(), metric)
     entries = [spot.ours for spot in grid.spots.values()]
     compared = _compared(entries, own, grid.number) if compare else None
     print_grid(grid, shape, compared)
@@ -277,10 +277,3 @@ def _strict(value: Any) -> Any:
     if isinstance(value, list):
         return [_strict(each) for each in value]
     return None if isinstance(value, float) and value != value else value
-
-
-def _titles() -> dict[str, str]:
-    """Return how every known method is called in tables."""
-    from .registry import KINDS, methods
-
-    return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}

@@ -1,22 +1,17 @@
 """What a run teaches, in sentences: each attack, the extremes, and what is within noise.
 
-Two accuracies differ beyond noise where they lie more than two standard errors apart. The error
-counts the test images as draws (p (1 - p) / n_test), and the runs where there are several; what one
-run alone owes to its seed it cannot tell, and the summary says so.
+Noise is that of the tables (`statistics.best_within_noise`); what one run alone owes to its seed is
+not in it, and the summary says so.
 """
 
-import math
 from collections.abc import Sequence
-from itertools import combinations
 
 from .groups import Method
 from .layout import Titles, percent
 from .tables import Leaderboard
 
-Z = 2.0
-"""Standard errors that two accuracies must lie apart."""
 SHOWN = 4
-"""Defenses named in a line, and pairs within noise."""
+"""Defenses named in a line, and attacks named with ties."""
 
 
 def summary(boards: Sequence[Leaderboard], titles: Titles | None = None) -> list[str]:
@@ -81,48 +76,20 @@ def _extreme(
 
 
 def _noise(board: Leaderboard, titles: Titles) -> list[str]:
-    """Return which defenses cannot be told apart under which attacks, and what was not measured."""
-    pairs, n_pairs = [], 0
+    """Return which defenses tie with the best one under which attacks, and what is not known."""
+    ties = []
     for attack in board.attacks:
-        for one, other in combinations(board.defenses, 2):
-            gap = difference(board, attack, one, other)
-            if gap is None:
-                continue
-            n_pairs += 1
-            if abs(gap[0]) <= Z * gap[1]:
-                names = f"{_title(one, titles)} and {_title(other, titles)}"
-                pairs.append(f"{names} under {_title(attack, titles)} ({100 * gap[0]:+.1f})")
+        tied = board.best(attack)
+        if len(tied) > 1:
+            names = ", ".join(_title(d, titles) for d in board.defenses if d in tied)
+            ties.append(f"{_title(attack, titles)}: {names}")
     lines = []
-    if pairs:
-        more = f", and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
-        lines.append(
-            f"within noise ({len(pairs)} of {n_pairs} pairs of defenses): "
-            f"{'; '.join(pairs[:SHOWN])}{more}"
-        )
-    elif n_pairs:
-        lines.append(f"no two defenses are within noise of each other ({n_pairs} pairs)")
-    if n_pairs and any(0 < board.stat(a, d).n < 2 for a in board.attacks for d in board.defenses):
+    if ties:
+        more = f"; and {len(ties) - SHOWN} more" if len(ties) > SHOWN else ""
+        lines.append(f"best within noise: {'; '.join(ties[:SHOWN])}{more}")
+    if any(0 < board.stat(a, d).n < 2 for a in board.attacks for d in board.defenses):
         lines.append("one seed only: what another seed would change is not in this noise")
     return lines
-
-
-def difference(
-    board: Leaderboard, attack: Method, one: Method, other: Method
-) -> tuple[float, float] | None:
-    """Return how much higher `one` is than `other` under an attack, and its standard error.
-
-    None where one of them was not measured, or the number of test images is not known.
-    """
-    first, second = board.stat(attack, one), board.stat(attack, other)
-    n_test = board.settings.n_test
-    if not first.n or not second.n or not n_test:
-        return None
-    variance = 0.0
-    for stat in (first, second):
-        variance += stat.mean * (1 - stat.mean) / n_test
-        if stat.n > 1:
-            variance += stat.sd**2 / stat.n
-    return first.mean - second.mean, math.sqrt(variance)
 
 
 def _title(method: Method, titles: Titles) -> str:

@@ -36,6 +36,7 @@ FEWER = {
 }
 """Flags that are added where a matrix has the attack."""
 INSTEAD = [
+    (r"^make run", "uebench run --out results/quick"),
     (r"--dataset (cifar10|imagenet_subset|npz:\S+)", "--dataset synthetic"),
     (r" --download| --data-dir \S+", ""),
     (r"--protocol (paper|sprint)", "--protocol quick"),
@@ -44,7 +45,6 @@ INSTEAD = [
     (r"^uebench run(?!.*(table|fig|--attacks)).*", r"\g<0> --attacks none,lsp"),
     (r"^uebench run(?!.*(table|fig|--defenses)).*", r"\g<0> --defenses standard,iss"),
     (r"^uebench check \S+", r"\g<0> --quick"),
-    (r"^make run", "uebench run --out results/quick"),
     (r"--seeds 0,1,2", "--seeds 0,1"),
     (r" >> ~/.bashrc", ""),
 ]

@@ -31,7 +31,7 @@ ifeq ($(UV),)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 else
-	test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV)
+	test -x $(BIN)/python || uv venv --quiet --seed --python $(PYTHON) $(VENV)
 	uv pip install --quiet --python $(BIN)/python -e '.[dev]'
 endif
 	touch $@

@@ -10,6 +10,7 @@ here is typed twice.
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -63,10 +64,7 @@ def page(kind: Kind, name: str) -> str:
         "",
         "## Options",
         "",
-        *options(found["options"]),
-        "",
-        f"Set one in brackets, `{name}[{example(found['options'])}]`, or for a whole run with "
-        f"`--set {name}.{example(found['options'])}`.",
+        *options(name, found["options"]),
         "",
         "## Published numbers",
         "",
@@ -90,48 +88,75 @@ def link(source: str) -> str:
     return f"[{first}](https://arxiv.org/abs/{number}){comma}{rest}"
 
 
-def options(rows: list[dict[str, Any]]) -> list[str]:
-    """Return the table of a method's options."""
+def options(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    """Return the table of a method's options, and how one is set."""
     if not rows:
         return ["None."]
     lines = ["| option | default | accepts | meaning |", "| --- | --- | --- | --- |"]
     for row in rows:
         cells = (f"`{row['name']}`", f"`{row['default']}`", row["accepts"], row["meaning"])
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return lines
+    typed = example(rows)
+    told = (
+        f"Set one in brackets, `{name}[{typed}]`, or for a whole run with `--set {name}.{typed}`."
+    )
+    return [*lines, "", told]
 
 
 def example(rows: list[dict[str, Any]]) -> str:
-    """Return an option with its default, as it would be typed."""
-    chosen = next((row for row in rows if row["default"] not in ("", "auto")), None)
-    return f"{chosen['name']}={chosen['default']}" if chosen else "option=value"
+    """Return an option with its default, as it would be typed: a plain one where there is one."""
+    ranked = sorted(rows, key=lambda row: (row["default"] in ("", "auto"), row["name"] == "norm"))
+    return f"{ranked[0]['name']}={ranked[0]['default']}"
 
 
 def published(kind: Kind, name: str) -> list[str]:
     """Return the test accuracies that papers print for a method on CIFAR-10, ResNet-18."""
-    other = "defense" if kind == "attack" else "attack"
+    other: Kind = "defense" if kind == "attack" else "attack"
     rows: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    foreign = set()
     for file in sorted(PUBLISHED.glob("*.csv")):
         with file.open(newline="") as lines:
             for row in csv.DictReader(lines):
                 if row[kind] == name and row["dataset"] == SHOWN and row["arch"] == "resnet18":
-                    options_of = row[f"{other}_options"]
-                    who = row[other] + (f" ({options_of})" if options_of else "")
-                    rows[row[f"{kind}_options"], who][file.stem].append(row["accuracy"])
+                    own, who = typed(row, kind), typed(row, other)
+                    rows[own, who][file.stem].append(row["accuracy"])
+                    if row[other] not in methods(other):
+                        foreign.add(row[other])
     if not rows:
         return ["None in `results/published` for CIFAR-10 and ResNet-18."]
     sources = sorted({source for found in rows.values() for source in found})
-    lines = [
-        "Test accuracy in percent, CIFAR-10, ResNet-18, by source (`results/published` has all of "
-        "them); several numbers are several settings.",
+    told = [
+        "Test accuracy in percent on CIFAR-10 with ResNet-18, a column a source of "
+        "[`results/published`](../../results/published/README.md). Several numbers in one place "
+        "are several settings, such as longer training.",
+    ]
+    if foreign:
+        names = ", ".join(f"`{each}`" for each in sorted(foreign))
+        told += ["", f"This suite has no {names}; such numbers stand as their source prints them."]
+    head = [
         "",
-        f"| options | {other} | " + " | ".join(sources) + " |",
+        f"| {kind} | {other} | " + " | ".join(sources) + " |",
         "| --- | --- |" + " --: |" * len(sources),
     ]
-    for (own, who), found in sorted(rows.items()):
+    body = []
+    for own, who in sorted(rows, key=lambda pair: (natural(pair[0]), natural(pair[1]))):
+        found = rows[own, who]
         cells = [", ".join(dict.fromkeys(found.get(source, []))) for source in sources]
-        lines.append(f"| {own} | {who} | " + " | ".join(cells) + " |")
-    return lines
+        body.append(f"| `{own}` | `{who}` | " + " | ".join(cells) + " |")
+    return [*told, *head, *body]
+
+
+def typed(row: dict[str, str], kind: Kind) -> str:
+    """Return a published row's attack or defense as it would be typed here."""
+    options_of = row[f"{kind}_options"]
+    return row[kind] + (f"[{options_of}]" if options_of else "")
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """Return what sorts `repeats=10` after `repeats=9`."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)
+    ]
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def new(kind: str, name: str, into: str) -> None:
 
     \b
     uebench new attack my_noise
-    pip install -e my_noise && pytest my_noise
+    pip install -e my_noise && python -m pytest my_noise
     uebench run --attacks none,my_noise --defenses standard
     """  # noqa: D301
     with clear_errors():
@@ -50,7 +50,8 @@ def new(kind: str, name: str, into: str) -> None:
         click.echo(path)
     called = name.replace("-", "_")
     click.echo(
-        f"next: pip install -e {folder} && pytest {folder}, then `uebench check {called}`",
+        f"next: pip install -e {folder} && python -m pytest {folder}, "
+        f"then `uebench check {called}`",
         err=True,
     )
 

@@ -150,8 +150,8 @@ README = """# $title
 $title is KIND_ARTICLE KIND for uebench (arXiv:2303.15127). All of it is in `$module.py`.
 
 ```sh
-pip install -e .  # uebench finds it by the entry point in pyproject.toml
-pytest  # what every KIND must do, and what this one claims
+pip install -e '.[dev]'  # uebench finds it by the entry point in pyproject.toml
+python -m pytest  # what every KIND must do, and what this one claims
 uebench check $name  # the same, with time and memory, and how to mend what fails
 uebench run RUN_FLAGS
 ```

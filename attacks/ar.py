@@ -214,7 +214,8 @@ def _load(path: Path) -> Any:
         return np.load(path, allow_pickle=False)
     found: Any
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
+        # NumPy leaves a file open that it opened itself and cannot read
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             found = dict(file)
     elif path.suffix == ".safetensors":
         found = load_file(path)

@@ -151,8 +151,8 @@ def test_runs_that_may_be_averaged_share_their_recipe(tiny: Dataset) -> None:
 def test_rows_say_which_version_and_recipe_made_them(tiny: Dataset, store: Store) -> None:
     keep_dataset(store, tiny)
     cell = planned(tiny)
-    assert gather([cell], store)["version"].tolist() == [""]
+    assert gather([cell], store)["suite_version"].tolist() == [""]
     record = compute(cell, store, "cpu")
     (row,) = gather([cell], store).to_dict("records")
-    assert row["version"] == record["versions"]["uebench"]
+    assert row["suite_version"] == record["versions"]["uebench"]
     assert row["recipe"] == cell.recipe_key

@@ -105,7 +105,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("run --attacks em[surrogate=resnet7]", "did you mean resnet"),
         ("run --defenses ueraser[engine=kornia,draw=batch]", "engine='kornia' with kornia='0.6'"),
         ("audit file --dataset synthetic", "not a readable poison file"),
-        ("run --executor pigeon", "--executor"),
+        ("run --executor pigeon", "unknown executor"),
         ("run --plugin none.py", "no such file"),
         ("run --attacks none --out file", "cannot be made"),
         ("run --attacks none --out foreign", "no run wrote"),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from uebench.cell import Cell
 from uebench.cli_matrix import FIELDS, matrix_fields
@@ -11,6 +12,8 @@ from uebench.config import config_names, dataset_specs, make_config, parts
 from uebench.data import Dataset, load_dataset
 from uebench.data.absent import stand_in
 from uebench.frontend import dataset_ref
+from uebench.models import build_network
+from uebench.models.pretrained import FILE
 from uebench.paper_table import paper_grid
 from uebench.plan import plan
 from uebench.report.grid import grid_layout
@@ -47,6 +50,15 @@ def test_every_table_and_figure_is_there() -> None:
     assert set(PAPER) == set(N_CELLS)
 
 
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of weights where Figure 4 looks for it; random ones, since only their hash is read."""
+    model = build_network("resnet18[form=imagenet]", 1000, (3, 224, 224), 0)
+    torch.save(model.state_dict(), tmp_path / FILE)
+    monkeypatch.setenv("UEBENCH_DATA", str(tmp_path))
+
+
+@pytest.mark.usefixtures("weights")
 @pytest.mark.parametrize("name", PAPER)
 def test_each_plans_as_the_paper_has_it(name: str) -> None:
     cells = planned(name)

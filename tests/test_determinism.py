@@ -36,7 +36,10 @@ def test_neither_jobs_nor_order_move_a_bit(tmp_path: Path) -> None:
 
 def test_a_record_says_what_is_promised(store: Store) -> None:
     matrix = prepare(
-        make_config({**MATRIX, "attacks": "lsp", "defenses": "standard"}), "cpu", 1, store=store
+        make_config({**MATRIX, "attacks": "lsp", "defenses": "standard", "set": {}}),
+        "cpu",
+        1,
+        store=store,
     )
     execute(matrix)
     assert unpromised(matrix.cells, store) == 0
@@ -53,7 +56,10 @@ def test_a_record_says_what_is_promised(store: Store) -> None:
 
 def test_known_cells_without_the_promise_are_counted(store: Store) -> None:
     matrix = prepare(
-        make_config({**MATRIX, "attacks": "none", "defenses": "standard"}), "cpu", 1, store=store
+        make_config({**MATRIX, "attacks": "none", "defenses": "standard", "set": {}}),
+        "cpu",
+        1,
+        store=store,
     )
     assert unpromised(matrix.cells, store) == 0, "what is not known is not counted"
     store.write("cell", matrix.cells[0].key, {"determinism": promise("cuda")})

@@ -18,7 +18,10 @@ def report(results: str, out: str | None) -> None:
 
     It shows the leaderboards, a record of each cell, plots, confusion matrices, the poisons and how
     all was made. `uebench run` writes it too; this makes it again, also of an older folder.
-    """
+
+    \b
+    uebench report results/quick
+    """  # noqa: D301
     with clear_errors():
         from .report import read_results, write_page
 
@@ -44,6 +47,9 @@ def plot(
     budget     by the attack's budget            repeats    by UEraser's K
     cost       by the seconds of training        confusion  the confusion matrices
     examples   images under UEraser's augmentations, clean and poisoned
+
+    \b
+    uebench plot results/quick --kind curves
     """  # noqa: D301
     with clear_errors():
         from .report import read_results

@@ -32,7 +32,11 @@ def store_group() -> None:
 
     It lies in $UEBENCH_HOME, or else in the platform's cache folder. What is removed is computed
     again when it is asked for.
-    """
+
+    \b
+    uebench store du
+    uebench store prune --older-than 30d
+    """  # noqa: D301
 
 
 @store_group.command()

@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -226,7 +227,10 @@ class Store:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            why = getattr(error, "strerror", None) or error
+            number = re.search(r"\(os error (\d+)\)", str(error))  # as safetensors tells it
+            why = getattr(error, "strerror", None) or (
+                os.strerror(int(number[1])) if number else error
+            )
             raise StoreError(
                 f"cannot write to the store {self.root}: {why}; "
                 "free space or set UEBENCH_HOME to a folder that can be written"

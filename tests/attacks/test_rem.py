@@ -8,6 +8,7 @@ from torch import Tensor
 from tests.conftest import make_run
 from uebench import frozen, pgd, random_start
 from uebench.api import Attack, Facts, Run
+from uebench.attacks._shared import Batches
 from uebench.attacks.rem import REM, Centred
 from uebench.data import Dataset, load_dataset
 from uebench.protocol import PROTOCOLS
@@ -150,7 +151,7 @@ def test_training_lowers_the_robust_loss_of_fresh_noise() -> None:
         model = torch.nn.Sequential(Centred(), make_run(data).network("resnet8[width=8]"))
         optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
         run = make_run(data, 1)
-        batches = rem._batches(len(data.train), run)
+        batches = Batches(len(data.train), rem.batch_size, run, whole=True)
         for _ in range(steps):
             loss = rem._train_step(model, optimizer, data.train.subset(next(batches)), run)
         losses.append(loss.item())

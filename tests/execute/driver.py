@@ -59,6 +59,8 @@ class Driver:
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
+            # a shell starts what is in its background deaf to Ctrl-C, and children inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)

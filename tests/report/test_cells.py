@@ -142,7 +142,7 @@ def test_a_wrong_value_in_a_file_is_named_with_its_line(cells, tmp_path):
         ("dataset;arch\n", "no column dataset, arch, .* is separated by commas"),
         ("dataset,dataset\n", "no column arch"),
         (CONTRACT.replace(" ", ",") + ",seed\n", "column seed is there twice"),
-        (CONTRACT.replace(" ", ",") + "\na,b\n", "line 2: 2 values where .* names 32 columns"),
+        (CONTRACT.replace(" ", ",") + "\na,b\n", "line 2: 2 values where .* names 33 columns"),
         ('a,"b\n', "is not a comma-separated table in UTF-8"),
     ],
 )

@@ -56,9 +56,8 @@ class Target(NamedTuple):
         """Return what the keys of its checkpoints begin with."""
         from . import __version__
 
-        made = {"suite": __version__, "torch": torch.__version__, "device": self.device}
-        if self.device == "cpu":  # whose bits are promised on one type of machine
-            made["machine"] = canonical(machine("cpu"))
+        made = {"suite": __version__, "torch": torch.__version__}
+        made["machine"] = canonical(machine(self.device))  # bits are promised on one type of it
         return key_of({"kind": self.kind, "key": self.key, **made})[:40]
 
     def forget(self) -> None:

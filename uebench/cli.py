@@ -26,7 +26,7 @@ from .cli_matrix import matrix_fields, matrix_options
 from .cli_poison import audit, craft, import_
 from .cli_report import plot, report
 from .cli_share import card, publish, validate
-from .cli_shared import COMMAND, clear_errors, data_options, plugin_option
+from .cli_shared import clear_errors, data_options, plugin_option
 from .cli_store import store_group
 from .cli_table import print_run, table
 from .cli_verify import verify
@@ -72,7 +72,7 @@ def main() -> None:
     uebench list attacks                                   what there is
     uebench show attack em                                 a method and its options
     """  # noqa: D301
-    os.environ[COMMAND] = json.dumps(["uebench", *sys.argv[1:]])
+    os.environ["UEBENCH_COMMAND"] = json.dumps(["uebench", *sys.argv[1:]])
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 C = TypeVar("C", bound=Callable[..., Any])
-COMMAND = "UEBENCH_COMMAND"
-"""Environment variable in which workers find what was typed, as a JSON list."""
 
 
 @contextlib.contextmanager

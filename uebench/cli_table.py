@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -164,12 +165,15 @@ def print_run(config: Any, cells: Any, frame: Any, compare: bool) -> None:
     from .report.compare import ours_of
 
     titles = table_titles(cells)
-    if config.table is None:
+    grid = None
+    if config.table is not None:
+        with contextlib.suppress(ValueError):  # flags added an axis that the layout does not have
+            grid = paper_grid(config, cells, frame, titles)
+    if grid is None:
         boards = report.leaderboards(frame)
         compared = _compared(ours_of(boards, titles), None, "") if compare else None
         print_boards(boards, titles, Shape(), compared)
         return
-    grid = paper_grid(config, cells, frame, titles)
     entries = [spot.ours for spot in grid.spots.values()]
     print_grid(grid, Shape(), _compared(entries, None, grid.number) if compare else None)
 

@@ -55,7 +55,11 @@ def verify(
     cell takes as long as it took. On a CPU of the machine type that made the cell, every number
     must be the same bit for bit; elsewhere accuracies must lie within --tolerance. A path in the
     configuration is looked up from the present folder.
-    """
+
+    \b
+    uebench verify results/quick
+    uebench verify results/quick --sample 0
+    """  # noqa: D301
     with clear_errors():
         from .verify import verify as recompute
 

@@ -18,7 +18,7 @@ from .data.dataset import Dataset
 from .data.kept import keep_dataset as keep_dataset
 from .data.kept import stored_dataset
 from .data.split import Split
-from .determinism import promise
+from .determinism import also, promise
 from .imported import ImportedPoison
 from .poison import Poison, poisoned, tensors_sha256
 from .provenance import provenance, versions
@@ -162,7 +162,7 @@ def compute(
             data=cell.poison.dataset.fingerprint,
             poison=poison.meta["sha256"],
         ),
-        "determinism": promise(device),
+        "determinism": also(promise(device), poison.meta.get("determinism")),
     }
     store.write("cell", cell.key, record)
     run.forget_checkpoints()
@@ -174,8 +174,8 @@ def _prepared(cell: Cell, store: Store, data: Split, run: Run) -> Split:
     if not cell.defense.keep_prepared:
         return cell.defense.prepare(data.to(run.device), run)
     recipe = cell.recipe()
-    parts = ("poison", "ratio", "classes", "defense", "version", "options")
-    key = key_of({"what": "prepared", **{part: recipe[part] for part in parts}})
+    parts = ("poison", "ratio", "classes", "ratio_seed", "defense", "version", "options", "source")
+    key = key_of({"what": "prepared", **{part: recipe[part] for part in parts if part in recipe}})
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
         made = cell.defense.prepare(data.to(run.device), run)

@@ -77,6 +77,14 @@ def promise(device: torch.device | str) -> dict[str, Any]:
     }
 
 
+def also(own: dict[str, Any], poisons: Any) -> dict[str, Any]:
+    """Return a cell's promise, held back by what its poison's record does not promise."""
+    if not isinstance(poisons, dict) or poisons.get("bit_identical", True):
+        return own
+    against = [f"its poison: {reason}" for reason in poisons.get("not_promised", [])]
+    return {**own, "bit_identical": False, "not_promised": [*own["not_promised"], *against]}
+
+
 def unpromised(cells: list[Cell], store: Store) -> int:
     """Return how many known cells may not give the same bits again, as their records say."""
     found = [store.read("cell", cell.key) for cell in cells]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ from .spec import printable
 from .storage import tidy
 from .store import Store, key_of, seed_of
 from .trainer import train_model
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +164,11 @@ def prepare(
     matrix = Matrix(
         config, datasets, cells, store, devices, jobs, chosen, time_limit_s, deterministic
     )
+    if _of_this_session(cells) and (time_limit_s is not None or chosen.memory_gb is not None):
+        raise ExecutorError(
+            "a method that was typed into this session runs in this process, which has no limits "
+            "of time or memory; write it into a file and load that with --plugin"
+        )
     if _of_this_session(cells) and chosen.name != "local":
         raise ExecutorError(
             f"a method that was typed into this session cannot reach the workers of {chosen.name}; "
@@ -225,11 +233,14 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
         poisons,
         {key: found[1] for key, found in reads.items() if found is not None},
     )
-    if matrix.config.table is not None:
-        titles = table_titles(matrix.cells)
-        write_table(paper_grid(matrix.config, matrix.cells, outcome.cells, titles), folder)
     keep_evidence(folder, matrix.cells, matrix.datasets, matrix.store)
     write_page(read_results(folder))
+    if matrix.config.table is not None:
+        titles = table_titles(matrix.cells)
+        try:
+            write_table(paper_grid(matrix.config, matrix.cells, outcome.cells, titles), folder)
+        except ValueError as error:  # flags added an axis that the table's layout does not have
+            log.warning("no table of %s: %s", folder, error)
 
 
 def craft(

@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from .cli_shared import COMMAND
+COMMAND = "UEBENCH_COMMAND"
+"""Environment variable in which workers find what was typed, as a JSON list."""
 
 GIT_TIMEOUT_S = 5
 MOVING = ("torch", "numpy", "cuda", "cudnn")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from .evidence import facts
 from .execute.tasks import Failure
 from .models import shown_arch
 from .plan import Config, table_titles
-from .provenance import git_state, mixed_versions, origins, versions
+from .provenance import git_state, machine, mixed_versions, origins, versions
 from .report import conform_cells, write_leaderboards
 from .store import Store
 
@@ -134,9 +133,8 @@ def write_results(
         "config": config.model_dump(),
         "versions": versions(),
         "git": git_state(),
-        "datasets": {c.poison.dataset.name: c.poison.dataset.fingerprint for c in cells},
         "origins": origins(records),
-        "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+        "machine": {**machine("cpu"), "cores": os.cpu_count()},
         "seconds": round(seconds, 1),
         "recipes": {cell.key: cell.recipe() for cell in cells},
         "poisons": dict(poisons),

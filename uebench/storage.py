@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock
+
 from .store import INTERNAL, LAYOUT, Store, StoreError
 
 KINDS = ("dataset", "poison", "imported", "prepared", "kept", "cell", "checkpoint")
@@ -142,9 +144,20 @@ def garbage(store: Store) -> list[Doomed]:
     doomed = garbage_drafts(store)
     doomed += [Doomed(e, "spoiled") for e in entries(store, ["spoiled"])]
     for entry in entries(store, ["locks"]):
-        if now - entry.modified > DRAFT_AGE_S:
+        if now - entry.modified > DRAFT_AGE_S and not _held(entry.path):
             doomed.append(Doomed(entry, "lock"))
     return doomed + stale_checkpoints(store)
+
+
+def _held(lock: Path) -> bool:
+    """Return whether a process holds a lock; its file's age does not say."""
+    found = FileLock(lock)
+    try:
+        found.acquire(timeout=0)
+    except (OSError, NotImplementedError):  # filelock's Timeout is an OSError
+        return True
+    found.release()
+    return False
 
 
 def stale_checkpoints(store: Store) -> list[Doomed]:

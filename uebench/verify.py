@@ -23,7 +23,7 @@ from .data import load_dataset
 from .execute import build_executor, usable_devices
 from .execute.tasks import Failure
 from .imported import ImportedPoison
-from .plan import Config, make_config, plan
+from .plan import Config, dataset_specs, make_config, plan
 from .provenance import same_machine_type
 from .report import read_cells
 from .results import row
@@ -150,15 +150,14 @@ def _planned(
 ) -> tuple[list[Cell], list[Any]]:
     """Return the cells of a configuration in the precisions that the rows were computed in."""
     wanted = {str(r["dataset"]) for r in rows}
-    datasets = [load_dataset(spec, data_dir) for spec in config.dataset]
-    datasets = [d for d in datasets if d.name in wanted]
+    datasets = [load_dataset(spec, data_dir) for spec in dataset_specs(config)]
     refs = [(dataset, frontend.dataset_ref(dataset)) for dataset in datasets]
     cells: dict[str, Cell] = {}
     for precision in sorted({str(r["precision"]) for r in rows}):
         options = {**config.protocol_options, "precision": precision}
         same = config.model_copy(update={"protocol_options": options})
         cells |= {cell.key: cell for cell in plan(same, refs, device)}
-    return list(cells.values()), datasets
+    return list(cells.values()), [d for d in datasets if d.name in wanted]
 
 
 def _lend_imported(cells: list[Cell], mine: Store, fresh: Store) -> None:

@@ -102,7 +102,7 @@ class RayPool(Pool):
             **{name: amount for name, amount in wanted.items() if amount is not None},
             max_calls=1,
             max_retries=0,
-            runtime_env={"env_vars": {**WORKER_ENVIRONMENT, **HIDE_GPUS}},
+            runtime_env={"env_vars": {**WORKER_ENVIRONMENT, **HIDE_GPUS, **_handed_on()}},
         )(remote_work)
 
     def submit(self, tasks: Sequence[Task]) -> None:
@@ -223,3 +223,9 @@ def _see_room(ray: Any, wanted: dict[str, Any], own: bool) -> None:
             f"a cell is to be given {words}, which this machine lacks; ask for less"
         )
     log.warning("no node of the Ray cluster has %s, which a cell is given; waiting for one", words)
+
+
+def _handed_on() -> dict[str, str]:
+    """Return the suite's own settings of this process, which a worker elsewhere needs too."""
+    names = ("UEBENCH_COMMAND", "UEBENCH_CHECKPOINT_S", "UEBENCH_MEMORY")
+    return {name: os.environ[name] for name in names if name in os.environ}

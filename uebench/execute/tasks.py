@@ -11,7 +11,7 @@ import torch
 
 from ..cell import Cell
 from ..compute import Progress, compute, fetch_dataset, fetch_poison
-from ..store import BusyError, Store
+from ..store import BusyError, Store, StoreError
 
 Kind = Literal["poison", "cell"]
 
@@ -74,6 +74,8 @@ def perform_alone(
             return perform(task, store, device, progress) or "done"
     except BusyError:
         return "busy"
+    except StoreError as error:
+        return failure(error)
 
 
 def perform(task: Task, store: Store, device: str, progress: Progress | None) -> Failure | None:

@@ -141,7 +141,7 @@ def _readme(told: dict[str, Any], cells: Any, licence: str, folder: Path) -> str
             f"# {told.get('config', {}).get('title') or 'Unlearnable examples against defenses'}",
             "",
             f"{ok} of {len(cells)} models, trained with uebench ({versions}) on {devices} "
-            f"({os.fspath(machine.get('platform', 'unknown platform'))}).",
+            f"({os.fspath(machine.get('cpu') or machine.get('platform') or 'unknown machine')}).",
             "",
             *(["Made by", "", "```sh", command, "```", ""] if command else []),
             table.rstrip(),

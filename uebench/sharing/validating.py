@@ -15,6 +15,7 @@ import pandas as pd
 
 from .. import report
 from ..report.records import read_records
+from ..spec import format_spec, parse_spec
 from ..store import key_of
 from .manifest import NAME, check_manifest
 
@@ -176,6 +177,18 @@ FIELDS = ("arch", "defense", "seed", "precision")
 """Columns that a recipe holds under the same name."""
 
 
+def _bare(arch: Any) -> Any:
+    """Return a network without what its key holds in another way: its form, its weights."""
+    if not isinstance(arch, str):
+        return arch
+    try:
+        name, options = parse_spec(arch)
+    except ValueError:
+        return arch
+    apart = ("form", "weights", "sha256")
+    return format_spec(name, {k: v for k, v in options.items() if k not in apart})
+
+
 def _recipes(rows: list[Row], recipes: dict[str, Any]) -> list[str]:
     """Return which keys are not their recipe's hash, and which cells not their recipe's."""
     wrong = [
@@ -193,6 +206,7 @@ def _recipes(rows: list[Row], recipes: dict[str, Any]) -> list[str]:
         of_recipe = {name: recipe.get(name) for name in FIELDS}
         of_recipe["epochs"] = protocol.get("epochs") if isinstance(protocol, dict) else None
         mine = {name: row[name] for name in FIELDS} | {"epochs": row["epochs"]}
+        of_recipe["arch"], mine["arch"] = (_bare(m["arch"]) for m in (of_recipe, mine))
         if isinstance(poison, dict) and "attack" in poison:
             of_recipe["attack"], mine["attack"] = poison["attack"], row["attack"]
             of_recipe["ratio"], mine["ratio"] = recipe.get("ratio"), row["ratio"]

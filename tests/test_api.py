@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import uebench
 from tests.conftest import make_run
 from uebench.api import Facts
-from uebench.data import Dataset
+from uebench.data import Dataset, load_dataset
 from uebench.frontend import DeviceError, usable_devices
 from uebench.registry import build_attack
 
@@ -97,3 +98,18 @@ def test_noise_larger_than_memory_lies_in_a_file(
     monkeypatch.undo()
     assert make_run(tiny).zeros(2, 3).untyped_storage().filename is None
     assert torch.equal(mapped, attack.perturb(tiny.train, make_run(tiny)))
+
+
+def test_a_kept_training_set_is_that_of_its_poison_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UEBENCH_HOME", str(tmp_path))
+    data = load_dataset("synthetic[n_train=40,n_test=20,n_classes=2,size=16]")
+    np.save(tmp_path / "p.npy", (data.train.images ^ 1).permute(0, 2, 3, 1).numpy())
+    uebench.import_poison(tmp_path / "p.npy", data, "flipped")
+    fields = {"ratio": [0.5], "poison_seeds": [0, 1], "arch": "resnet9[width=2]"}
+    table = uebench.run(
+        "imported:flipped", "iss", data.name, protocol_options={"epochs": 1}, **fields
+    )
+    assert (table["status"] == "ok").all()
+    assert len(list((tmp_path / "v1" / "prepared").iterdir())) == 2

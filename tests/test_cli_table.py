@@ -171,3 +171,17 @@ def test_a_papers_table_compiles_alone(table: str, home: Path, tmp_path: Path) -
     assert "multiply defined" not in log
     if table == "14":
         assert r"\cmidrule(lr){2-3}" in text
+
+
+@pytest.mark.usefixtures("home")
+def test_an_axis_that_the_layout_lacks_gives_leaderboards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    two = ["--arch", "resnet9[width=2],resnet9[width=3]", "--defenses", "standard"]
+    result = call("run", "table2", *QUICK, *two, "--out", "made", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert "resnet9[width=3]" in result.stdout
+    assert "stands for 2 different cells" in caplog.text
+    assert (tmp_path / "made/index.html").is_file()
+    assert not (tmp_path / "made/table.csv").exists()

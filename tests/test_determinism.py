@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import uebench.determinism as module
-from uebench.determinism import CUBLAS, NO_DETERMINISTIC, determinism, promise, unpromised
+from uebench.determinism import CUBLAS, NO_DETERMINISTIC, also, determinism, promise, unpromised
 from uebench.frontend import execute, prepare
 from uebench.plan import make_config, resolve_precision
 from uebench.store import Store
@@ -120,3 +120,12 @@ def test_a_gpu_gives_the_same_bits_again(tmp_path: Path) -> None:
                 pytest.skip(f"not promised: {found[1]['determinism']}")
         made.append(kept(matrix.cells, store))
     assert made[0] == made[1]
+
+
+def test_a_cell_promises_no_more_than_its_poison() -> None:
+    own = {"bit_identical": True, "on": "CPUs of this type", "not_promised": []}
+    gpu = {"bit_identical": False, "on": "GPUs", "not_promised": ["kernels chosen for speed"]}
+    assert also(own, None) == also(own, own) == own
+    told = also(own, gpu)
+    assert told["bit_identical"] is False
+    assert told["not_promised"] == ["its poison: kernels chosen for speed"]

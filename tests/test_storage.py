@@ -307,3 +307,17 @@ def test_ages() -> None:
     assert parse_age("30d") == parse_age("30") == 30 * 86400
     assert parse_age("1.5h") == 5400
     assert parse_age(" 2 w ") == 14 * 86400
+
+
+def test_an_old_lock_that_is_held_stays(store: Store) -> None:
+    with store.lock("task", "held"):
+        pass
+    with store.lock("task", "free"):
+        pass
+    for path in (store.base / "locks").iterdir():
+        os.utime(path, (1, 1))
+    with store.lock("task", "held"):
+        assert [d.entry.key for d in storage.garbage(store) if d.why == "lock"] == [
+            "task-free.lock"
+        ]
+    assert len([d for d in storage.garbage(store) if d.why == "lock"]) == 2

@@ -133,3 +133,12 @@ def test_strange_origins_are_no_origins(results: Path, tmp_path: Path) -> None:
     made = change(results, tmp_path / "a")
     rewrite(made, origins=[3, {"cells": 5}, {"cells": ["x"]}], recipes=[])
     assert {v.outcome for v in verify(made, sample=0)} == {"same"}
+
+
+def test_of_two_data_sets_a_sample_of_one_is_verified(tmp_path: Path) -> None:
+    other = DATA.replace("n_train=40", "n_train=50")
+    fields = {**FIELDS, "attacks": "none", "dataset": [DATA, other], "set": {}}
+    matrix = prepare(make_config(fields), "cpu", 2, store=Store(tmp_path / "store"))
+    save(matrix, execute(matrix), tmp_path, ["uebench"])
+    (verdict,) = verify(tmp_path, sample=1, seed=0)
+    assert verdict.outcome == "same"

@@ -10,8 +10,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from scipy import special, stats
-
 LEVEL = 0.95
 """Of every interval and comparison."""
 
@@ -40,6 +38,8 @@ class Stat:
 
 def wilson(accuracy: float, n_test: int) -> tuple[float, float]:
     """Return Wilson's 95 % interval of an accuracy that was counted on `n_test` images."""
+    from scipy import stats  # here and below: it loads for a second, which most verbs need not wait
+
     found = stats.binomtest(round(accuracy * n_test), n_test).proportion_ci(LEVEL, "wilson")
     return float(found.low), float(found.high)
 
@@ -97,6 +97,8 @@ def mean_ranks(rows: Sequence[Mapping[K, float]]) -> dict[K, float]:
 
     Only rows in which every key was measured count; without one there are no ranks.
     """
+    from scipy import stats
+
     keys = list(dict.fromkeys(key for row in rows for key in row))
     whole = [
         [row[key] for key in keys]
@@ -111,6 +113,8 @@ def mean_ranks(rows: Sequence[Mapping[K, float]]) -> dict[K, float]:
 
 def spearman(pairs: Sequence[tuple[float, float]]) -> float:
     """Return Spearman's rank correlation; NaN for fewer than three pairs, or where one is flat."""
+    from scipy import stats
+
     ours, theirs = [p[0] for p in pairs], [p[1] for p in pairs]
     if len(pairs) < 3 or len(set(ours)) < 2 or len(set(theirs)) < 2:
         return math.nan
@@ -119,4 +123,6 @@ def spearman(pairs: Sequence[tuple[float, float]]) -> float:
 
 def _student(sd: float, freedom: int) -> float:
     """Return the half-width of Student's interval of one run."""
+    from scipy import special
+
     return float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * sd

@@ -22,6 +22,11 @@ class DatasetError(ValueError):
     """A data set cannot be used: one sentence says what is wrong and what to do."""
 
 
+def error_text(error: Exception) -> str:
+    """Return an error in one short printable line."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Training and test images of the same classes and size.

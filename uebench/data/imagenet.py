@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..memory import zeros
-from ..spec import printable
 from ..store import Store, key_of
-from .dataset import Dataset, DatasetError, first_of_each_class, from_splits
+from .dataset import Dataset, DatasetError, error_text, first_of_each_class, from_splits
 from .kept import keep_dataset, stored_dataset
 from .split import Split
 
@@ -192,8 +191,7 @@ def open_image(path: Path) -> Image.Image:
             if w * h <= MOST_PIXELS:
                 return image.convert("RGB")
     except Exception as error:  # every format has errors of its own
-        told = printable(" ".join(str(error).split())) or type(error).__name__
-        raise DatasetError(f"{path} is not a readable image ({told})") from None
+        raise DatasetError(f"{path} is not a readable image ({error_text(error)})") from None
     raise DatasetError(f"{path} has {w}x{h} px, at most {MOST_PIXELS:,} are read; scale it down")
 
 

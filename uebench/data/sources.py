@@ -12,7 +12,7 @@ import platformdirs
 from PIL import Image
 
 from ..spec import printable
-from .dataset import Dataset, DatasetError, from_arrays, from_splits
+from .dataset import Dataset, DatasetError, error_text, from_arrays, from_splits
 from .imagenet import decoded, list_files, open_image
 from .packed import check_npz
 from .synthetic import make_synthetic
@@ -88,15 +88,10 @@ def npz(path: Path) -> Dataset:
     except DatasetError:
         raise
     except Exception as error:  # zip files and headers break in many ways
-        raise DatasetError(f"{path} is not a readable .npz file ({_told(error)})") from None
+        raise DatasetError(f"{path} is not a readable .npz file ({error_text(error)})") from None
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise DatasetError(f"{path}: class_names must be text [k], got {names.dtype}")
     return from_arrays(name, (arrays[0], arrays[1]), (arrays[2], arrays[3]), names)
-
-
-def _told(error: Exception) -> str:
-    """Return an error in one short printable line."""
-    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def folder(path: Path, size: int | None) -> Dataset:

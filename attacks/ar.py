@@ -2,10 +2,12 @@
 
 Source: Sandoval-Segura et al., "Autoregressive Perturbations for Data Poisoning", NeurIPS 2022,
 arXiv:2206.03693. The search for recurrences and the matched filter follow their text and code.
-Departs from it: all images take a pixel's step of the recurrence together, each with its kernel,
-where the authors' code calls a convolution for each pixel of each image; the candidates of a chunk
-share their trial starts; the search keeps what it found and relaxes its threshold in recorded steps
-when its draws run out. As in their code kernels are searched at 32 px, whatever the images' size.
+Departs from it: a class's noise is one product of its random starts with the recurrence's response
+to each value of a start, in which it is linear; images of small classes take a pixel's step of the
+recurrence together, each with its kernel; the authors' code calls a convolution for each pixel of
+each image. The candidates of a chunk share their trial starts; the search keeps what it found and
+relaxes its threshold in recorded steps when its draws run out. As in their code kernels are
+searched at 32 px, whatever the images' size.
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ MOST_BYTES = 2**26
 """Largest file of kernels, packed or unpacked."""
 GRID_VALUES = 2**22
 """Most values of the grids that are continued together: 1,078 images at 32 px, 27 at 224 px."""
+RESPONSE_VALUES = 2**22
+"""Most values of a class's responses for which the product is the faster way: 64 px, not 96."""
+PRODUCT = 128
+"""Images of a product; as many as a core's cache holds."""
 BLOCK = 32
 """Matched filters that are tried on a pattern together."""
 CHUNK = 8192
@@ -47,6 +53,8 @@ CHUNK = 8192
 @attack("ar", title="AR", source="arXiv:2206.03693")
 class AR(Attack):
     """Autoregressive noise from searched 3x3 kernels, one a class and channel."""
+
+    version = 2
 
     norm: Literal["l2"] = "l2"
     """The norm that the budget is measured in."""
@@ -98,13 +106,27 @@ class AR(Attack):
         assert isinstance(self.eps, float)
         assert isinstance(self.crop, int)
         c, h, w = data.shape
-        kernels = self._kernels(data, run)
-        together = max(1, GRID_VALUES // (c * (h + self.crop) * (w + self.crop)))
+        kernels = self._kernels(data, run).permute(0, 2, 3, 1).unsqueeze(-1).contiguous()
+        rows, columns = h + self.crop, w + self.crop
+        free = free_values(rows, columns)
         delta = run.zeros(len(data), c, h, w)
-        for start in range(0, len(data), together):
-            part = slice(start, start + together)
-            kernel = kernels[data.labels[part]].permute(2, 3, 1, 0).contiguous()
-            noise = pattern(kernel, h + self.crop, w + self.crop, self.crop, run.rng)
+        by_step = torch.ones(len(data), dtype=torch.bool, device=data.labels.device)
+        if c * free * h * w <= RESPONSE_VALUES:
+            for label in (k for k, size in enumerate(data.class_sizes) if size > free):
+                mine = data.labels == label
+                by_step &= ~mine
+                responses = responses_of(kernels[label], rows, columns, self.crop)
+                for part in mine.nonzero().squeeze(1).split(PRODUCT):
+                    starts = torch.randn(
+                        c, len(part), free, generator=run.rng, device=run.rng.device
+                    )
+                    noise = torch.bmm(starts, responses).transpose(0, 1).reshape(-1, c, h, w)
+                    delta[part] = noise.mul_(self.eps / lengths(noise)).to(delta.device)
+        together = max(1, GRID_VALUES // (c * rows * columns))
+        for part in by_step.nonzero().squeeze(1).split(together):
+            kernel = kernels[data.labels[part], ..., 0].permute(1, 2, 3, 0).contiguous()
+            starts = torch.randn(free, c, len(part), generator=run.rng, device=run.rng.device)
+            noise = pattern(kernel, starts, rows, columns, self.crop)
             delta[part] = noise * (self.eps / lengths(noise))
         return delta
 
@@ -299,21 +321,40 @@ def continue_row(
         pixels[column].copy_(pixel.addcmul_(pixels[column - 1], first))
 
 
-def pattern(
-    kernels: Float[Tensor, "3 3 c n"], rows: int, columns: int, crop: int, rng: torch.Generator
-) -> Float[Tensor, "n c h w"]:
-    """Return each image's recurrence from a normal start of its own, unscaled, cropped.
+def free_values(rows: int, columns: int) -> int:
+    """Return how many values of a start matter: its first two rows and columns."""
+    return 2 * (rows + columns) - 4
 
-    Only the first two rows and columns of the start matter, so only they are drawn. All images take
-    a pixel's step together, each with its own kernel.
+
+def pattern(
+    kernels: Float[Tensor, "3 3 c #n"],
+    starts: Float[Tensor, "free c n"],
+    rows: int,
+    columns: int,
+    crop: int,
+) -> Float[Tensor, "n c h w"]:
+    """Return each image's recurrence from its start, unscaled, cropped.
+
+    A start is the first two rows, then the rest of the first two columns. All images take a pixel's
+    step together, each with its own kernel, or all with the only one.
     """
-    c, n = kernels.shape[2:]
-    grid = torch.empty(rows, columns, c, n, device=rng.device)
-    grid[:2] = torch.randn(2, columns, c, n, generator=rng, device=rng.device)
-    grid[2:, :2] = torch.randn(rows - 2, 2, c, n, generator=rng, device=rng.device)
+    c, n = starts.shape[1:]
+    grid = torch.empty(rows, columns, c, n, device=starts.device)
+    grid[:2] = starts[: 2 * columns].view(2, columns, c, n)
+    grid[2:, :2] = starts[2 * columns :].view(rows - 2, 2, c, n)
     for row in range(2, rows):
         continue_row(grid, kernels, row)
     return grid[crop:, crop:].permute(3, 2, 0, 1)
+
+
+def responses_of(
+    kernel: Float[Tensor, "3 3 c 1"], rows: int, columns: int, crop: int
+) -> Float[Tensor, "c free p"]:
+    """Return what each free value of a start adds to each pixel of the crop, a channel alone."""
+    free, c = free_values(rows, columns), kernel.shape[2]
+    units = torch.eye(free, device=kernel.device).unsqueeze(1).expand(free, c, free).contiguous()
+    found = pattern(kernel, units, rows, columns, crop)
+    return found.flatten(2).transpose(0, 1).contiguous()
 
 
 def matched(

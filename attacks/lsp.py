@@ -18,15 +18,16 @@ from pydantic import Field
 from torch import Tensor
 
 from uebench import Attack, Facts, Fraction255, Run, Split, attack
-from uebench.descent import lengths
 
-TOGETHER = 2**24
-"""Most values that are painted together; it bounds the memory."""
+TOGETHER = 2**19
+"""Most values that are painted together: what a core's cache holds."""
 
 
 @attack("lsp", title="LSP", source="arXiv:2111.00898")
 class LSP(Attack):
     """Points of well-separated Gaussian clusters, one a class, painted as coloured patches."""
+
+    version = 2
 
     norm: Literal["l2"] = "l2"
     """The norm that the budget is measured in."""
@@ -70,14 +71,16 @@ class LSP(Attack):
                 f"lsp: patches of {self.patch} px give {features} features, too few for {k} "
                 "classes; choose a smaller patch"
             )
-        noise = self._samples(data, features, run)
-        grids = noise.view(-1, math.ceil(h / self.patch), math.ceil(w / self.patch), c)
+        rows = torch.arange(h, device=run.device) // self.patch
+        columns = torch.arange(w, device=run.device) // self.patch
+        area = torch.outer(rows.bincount(), columns.bincount())  # pixels of each patch
+        points = self._samples(data, features, run).view(-1, *area.shape, c).permute(0, 3, 1, 2)
+        squares = (points.square() * area).flatten(1).sum(1)
+        points = points * (self.eps / squares.sqrt()).view(-1, 1, 1, 1)
         delta = run.zeros(len(data), c, h, w)
-        together = max(1, min(1024, TOGETHER // (c * h * w)))
-        for part, grid in zip(delta.split(together), grids.split(together), strict=True):
-            patches = grid.repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
-            part[:] = patches[:, :h, :w].permute(0, 3, 1, 2)
-            part *= self.eps / lengths(part)
+        together = max(1, TOGETHER // (c * h * w))
+        for part, point in zip(delta.split(together), points.split(together), strict=True):
+            part[:] = point.index_select(3, columns).index_select(2, rows)
         return delta
 
     def _samples(self, data: Split, features: int, run: Run) -> Float[Tensor, "n f"]:

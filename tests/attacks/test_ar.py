@@ -57,17 +57,41 @@ def test_a_pattern_is_the_recurrence() -> None:
     kernels = torch.randn(3, 3, 2, 4, generator=rng)
     kernels[2, 2] = 0
     kernels /= kernels.sum((0, 1)) * 1.5
-    found = pattern(kernels, 10, 9, 2, rng.manual_seed(1))
-    rng.manual_seed(1)
+    starts = torch.randn(ar.free_values(10, 9), 2, 4, generator=rng)
+    found = pattern(kernels, starts, 10, 9, 2)
     grid = torch.zeros(10, 9, 2, 4)
-    grid[:2] = torch.randn(2, 9, 2, 4, generator=rng)
-    grid[2:, :2] = torch.randn(8, 2, 2, 4, generator=rng)
+    grid[:2] = starts[:18].view(2, 9, 2, 4)
+    grid[2:, :2] = starts[18:].view(8, 2, 2, 4)
     for i in range(2, 10):
         for j in range(2, 9):
             window = grid[i - 2 : i + 1, j - 2 : j + 1].clone()
             window[2, 2] = 0  # the pixel itself is not part of what it is made from
             grid[i, j] = (kernels * window).sum((0, 1))
     assert torch.allclose(found, grid[2:, 2:].permute(3, 2, 0, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_the_product_is_the_recurrence(store: Store) -> None:
+    dataset = random_dataset([3, 3], (32, 32))
+    made(dataset).perturb(dataset.train, make_run(dataset, store=store))
+    kernel = kept_kernels(store)[1].permute(1, 2, 0).unsqueeze(-1)
+    starts = torch.randn(140, 3, 5, generator=torch.Generator().manual_seed(0))
+    by_step = pattern(kernel, starts, 36, 36, 4)
+    by_product = torch.einsum("fcn,cfp->ncp", starts, ar.responses_of(kernel, 36, 36, 4))
+    error = (by_product.view_as(by_step) - by_step).flatten(1).norm(dim=1)
+    assert (error < 1e-5 * by_step.flatten(1).norm(dim=1)).all()
+
+
+@pytest.mark.parametrize("sizes", [[150, 9, 160], [150, 149], [9, 8]])
+def test_large_and_small_classes_get_noise_of_their_own_kernel(
+    sizes: list[int], store: Store
+) -> None:
+    dataset = random_dataset(sizes, (32, 32))
+    delta = made(dataset).perturb(dataset.train, make_run(dataset, store=store))
+    answers = matched(kept_kernels(store), delta)
+    own = torch.nn.functional.one_hot(dataset.train.labels, len(sizes)).bool()
+    assert answers[own].max() < 1e-3 * answers[~own].min()
+    assert torch.allclose(delta.flatten(1).norm(dim=1), torch.ones(len(delta)), atol=1e-4)
+    assert len(delta.flatten(1).unique(dim=0)) == len(delta), "every image has a start of its own"
 
 
 def test_the_threshold_is_relaxed_and_recorded_when_draws_run_out() -> None:

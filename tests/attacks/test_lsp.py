@@ -35,8 +35,17 @@ def test_norm_and_patches() -> None:
     assert not torch.equal(delta[0], delta[1])
 
 
-def test_side_that_patches_do_not_divide() -> None:
-    assert noise(random_dataset([3, 3], (28, 28))).shape == (6, 3, 28, 28)
+@pytest.mark.parametrize("side", [(28, 28), (28, 21), (9, 30)])
+def test_side_that_patches_do_not_divide(side: tuple[int, int]) -> None:
+    h, w = side
+    delta = noise(random_dataset([3, 3], side), "lsp[patch=8]")
+    assert delta.shape == (6, 3, h, w)
+    norms = delta.flatten(1).norm(dim=1)
+    assert torch.allclose(norms, torch.full_like(norms, 6 / 255 * math.sqrt(3 * h * w)), atol=1e-4)
+    for i in range(0, h, 8):
+        for j in range(0, w, 8):
+            patch = delta[:, :, i : i + 8, j : j + 8]
+            assert torch.equal(patch, patch[:, :, :1, :1].expand_as(patch)), "the last are cropped"
 
 
 def test_many_classes_on_small_images_shrink_the_patch() -> None:

@@ -8,7 +8,7 @@ order is shuffled in both forms, where theirs is shuffled in the class-wise form
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -27,6 +27,7 @@ CLASS_SHARE = 0.2
 class ErrorMinimizing(Attack):
     """A network and the noise of every image, or of every class, minimise the loss in turns."""
 
+    version: ClassVar[int] = 2
     norm: Literal["linf"] = "linf"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=1)] | Literal["auto"] = "auto"  # type: ignore[assignment]

@@ -16,7 +16,7 @@ import hashlib
 import math
 import zipfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -54,8 +54,7 @@ CHUNK = 8192
 class AR(Attack):
     """Autoregressive noise from searched 3x3 kernels, one a class and channel."""
 
-    version = 2
-
+    version: ClassVar[int] = 2
     norm: Literal["l2"] = "l2"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"  # type: ignore[assignment]

@@ -11,7 +11,7 @@ authors take eps/5.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from jaxtyping import Float
 from pydantic import Field
@@ -26,6 +26,7 @@ from ._shared import cross_entropy_of, descend
 class HYPO(Attack):
     """Noise that lowers a cleanly trained network's loss on every image."""
 
+    version: ClassVar[int] = 2
     norm: Literal["linf", "l2"] = "linf"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=100)] = 8 / 255

@@ -9,7 +9,7 @@ crashes; the patch shrinks where there are too few features for the classes.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -27,8 +27,7 @@ TOGETHER = 2**19
 class LSP(Attack):
     """Points of well-separated Gaussian clusters, one a class, painted as coloured patches."""
 
-    version = 2
-
+    version: ClassVar[int] = 2
     norm: Literal["l2"] = "l2"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"  # type: ignore[assignment]

@@ -33,7 +33,7 @@ Epochs = Annotated[int, Field(ge=0, le=10_000)]
 class UEraser(Defense):
     """The largest loss of K augmentations during the first epochs, one augmentation after."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     repeats: Annotated[int, Field(ge=1, le=100)] = 5
     """K, augmented copies of an image, of which the one with the largest loss counts."""
     adversarial_epochs: Epochs | Literal["auto", "all"] = "auto"
@@ -111,8 +111,8 @@ class UEraser(Defense):
         if self.select == "full":
             losses = _losses(model, copies, labels.repeat(repeats))
             return losses.view(repeats, -1).amax(0).mean()
-        with frozen(model), torch.no_grad():
-            losses = _losses(model, copies, labels.repeat(repeats))
+        with frozen(model), torch.no_grad():  # draw by draw, which a CPU's caches like better
+            losses = torch.cat([_losses(model, draw, labels) for draw in copies.split(len(labels))])
         hardest = losses.view(repeats, -1).argmax(0)
         place = hardest * len(labels) + torch.arange(len(labels), device=labels.device)
         return F.cross_entropy(model(dense(copies.index_select(0, place))).float(), labels)

@@ -300,9 +300,10 @@ class Attack(Method):
         return quantise(data.images, delta)
 
     def image_passes(self, n: int) -> int:
-        """Return how many images go forward and backward through a surrogate, at most.
+        """Return about how many images go forward and backward through a surrogate.
 
-        `--dry-run` multiplies it by a measured time. 0: no surrogate.
+        `--dry-run` multiplies it by a measured time. Where a stop test ends a search, count what it
+        usually takes. 0: no surrogate.
         """
         return 0
 

@@ -1,8 +1,9 @@
 """`--dry-run`: the plan, what the store has of it, and how long the rest takes.
 
-Times are measured here and now: a few training steps of each network and defense on small batches,
-at epochs spread over the training, since a defense may cost more in some. Crafting is counted at
-its most: a stop test usually ends it sooner.
+Times are measured here and now: a few training steps of each network and defense (on a CPU on small
+batches), at epochs spread over the training, since a defense may cost more in some. From them the
+time on more devices of this kind is projected: no machine is faster than the work divided by its
+devices, nor than its longest poison with the slowest training that waits for it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from rich.table import Table
 
 from .api import Run
 from .cell import Cell
-from .execute.tasks import pending
+from .execute.tasks import Task, pending
 from .execute.worker import one_thread
 from .frontend import Matrix
 from .models import shown_arch
 
 SAMPLE = 16
-"""Images in a measured batch."""
+"""Images in a batch that is measured on a CPU; on a GPU as many as the protocol's."""
+DEVICES = (1, 8, 64)
+"""Numbers of devices that a time is projected for."""
 EPOCHS = 4
 """Epochs at which a step is measured."""
 
@@ -53,25 +56,39 @@ def print_estimate(matrix: Matrix) -> None:
         )
         return
     measured: dict[Any, float] = {}
-    seconds = {"craft": 0.0, "train": 0.0}
     with one_thread(matrix.devices[0]):
-        for task in tasks:
-            kind = "craft" if task.kind == "poison" else "train"
-            seconds[kind] += _seconds(task.cell, kind, matrix, measured)
-    total = sum(seconds.values()) / max(1, min(matrix.jobs, len(tasks) or 1))
+        seconds = {task: _seconds(task, matrix, measured) for task in tasks}
+    train = sum(s for task, s in seconds.items() if task.kind == "cell")
+    craft = sum(s for task, s in seconds.items() if task.kind == "poison")
+    kind = "/".join(sorted({d.partition(":")[0] for d in matrix.devices}))
     console.print(
-        f"{len(matrix.cells)} cells, {todo} to do on {matrix.jobs} x "
-        f"{'/'.join(sorted({d.partition(':')[0] for d in matrix.devices}))}: about {words(total)} "
-        f"(training {words(seconds['train'])} and crafting at most {words(seconds['craft'])} "
-        "of one process)"
+        f"{len(matrix.cells)} cells, {todo} to do on {matrix.jobs} x {kind}: about "
+        f"{words(projected(seconds, matrix.jobs))} "
+        f"(training {words(train)} and crafting {words(craft)} of one process)"
     )
+    if tasks:
+        shown = ", ".join(f"{n}: {words(projected(seconds, n))}" for n in DEVICES)
+        console.print(f"projected, by the number of such processes at a time: {shown}")
 
 
-def _seconds(cell: Cell, kind: str, matrix: Matrix, measured: dict[Any, float]) -> float:
-    """Return the estimated time of a cell's training or of its poison's crafting."""
-    device, n = matrix.devices[0], _size(matrix, cell)
-    shape = cell.poison.dataset.shape
-    if kind == "craft":
+def projected(seconds: dict[Task, float], processes: int) -> float:
+    """Return the least time that tasks of these seconds take in so many processes.
+
+    A cell waits for its poison, so no number of processes is faster than the longest such pair.
+    """
+    made = {task.key: s for task, s in seconds.items() if task.kind == "poison"}
+    longest = max(
+        (s + made.get(t.cell.poison.key, 0.0) for t, s in seconds.items() if t.kind == "cell"),
+        default=0.0,
+    )
+    return max(sum(seconds.values()) / max(1, processes), longest)
+
+
+def _seconds(task: Task, matrix: Matrix, measured: dict[Any, float]) -> float:
+    """Return the estimated time of a cell's training or of a poison's crafting."""
+    cell, device = task.cell, matrix.devices[0]
+    shape, n = cell.poison.dataset.shape, _size(matrix, cell)
+    if task.kind == "poison":
         passes = cell.poison.attack.image_passes(n)
         arch = getattr(cell.poison.attack, "surrogate", cell.arch)
         if not passes:
@@ -105,10 +122,9 @@ def _time_step(cell: Cell, arch: str, device: str, plain: bool) -> float:
         precision=cell.precision,
     )
     model = run.network(arch)
-    images = torch.rand(SAMPLE, *ref.shape, device=device).contiguous(
-        memory_format=torch.channels_last
-    )
-    labels = torch.arange(SAMPLE, device=device) % ref.n_classes
+    n = SAMPLE if device == "cpu" else cell.protocol.batch_size
+    images = torch.rand(n, *ref.shape, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(n, device=device) % ref.n_classes
     times = []
     looked = [0] if plain else sorted({(2 * i + 1) * epochs // (2 * EPOCHS) for i in range(EPOCHS)})
     for i, epoch in enumerate([looked[0], *looked]):  # the first warms up
@@ -127,7 +143,7 @@ def _time_step(cell: Cell, arch: str, device: str, plain: bool) -> float:
             torch.cuda.synchronize()
         if i:
             times.append(time.perf_counter() - start)
-    return sum(times) / len(times) / SAMPLE
+    return sum(times) / len(times) / n
 
 
 def words(seconds: float) -> str:

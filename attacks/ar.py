@@ -15,13 +15,14 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor
@@ -43,7 +44,7 @@ GRID_VALUES = 2**22
 RESPONSE_VALUES = 2**22
 """Most values of a class's responses for which the product is the faster way: 64 px, not 96."""
 PRODUCT = 128
-"""Images of a product; as many as a core's cache holds."""
+"""Images of a product on a CPU; as many as a core's cache holds."""
 BLOCK = 32
 """Matched filters that are tried on a pattern together."""
 CHUNK = 8192
@@ -103,31 +104,40 @@ class AR(Attack):
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Return each image's noise: its class's recurrence from a start of its own."""
         assert isinstance(self.eps, float)
+        kernels = self._kernels(data, run).permute(0, 2, 3, 1).unsqueeze(-1).contiguous()
+        delta = run.zeros(len(data), *data.shape)
+        for part, noise in self._unscaled(kernels, data, run):
+            noise = noise * (self.eps / lengths(noise))
+            delta[part.to(delta.device)] = noise.to(delta.device)
+        return delta
+
+    def _unscaled(
+        self, kernels: Float[Tensor, "k 3 3 c 1"], data: Split, run: Run
+    ) -> Iterator[tuple[Int[Tensor, " m"], Float[Tensor, "m c h w"]]]:
+        """Yield some images' places and recurrences, until every image had its turn.
+
+        Large classes are made by products, as long as their images outnumber the responses.
+        """
         assert isinstance(self.crop, int)
         c, h, w = data.shape
-        kernels = self._kernels(data, run).permute(0, 2, 3, 1).unsqueeze(-1).contiguous()
-        rows, columns = h + self.crop, w + self.crop
+        rows, columns, device = h + self.crop, w + self.crop, run.rng.device
         free = free_values(rows, columns)
-        delta = run.zeros(len(data), c, h, w)
-        by_step = torch.ones(len(data), dtype=torch.bool, device=data.labels.device)
-        if c * free * h * w <= RESPONSE_VALUES:
-            for label in (k for k, size in enumerate(data.class_sizes) if size > free):
-                mine = data.labels == label
-                by_step &= ~mine
-                responses = responses_of(kernels[label], rows, columns, self.crop)
-                for part in mine.nonzero().squeeze(1).split(PRODUCT):
-                    starts = torch.randn(
-                        c, len(part), free, generator=run.rng, device=run.rng.device
-                    )
-                    noise = torch.bmm(starts, responses).transpose(0, 1).reshape(-1, c, h, w)
-                    delta[part] = noise.mul_(self.eps / lengths(noise)).to(delta.device)
-        together = max(1, GRID_VALUES // (c * rows * columns))
-        for part in by_step.nonzero().squeeze(1).split(together):
+        grids = max(1, GRID_VALUES // (c * rows * columns))
+        products = PRODUCT if device.type == "cpu" else grids
+        by_step = torch.ones_like(data.labels, dtype=torch.bool)
+        large = [label for label, size in enumerate(data.class_sizes) if size > free]
+        for label in large if c * free * h * w <= RESPONSE_VALUES else []:
+            mine = data.labels == label
+            by_step &= ~mine
+            responses = responses_of(kernels[label], rows, columns, self.crop)
+            for part in mine.nonzero().squeeze(1).split(products):
+                starts = torch.randn(c, len(part), free, generator=run.rng, device=device)
+                noise = torch.bmm(starts, responses).transpose(0, 1)
+                yield part, noise.reshape(-1, c, h, w)
+        for part in by_step.nonzero().squeeze(1).split(grids):
             kernel = kernels[data.labels[part], ..., 0].permute(1, 2, 3, 0).contiguous()
-            starts = torch.randn(free, c, len(part), generator=run.rng, device=run.rng.device)
-            noise = pattern(kernel, starts, rows, columns, self.crop)
-            delta[part] = noise * (self.eps / lengths(noise))
-        return delta
+            starts = torch.randn(free, c, len(part), generator=run.rng, device=device)
+            yield part, pattern(kernel, starts, rows, columns, self.crop)
 
     def _kernels(self, data: Split, run: Run) -> Float[Tensor, "k c 3 3"]:
         """Return each class's kernels: from the file, from the store, or searched and kept."""

@@ -1,5 +1,6 @@
 """What holds on every executor: retries, what is lost, time limits, and who waits for a poison."""
 
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -109,6 +110,21 @@ def test_what_another_run_computes_is_asked_for_again(tasks: list[Task]) -> None
     pool, failed, _ = play(tasks, lambda t: ["busy", "busy", "done"])
     assert not failed
     assert len(pool.begun) == 3 * len(tasks)
+
+
+def test_a_poison_that_another_run_made_comes_before_what_waits_for_none(
+    tasks: list[Task],
+) -> None:
+    def script(task: Task) -> list[str]:
+        if task.kind == "poison":
+            return ["busy", "done"]
+        time.sleep(2 * Played.busy_wait_s)
+        return ["done"]
+
+    pool = Played(script, slots=1)
+    assert not run_tasks(tasks, pool, lambda _: None)
+    crafted, clean = tasks[0].key, [t.key for t in tasks if t.cell.poison.is_clean]
+    assert pool.begun[:3] in ([crafted, clean[0], crafted], [crafted, clean[1], crafted])
 
 
 def test_a_task_that_hangs_is_cancelled_once(tasks: list[Task]) -> None:

@@ -56,13 +56,14 @@ class Agenda:
         return ready
 
     def again(self, key: str, after_s: float = 0.0) -> Task:
-        """Put a running task back: first of all, or last and later where `after_s` says so."""
+        """Put a running task back, first of all; it is not tried again for `after_s` seconds.
+
+        First, since cells wait for a poison that another driver holds, perhaps the longest task.
+        """
         task = self.end(key)
         if after_s:
             self.not_before[key] = time.monotonic() + after_s
-            self.waiting.append(task)
-        else:
-            self.waiting.insert(0, task)
+        self.waiting.insert(0, task)
         return task
 
     def end(self, key: str) -> Task:

@@ -2,8 +2,10 @@
 
 Source: Huang et al., "Unlearnable Examples: Making Personal Data Unexploitable", ICLR 2021,
 arXiv:2101.04898, and its authors' code.
-Ours: from 64 px on their settings for ImageNet are taken, below those for CIFAR; the surrogate's
-order is shuffled in both forms, where theirs is shuffled in the class-wise form alone.
+Ours: class-wise noise is the mean of noise that keeps each image of the batch in [0, 1], where the
+noise that theirs averages is kept within eps alone; from 64 px on their settings for ImageNet are
+taken, below those for CIFAR; the surrogate's order is shuffled in both forms, where theirs is
+shuffled in the class-wise form alone.
 """
 
 from __future__ import annotations

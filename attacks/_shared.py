@@ -61,6 +61,7 @@ def descend(
     steps: int,
     batch_size: int,
     draws: int = 1,
+    at_once: int | None = None,
     told: Callable[[float], None] = lambda share: None,
     batches: Callable[[int], Iterable[int]] = range,
 ) -> None:
@@ -75,13 +76,15 @@ def descend(
         eps: the budget.
         step: length of a step.
         steps: number of steps.
-        batch_size: images between two notices, and at a time where the device is a GPU.
+        batch_size: images between two notices.
         draws: draws of a random `loss` whose gradients a step sums.
+        at_once: images at a time; by default what suits the device.
         told: called with the share of images that are done.
         batches: gives the batches of so many that are still to be done; `steps` of a checkpoint
             that holds `delta` leaves out those that a killed process did.
     """
-    at_once = min(batch_size, AT_ONCE) if labels.device.type == "cpu" else batch_size
+    if at_once is None:
+        at_once = min(batch_size, AT_ONCE) if labels.device.type == "cpu" else batch_size
     for batch in batches(-(-len(data) // batch_size)):
         end = min(len(data), (batch + 1) * batch_size)
         for start in range(batch * batch_size, end, at_once):

@@ -27,7 +27,7 @@ class AdaptiveEM(ErrorMinimizing):
 
     policy: Letters = "p+c+t"
     """Parts of the augmentation: any of p (plasma brightness and contrast), c (channel shuffle) and
-    t (TrivialAugment), joined by "+"."""
+    t (TrivialAugment) or, in its place, a (AutoAugment), joined by "+"."""
     strength: Literal["paper", "authors", "notebook", "2023"] = "paper"
     """Whose numbers for plasma and shuffle, as for the defense."""
     kornia: Literal["0.6", "0.9"] = "0.6"

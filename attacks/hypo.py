@@ -29,12 +29,13 @@ class HYPO(Attack):
     version: ClassVar[int] = 2
     norm: Literal["linf", "l2"] = "linf"
     """The norm that the budget is measured in."""
-    eps: Annotated[Fraction255, Field(gt=0, le=100)] = 8 / 255
-    """Budget in the pixel range [0, 1]; the authors' is 0.5 in l2."""
+    eps: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"  # type: ignore[assignment]
+    """Budget in the pixel range [0, 1]; auto: 8/255, or the authors' 0.5 where norm is l2."""
     surrogate: str = "auto"
     """The network that is trained on clean images; auto: the protocol's (paper: resnet18)."""
     surrogate_epochs: Annotated[int, Field(ge=1, le=10_000)] = 150
-    """Epochs of the surrogate's training; the best one on 1,000 held-out images is taken."""
+    """Epochs of the surrogate's training; the best one on held-out images is taken: 1,000, or a
+    tenth where there are fewer than 10,000."""
     steps: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Gradient steps of every image's noise."""
     step: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"
@@ -46,13 +47,16 @@ class HYPO(Attack):
 
     def resolve(self, facts: Facts) -> HYPO:
         """Return the attack with network and step named."""
-        if self.norm == "linf" and self.eps > 1:
+        eps = self.eps
+        if eps == "auto":
+            eps = 8 / 255 if self.norm == "linf" else 0.5
+        if self.norm == "linf" and eps > 1:
             raise ValueError(
-                f"hypo: a linf eps lies in (0, 1], got {self.eps:g}; divide by 255, or set norm=l2"
+                f"hypo: a linf eps lies in (0, 1], got {eps:g}; divide by 255, or set norm=l2"
             )
         arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
-        step = self.eps / 10 if self.step == "auto" else self.step
-        return self.with_options(surrogate=arch, step=step)
+        step = eps / 10 if self.step == "auto" else self.step
+        return self.with_options(eps=eps, surrogate=arch, step=step)
 
     def image_passes(self, n: int) -> int:
         """Return the passes of the surrogate's training and of the noise."""
@@ -73,7 +77,7 @@ class HYPO(Attack):
                 labels,
                 delta,
                 norm=self.norm,
-                eps=self.eps,
+                eps=float(self.eps),
                 step=float(self.step),
                 steps=self.steps,
                 batch_size=self.batch_size,

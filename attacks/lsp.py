@@ -34,7 +34,8 @@ class LSP(Attack):
     """l2 norm of each perturbation in the pixel range [0, 1]; auto: 6/255 * sqrt(c*h*w), which is
     1.304 for 32 px colour images. Some tables print 1.0."""
     patch: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
-    """Side of a patch in pixels; auto: 8 at 32 px, 32 at 224 px, smaller where classes are many."""
+    """Side of a patch in pixels; auto: a quarter of the side, which is 8 at 32 px, and 32
+    from 128 px on; smaller where classes are many."""
     class_sep: Annotated[float, Field(gt=0, le=1e6)] = 10.0
     """Half the distance between cluster centres along a feature."""
 

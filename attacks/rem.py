@@ -8,7 +8,8 @@ surrogate takes one step on the adversarial points. Networks see x - 0.5, so tha
 of a crop is not zero.
 Departs from it: the final noise is made for every image, where the authors drop the last incomplete
 batch; x + delta is held in [0, 1] at every step, where theirs is clamped in the loss alone; images
-are flipped on all data sets. From 64 px on their settings for ImageNet are taken.
+are flipped on all data sets. From 64 px on their numbers for ImageNet are taken, but not their t:
+it stays a flip and a crop with 4 px of padding, where theirs is a random resized crop.
 """
 
 from __future__ import annotations
@@ -149,6 +150,7 @@ class REM(Attack):
             step=float(self.step),
             steps=int(self.steps),
             batch_size=self.batch_size,
+            at_once=self.batch_size,
             draws=int(self.transform_draws),
         )
         return delta

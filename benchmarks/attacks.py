@@ -4,10 +4,11 @@ Each part prints how long each way takes for one image and the ratio, taken with
 lowest and highest of several rounds in turn. The plain ways:
 
 - ar: one convolution call for each pixel of each image, as the authors' code generates noise.
-- lsp: `make_classification`, then for each image `numpy.repeat` of its features and a division by
-  its norm, as the authors' code builds it.
+- lsp: `make_classification`, then `numpy.repeat` and division by the norms, in float64 and for all
+  images at once, as the authors' code builds it.
 - em: a round of the search with the noise as a list of tensors, an image each, stacked for every
-  batch and copied back, float32 and NCHW, and `loss.backward()` into all parameters.
+  batch and copied back, float32 and NCHW; parameters are frozen in the noise's steps, as in the
+  authors' code.
 
 Ours is what `uebench craft` runs on this machine, its precision included. On a CPU both have one
 thread.
@@ -126,12 +127,10 @@ def lsp() -> None:
             class_sep=10.0,
             flip_y=0,
         )
-        noises = []
-        for point in points:
-            patches = point.reshape(4, 4, 3)
-            noise = np.repeat(np.repeat(patches, 8, 0), 8, 1)
-            noises.append(noise / np.linalg.norm(noise) * 6 / 255 * np.sqrt(noise.size))
-        torch.from_numpy(np.stack(noises).astype(np.float32)).permute(0, 3, 1, 2)
+        noise = points.reshape(n, 4, 4, 3).repeat(8, axis=1).repeat(8, axis=2)
+        norms = np.linalg.norm(noise.reshape(n, -1), axis=1).reshape(n, 1, 1, 1)
+        noise = noise / norms * (6 / 255 * np.sqrt(noise[0].size))
+        torch.from_numpy(noise.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
         return n
 
     def ours() -> int:
@@ -162,10 +161,11 @@ def em() -> None:
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
         model.eval()
+        for parameter in model.parameters():
+            parameter.requires_grad = False
         delta = torch.stack([noise[i] for i in range(n)])
         for _ in range(20):
             point = (images + delta).clone().requires_grad_(True)
-            model.zero_grad()
             F.cross_entropy(model(point), labels).backward()
             assert point.grad is not None
             delta = (delta - 0.8 / 255 * point.grad.sign()).clamp(-8 / 255, 8 / 255)

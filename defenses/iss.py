@@ -22,13 +22,14 @@ Mode = Literal["jpeg", "gray", "bdr", "gray+jpeg", "bdr+jpeg", "bdr+gray", "bdr+
 class ImageShortcutSqueezing(Defense):
     """JPEG, grayscale or fewer bits, once for each training image."""
 
+    version: ClassVar[int] = 2
     keep_prepared: ClassVar[bool] = True
     mode: Mode = "jpeg"
     """What squeezes; where several, in the order bdr, gray, jpeg."""
     quality: Annotated[int, Field(ge=1, le=95)] = 10
     """Pillow's JPEG quality."""
     bits: Annotated[int, Field(ge=1, le=8)] = 2
-    """Bits a channel that bdr keeps."""
+    """Bits a channel that bdr keeps; the others are cut off, as Pillow's posterize does."""
 
     def resolve(self, facts: Facts) -> ImageShortcutSqueezing:
         """Return the defense with what its mode does not use at the defaults, so in one key."""

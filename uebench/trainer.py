@@ -209,7 +209,7 @@ def predictions(model: nn.Module, data: Split, run: Run) -> Tensor:
 
 def accuracy(model: nn.Module, data: Split, run: Run) -> float:
     """Return the share of images that are predicted rightly."""
-    return (predictions(model, data, run) == data.labels).float().mean().item()
+    return (predictions(model, data, run) == data.labels).sum().item() / len(data)
 
 
 def confusion_matrix(model: nn.Module, data: Split, run: Run) -> Tensor:

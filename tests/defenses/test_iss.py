@@ -5,9 +5,10 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.conftest import make_run, random_dataset
+from uebench.augment import fewer_bits, grayscale
 from uebench.data import Dataset
 from uebench.registry import build_defense
 
@@ -26,18 +27,33 @@ def test_jpeg_is_pillows(quality: int, small: Dataset) -> None:
         assert np.array_equal(images[i].permute(1, 2, 0).numpy(), np.asarray(Image.open(buffer)))
 
 
-def test_bdr_leaves_four_levels() -> None:
-    images = prepared(random_dataset([5, 5]), "iss[mode=bdr]")
-    assert set(images.unique().tolist()) == {0, 85, 170, 255}
+def every_level() -> torch.Tensor:
+    """All 8-bit values of a channel, beside many others of the two other channels."""
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(rng.permuted(np.tile(np.arange(256, dtype=np.uint8), (3, 64)), axis=1))
 
 
-def test_gray_is_luma_in_every_channel() -> None:
+@pytest.mark.parametrize("bits", [1, 2, 5])
+def test_bdr_is_pillows_posterize(bits: int) -> None:
+    images = every_level().view(1, 3, 128, 128)
+    picture = ImageOps.posterize(Image.fromarray(images[0].permute(1, 2, 0).numpy()), bits)
+    assert np.array_equal(fewer_bits(images, bits)[0].permute(1, 2, 0), np.asarray(picture))
+    exact = fewer_bits(images / 255, bits) * 255
+    assert torch.equal(exact.round().to(torch.uint8), fewer_bits(images, bits))
     dataset = random_dataset([5, 5])
-    images = prepared(dataset, "iss[mode=gray]")
-    assert torch.equal(images[:, 0], images[:, 2])
-    picture = Image.fromarray(dataset.train.images[0].permute(1, 2, 0).numpy()).convert("L")
-    difference = images[0, 0].int() - torch.from_numpy(np.asarray(picture).copy()).int()
-    assert difference.abs().max() <= 1
+    assert torch.equal(
+        prepared(dataset, f"iss[mode=bdr,bits={bits}]"), fewer_bits(dataset.train.images, bits)
+    )
+
+
+def test_gray_is_pillows_luma_in_every_channel() -> None:
+    images = every_level().view(1, 3, 128, 128)
+    picture = Image.fromarray(images[0].permute(1, 2, 0).numpy()).convert("L")
+    assert np.array_equal(grayscale(images)[0, 1], np.asarray(picture))
+    dataset = random_dataset([5, 5])
+    squeezed = prepared(dataset, "iss[mode=gray]")
+    assert torch.equal(squeezed, grayscale(dataset.train.images))
+    assert torch.equal(squeezed[:, 0], squeezed[:, 2])
 
 
 def test_several_squeezes_in_their_order() -> None:

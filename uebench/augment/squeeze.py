@@ -28,19 +28,22 @@ THREADS_FROM_PX = 64
 def grayscale(images: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "n c h w"]:
     """Return the luma (ITU-R 601) in every channel; images without three channels stay.
 
-    Takes 8-bit images, or floats in [0, 1], through which gradients pass.
+    Takes 8-bit images, whose luma is Pillow's to the bit, or floats in [0, 1], through which
+    gradients pass.
     """
     if images.shape[1] != 3:
         return images.clone()
-    exact = images.is_floating_point()
-    red, green, blue = (images if exact else images.float()).split(1, 1)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    luma = clip_unit(luma) if exact else luma.round_().clamp_(0, 255).to(images.dtype)
-    return luma.expand_as(images).contiguous()
+    if images.is_floating_point():
+        red, green, blue = images.split(1, 1)
+        luma = clip_unit(0.299 * red + 0.587 * green + 0.114 * blue)
+    else:  # Pillow's fixed-point arithmetic
+        red, green, blue = images.int().split(1, 1)
+        luma = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+    return luma.to(images.dtype).expand_as(images).contiguous()
 
 
 def fewer_bits(images: Shaped[Tensor, "n c h w"], bits: int) -> Shaped[Tensor, "n c h w"]:
-    """Return each value rounded to one of 2^bits evenly spaced levels, 0 and 1 among them.
+    """Return each value cut to its first bits, as Pillow's posterize does, which darkens.
 
     Takes 8-bit images, or floats in [0, 1], to which it is the identity for gradients.
 
@@ -49,12 +52,12 @@ def fewer_bits(images: Shaped[Tensor, "n c h w"], bits: int) -> Shaped[Tensor, "
     """
     if not 1 <= bits <= 8:
         raise ValueError(f"bits must lie in [1, 8], got {bits}")
-    levels = 2**bits - 1
+    mask = 256 - 2 ** (8 - bits)
     if images.is_floating_point():
-        return straight_through(images, (images.detach() * levels).round_().div_(levels))
-    table = (torch.arange(256) / 255 * levels).round() / levels * 255
-    squeezed: Tensor = table.round().to(torch.uint8).to(images.device)[images.long()]
-    return squeezed
+        levels = (images.detach().double() * 255).round().to(torch.uint8)
+        return straight_through(images, (levels & mask).to(images.dtype) / 255)
+    cut: Tensor = images & mask
+    return cut
 
 
 def gaussian_blur(images: Float[Tensor, "n c h w"], sigma: float) -> Float[Tensor, "n c h w"]:

@@ -251,3 +251,12 @@ def test_help_does_not_load_torch() -> None:
     code = "import sys; from uebench.cli import main; main(['--help'], standalone_mode=False); "
     code += "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("typed", [["list", "attacks"], ["show", "defense", "ueraser"]])
+def test_listing_methods_loads_torch_and_no_other_large_library(typed: list[str]) -> None:
+    idle = ("pandas", "sklearn", "scipy", "matplotlib", "kornia", "torchvision", "jinja2")
+    code = f"import sys; from uebench.cli import main; main({typed}, standalone_mode=False); "
+    code += f"sys.exit(', '.join(name for name in {idle} if name in sys.modules) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

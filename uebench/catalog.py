@@ -17,9 +17,9 @@ from .models import ARCHITECTURES
 from .plan import config_names, read_config
 from .protocol import PROTOCOLS, Protocol
 from .registry import Kind, accepted, broken, find, methods
-from .report.plain import one_line, plain_text
 from .spec import IMPORTED, format_value, normalise, unknown
 from .store import Store
+from .text import one_line, plain_text
 
 Row = dict[str, Any]
 

@@ -20,8 +20,8 @@ C = TypeVar("C", bound=Callable[..., Any])
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
     """Turn what a user did wrong into one sentence and exit status 2."""
-    from .report.plain import plain_text
     from .store import StoreError
+    from .text import plain_text
 
     try:
         yield

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
+from ..text import one_line
 from .cells import read_cells
 from .layout import Titles
-from .plain import one_line
 from .records import CellRecord, RunFacts, read_records, read_run
 
 PICTURES = "pictures"

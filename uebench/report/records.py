@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from .plain import one_line, write_text
+from ..text import one_line, write_text
 
 FORMAT = 1
 ELSEWHERE = ("recipe",)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ..text import one_line
 from .folder import Results
 from .groups import Method, Record, Settings, grouped, the_attack, the_defense
 from .layout import CLEAN, settings_in_words
-from .plain import one_line
 from .tables import Metric, Stat
 
 Kind = Literal["curves", "ratio", "budget", "repeats", "cost"]

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from . import frontend
-from .cell import Cell
+from .cell import Cell, dataset_ref
 from .data import load_dataset
 from .execute import build_executor, usable_devices
 from .execute.tasks import Failure
@@ -151,7 +151,7 @@ def _planned(
     """Return the cells of a configuration in the precisions that the rows were computed in."""
     wanted = {str(r["dataset"]) for r in rows}
     datasets = [load_dataset(spec, data_dir) for spec in dataset_specs(config)]
-    refs = [(dataset, frontend.dataset_ref(dataset)) for dataset in datasets]
+    refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
     cells: dict[str, Cell] = {}
     for precision in sorted({str(r["precision"]) for r in rows}):
         options = {**config.protocol_options, "precision": precision}

@@ -113,7 +113,7 @@ def read_results(path: Path | str, titles: Titles | None = None) -> Results:
     cells = read_cells(folder)
     if not len(cells):
         raise ValueError(f"{folder / 'cells.csv'} has no rows; run some cells first")
-    run = read_run(folder / "run.json")
+    run = read_run(folder)
     known = {name: facts.title for name, facts in run.methods.items() if facts.title}
     return Results(
         folder,

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..files import audit_poison
 from ..importing import Reading, read_poison
+from ..json_file import read_object
 from ..poison import PoisonError
 from .manifest import sha256_of
 
@@ -118,15 +119,12 @@ def _meta(path: Path) -> dict[str, Any]:
         raise PoisonError(f"{path}: no such file; give what `uebench craft --out` wrote")
     beside = path / "meta.json" if path.is_dir() else path.with_name(f"{path.name}.meta.json")
     try:
-        told = json.loads(beside.read_text())
-    except (OSError, ValueError):
+        return read_object(beside)
+    except ValueError:
         raise PoisonError(
             f"{path} has no record {beside.name} that can be read; a card is for what `uebench "
             "craft --out` wrote, others are measured by `uebench audit`"
         ) from None
-    if not isinstance(told, dict):
-        raise PoisonError(f"{beside} holds no names and values; craft the poison again")
-    return told
 
 
 def _budget(budget: Any) -> str:

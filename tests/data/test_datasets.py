@@ -221,3 +221,11 @@ def test_a_folder_of_one_size_reads_the_same_as_its_files(tmp_path: Path) -> Non
 def test_chance_is_the_share_of_the_largest_class_of_the_test_set(tmp_path: Path) -> None:
     dataset = load_dataset(saved(tmp_path, test_labels=np.array([0, 2, 2])))
     assert dataset.chance == pytest.approx(2 / 3)
+
+
+def test_arrays_that_do_not_fit_into_the_memory_are_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UEBENCH_MEMORY", "0.001")
+    with pytest.raises(DatasetError, match=r"unpacked it takes 2,\d+ bytes, and there are 1,048"):
+        load_dataset(saved(tmp_path))

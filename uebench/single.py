@@ -51,9 +51,9 @@ def craft(
     """
     device = usable_devices(device)[0]
     loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
-    chosen = named_protocol(protocol, loaded.name.partition("[")[0])
-    surrogate = parse_arch(chosen.surrogate)[0]
     family = loaded.name.partition("[")[0]
+    chosen = named_protocol(protocol, family)
+    surrogate = parse_arch(chosen.surrogate)[0]
     facts = Facts(family, loaded.n_classes, loaded.shape, chosen.epochs, surrogate)
     store = store or Store()
     made = bind(build_attack(attack), store, loaded.name, loaded.fingerprint).resolve(facts)

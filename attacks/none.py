@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from uebench import Attack, Fraction255, Run, Split, attack
@@ -18,7 +18,7 @@ class NoAttack(Attack):
 
     norm: Literal["linf"] = "linf"
     """Not used: no image is changed."""
-    eps: Fraction255 = 8 / 255
+    eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255
     """Not used, and so not to be set: no image is changed."""
 
     @field_validator("eps")

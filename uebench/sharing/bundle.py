@@ -27,6 +27,21 @@ TAKEN = (
 )
 """What is taken of a results folder, where it is there; its pictures too."""
 PICTURES = (".png", ".svg", ".pdf")
+MEANING = {
+    "cells.csv": "a row a trained model: what it was, its accuracies in [0, 1], its key",
+    "leaderboard.csv": "the table as data",
+    "leaderboard.md": "the table in Markdown",
+    "leaderboard.tex": "the table in LaTeX",
+    RUN: "command, versions, recipes by key, what was measured on each poison",
+    "records.json": "curves, confusion matrices and times of the models, by key",
+    "pictures": "clean, perturbation and poisoned images of each poison",
+    "table.csv": "the paper's table as data",
+    "table.md": "the paper's table in Markdown",
+    "table.tex": "the paper's table in LaTeX",
+    "poisons.json": "sha256, recipe and measured budget of each poison",
+    "index.html": "the page, which needs no network",
+}
+"""What each file of a bundle is, for its README.md."""
 
 
 class BundleError(ValueError):
@@ -99,25 +114,8 @@ def _readme(told: dict[str, Any], cells: Any, licence: str, folder: Path) -> str
     command = _homeless(" ".join(map(str, told.get("command") or [])))
     machine = told.get("machine", {})
     devices = ", ".join(sorted({d for d in cells["device"] if d})) or "unknown"
-    meaning = {
-        "cells.csv": "a row a trained model: what it was, its accuracies in [0, 1], its key",
-        "leaderboard.csv": "the table as data",
-        "leaderboard.md": "the table in Markdown",
-        "leaderboard.tex": "the table in LaTeX",
-        RUN: "command, versions, recipes by key, what was measured on each poison",
-        "records.json": "curves, confusion matrices and times of the models, by key",
-        "pictures": "clean, perturbation and poisoned images of each poison",
-        "table.csv": "the paper's table as data",
-        "table.md": "the paper's table in Markdown",
-        "table.tex": "the paper's table in LaTeX",
-        "poisons.json": "sha256, recipe and measured budget of each poison",
-        "index.html": "the page, which needs no network",
-    }
-    files = [
-        f"- `{name}`: {meaning.get(name, 'a picture')}"
-        for name in sorted({p.name for p in folder.iterdir()} | {"README.md"})
-        if name != "README.md"
-    ]
+    names = sorted(path.name for path in folder.iterdir() if path.name != "README.md")
+    files = [f"- `{name}`: {MEANING.get(name, 'a picture')}" for name in names]
     return "\n".join(
         [
             f"# {told.get('config', {}).get('title') or 'Unlearnable examples against defenses'}",

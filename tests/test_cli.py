@@ -247,8 +247,10 @@ def test_the_doctor_names_this_machine() -> None:
     assert "GFLOP/s" in found["torch"]["text"]
 
 
-def test_help_does_not_load_torch() -> None:
-    code = "import sys; from uebench.cli import main; main(['--help'], standalone_mode=False); "
+def test_help_and_lists_of_configurations_do_not_load_torch() -> None:
+    code = "import sys; from uebench.cli import main\n"
+    for typed in (["--help"], ["list", "configs"], ["list", "protocols"]):
+        code += f"main({typed}, standalone_mode=False)\n"
     code += "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 

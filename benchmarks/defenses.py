@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from uebench.augment import Policy, jpeg
 from uebench.augment.color import Kornia
-from uebench.frontend import usable_devices
+from uebench.execute import usable_devices
 from uebench.plan import resolve_precision
 
 BEHAVIOUR: Kornia = "0.6" if kornia.__version__ < "0.9" else "0.9"

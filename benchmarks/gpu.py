@@ -43,7 +43,8 @@ from uebench import Facts, Split, __version__, augment, pgd
 from uebench.augment.color import Kornia
 from uebench.augment.diamond_square import grow
 from uebench.cell import Cell
-from uebench.frontend import Matrix, Outcome, execute, prepare, save, usable_devices
+from uebench.execute import usable_devices
+from uebench.frontend import Matrix, Outcome, execute, prepare, save
 from uebench.models import build_network
 from uebench.plan import make_config, resolve_precision, table_titles
 from uebench.poison import quantise

@@ -25,6 +25,8 @@ from ._batch import dense
 SOURCE = "arXiv:2303.15127"
 SHARES = {"cifar10": 50 / 200, "cifar100": 30 / 300, "svhn": 30 / 150, "imagenet_subset": 30 / 300}
 """Share of adversarial epochs in the paper, by data set; others take CIFAR-10's."""
+OF_MANY_COPIES = ("repeats", "select", "bn")
+"""Options that say nothing where no epoch has more than one copy of an image."""
 
 Epochs = Annotated[int, Field(ge=0, le=10_000)]
 
@@ -71,7 +73,10 @@ class UEraser(Defense):
 
     def resolve(self, facts: Facts) -> UEraser:
         """Return the defense with its number of adversarial epochs, and one key for one method."""
+        fields = type(self).model_fields
         self._augmentation().check()
+        if self.adversarial_epochs == 0:
+            return self.with_options(**{name: fields[name].default for name in OF_MANY_COPIES})
         if self.repeats == 1:
             return self.with_options(adversarial_epochs=0, select="full", bn="tiled")
         epochs = self.adversarial_epochs

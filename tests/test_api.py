@@ -10,7 +10,7 @@ import uebench
 from tests.conftest import make_run
 from uebench.api import Facts
 from uebench.data import Dataset, load_dataset
-from uebench.frontend import DeviceError, usable_devices
+from uebench.execute import DeviceError, usable_devices
 from uebench.registry import build_attack
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"

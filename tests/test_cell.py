@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from uebench.cell import Cell
+from uebench.cell import Cell, dataset_ref
 from uebench.compute import (
     compute,
     fetch_dataset,
@@ -14,7 +14,6 @@ from uebench.compute import (
     poisoned_split,
 )
 from uebench.data import Dataset
-from uebench.frontend import dataset_ref
 from uebench.plan import make_config, plan
 from uebench.results import gather
 from uebench.store import Store

@@ -73,6 +73,18 @@ def test_what_is_packed_comes_back() -> None:
         pack({"a": {1}})
 
 
+@pytest.mark.parametrize(("memory_mib", "kept"), [("1", False), ("64", True)])
+def test_a_state_that_would_crowd_the_memory_is_not_kept(
+    memory_mib: str, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UEBENCH_MEMORY", memory_mib)
+    store = Store(tmp_path)
+    target, noise = Target(store, "poison", "ab", "cpu"), torch.zeros(2**16)  # a quarter MiB
+    for _ in Checkpoint(target, "noise", torch.Generator(), {"noise": noise}).steps(2):
+        pass
+    assert bool(left(store)) is kept
+
+
 @pytest.mark.parametrize(
     ("attack", "kills"),
     [

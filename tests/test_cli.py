@@ -247,7 +247,19 @@ def test_the_doctor_names_this_machine() -> None:
     assert "GFLOP/s" in found["torch"]["text"]
 
 
-def test_help_does_not_load_torch() -> None:
-    code = "import sys; from uebench.cli import main; main(['--help'], standalone_mode=False); "
+def test_help_and_lists_of_configurations_do_not_load_torch() -> None:
+    code = "import sys; from uebench.cli import main\n"
+    for typed in (["--help"], ["list", "configs"], ["list", "protocols"]):
+        code += f"main({typed}, standalone_mode=False)\n"
     code += "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_listing_methods_loads_torch_and_no_other_large_library() -> None:
+    idle = ("pandas", "sklearn", "scipy", "matplotlib", "kornia", "torchvision", "jinja2")
+    code = "import sys; from uebench.cli import main\n"
+    for typed in (["list", "attacks"], ["show", "defense", "ueraser"]):
+        code += f"main({typed}, standalone_mode=False)\n"
+    code += f"sys.exit(', '.join(name for name in {idle} if name in sys.modules) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -132,6 +132,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "poisons",
         "its budget allows",
     ),
+    "run.json that is none": (rewrite("run.json", "{"), "recipes", "is not JSON"),
     "no recipes": (change_json("recipes", value=[]), "recipes", "no recipes"),
     "another leaderboard": (rewrite("leaderboard.csv", "a,b\n"), "leaderboard", "line 1"),
     "records that are none": (rewrite("records.json", "{}\n"), "records", "is not of format"),

@@ -2,10 +2,9 @@
 
 import pytest
 
-from uebench.cell import Cell
+from uebench.cell import Cell, dataset_ref
 from uebench.config import dataset_specs, make_config, method_names, parts, replace_field
 from uebench.data import Dataset
-from uebench.frontend import dataset_ref
 from uebench.plan import plan
 
 PARTED = {

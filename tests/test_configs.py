@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from uebench.cell import Cell
+from uebench.cell import Cell, dataset_ref
 from uebench.cli_matrix import FIELDS, matrix_fields
 from uebench.compute import compute, keep_dataset
 from uebench.config import config_names, dataset_specs, make_config, parts
 from uebench.data import Dataset, load_dataset
 from uebench.data.absent import stand_in
-from uebench.frontend import dataset_ref
 from uebench.models import build_network
 from uebench.models.pretrained import FILE
 from uebench.paper_table import paper_grid

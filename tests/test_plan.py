@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from uebench.cell import Cell
+from uebench.cell import Cell, dataset_ref
 from uebench.data import Dataset
-from uebench.frontend import dataset_ref
 from uebench.plan import class_labels, config_names, make_config, plan, read_config
 
 
@@ -61,10 +60,11 @@ def test_what_changes_a_number_changes_the_key_and_nothing_else_does(tiny: Datas
 def test_a_raised_version_makes_cells_stale(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     (before,) = cells(tiny, attacks="lsp", defenses="iss")
     key, poison = before.key, before.poison.key
-    monkeypatch.setattr(type(before.defense), "version", 2)
+    monkeypatch.setattr(type(before.defense), "version", before.defense.version + 1)
     assert before.key != key
     assert before.poison.key == poison
-    monkeypatch.setattr(type(before.poison.attack), "version", 2)
+    attack = before.poison.attack
+    monkeypatch.setattr(type(attack), "version", attack.version + 1)
     assert before.poison.key != poison
 
 

@@ -6,8 +6,8 @@ from torch import nn
 
 from tests.conftest import make_run
 from uebench.data import Dataset, Split
-from uebench.frontend import craft, train
 from uebench.robust import robust_record
+from uebench.single import craft, train
 
 
 class Threshold(nn.Module):

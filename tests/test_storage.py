@@ -19,11 +19,12 @@ import torch
 from click.testing import CliRunner, Result
 
 from uebench import storage
+from uebench.cell import dataset_ref
 from uebench.cli import main
 from uebench.cli_store import parse_age
 from uebench.compute import fetch_dataset, keep_dataset
 from uebench.data import load_dataset
-from uebench.frontend import dataset_ref, import_poison
+from uebench.importing.keep import import_poison
 from uebench.store import Store, StoreError, key_of
 
 KEYS = [key_of({"n": n}) for n in range(4)]

@@ -22,18 +22,18 @@ _HOME = {
     "Run": "api",
     "Split": "data.split",
     "attack": "registry",
-    "craft": "frontend",
+    "craft": "single",
     "crop_flip": "augment",
     "defense": "registry",
     "frozen": "descent",
-    "import_poison": "frontend",
+    "import_poison": "importing.keep",
     "load_dataset": "data",
     "parse_arch": "models",
     "pgd": "descent",
     "random_start": "descent",
     "run": "frontend",
     "taken": "memory",
-    "train": "frontend",
+    "train": "single",
 }
 
 __all__ = sorted([*_HOME, "__version__"])
@@ -51,16 +51,16 @@ if TYPE_CHECKING:
     from .descent import frozen as frozen
     from .descent import pgd as pgd
     from .descent import random_start as random_start
-    from .frontend import craft as craft
-    from .frontend import import_poison as import_poison
     from .frontend import run as run
-    from .frontend import train as train
+    from .importing.keep import import_poison as import_poison
     from .memory import taken as taken
     from .models import parse_arch as parse_arch
     from .poison import Poison as Poison
     from .protocol import Protocol as Protocol
     from .registry import attack as attack
     from .registry import defense as defense
+    from .single import craft as craft
+    from .single import train as train
 
 
 def __getattr__(name: str) -> Any:

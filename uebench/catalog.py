@@ -1,25 +1,22 @@
-"""What there is: lists of attacks, defenses, data sets and so on, as data and as text."""
+"""What there is: lists of attacks, defenses, data sets and so on, as data and as text.
+
+torch is loaded by what needs it: lists of configurations and protocols do not wait for it.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .data import DATASETS
-from .execute.choose import EXECUTORS, executor_class
-from .importing.names import known_records
-from .models import ARCHITECTURES
-from .plan import config_names, read_config
+from .config import config_names, read_config
 from .protocol import PROTOCOLS, Protocol
-from .registry import Kind, accepted, broken, find, methods
-from .report.plain import one_line, plain_text
 from .spec import IMPORTED, format_value, normalise, unknown
-from .store import Store
+from .text import one_line, plain_text
 
 Row = dict[str, Any]
 
@@ -29,11 +26,8 @@ def catalog(kinds: list[str]) -> dict[str, list[Row]]:
     makers: dict[str, Callable[[], list[Row]]] = {
         "attacks": lambda: _methods("attack") + _imported(),
         "defenses": lambda: _methods("defense"),
-        "datasets": lambda: [{"name": name, "title": text} for name, text in DATASETS.items()],
-        "models": lambda: [
-            {"name": name, "title": arch.title, "source": arch.source}
-            for name, arch in ARCHITECTURES.items()
-        ],
+        "datasets": _datasets,
+        "models": _models,
         "protocols": lambda: [
             {"name": name, "title": _protocol_title(protocol)}
             for name, protocol in PROTOCOLS.items()
@@ -42,15 +36,39 @@ def catalog(kinds: list[str]) -> dict[str, list[Row]]:
             {"name": name, "title": str(read_config(name).get("title", ""))}
             for name in config_names()
         ],
-        "executors": lambda: [
-            {"name": name, "title": executor_class(name).title} for name in EXECUTORS
-        ],
+        "executors": _executors,
     }
     return {kind: makers[kind]() for kind in kinds}
 
 
-def _methods(kind: Kind) -> list[Row]:
+def _datasets() -> list[Row]:
+    """Return the data sets."""
+    from .data import DATASETS
+
+    return [{"name": name, "title": text} for name, text in DATASETS.items()]
+
+
+def _models() -> list[Row]:
+    """Return the networks."""
+    from .models import ARCHITECTURES
+
+    return [
+        {"name": name, "title": arch.title, "source": arch.source}
+        for name, arch in ARCHITECTURES.items()
+    ]
+
+
+def _executors() -> list[Row]:
+    """Return what starts processes."""
+    from .execute.choose import EXECUTORS, executor_class
+
+    return [{"name": name, "title": executor_class(name).title} for name in EXECUTORS]
+
+
+def _methods(kind: Literal["attack", "defense"]) -> list[Row]:
     """Return the methods of a kind, then the plug-ins that are broken with their errors."""
+    from .registry import broken, methods
+
     rows: list[Row] = [
         {
             "name": name,
@@ -67,6 +85,9 @@ def _methods(kind: Kind) -> list[Row]:
 
 def _imported() -> list[Row]:
     """Return the imported poisons, a row a name and data set."""
+    from .importing.names import known_records
+    from .store import Store
+
     return [
         {
             "name": f"{IMPORTED}{name}",
@@ -104,6 +125,8 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             "options": _options(Protocol, protocol.model_dump()),
         }
     if kind == "executor":
+        from .execute.choose import executor_class
+
         executor = executor_class(name)
         return {
             "name": name,
@@ -111,6 +134,8 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             "text": inspect.getdoc(executor) or "",
             "options": _options(executor, {}),
         }
+    from .registry import find
+
     about = {}
     if kind == "attack" and name.startswith(IMPORTED):
         about["about"] = _records_of(name.removeprefix(IMPORTED))
@@ -135,6 +160,9 @@ def _records_of(name: str) -> str:
     Raises:
         KeyError: none was imported under this name.
     """
+    from .importing.names import known_records
+    from .store import Store
+
     known = known_records(Store())
     told = [
         f"{r['file']} for {r['dataset']}: {r['images']} {r['kind']} ({r['form']}), "
@@ -149,6 +177,8 @@ def _records_of(name: str) -> str:
 
 def _options(model: Any, values: dict[str, Any]) -> list[Row]:
     """Return the fields of a model as rows."""
+    from .registry import accepted
+
     return [
         {
             "name": key,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .api import Attack, Defense, Method
+from .data import Dataset
 from .imported import ImportedPoison, imported_recipe
 from .models import ARCHITECTURES, network_recipe
 from .poison import Norm
@@ -44,6 +45,13 @@ class DatasetRef:
     n_classes: int
     shape: tuple[int, int, int]
     class_names: tuple[str, ...] = ()
+
+
+def dataset_ref(dataset: Dataset) -> DatasetRef:
+    """Return what names a data set by content."""
+    return DatasetRef(
+        dataset.name, dataset.fingerprint, dataset.n_classes, dataset.shape, dataset.class_names
+    )
 
 
 class Share(NamedTuple):

@@ -181,7 +181,8 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool, compar
     _warn(told_versions(outcome.cells))
     lost = outcome.cells[outcome.cells["status"] != "ok"]
     if not quiet:
-        for line in summary(boards, titles):
+        chance = {dataset.name: dataset.chance for dataset in matrix.datasets}
+        for line in summary(boards, titles, chance):
             click.echo(line, err=True)
         click.echo(f"{outcome.seconds:.0f} s; results are in {folder}", err=True)
         click.echo(f"next: {_next(folder, len(matrix.config.seeds), bool(len(lost)))}", err=True)

@@ -83,9 +83,9 @@ def craft(
     uebench craft em[eps=16/255] --dataset cifar10 --picture em.png
     """  # noqa: D301
     with clear_errors():
-        from . import frontend
         from .data import load_dataset
         from .files import check_target, write_poison
+        from .single import craft as craft_poison
 
         if out is None and picture is None:
             raise ValueError("craft writes nothing; give --out FILE.npz or --picture FILE.png")
@@ -93,7 +93,7 @@ def craft(
             check_target(Path(out))
         _check_picture(picture)
         loaded = load_dataset(dataset, data_dir, download)
-        poison = frontend.craft(
+        poison = craft_poison(
             attack, loaded, seed=seed, protocol=protocol, device=device, quiet=False
         )
         if out is not None:
@@ -165,14 +165,14 @@ def import_(
     uebench run --dataset cifar10 --attacks imported:em_authors --defenses standard
     """  # noqa: D301
     with clear_errors():
-        from . import frontend
         from .data import load_dataset
         from .files import print_audit
+        from .importing.keep import import_poison
         from .importing.names import checked_name
 
         called = checked_name(name)
         loaded = load_dataset(dataset, data_dir)
-        poison = frontend.import_poison(path, loaded, called, replace=replace, **reading)
+        poison = import_poison(path, loaded, called, replace=replace, **reading)
         hidden = ("recipe", "budget", "author_record")
         told = {"name": f"imported:{called}"}
         told |= {k: v for k, v in poison.meta.items() if k not in hidden}

@@ -20,14 +20,19 @@ C = TypeVar("C", bound=Callable[..., Any])
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
     """Turn what a user did wrong into one sentence and exit status 2."""
-    from .report.plain import plain_text
-    from .store import StoreError
+    from .text import plain_text
 
     try:
         yield
     except KeyError as error:
         raise click.UsageError(plain_text(str(error.args[0] if error.args else error))) from None
-    except (ValueError, StoreError, FileNotFoundError, LookupError) as error:
+    except (ValueError, FileNotFoundError, LookupError) as error:
+        raise click.UsageError(plain_text(str(error))) from None
+    except OSError as error:
+        from .store import StoreError  # here, since it loads torch
+
+        if not isinstance(error, StoreError):
+            raise
         raise click.UsageError(plain_text(str(error))) from None
     except RuntimeError as error:
         if "pip install" not in str(error):

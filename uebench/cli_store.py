@@ -224,7 +224,7 @@ def print_table(heads: list[str], rows: list[list[str]], told: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from .report.plain import one_line
+    from .text import one_line
 
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     if rows:

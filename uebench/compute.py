@@ -71,39 +71,46 @@ def fetch_poison(
             leads_to=("poison", ref.key),
         )
         runs.append(run)
-        start = time.perf_counter()
-        if ref.crafted_on is None:
-            poison = ref.attack.craft(train.to(device), run)
-        else:
-            mask = ref.crafted_on.chosen(train.labels, ref.dataset.fingerprint, ref.seed)
-            rows = mask.nonzero().squeeze(1)
-            poison = replace(ref.attack.craft(train.subset(rows).to(device), run), index=rows)
-        tensors = {"images": poison.images, "labels": poison.labels, "index": poison.index}
-        record = {
-            **poison.meta,
-            "recipe": ref.recipe(),
-            "spec": str(ref.attack),
-            "budget": ref.attack.budget(train.shape)._asdict(),
-            "sha256": tensors_sha256(poison),
-            "craft_seconds": time.perf_counter() - start,
-            "peak_memory_mb": peak_memory_mb(device),
-            "device": device_name(device),
-            "versions": versions(),
-            "provenance": provenance(
-                device,
-                precision=ref.precision,
-                seeds={"poison": ref.seed},
-                data=ref.dataset.fingerprint,
-            ),
-            "determinism": promise(device),
-        }
-        return tensors, record
+        return _crafted(ref, train, run, device)
 
     runs: list[Run] = []
     tensors, record = store.get_or_make("poison", ref.key, make)
     for run in runs:
         run.forget_checkpoints()
     return Poison(tensors["images"], tensors["labels"], tensors["index"], record)
+
+
+def _crafted(
+    ref: PoisonRef, train: Split, run: Run, device: torch.device | str
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Craft a poison; return its tensors, and the record that the store keeps with them."""
+    start = time.perf_counter()
+    if ref.crafted_on is None:
+        poison = ref.attack.craft(train.to(device), run)
+    else:
+        mask = ref.crafted_on.chosen(train.labels, ref.dataset.fingerprint, ref.seed)
+        rows = mask.nonzero().squeeze(1)
+        poison = replace(ref.attack.craft(train.subset(rows).to(device), run), index=rows)
+    tensors = {"images": poison.images, "labels": poison.labels, "index": poison.index}
+    record = {
+        **poison.meta,
+        "recipe": ref.recipe(),
+        "spec": str(ref.attack),
+        "budget": ref.attack.budget(train.shape)._asdict(),
+        "sha256": tensors_sha256(poison),
+        "craft_seconds": time.perf_counter() - start,
+        "peak_memory_mb": peak_memory_mb(device),
+        "device": device_name(device),
+        "versions": versions(),
+        "provenance": provenance(
+            device,
+            precision=ref.precision,
+            seeds={"poison": ref.seed},
+            data=ref.dataset.fingerprint,
+        ),
+        "determinism": promise(device),
+    }
+    return tensors, record
 
 
 def poisoned_split(train: Split, poison: Poison, cell: Cell) -> Split:

@@ -1,48 +1,32 @@
-"""The Python API: `run`, `craft` and `train`, which the command line calls too."""
+"""The Python API for a matrix: `run`, and its steps, which the command line calls too."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from .api import Facts, Run
-from .cell import Cell, DatasetRef, PoisonRef
+from .cell import Cell, dataset_ref
 from .checkpoint import interval as checkpoint_interval
-from .compute import fetch_poison, keep_dataset
+from .compute import keep_dataset
 from .data import Dataset, load_dataset
 from .evidence import keep_evidence
-from .execute import DeviceError as DeviceError
-from .execute import Executor, ExecutorError, Orders, build_executor, run_tasks, usable_devices
+from .execute import Executor, ExecutorError, Orders, build_executor, run_tasks
 from .execute.local import Local, run_here
 from .execute.tasks import Failure, Listener, Task, pending
-from .execute.worker import one_thread
-from .files import audit_poison
-from .imported import imported_recipe
-from .importing import Reading, read_poison
-from .importing.interpret import Kind, Rounding, Scale
-from .importing.names import bind, check_free, checked_name, remember
-from .memory import gathered
-from .models import parse_arch
 from .paper_table import paper_grid, write_table
-from .plan import Config, dataset_specs, make_config, plan, resolve_precision, table_titles
-from .poison import Poison, PoisonError, measure, poisoned, tensors_sha256
+from .plan import Config, dataset_specs, make_config, plan, table_titles
 from .progress import ProgressDisplay
-from .protocol import Protocol, named_protocol
-from .registry import build_attack, build_defense, plugin_files
+from .registry import plugin_files
 from .report import read_results, write_page
 from .results import check_folder, gather, write_results
-from .robust import ball_of, robust_record
-from .spec import printable
 from .storage import tidy
-from .store import Store, key_of, seed_of
-from .trainer import train_model
+from .store import Store
 
 log = logging.getLogger(__name__)
 
@@ -241,187 +225,3 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
             write_table(paper_grid(matrix.config, matrix.cells, outcome.cells, titles), folder)
         except ValueError as error:  # flags added an axis that the table's layout does not have
             log.warning("no table of %s: %s", folder, error)
-
-
-def craft(
-    attack: str,
-    dataset: Dataset | str,
-    *,
-    seed: int = 0,
-    protocol: str = "paper",
-    device: str = "auto",
-    store: Store | None = None,
-    quiet: bool = True,
-) -> Poison:
-    """Return the poison that an attack makes of a data set's training images.
-
-    It is kept in the store: the same attack, options, seed and data give the same poison at once.
-
-    Args:
-        attack: a spec such as `lsp` or `em[eps=16/255]`.
-        dataset: a data set or its name.
-        seed: what the poison is crafted from.
-        protocol: whose surrogate network an attack takes that is not told another one.
-        device: `auto`, `cpu`, `cuda` or `cuda:0`.
-        store: where it is kept; by default `$UEBENCH_HOME` or the platform's cache folder.
-        quiet: show no progress.
-
-    Raises:
-        KeyError, ValueError: an unknown name, a bad option, or a budget that is not kept.
-    """
-    device = usable_devices(device)[0]
-    loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
-    chosen = named_protocol(protocol, loaded.name.partition("[")[0])
-    surrogate = parse_arch(chosen.surrogate)[0]
-    family = loaded.name.partition("[")[0]
-    facts = Facts(family, loaded.n_classes, loaded.shape, chosen.epochs, surrogate)
-    store = store or Store()
-    made = bind(build_attack(attack), store, loaded.name, loaded.fingerprint).resolve(facts)
-    precision = resolve_precision(chosen.precision, device)
-    ref = PoisonRef(dataset_ref(loaded), made, seed, precision)
-
-    def told(share: float, text: str) -> None:
-        if not quiet:
-            print(f"{made.info.name}: {share:.0%} {text}", file=sys.stderr, flush=True)
-
-    with one_thread(device):
-        return fetch_poison(store, ref, loaded.train, device, told)
-
-
-def import_poison(
-    path: Path | str,
-    dataset: Dataset | str,
-    name: str,
-    *,
-    kind: Kind = "auto",
-    scale: Scale = "auto",
-    rounding: Rounding = "round",
-    key: str | None = None,
-    replace: bool = False,
-    store: Store | None = None,
-) -> Poison:
-    """Return the poison in a file of somebody else's and keep it as the attack `imported:NAME`.
-
-    Nothing in the file is run. Its `meta` says how it was read and what was measured. The labels
-    stay those of the clean set; training images that it does not cover stay clean.
-
-    Args:
-        path: a folder or zip of `<index>.png`, .npy, .npz, .safetensors, .pt, a pickle of arrays.
-        dataset: the data set that it was made from, or its name.
-        name: what it is called from now on.
-        kind: poisoned `images`, or `deltas`, which are added to the clean ones.
-        scale: `unit` where 1 is white, `levels` where 255 is.
-        rounding: of levels that are not whole: `round`, or `truncate` as a cast to uint8 does.
-        key: the array's name, where the file has several.
-        replace: give a name another content than it has.
-        store: where it is kept; by default `$UEBENCH_HOME` or the platform's cache folder.
-
-    Raises:
-        ValueError: the file cannot be read or trusted, does not fit the data set, could be read in
-            two ways, or changes nothing; or the name is taken.
-    """
-    called = checked_name(name)
-    loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
-    found, read = read_poison(Path(path), loaded, Reading(kind, scale, rounding, key))
-    audit = audit_poison(found, loaded)
-    if not audit["linf_max"]:
-        raise PoisonError(f"{path} changes no image of {loaded.name}; is it the clean data set?")
-    order = found.index.argsort()
-    index = found.index[order]
-    images = gathered(found.images, order, found.images.device)
-    poison = Poison(images, loaded.train.labels[index], index)
-    sha256 = tensors_sha256(poison)
-    recipe = imported_recipe(loaded.fingerprint, sha256)
-    told = {
-        **read,
-        **audit,
-        "sha256": sha256,
-        "file": printable(Path(path).name),
-        "dataset": loaded.name,
-    }
-    budget = {"norm": "linf", "eps": audit["linf_max"] / 255}
-    meta = {**told, "recipe": recipe, "budget": budget, "author_record": found.meta}
-    store = store or Store()
-    check_free(store, called, loaded.fingerprint, sha256, replace)
-    tensors = {"images": poison.images, "labels": poison.labels, "index": poison.index}
-    store.get_or_make("poison", key_of(recipe), lambda: (tensors, meta))
-    remember(store, called, loaded.fingerprint, told, replace)
-    return Poison(poison.images, poison.labels, poison.index, meta)
-
-
-def train(
-    poison: Poison,
-    defense: str,
-    dataset: Dataset | str,
-    *,
-    arch: str | None = None,
-    protocol: str | Protocol = "quick",
-    seed: int = 0,
-    device: str = "auto",
-    **protocol_options: Any,
-) -> dict[str, Any]:
-    """Return the record of a target model trained on a poison under a defense.
-
-    The poison may come from `craft`, from a file or from anywhere else. Nothing is kept. Where no
-    budget is recorded with it, adversarial training takes half of the linf that it measures.
-
-    Args:
-        poison: the poisoned images; training images that it does not cover stay clean.
-        defense: a spec such as `ueraser`.
-        dataset: where the test set and the class names come from.
-        arch: the target network; by default the protocol's.
-        protocol: its name, or one of your own.
-        seed: seed of the training.
-        device: `auto`, `cpu`, `cuda` or `cuda:0`.
-        **protocol_options: fields of the protocol that are changed, such as `epochs=5`.
-
-    Returns:
-        test_acc, test_acc_best, best_epoch, train_acc in [0, 1]; curve, confusion, train_seconds;
-        with `robust=True` robust_acc, robust_norm and robust_radius.
-    """
-    device = usable_devices(device)[0]
-    loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
-    family = loaded.name.partition("[")[0]
-    if isinstance(protocol, Protocol):
-        chosen = Protocol.model_validate(protocol.model_dump() | protocol_options)
-    else:
-        chosen = named_protocol(protocol, family, **protocol_options)
-    facts = Facts(family, loaded.n_classes, loaded.shape, chosen.epochs, chosen.surrogate)
-    facts = replace(facts, **_budget_of(poison, loaded))
-    made = build_defense(defense).resolve(facts)
-    data = poisoned(loaded.train, poison)
-    work = Run(
-        shape=loaded.shape,
-        n_classes=loaded.n_classes,
-        seed=seed_of("train", seed),
-        device=device,
-        epochs=chosen.epochs,
-        precision=resolve_precision(chosen.precision, device),
-    )
-    with one_thread(device):
-        data = made.prepare(data.to(device), work)
-        trained = train_model(
-            data, loaded.test.to(device), arch or chosen.arch, made.adjust(chosen), made, work
-        )
-        if not chosen.robust:
-            return trained.record
-        norm, radius = ball_of(made, facts.norm, facts.eps)
-        judged = robust_record(trained.model, loaded.test.to(device), norm, radius, work)
-    return trained.record | judged
-
-
-def _budget_of(poison: Poison, dataset: Dataset) -> dict[str, Any]:
-    """Return norm and eps of a poison: as recorded, else its measured linf; nothing if clean."""
-    match poison.meta.get("budget"):
-        case {"norm": "linf" | "l2" as norm, "eps": float(eps)} if eps > 0:
-            return {"norm": norm, "eps": eps}
-    measured = measure(dataset.train.images, poison.images, poison.index)
-    levels = measured.linf.max().item()
-    return {"norm": "linf", "eps": levels / 255} if levels else {}
-
-
-def dataset_ref(dataset: Dataset) -> DatasetRef:
-    """Return what names a data set by content."""
-    return DatasetRef(
-        dataset.name, dataset.fingerprint, dataset.n_classes, dataset.shape, dataset.class_names
-    )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from .cell import Cell, DatasetRef
+from .cell import Cell, DatasetRef, dataset_ref
 from .config import Config, dataset_specs
 from .data import Dataset, DatasetError, load_dataset
 from .data.absent import stand_in
@@ -72,8 +72,6 @@ def planned(
 
 
 def _loaded(spec: str, data_dir: Path | str | None) -> tuple[Dataset, DatasetRef]:
-    from .frontend import dataset_ref
-
     loaded = load_dataset(spec, data_dir)
     return loaded, dataset_ref(loaded)
 

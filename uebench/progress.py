@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from .execute.tasks import Event, Task
-from .report.plain import one_line
+from .text import one_line
 
 LINE_EVERY_S = 15.0
 """Least time between two plain lines about one task's progress."""

@@ -13,6 +13,7 @@ import pandas as pd
 from .cell import Cell
 from .evidence import facts
 from .execute.tasks import Failure
+from .json_file import RUN
 from .models import shown_arch
 from .plan import Config, table_titles
 from .provenance import git_state, machine, mixed_versions, origins, versions
@@ -102,7 +103,7 @@ def check_folder(folder: Path) -> None:
         ) from None
     if not os.access(folder, os.W_OK):
         raise OutputError(f"--out {folder} cannot be written; choose another folder")
-    if (folder / "cells.csv").exists() and not (folder / "run.json").exists():
+    if (folder / "cells.csv").exists() and not (folder / RUN).exists():
         raise OutputError(
             f"--out {folder} holds a cells.csv that no run wrote; choose another folder"
         )
@@ -141,7 +142,7 @@ def write_results(
         "failures": failed,
         **facts(cells),
     }
-    draft = folder / ".run.json.part"
+    draft = folder / f".{RUN}.part"
     draft.write_text(json.dumps(told, indent=1, default=str) + "\n")
-    draft.replace(folder / "run.json")
+    draft.replace(folder / RUN)
     write_leaderboards(frame, folder, table_titles(cells))

@@ -20,6 +20,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
+from .text import comma_parts
+
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 IMPORTED = "imported:"
 """What the name of an imported poison begins with, where an attack is asked for."""
@@ -88,7 +90,7 @@ def parse_spec(text: str) -> Spec:
     if bracket and not rest.endswith("]"):
         raise ValueError(f"{shorten(text)} lacks its closing ]; write it like em[eps=16/255]")
     options: dict[str, Any] = {}
-    for part in _split(rest[:-1] if bracket else ""):
+    for part in comma_parts(rest[:-1] if bracket else ""):
         key, equals, value = part.partition("=")
         key = normalise(key)
         if not equals or not NAME.fullmatch(key) or not value.strip():
@@ -103,19 +105,7 @@ def parse_spec(text: str) -> Spec:
 
 def split_specs(text: str) -> list[str]:
     """Return the specs of a comma-separated list; commas inside brackets do not separate."""
-    return [part for part in _split(text) if part]
-
-
-def _split(text: str) -> list[str]:
-    """Split at the commas outside brackets and strip; an empty text has no parts."""
-    parts, depth, start = [], 0, 0
-    for position, letter in enumerate(text):
-        depth += (letter == "[") - (letter == "]")
-        if letter == "," and depth == 0:
-            parts.append(text[start:position])
-            start = position + 1
-    parts.append(text[start:])
-    return [part.strip() for part in parts] if text.strip() else []
+    return [part for part in comma_parts(text) if part]
 
 
 def normalise(name: str) -> str:

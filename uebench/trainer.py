@@ -116,7 +116,23 @@ def train_model(
         curve.append({"epoch": epoch + 1, **row})
         loop.facts["seconds"] = before + time.perf_counter() - start
         run.progress((epoch + 1) / protocol.epochs, f"epoch {epoch + 1}, loss {row['loss']:.3f}")
-    seconds = before + time.perf_counter() - start
+    costs = {
+        "train_seconds": before + time.perf_counter() - start,
+        "images_per_second": protocol.epochs * len(data) / loop.facts["busy"],
+        "augment_share": loop.facts["augmenting"] / loop.facts["busy"],
+    }
+    return Trained(model, _judged(model, data, test, curve, protocol, run) | costs)
+
+
+def _judged(
+    model: nn.Module,
+    data: Split,
+    test: Split,
+    curve: list[dict[str, float]],
+    protocol: Protocol,
+    run: Run,
+) -> dict[str, Any]:
+    """Return what a trained model is worth; its accuracies enter the last row of the curve."""
     confusion = confusion_matrix(model, test, run)
     curve[-1]["test_acc"] = confusion.trace().item() / len(test)
     looked = [row for row in curve if "test_acc" in row]
@@ -124,22 +140,16 @@ def train_model(
     train_acc = accuracy(model, data, run)
     if protocol.train_curve:
         curve[-1]["train_acc"] = train_acc
-    return Trained(
-        model,
-        {
-            "test_acc": curve[-1]["test_acc"],
-            "test_acc_best": best["test_acc"],
-            "best_epoch": int(best["epoch"]),
-            "train_acc": train_acc,
-            "n_train": len(data),
-            "n_test": len(test),
-            "train_seconds": seconds,
-            "images_per_second": protocol.epochs * len(data) / loop.facts["busy"],
-            "augment_share": loop.facts["augmenting"] / loop.facts["busy"],
-            "curve": curve,
-            "confusion": confusion.tolist(),
-        },
-    )
+    return {
+        "test_acc": curve[-1]["test_acc"],
+        "test_acc_best": best["test_acc"],
+        "best_epoch": int(best["epoch"]),
+        "train_acc": train_acc,
+        "n_train": len(data),
+        "n_test": len(test),
+        "curve": curve,
+        "confusion": confusion.tolist(),
+    }
 
 
 def _train_epoch(

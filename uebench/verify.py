@@ -6,7 +6,6 @@ must lie within a tolerance, since rounding differs and training amplifies it.
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import tempfile
@@ -18,18 +17,18 @@ from typing import Any, Literal
 import pandas as pd
 
 from . import frontend
-from .cell import Cell
+from .cell import Cell, dataset_ref
 from .data import load_dataset
 from .execute import build_executor, usable_devices
 from .execute.tasks import Failure
 from .imported import ImportedPoison
+from .json_file import RUN, read_run_json
 from .plan import Config, dataset_specs, make_config, plan
 from .provenance import same_machine_type
 from .report import read_cells
 from .results import row
 from .store import Store
 
-LARGEST_RUN_JSON = 200 * 2**20
 ACCURACIES = ("test_acc", "test_acc_best", "train_acc", "robust_acc")
 EXACT = (*ACCURACIES, "best_epoch", "n_train", "n_test", "poison_sha256")
 """Columns that must be equal on the same machine type; of other columns, such as times, none."""
@@ -85,7 +84,7 @@ def verify(
     Raises:
         ValueError, FileNotFoundError: the folder holds no results, or its data set is not there.
     """
-    told = read_run(folder)
+    told = read_run_json(folder, ("config",))
     frame = read_cells(folder)
     done = frame[frame["status"] == "ok"]
     if done.empty:
@@ -113,36 +112,12 @@ def sampled(rows: list[dict[Any, Any]], size: int, seed: int) -> list[dict[Any, 
     return random.Random(seed).sample(rows, size) if 0 < size < len(rows) else rows
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """Return the run.json of a results folder.
-
-    Raises:
-        ValueError: it is not there, or is not what a run writes.
-    """
-    path = folder / "run.json"
-    try:
-        if path.stat().st_size > LARGEST_RUN_JSON:
-            raise ValueError(f"{path} is too large for a run.json; is it one?")
-        told = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(
-            f"{folder} has no run.json; give the folder that `uebench run --out` wrote"
-        ) from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        raise ValueError(f"{path} is not JSON; it was spoiled, or no run wrote it") from None
-    if not isinstance(told, dict) or not isinstance(told.get("config"), dict):
-        raise ValueError(f"{path} has no config; it was spoiled, or no run wrote it")
-    return told
-
-
 def _config(told: dict[str, Any], folder: Path) -> Config:
     """Return the configuration that a run was made with."""
     try:
         return make_config({str(k): v for k, v in told["config"].items()})
     except ValueError as error:
-        raise ValueError(f"{folder / 'run.json'}: {error}") from None
+        raise ValueError(f"{folder / RUN}: {error}") from None
 
 
 def _planned(
@@ -151,7 +126,7 @@ def _planned(
     """Return the cells of a configuration in the precisions that the rows were computed in."""
     wanted = {str(r["dataset"]) for r in rows}
     datasets = [load_dataset(spec, data_dir) for spec in dataset_specs(config)]
-    refs = [(dataset, frontend.dataset_ref(dataset)) for dataset in datasets]
+    refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
     cells: dict[str, Cell] = {}
     for precision in sorted({str(r["precision"]) for r in rows}):
         options = {**config.protocol_options, "precision": precision}

@@ -8,9 +8,8 @@ from tests.conftest import make_run
 from uebench import frozen
 from uebench.api import Attack, Facts
 from uebench.attacks.em import EM
-from uebench.cell import PoisonRef
+from uebench.cell import PoisonRef, dataset_ref
 from uebench.data import Dataset, load_dataset
-from uebench.frontend import dataset_ref
 from uebench.protocol import PROTOCOLS
 from uebench.registry import build_attack, build_defense
 from uebench.trainer import train_model

@@ -216,3 +216,16 @@ def test_a_folder_of_one_size_reads_the_same_as_its_files(tmp_path: Path) -> Non
     with Image.open(root / "test/dog/1.png") as image:
         small = np.asarray(image.resize((4, 4), Image.Resampling.BILINEAR))
     assert torch.equal(dataset.test.images[3], torch.from_numpy(small.copy()).permute(2, 0, 1))
+
+
+def test_chance_is_the_share_of_the_largest_class_of_the_test_set(tmp_path: Path) -> None:
+    dataset = load_dataset(saved(tmp_path, test_labels=np.array([0, 2, 2])))
+    assert dataset.chance == pytest.approx(2 / 3)
+
+
+def test_arrays_that_do_not_fit_into_the_memory_are_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UEBENCH_MEMORY", "0.001")
+    with pytest.raises(DatasetError, match=r"unpacked it takes 2,\d+ bytes, and there are 1,048"):
+        load_dataset(saved(tmp_path))

@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageOps
 
 from tests.conftest import make_run, random_dataset
+from uebench.api import Facts
 from uebench.augment import fewer_bits, grayscale
 from uebench.data import Dataset
 from uebench.registry import build_defense
@@ -67,3 +68,18 @@ def test_several_squeezes_in_their_order() -> None:
 def test_grey_images_of_one_channel() -> None:
     dataset = random_dataset([3, 3], channels=1)
     assert prepared(dataset, "iss").shape == dataset.train.images.shape
+
+
+@pytest.mark.parametrize(
+    ("spec", "plain"),
+    [
+        ("iss[bits=4]", "iss"),
+        ("iss[mode=gray,quality=30,bits=4]", "iss[mode=gray]"),
+        ("iss[mode=bdr,quality=30]", "iss[mode=bdr]"),
+    ],
+)
+def test_options_that_the_mode_does_not_use_are_in_no_key(spec: str, plain: str) -> None:
+    facts = Facts("cifar10", 10, (3, 32, 32), 8, "resnet9")
+    alike, one = (build_defense(each).resolve(facts).recipe() for each in (spec, plain))
+    assert alike == one
+    assert build_defense("iss[mode=bdr,bits=4]").resolve(facts).recipe() != one

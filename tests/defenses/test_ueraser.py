@@ -72,6 +72,20 @@ def test_one_repeat_is_lite(tiny: Dataset) -> None:
 
 
 @pytest.mark.parametrize(
+    ("spec", "plain"),
+    [
+        ("ueraser_lite[repeats=3]", "ueraser_lite"),
+        ("ueraser_lite[repeats=1,select=no_grad,bn=loop]", "ueraser_lite"),
+        ("ueraser[adversarial_epochs=0,repeats=2]", "ueraser[adversarial_epochs=0]"),
+        ("augment[adversarial_epochs=0,repeats=3]", "augment"),
+    ],
+)
+def test_without_adversarial_epochs_the_copies_options_are_in_no_key(spec: str, plain: str) -> None:
+    alike, one = (build_defense(each).resolve(facts()).recipe() for each in (spec, plain))
+    assert alike == one
+
+
+@pytest.mark.parametrize(
     ("dataset", "epochs", "share"),
     [("cifar10", 200, 50), ("cifar100", 300, 30), ("svhn", 150, 30), ("other", 12, 3), ("x", 2, 1)],
 )

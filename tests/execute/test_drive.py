@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from uebench.cell import dataset_ref
 from uebench.data import Dataset
 from uebench.execute.base import Pool, Report
 from uebench.execute.drive import LOST, RETRIES, run_tasks
 from uebench.execute.tasks import Event, Failure, Task, pending
-from uebench.frontend import dataset_ref
 from uebench.plan import make_config, plan
 from uebench.store import Store
 

@@ -28,8 +28,8 @@ from tests.importing.helpers import (
 )
 from uebench.data import Dataset
 from uebench.files import audit_poison, write_poison
-from uebench.frontend import import_poison
 from uebench.importing import read_poison
+from uebench.importing.keep import import_poison
 from uebench.poison import PoisonError, quantise
 from uebench.store import Store
 

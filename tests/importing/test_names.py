@@ -10,10 +10,10 @@ import torch
 
 import uebench
 from tests.importing.helpers import DATA, DELTAS, GREY, IMAGES, N
-from uebench.cell import PoisonRef
+from uebench.cell import PoisonRef, dataset_ref
 from uebench.compute import fetch_poison
 from uebench.data import Dataset
-from uebench.frontend import dataset_ref, import_poison
+from uebench.importing.keep import import_poison
 from uebench.plan import make_config, plan
 from uebench.poison import Poison, PoisonError
 from uebench.store import Store

@@ -8,11 +8,10 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 import uebench
-from uebench.cell import Cell
+from uebench.cell import Cell, dataset_ref
 from uebench.cli import main
 from uebench.compute import compute, keep_dataset
 from uebench.data import Dataset
-from uebench.frontend import dataset_ref
 from uebench.models import build_network, network_recipe, parse_arch, shown_arch
 from uebench.models.pretrained import FILE, MEAN, SD
 from uebench.plan import make_config, plan

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from uebench.report.cells import COLUMNS, LONGEST_TEXT, conform_cells, read_cells, write_cells
-from uebench.report.plain import plain_text
+from uebench.text import plain_text
 
 CONTRACT = (
     "dataset arch protocol attack attack_options defense defense_options ratio classes seed "

@@ -65,10 +65,10 @@ def test_what_no_run_wrote_is_refused_in_one_sentence(text: str, told: str, tmp_
 
 
 def test_run_json_may_lack_anything_but_not_be_something_else(tmp_path: Path) -> None:
-    assert read_run(tmp_path / "run.json").command == []
+    assert read_run(tmp_path).command == []
     (tmp_path / "run.json").write_text('{"poisons": {"ab": 3}}')
     with pytest.raises(ValueError, match=r"poisons\.ab is not what a run writes"):
-        read_run(tmp_path / "run.json")
+        read_run(tmp_path)
 
 
 def test_pictures_that_are_none_are_passed_over(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a run teaches, in sentences."""
 
 import pandas as pd
+import pytest
 
 from uebench.report import COLUMNS, leaderboards, summary
 
@@ -56,3 +57,23 @@ def test_seeds_are_told_from_one_run() -> None:
 def test_nothing_measured_says_nothing() -> None:
     frame = cells(ONE_SEED).assign(status="failed", test_acc=None)
     assert summary(leaderboards(frame)) == []
+
+
+def test_a_run_that_learned_nothing_says_nothing_about_attacks() -> None:
+    tiny = {cell: 0.1 + 0.01 * i for i, cell in enumerate(ONE_SEED)}
+    boards = leaderboards(cells(tiny, n_test=200))
+    lines = summary(boards, chance={"d": 0.1})
+    assert lines[0].startswith("clean data: 10.0 %")
+    assert lines[3:] == [
+        "the clean model has not learned: 11.0 % at best are within noise of chance "
+        "(10.0 %, 200 test images); this run says nothing about attacks yet, so give it more "
+        "epochs or more images"
+    ]
+    assert any(line.startswith("strongest attack") for line in summary(boards)), "chance unknown"
+
+
+@pytest.mark.parametrize("attack", ["none", "em"])
+def test_a_clean_model_that_learned_is_judged_by_chance_of_its_data(attack: str) -> None:
+    learned = {(attack if a == "none" else a, d, s): v for (a, d, s), v in ONE_SEED.items()}
+    lines = summary(leaderboards(cells(learned)), chance={"d": 0.1, "other": 0.9})
+    assert any(line.startswith("strongest attack") for line in lines)

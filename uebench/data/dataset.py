@@ -58,6 +58,11 @@ class Dataset:
         """One name a class, by label."""
         return self.train.class_names
 
+    @property
+    def chance(self) -> float:
+        """Test accuracy of a model that names the largest class for every image."""
+        return self.test.labels.bincount().max().item() / len(self.test)
+
 
 def from_arrays(
     name: str, train: tuple[Any, Any], test: tuple[Any, Any], class_names: Sequence[str] | None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from ..memory import total_memory
 from ..spec import shorten
 
 MOST_MEMBERS = 1000
@@ -18,25 +18,24 @@ MOST_RATIO = 100
 """Images that differ from each other are never packed so tightly."""
 
 
-def check_npz(path: Path, limit: int | None = None) -> None:
+def check_npz(path: Path) -> None:
     """See that an archive's arrays are what their headers say and fit into the memory.
-
-    Args:
-        path: the file.
-        limit: most bytes when unpacked; by default the machine's memory.
 
     Raises:
         ValueError: they are not; the sentence says which.
         Exception: what the readers of zip files and headers raise.
     """
-    limit = limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    room = total_memory()
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if len(members) > MOST_MEMBERS:
             raise ValueError(f"it has {len(members)} members, more than any array file")
         total = sum(member.file_size for member in members)
-        if total > limit:
-            raise ValueError(f"unpacked it takes {total:,} bytes, and {limit:,} are allowed")
+        if total > room:
+            raise ValueError(
+                f"unpacked it takes {total:,} bytes, and there are {room:,} of memory; a tree of "
+                "images, folder:PATH, need not fit"
+            )
         for member in members:
             _check_member(archive, member)
 

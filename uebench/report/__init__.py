@@ -1,6 +1,6 @@
 """Results as tables: cells.csv, leaderboards, and their CSV, JSON, Markdown, LaTeX and terminal.
 
-Imports nothing from the rest of uebench, and no torch: a results folder is enough.
+Of the rest of uebench it imports `text` and `json_file`, and no torch: a results folder is enough.
 """
 
 from .cells import COLUMNS, conform_cells, read_cells, write_cells

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from .plain import plain_text, write_text
+from ..text import plain_text, write_text
 
 STATUSES = ("ok", "failed", "skipped")
 LONGEST_TEXT = 100_000

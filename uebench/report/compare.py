@@ -5,10 +5,10 @@ the highest of them. What differs in the protocols is listed, never corrected fo
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ..text import comma_parts
 from .groups import Method, Settings
 from .published import N_TRAIN, Published
 from .statistics import Stat, interval, spearman
@@ -182,14 +182,9 @@ def same_method(name: str, options: str) -> frozenset[str]:
     usual = USUAL.get(name, set())
     return frozenset(
         part
-        for part in split_options(options)
+        for part in comma_parts(options)
         if part not in usual and part.partition("=")[0] not in VARIANTS
     )
-
-
-def split_options(options: str) -> list[str]:
-    """Return the options of a method one by one; commas in brackets do not separate."""
-    return [part.strip() for part in re.split(r",(?![^\[]*\])", options) if part.strip()]
 
 
 def _schedule(entry: Ours) -> tuple[str, str, str]:
@@ -275,6 +270,6 @@ def _differences(entry: Ours, found: Sequence[Published]) -> Iterable[tuple[str,
         (entry.attack, entry.attack_options),
         (entry.defense, entry.defense_options),
     ):
-        varied = [o for o in split_options(options) if o.partition("=")[0] in VARIANTS]
+        varied = [o for o in comma_parts(options) if o.partition("=")[0] in VARIANTS]
         if varied and not (name == entry.defense and entry.beside):
             yield f"{name}'s options", ",".join(varied), "the authors'"

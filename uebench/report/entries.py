@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..text import one_line
 from .folder import Results
 from .groups import Record
 from .layout import percent
 from .matrix import Confusion, confusion
-from .plain import one_line
 from .svg import Chart, small_chart
 
 Facts = tuple[tuple[str, str], ...]

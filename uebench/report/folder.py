@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
+from ..text import one_line
 from .cells import read_cells
 from .layout import Titles
-from .plain import one_line
 from .records import CellRecord, RunFacts, read_records, read_run
 
 PICTURES = "pictures"
@@ -113,7 +113,7 @@ def read_results(path: Path | str, titles: Titles | None = None) -> Results:
     cells = read_cells(folder)
     if not len(cells):
         raise ValueError(f"{folder / 'cells.csv'} has no rows; run some cells first")
-    run = read_run(folder / "run.json")
+    run = read_run(folder)
     known = {name: facts.title for name, facts in run.methods.items() if facts.title}
     return Results(
         folder,

@@ -9,9 +9,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from ..text import one_line
 from .formats import Boards, several
 from .layout import Label, Layout, Shown, Titles, layout
-from .plain import one_line
 from .tables import Leaderboard
 
 NEEDED = r"% Needs \usepackage{booktabs} and \usepackage{graphicx} (for \resizebox)."

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..text import write_text
 from .cells import write_cells
 from .formats import to_csv, to_markdown
 from .latex import to_latex
 from .layout import Titles
-from .plain import write_text
 from .tables import Metric, leaderboards
 
 

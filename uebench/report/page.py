@@ -20,13 +20,13 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from ..text import one_line, write_text
 from .boards import page_boards, settings_data, tabs
 from .colors import DASHES, LINES, RAMP, ramp_steps
 from .entries import Facts, audit_of, facts, seconds, words
 from .folder import Results
 from .groups import Method
 from .matrix import png_uri
-from .plain import one_line, write_text
 from .series import Figure, curves, figures, method_title
 from .svg import Chart, Key, charts, legend
 from .tables import Metric

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .plain import one_line
+from ..text import one_line
 
 COLUMNS = (
     *("table", "dataset", "arch", "attack", "attack_options", "defense", "defense_options"),

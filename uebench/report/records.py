@@ -14,7 +14,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from .plain import one_line, write_text
+from ..json_file import RUN, AbsentFileError, read_object, read_run_json
+from ..text import one_line, write_text
 
 FORMAT = 1
 ELSEWHERE = ("recipe",)
@@ -109,8 +110,9 @@ def read_records(path: Path) -> dict[str, CellRecord]:
     Raises:
         ValueError: it is not what a run writes.
     """
-    read = _read_json(path)
-    if read is None:
+    try:
+        read = read_object(path)
+    except AbsentFileError:
         return {}
     if read.get("format") != FORMAT or not isinstance(read.get("records"), dict):
         raise ValueError(
@@ -120,13 +122,17 @@ def read_records(path: Path) -> dict[str, CellRecord]:
     return {key: _checked(CellRecord, each, path, key) for key, each in read["records"].items()}
 
 
-def read_run(path: Path) -> RunFacts:
-    """Return what `run.json` tells; nothing where there is no such file.
+def read_run(folder: Path) -> RunFacts:
+    """Return what a folder's `run.json` tells; nothing where there is none.
 
     Raises:
         ValueError: it is not what a run writes.
     """
-    return _checked(RunFacts, _read_json(path) or {}, path, "")
+    try:
+        told = read_run_json(folder)
+    except AbsentFileError:
+        told = {}
+    return _checked(RunFacts, told, folder / RUN, "")
 
 
 def _checked(kind: type[R], value: Any, path: Path, key: str) -> R:
@@ -139,22 +145,6 @@ def _checked(kind: type[R], value: Any, path: Path, key: str) -> R:
             f"{path}: {one_line(place) or 'the whole'} is not what a run writes "
             f"({one_line(first['msg'])}); run again with the same --out, or remove the file"
         ) from None
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a file, None where there is no file."""
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is not JSON ({one_line(str(error))}); run again with the same --out, "
-            "or remove the file"
-        ) from None
-    if not isinstance(read, dict):
-        raise ValueError(f"{path} holds no object; run again with the same --out, or remove it")
-    return read
 
 
 def _compact(record: Mapping[str, Any]) -> dict[str, Any]:

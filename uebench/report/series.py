@@ -5,16 +5,15 @@ A plot of what was not varied does not exist.
 """
 
 import math
-import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ..text import comma_parts, one_line
 from .folder import Results
 from .groups import Method, Record, Settings, grouped, the_attack, the_defense
 from .layout import CLEAN, settings_in_words
-from .plain import one_line
 from .tables import Metric, Stat
 
 Kind = Literal["curves", "ratio", "budget", "repeats", "cost"]
@@ -377,7 +376,7 @@ def _methods(runs: Sequence[Record], of: Callable[[Record], Method]) -> list[Met
 
 def without(method: Method, option: str) -> Method:
     """Return a method without one of its options."""
-    parts = re.split(r",(?![^\[]*\])", method.options)
+    parts = comma_parts(method.options)
     return Method(method.name, ",".join(p for p in parts if not p.startswith(f"{option}=")))
 
 

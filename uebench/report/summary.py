@@ -1,34 +1,60 @@
 """What a run teaches, in sentences: each attack, the extremes, and what is within noise.
 
 Noise is that of the tables (`statistics.best_within_noise`); what one run alone owes to its seed is
-not in it, and the summary says so.
+not in it, and the summary says so. Where not even clean data were learned, that is all it says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .groups import Method
 from .layout import Titles, percent
+from .statistics import sampling_margin
 from .tables import Leaderboard
 
 SHOWN = 4
 """Defenses named in a line, and attacks named with ties."""
 
 
-def summary(boards: Sequence[Leaderboard], titles: Titles | None = None) -> list[str]:
-    """Return lines that say what the leaderboards show, names replaced as `titles` says."""
+def summary(
+    boards: Sequence[Leaderboard],
+    titles: Titles | None = None,
+    chance: Mapping[str, float] | None = None,
+) -> list[str]:
+    """Return lines that say what the leaderboards show, names replaced as `titles` says.
+
+    `chance` is the accuracy of a model that has learned nothing, by data set, where it is known.
+    """
     titles = titles or {}
     lines: list[str] = []
     for board in boards:
         if len(boards) > 1:
             settings = board.settings
             lines.append(f"{settings.dataset}, {settings.arch}, ratio {settings.ratio:g}:")
-        lines += _of_one(board, titles)
+        lines += [line for a in board.attacks if (line := _of_attack(board, a, titles))]
+        unlearned = _unlearned(board, (chance or {}).get(board.settings.dataset))
+        lines += [unlearned] if unlearned else _of_all(board, titles)
     return lines
 
 
-def _of_one(board: Leaderboard, titles: Titles) -> list[str]:
-    """Return the lines of one leaderboard."""
-    lines = [line for a in board.attacks if (line := _of_attack(board, a, titles))]
+def _unlearned(board: Leaderboard, chance: float | None) -> str:
+    """Return that no clean model is better than chance, but for the test set's noise, if so."""
+    clean = [board.stat(a, d) for a in board.attacks if a.is_clean for d in board.defenses]
+    best = max((stat for stat in clean if stat.n), key=lambda stat: stat.mean, default=None)
+    n_test = board.settings.n_test
+    if best is None or chance is None or not n_test:
+        return ""
+    if best.mean - chance > sampling_margin(best, n_test):
+        return ""
+    return (
+        f"the clean model has not learned: {percent(best.mean)} % at best are within noise of "
+        f"chance ({percent(chance)} %, {n_test} test images); this run says nothing about "
+        "attacks yet, so give it more epochs or more images"
+    )
+
+
+def _of_all(board: Leaderboard, titles: Titles) -> list[str]:
+    """Return what a leaderboard shows as a whole: the extremes, and what is within noise."""
+    lines = []
     strongest = _extreme(board, board.poisons, board.defenses, titles)
     if strongest and len(board.poisons) > 1:
         lines.append(f"strongest attack: {strongest}")

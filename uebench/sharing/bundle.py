@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import report
+from ..json_file import RUN, read_run_json
 from .manifest import NAME, write_manifest
 
 TAKEN = (
     "cells.csv",
-    "run.json",
+    RUN,
     "leaderboard.csv",
     "leaderboard.tex",
     "leaderboard.md",
@@ -26,6 +27,21 @@ TAKEN = (
 )
 """What is taken of a results folder, where it is there; its pictures too."""
 PICTURES = (".png", ".svg", ".pdf")
+MEANING = {
+    "cells.csv": "a row a trained model: what it was, its accuracies in [0, 1], its key",
+    "leaderboard.csv": "the table as data",
+    "leaderboard.md": "the table in Markdown",
+    "leaderboard.tex": "the table in LaTeX",
+    RUN: "command, versions, recipes by key, what was measured on each poison",
+    "records.json": "curves, confusion matrices and times of the models, by key",
+    "pictures": "clean, perturbation and poisoned images of each poison",
+    "table.csv": "the paper's table as data",
+    "table.md": "the paper's table in Markdown",
+    "table.tex": "the paper's table in LaTeX",
+    "poisons.json": "sha256, recipe and measured budget of each poison",
+    "index.html": "the page, which needs no network",
+}
+"""What each file of a bundle is, for its README.md."""
 
 
 class BundleError(ValueError):
@@ -41,9 +57,10 @@ def publish(results: Path, folder: Path, licence: str) -> Path:
     path of the user's home folder is written as `~`.
 
     Raises:
-        BundleError: the results are not those of a run, or the folder cannot be made.
+        BundleError: the folder cannot be made.
+        ValueError: the results are not those of a run.
     """
-    told = _run_json(results)
+    told = read_run_json(results, ("recipes", "poisons", "versions"))
     cells = report.read_cells(results)
     if folder.exists():
         raise BundleError(f"{folder} is there already; choose another name, or remove it")
@@ -62,26 +79,6 @@ def publish(results: Path, folder: Path, licence: str) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
-
-
-def _run_json(results: Path) -> dict[str, Any]:
-    """Return what a run told of itself.
-
-    Raises:
-        BundleError: there is no such file, or it is none of a run.
-    """
-    path = results / "run.json"
-    try:
-        told = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise BundleError(
-            f"{results} has no run.json; give the folder that `uebench run --out` wrote"
-        ) from None
-    except (OSError, ValueError):
-        raise BundleError(f"{path} cannot be read; run the matrix again") from None
-    if not isinstance(told, dict) or not {"recipes", "poisons", "versions"} <= set(told):
-        raise BundleError(f"{path} was not written by `uebench run`; run the matrix again")
-    return told
 
 
 def _homeless(text: str) -> str:
@@ -117,25 +114,8 @@ def _readme(told: dict[str, Any], cells: Any, licence: str, folder: Path) -> str
     command = _homeless(" ".join(map(str, told.get("command") or [])))
     machine = told.get("machine", {})
     devices = ", ".join(sorted({d for d in cells["device"] if d})) or "unknown"
-    meaning = {
-        "cells.csv": "a row a trained model: what it was, its accuracies in [0, 1], its key",
-        "leaderboard.csv": "the table as data",
-        "leaderboard.md": "the table in Markdown",
-        "leaderboard.tex": "the table in LaTeX",
-        "run.json": "command, versions, recipes by key, what was measured on each poison",
-        "records.json": "curves, confusion matrices and times of the models, by key",
-        "pictures": "clean, perturbation and poisoned images of each poison",
-        "table.csv": "the paper's table as data",
-        "table.md": "the paper's table in Markdown",
-        "table.tex": "the paper's table in LaTeX",
-        "poisons.json": "sha256, recipe and measured budget of each poison",
-        "index.html": "the page, which needs no network",
-    }
-    files = [
-        f"- `{name}`: {meaning.get(name, 'a picture')}"
-        for name in sorted({p.name for p in folder.iterdir()} | {"README.md"})
-        if name != "README.md"
-    ]
+    names = sorted(path.name for path in folder.iterdir() if path.name != "README.md")
+    files = [f"- `{name}`: {MEANING.get(name, 'a picture')}" for name in names]
     return "\n".join(
         [
             f"# {told.get('config', {}).get('title') or 'Unlearnable examples against defenses'}",

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..files import audit_poison
 from ..importing import Reading, read_poison
+from ..json_file import read_object
 from ..poison import PoisonError
 from .manifest import sha256_of
 
@@ -34,6 +35,11 @@ images = {{int(path.stem): np.array(Image.open(path)) for path in folder.glob("*
 # by position in the clean training set; labels.csv beside them has the labels""",
 }
 """How a poison is loaded, by the ending of its name."""
+INTENDED_USE = (
+    "Research on availability attacks: to measure what a training procedure learns from images "
+    "that were perturbed so that it shall learn nothing. It is no training set for a model that is "
+    "used, and no proof that images are protected: published defenses recover most of the accuracy."
+)
 
 
 def card(path: Path, licence: str, dataset: Any = None) -> str:
@@ -53,51 +59,22 @@ def card(path: Path, licence: str, dataset: Any = None) -> str:
                 f"{path} is not the poison that its record tells of; craft or fetch it again"
             )
         meta |= audit
-    budget, recipe = meta.get("budget", {}), meta.get("recipe", {})
-    called = meta.get("spec") or recipe.get("attack") or path.stem
-    measured = "measured on the 8-bit images" if dataset is not None else "as recorded by its maker"
-    facts = [
-        ("attack", f"`{called}`"),
-        ("clean data set", f"{meta.get('dataset', 'unknown')}"),
-        ("data set fingerprint", f"`{meta.get('fingerprint', 'unknown')}`"),
-        ("poison seed", recipe.get("seed", meta.get("seed", "unknown"))),
-        ("images", meta.get("images", "see the file")),
-        ("budget", _budget(budget)),
-        (f"largest change, {measured}", _largest(meta)),
-        ("PSNR, SSIM (means)", f"{_number(meta, 'psnr_mean')} dB, {_number(meta, 'ssim_mean')}"),
-        ("sha256 of images, labels and index", f"`{meta.get('sha256', 'unknown')}`"),
-    ]
-    if path.is_file():
-        facts.append(("sha256 of the file", f"`{sha256_of(path)}`"))
-    ending = path.suffix if path.suffix in LOADING else ""
     return "\n".join(
         [
             f"# {path.stem}: a poisoned training set",
             "",
-            "| | |",
-            "| --- | --- |",
-            *(f"| {name} | {_cell(value)} |" for name, value in facts),
+            *_facts(path, meta, measured=dataset is not None),
             "",
             "## Intended use",
             "",
-            "Research on availability attacks: to measure what a training procedure learns from "
-            "images that were perturbed so that it shall learn nothing. It is no training set for "
-            "a model that is used, and no proof that images are protected: published defenses "
-            "recover most of the accuracy.",
+            INTENDED_USE,
             "",
-            "## How to load it",
-            "",
-            "```python",
-            LOADING[ending].format(name=path.name),
-            "```",
-            "",
-            f"As an attack: `uebench import {path.name} --dataset {meta.get('dataset', 'D')} "
-            f"--name {_name(path.stem)}`, then `--attacks imported:{_name(path.stem)}`.",
+            *_loading(path, meta),
             "",
             "## Recipe",
             "",
             "```json",
-            json.dumps(recipe, indent=1),
+            json.dumps(meta.get("recipe", {}), indent=1),
             "```",
             "",
             "## Licence",
@@ -106,6 +83,42 @@ def card(path: Path, licence: str, dataset: Any = None) -> str:
             "",
         ]
     )
+
+
+def _facts(path: Path, meta: dict[str, Any], measured: bool) -> list[str]:
+    """Return the table of what a poison is and how much it changes."""
+    recipe = meta.get("recipe", {})
+    called = meta.get("spec") or recipe.get("attack") or path.stem
+    how = "measured on the 8-bit images" if measured else "as recorded by its maker"
+    facts = [
+        ("attack", f"`{called}`"),
+        ("clean data set", f"{meta.get('dataset', 'unknown')}"),
+        ("data set fingerprint", f"`{meta.get('fingerprint', 'unknown')}`"),
+        ("poison seed", recipe.get("seed", meta.get("seed", "unknown"))),
+        ("images", meta.get("images", "see the file")),
+        ("budget", _budget(meta.get("budget", {}))),
+        (f"largest change, {how}", _largest(meta)),
+        ("PSNR, SSIM (means)", f"{_number(meta, 'psnr_mean')} dB, {_number(meta, 'ssim_mean')}"),
+        ("sha256 of images, labels and index", f"`{meta.get('sha256', 'unknown')}`"),
+    ]
+    if path.is_file():
+        facts.append(("sha256 of the file", f"`{sha256_of(path)}`"))
+    return ["| | |", "| --- | --- |", *(f"| {name} | {_cell(value)} |" for name, value in facts)]
+
+
+def _loading(path: Path, meta: dict[str, Any]) -> list[str]:
+    """Return how the poison is loaded, by code and by this suite."""
+    ending = path.suffix if path.suffix in LOADING else ""
+    return [
+        "## How to load it",
+        "",
+        "```python",
+        LOADING[ending].format(name=path.name),
+        "```",
+        "",
+        f"As an attack: `uebench import {path.name} --dataset {meta.get('dataset', 'D')} "
+        f"--name {_name(path.stem)}`, then `--attacks imported:{_name(path.stem)}`.",
+    ]
 
 
 def _meta(path: Path) -> dict[str, Any]:
@@ -118,15 +131,12 @@ def _meta(path: Path) -> dict[str, Any]:
         raise PoisonError(f"{path}: no such file; give what `uebench craft --out` wrote")
     beside = path / "meta.json" if path.is_dir() else path.with_name(f"{path.name}.meta.json")
     try:
-        told = json.loads(beside.read_text())
-    except (OSError, ValueError):
+        return read_object(beside)
+    except ValueError:
         raise PoisonError(
             f"{path} has no record {beside.name} that can be read; a card is for what `uebench "
             "craft --out` wrote, others are measured by `uebench audit`"
         ) from None
-    if not isinstance(told, dict):
-        raise PoisonError(f"{beside} holds no names and values; craft the poison again")
-    return told
 
 
 def _budget(budget: Any) -> str:

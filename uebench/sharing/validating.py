@@ -5,7 +5,6 @@ Nothing is computed again; that a number is possible does not say that it is tru
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,12 @@ from typing import Any, Literal
 import pandas as pd
 
 from .. import report
+from ..json_file import RUN, AbsentFileError, check_size, read_run_json
 from ..report.records import read_records
 from ..spec import format_spec, parse_spec
 from ..store import key_of
 from .manifest import NAME, check_manifest
 
-LARGEST = 500 * 2**20
-"""Bytes of a file that is read; a bundle of a thousand models has a tenth of it."""
 MOST_TOLD = 20
 Row = dict[str, Any]
 
@@ -58,7 +56,7 @@ def validate(folder: Path) -> list[Finding]:
         )
     findings = [_files(folder)]
     try:
-        _bounded(folder / "cells.csv")
+        check_size(folder / "cells.csv")
         cells = report.read_cells(folder)
         board = report.to_csv(report.leaderboards(cells))
     except ValueError as error:
@@ -70,40 +68,27 @@ def validate(folder: Path) -> list[Finding]:
     ]
     findings.append(_told("numbers", f"{len(rows)} cells", _impossible(rows)))
     findings.append(_leaderboard(folder, board))
-    told, why = _json(folder / "run.json")
-    if told is None:
-        skipped = [Finding(name, "skipped", why) for name in ("recipes", "poisons")]
-        return [*findings, *skipped, _records(folder, rows)]
-    recipes, poisons = told.get("recipes"), told.get("poisons")
-    if not isinstance(recipes, dict) or not isinstance(poisons, dict):
-        wrong = ("run.json has no recipes or poisons",)
-        return [*findings, Finding("recipes", "failed", "run.json", wrong), _records(folder, rows)]
-    findings.append(_told("recipes", f"{len(recipes)} recipes", _recipes(rows, recipes)))
-    findings.append(_told("poisons", f"{len(poisons)} poisons", _poisons(rows, poisons)))
-    return [*findings, _records(folder, rows)]
+    return [*findings, *_run(folder, rows), _records(folder, rows)]
+
+
+def _run(folder: Path, rows: list[Row]) -> list[Finding]:
+    """Return what was found of recipes and poisons, which `run.json` has."""
+    try:
+        told = read_run_json(folder, ("recipes", "poisons"))
+    except AbsentFileError:
+        return [Finding(name, "skipped", f"there is no {RUN}") for name in ("recipes", "poisons")]
+    except ValueError as error:
+        return [Finding("recipes", "failed", RUN, (str(error),))]
+    recipes, poisons = told["recipes"], told["poisons"]
+    return [
+        _told("recipes", f"{len(recipes)} recipes", _recipes(rows, recipes)),
+        _told("poisons", f"{len(poisons)} poisons", _poisons(rows, poisons)),
+    ]
 
 
 def _told(test: str, text: str, problems: list[str]) -> Finding:
     """Return a finding of these problems; there are none in what passes."""
     return Finding(test, "failed" if problems else "passed", text, tuple(problems))
-
-
-def _bounded(path: Path) -> None:
-    """See that a file is no larger than results are."""
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"{path.name} has {path.stat().st_size / 2**20:.0f} MB: no such results")
-
-
-def _json(path: Path) -> tuple[dict[str, Any] | None, str]:
-    """Return a JSON file's names and values, or None and why not."""
-    try:
-        _bounded(path)
-        told = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None, f"there is no {path.name}"
-    except (OSError, ValueError, RecursionError) as error:
-        return None, f"{path.name} cannot be read: {error}"
-    return (told, "") if isinstance(told, dict) else (None, f"{path.name} holds no names")
 
 
 def _files(folder: Path) -> Finding:
@@ -199,7 +184,7 @@ def _recipes(rows: list[Row], recipes: dict[str, Any]) -> list[str]:
     for row in (row for row in rows if row["status"] == "ok"):
         recipe = recipes.get(row["key"])
         if not isinstance(recipe, dict):
-            wrong.append(f"{_who(row)}: run.json has no recipe for its key {str(row['key'])[:16]}")
+            wrong.append(f"{_who(row)}: {RUN} has no recipe for its key {str(row['key'])[:16]}")
             continue
         poison = recipe.get("poison")
         protocol = recipe.get("protocol")
@@ -270,9 +255,8 @@ def _records(folder: Path, rows: list[Row]) -> Finding:
     by_key = {row["key"]: row for row in rows}
     wrong = []
     try:
-        _bounded(path)
         records = read_records(path)
-    except (OSError, ValueError, RecursionError) as error:
+    except ValueError as error:
         return _told("records", "", [str(error)])
     for key, record in records.items():
         total = sum(map(sum, record.confusion))

@@ -1,4 +1,4 @@
-"""Text that strangers wrote, made harmless; and files that are replaced whole or not at all.
+"""Text that strangers wrote, made harmless; lists in one text; files that are replaced whole.
 
 Names, options and error messages come from plug-ins and from other people's `cells.csv`. What a
 terminal would obey (ANSI sequences, control codes, marks that turn the writing direction) is
@@ -28,6 +28,18 @@ def plain_text(text: str) -> str:
 def one_line(text: str) -> str:
     """Return `plain_text(text)` with every run of white space as one space."""
     return " ".join(plain_text(text).split())
+
+
+def comma_parts(text: str) -> list[str]:
+    """Return the stripped parts between the commas outside brackets; an empty text has none."""
+    parts, depth, start = [], 0, 0
+    for position, letter in enumerate(text):
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    parts.append(text[start:])
+    return [part.strip() for part in parts] if text.strip() else []
 
 
 def write_text(path: Path, text: str) -> None:

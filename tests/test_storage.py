@@ -18,7 +18,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from uebench import storage
+from uebench import registry, storage
 from uebench.cli import main
 from uebench.cli_store import parse_age
 from uebench.compute import fetch_dataset, keep_dataset
@@ -249,6 +249,54 @@ def test_a_run_over_its_quota_says_so_and_goes_on_later(
     dataset = load_dataset(DATA)
     keep_dataset(store, dataset)
     assert fetch_dataset(store, dataset_ref(dataset)).fingerprint == dataset.fingerprint
+
+
+FILLER = """
+from contextlib import suppress
+from pathlib import Path
+from uebench import Defense, defense
+
+@defense("fills", title="Fills", source="a test")
+class Fills(Defense):
+    \"\"\"Fills the store's disk, as somebody else may at any moment.\"\"\"
+    def prepare(self, data, run):
+        \"\"\"Fill it, unless there is a file `enough`.\"\"\"
+        folder = Path({folder!r})
+        if not (folder / "enough").exists():
+            with suppress(OSError), (folder / "other").open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+        return data
+"""
+
+
+def test_a_disk_that_fills_in_the_middle_ends_the_run_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.load()
+    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
+    monkeypatch.setattr(registry, "_files", [])
+    monkeypatch.chdir(tmp_path)
+    with mounted(tmp_path / "small", "size=2m") as folder:
+        monkeypatch.setenv("UEBENCH_HOME", str(folder))
+        (tmp_path / "fills.py").write_text(FILLER.format(folder=str(folder)))
+        command = [*RUN, "--plugin", "fills.py", "--dataset", DATA, "--arch", "resnet8[width=8]"]
+        command[command.index("standard")] = "standard,fills,iss,cutout"
+        command += ["--out", "out", "--jobs", "1"]
+        ended = CliRunner().invoke(main, command)
+        assert ended.exit_code == 1
+        told = ended.stderr.splitlines()[-1]
+        assert told.startswith("stopped: ")
+        assert "No space left on device" in told
+        assert told.endswith("1 of 4 cells are kept; type the same command again to go on")
+        assert "failed" not in ended.stderr
+        assert not list((tmp_path / "out").iterdir()), "no table of failed cells"
+        assert all(fault is None for _, fault in storage.faults(Store(folder)))
+        (folder / "other").unlink()
+        (folder / "enough").touch()
+        again = CliRunner().invoke(main, command)
+        assert again.exit_code == 0, again.stderr
+        assert "4 cells, 1 of them known" in again.stderr
 
 
 def test_a_read_only_store_is_read_and_says_why_it_cannot_be_written(

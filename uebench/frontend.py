@@ -113,6 +113,7 @@ def run(
 
     Raises:
         KeyError, ValueError: an unknown name or a bad value, before anything is computed.
+        StoreError: a disk is full; what is done is kept, and the same call goes on.
     """
     config = make_config({"attacks": attacks, "defenses": defenses, "dataset": dataset, **fields})
     how: dict[str, Any] = {

@@ -42,6 +42,10 @@ class StoreError(OSError):
     """The store cannot be used: one sentence says why and what to do."""
 
 
+class FullError(StoreError):
+    """There is no room to write: the disk is full or read-only, or a quota is reached."""
+
+
 def canonical(value: Any) -> str:
     """Return the one JSON text of a value: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -227,11 +231,10 @@ class Store:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            number = re.search(r"\(os error (\d+)\)", str(error))  # as safetensors tells it
-            why = getattr(error, "strerror", None) or (
-                os.strerror(int(number[1])) if number else error
-            )
-            raise StoreError(
+            found = re.search(r"\(os error (\d+)\)", str(error))  # as safetensors tells it
+            number = int(found[1]) if found else getattr(error, "errno", None)
+            why = os.strerror(number) if number else error
+            raise (FullError if number in NO_ROOM else StoreError)(
                 f"cannot write to the store {self.root}: {why}; "
                 "free space or set UEBENCH_HOME to a folder that can be written"
             ) from error

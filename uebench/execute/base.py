@@ -69,6 +69,13 @@ class Pool(ABC):
     def cancel(self, key: str) -> None:
         """End a task of which no report shall come any more."""
 
+    def check(self) -> None:  # noqa: B027
+        """See that workers can still tell what happens; asked before a death is a task's fault.
+
+        Raises:
+            FullError: their disk is full.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """End what still runs and leave no process behind."""

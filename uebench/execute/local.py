@@ -166,7 +166,7 @@ def run_here(
 ) -> dict[str, Failure]:
     """Do the tasks in this process, one by one: methods of a session exist nowhere else."""
     from ..determinism import determinism
-    from ..store import Store
+    from ..store import FullError, Store
     from .worker import one_thread
 
     agenda, store = Agenda(list(tasks)), Store(orders.store)
@@ -183,6 +183,8 @@ def run_here(
                 agenda.end(task.key)
                 listen(("done", task, 1.0, ""))
                 continue
+            if why.full:
+                raise FullError(why.error)
             for lost, reason in agenda.give_up(task.key, why):
                 listen(("failed", lost, 1.0, reason.error))
     return agenda.failed

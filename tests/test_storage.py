@@ -18,11 +18,13 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from uebench import registry, storage
+from uebench import owner, registry, storage
 from uebench.cli import main
 from uebench.cli_store import parse_age
 from uebench.compute import fetch_dataset, keep_dataset
 from uebench.data import load_dataset
+from uebench.execute.base import Report
+from uebench.execute.notes import Notes, append
 from uebench.frontend import dataset_ref, import_poison
 from uebench.store import Store, StoreError, key_of
 
@@ -146,6 +148,55 @@ def test_drafts_of_killed_writers_are_swept_when_they_are_old(store: Store) -> N
         age(draft, days)
     assert storage.tidy(store) == 1
     assert {p.name for p in (store.base / "drafts").iterdir()} == {"young", "future"}
+
+
+@pytest.mark.parametrize(
+    ("whose", "days", "swept"),
+    [
+        ("living", 40, False),
+        ("dead", 0, True),
+        ("dead with jobs in Slurm's queue", 2, False),
+        ("dead with jobs in Slurm's queue", 31, True),
+        ("of another host", 0.5, False),
+        ("of another host", 2, True),
+        ("of an older version", 2, True),
+    ],
+)
+def test_notes_are_swept_when_no_living_driver_owns_them(
+    whose: str, days: float, swept: bool, store: Store
+) -> None:
+    notes = Notes(str(store.root))
+    append(notes.begin("a" * 64), Report("progress", "a" * 64))
+    signature = notes.folder / owner.SIGNATURE
+    told = json.loads(signature.read_text())
+    match whose.split()[0], whose.split()[-1]:
+        case "dead", last:
+            signature.write_text(json.dumps({**told, "began": -1}))
+            if last == "queue":
+                (notes.folder / "slurm").mkdir()
+        case "of", "host":
+            signature.write_text(json.dumps({**told, "place": ["another", "", ""]}))
+        case "of", "version":
+            signature.unlink()
+    age(notes.folder, days)
+    assert json.loads(call(store, "du", "--json").stdout)["kinds"]["notes"]["entries"] == 1
+    rows = json.loads(call(store, "prune", "--json").stdout)["entries"]
+    assert [row["why"] for row in rows] == ["notes"] * swept
+    assert storage.tidy(store) == swept
+    assert notes.folder.exists() is not swept
+    append(notes.begin("b" * 64), Report("progress", "b" * 64))  # a worker that outlives it
+
+
+def test_a_living_driver_touches_its_notes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = Notes(str(store.root))
+    age(notes.folder, 2)
+    before = (notes.folder / owner.SIGNATURE).stat().st_mtime
+    notes.begin("a" * 64)
+    notes.news("a" * 64)
+    assert (notes.folder / owner.SIGNATURE).stat().st_mtime == before, "not at every look"
+    monkeypatch.setattr(time, "monotonic", lambda: notes._refreshed + owner.REFRESH_S + 1)
+    notes.news("a" * 64)
+    assert (notes.folder / owner.SIGNATURE).stat().st_mtime > before
 
 
 def _write_until_killed(root: str) -> None:

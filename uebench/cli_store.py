@@ -110,7 +110,8 @@ def prune(
     """Remove what nobody needs; say first what would go, and remove it with --yes.
 
     Alone: drafts of killed runs that are older than a day, spoiled entries, checkpoints of what is
-    done. With --kind or --older-than: also entries of these kinds, of this age.
+    done, notes of drivers that are dead. With --kind or --older-than: also entries of these kinds,
+    of this age.
     """
     with clear_errors():
         from . import storage

@@ -128,6 +128,7 @@ def run(
             executor=executor,
             time_limit_s=None if time_limit is None else 60 * time_limit,
             deterministic=deterministic,
+            outline=options["dry_run"],
         )
         if options["dry_run"]:
             from .estimate import print_estimate

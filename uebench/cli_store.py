@@ -21,7 +21,7 @@ kind_option = click.option(
     "wanted",
     multiple=True,
     metavar="KIND",
-    help="dataset, poison, imported, prepared, kept, cell or checkpoint; may be repeated.",
+    help="dataset, decoded, poison, imported, prepared, kept, cell or checkpoint; may be repeated.",
 )
 UNITS = {"": 86400.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 

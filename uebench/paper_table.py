@@ -74,7 +74,7 @@ def planned(
 def _loaded(spec: str, data_dir: Path | str | None) -> tuple[Dataset, DatasetRef]:
     from .frontend import dataset_ref
 
-    loaded = load_dataset(spec, data_dir)
+    loaded = load_dataset(spec, data_dir, outline=True)
     return loaded, dataset_ref(loaded)
 
 

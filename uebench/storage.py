@@ -21,7 +21,7 @@ from filelock import FileLock
 from .owner import lives
 from .store import INTERNAL, LAYOUT, Store, StoreError
 
-KINDS = ("dataset", "poison", "imported", "prepared", "kept", "cell", "checkpoint")
+KINDS = ("dataset", "decoded", "poison", "imported", "prepared", "kept", "cell", "checkpoint")
 """Kinds of entries of this version; the others are listed and left alone."""
 DRAFT_AGE_S = 24 * 3600.0
 """Age from which what a killed process was writing is taken for garbage."""
@@ -135,7 +135,7 @@ def describe(store: Store, entry: Entry) -> str:
             return f"{pair}, seed {recipe.get('seed')}{told}"
         case "poison":
             return f"{record.get('spec', record.get('file', ''))}, seed {recipe.get('seed', '-')}"
-        case "dataset":
+        case "dataset" | "decoded":
             return str(record.get("name", ""))
         case "imported":
             return f"{record.get('file', '')} for {record.get('dataset', '')}"

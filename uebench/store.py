@@ -73,8 +73,8 @@ class SpoiledError(ValueError):
 class Store:
     """What was computed, by key.
 
-    Kinds: `dataset`, `poison`, `imported` (names of foreign poisons), `prepared`, `kept`, `cell`,
-    `checkpoint` (work in flight).
+    Kinds: `dataset`, `decoded` (which data set a folder of images became), `poison`, `imported`
+    (names of foreign poisons), `prepared`, `kept`, `cell`, `checkpoint` (work in flight).
     """
 
     def __init__(self, root: Path | str | None = None) -> None:

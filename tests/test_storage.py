@@ -402,6 +402,19 @@ def test_a_store_that_is_not_there_is_empty_and_stays_away(tmp_path: Path) -> No
         assert "is no folder" in result.stderr
 
 
+def test_a_verb_without_memory_says_so(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError("a stored array of 3 GiB cannot be mapped")
+
+    monkeypatch.setattr("uebench.store._checked_tensors", refuse)
+    result = call(full, "verify")
+    assert result.exit_code == 2
+    assert "out of memory: a stored array of 3 GiB cannot be mapped; raise" in " ".join(
+        result.stderr.split()
+    )
+    assert len(list(storage.entries(full))) == 4
+
+
 def test_ages() -> None:
     assert parse_age("30d") == parse_age("30") == 30 * 86400
     assert parse_age("1.5h") == 5400

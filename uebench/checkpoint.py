@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from .memory import total_memory
 from .provenance import machine
 from .store import Store, StoreError, canonical, key_of
 
@@ -151,7 +152,7 @@ class Checkpoint:
         """Save the state after so many steps; a full store ends the saving, not the work."""
         start = time.monotonic()
         state = self._state()
-        if sum(t.nbytes for t in state["tensors"].values()) > _memory() / MEMORY_SHARE:
+        if sum(t.nbytes for t in state["tensors"].values()) > total_memory() / MEMORY_SHARE:
             log.warning("no checkpoint of %s: it would take too much of the memory", self._name)
             self._target = None
             return
@@ -255,11 +256,6 @@ def unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if "list" in value:
         return [unpack(each, tensors) for each in value["list"]]
     return tuple(unpack(each, tensors) for each in value["tuple"])
-
-
-def _memory() -> int:
-    """Return the machine's memory in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _steps(store: Store, prefix: str) -> list[str]:

@@ -49,6 +49,13 @@ def _store_errors() -> Iterator[None]:
     except StoreError as error:
         click.echo(f"stopped: {error}; what is done is kept, type the command again", err=True)
         raise SystemExit(1) from None
+    except MemoryError as error:
+        click.echo(
+            f"stopped: out of memory ({error or 'no more is given'}); what is done is kept, free "
+            "memory or raise the limit (ulimit) and type the command again",
+            err=True,
+        )
+        raise SystemExit(1) from None
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise

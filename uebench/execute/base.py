@@ -33,6 +33,8 @@ class Orders:
     deterministic: bool = False
     memory_gb: float | None = None
     """The most private memory that a worker may take, in GB; none: what there is."""
+    sharers: int = 1
+    """Workers that share a machine's memory, where that is known."""
 
 
 class Report(NamedTuple):

@@ -83,7 +83,7 @@ class LocalPool(Pool):
     """Processes on this machine, spread over its devices."""
 
     def __init__(self, orders: Orders, devices: list[str], jobs: int) -> None:
-        self.orders = orders
+        self.orders = replace(orders, sharers=jobs)
         self.slots = jobs
         self.places = [devices[i % len(devices)] for i in range(jobs)]
         self.workers: dict[str, Worker] = {}

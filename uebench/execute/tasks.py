@@ -79,7 +79,7 @@ def perform_alone(
             return perform(task, store, device, progress) or "done"
     except BusyError:
         return "busy"
-    except StoreError as error:
+    except (StoreError, MemoryError) as error:
         return failure(error)
 
 

@@ -115,6 +115,25 @@ def test_a_table_without_its_data_is_laid_out(home: Path) -> None:
     assert "shown as missing: cifar10 is not in" in result.stderr
 
 
+def test_a_table_of_missing_weights_is_laid_out_and_a_run_refuses(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UEBENCH_DATA", str(home / "none"))
+    matrix = ["--dataset", DATA, "--device", "cpu", "--attacks", "lsp", "--defenses", "standard"]
+    result = call("table", "fig4", *matrix, "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert [cell["status"] for cell in json.loads(result.stdout)["cells"]] == ["missing"]
+    assert result.stderr.count("shown as missing: resnet18_imagenet: ") == 1
+    assert "resnet18-f37072fd.pth cannot be read" in result.stderr
+    two = ["--arch", "resnet9[width=8],resnet18_imagenet[weights=a],resnet18_imagenet[weights=b]"]
+    cells = json.loads(call("table", "7", *matrix, *two, "--format", "json").stdout)["cells"]
+    assert len(cells) == 6, "clean and poisoned, and no file is taken for another"
+    for dry in ([], ["--dry-run"]):
+        refused = call("run", "fig4", *matrix, *dry)
+        assert refused.exit_code == 2
+        assert "put torchvision's ImageNet weights" in " ".join(refused.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from uebench.api import Attack, Facts
 from uebench.attacks import ar, lsp
 from uebench.data.dataset import Dataset, from_splits
 from uebench.data.split import Split
+from uebench.execute.base import Orders
+from uebench.execute.local import LocalPool
 from uebench.files import audit_poison, write_poison
 from uebench.memory import RoomError, gathered, mapped_safetensors, total_memory, zeros
 from uebench.poison import Poison, poisoned
@@ -194,6 +197,23 @@ def test_a_memory_that_is_no_number_is_refused(text: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("UEBENCH_MEMORY", text)
     with pytest.raises(RoomError, match=f"number of MiB, such as 8000, got {text}"):
         total_memory()
+
+
+def test_the_memory_is_shared_and_limits_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UEBENCH_MEMORY", raising=False)
+    monkeypatch.setattr(memory, "_sharers", 1)
+    whole = total_memory()
+    memory.share_memory(3)
+    assert total_memory() == whole // 3
+    limits = {resource.RLIMIT_DATA: 3 * 10**6, resource.RLIMIT_AS: resource.RLIM_INFINITY}
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limits[which], -1))
+    assert total_memory() == 3 * 10**6
+    limits[resource.RLIMIT_AS] = 10**6
+    assert total_memory() == 10**6
+    monkeypatch.setenv("UEBENCH_MEMORY", "7")
+    assert total_memory() == 7 * 2**20, "who says it is believed"
+    pool = LocalPool(Orders("store", "cpu"), ["cpu"], jobs=5)
+    assert pool.orders.sharers == 5, "workers are told"
 
 
 def test_rows_are_the_same_wherever_they_lie(scarce: None) -> None:

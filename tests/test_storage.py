@@ -18,12 +18,14 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from uebench import storage
+from uebench import owner, registry, storage
 from uebench.cell import dataset_ref
 from uebench.cli import main
 from uebench.cli_store import parse_age
 from uebench.compute import fetch_dataset, keep_dataset
 from uebench.data import load_dataset
+from uebench.execute.base import Report
+from uebench.execute.notes import Notes, append
 from uebench.importing.keep import import_poison
 from uebench.store import Store, StoreError, key_of
 
@@ -149,6 +151,55 @@ def test_drafts_of_killed_writers_are_swept_when_they_are_old(store: Store) -> N
     assert {p.name for p in (store.base / "drafts").iterdir()} == {"young", "future"}
 
 
+@pytest.mark.parametrize(
+    ("whose", "days", "swept"),
+    [
+        ("living", 40, False),
+        ("dead", 0, True),
+        ("dead with jobs in Slurm's queue", 2, False),
+        ("dead with jobs in Slurm's queue", 31, True),
+        ("of another host", 0.5, False),
+        ("of another host", 2, True),
+        ("of an older version", 2, True),
+    ],
+)
+def test_notes_are_swept_when_no_living_driver_owns_them(
+    whose: str, days: float, swept: bool, store: Store
+) -> None:
+    notes = Notes(str(store.root))
+    append(notes.begin("a" * 64), Report("progress", "a" * 64))
+    signature = notes.folder / owner.SIGNATURE
+    told = json.loads(signature.read_text())
+    match whose.split()[0], whose.split()[-1]:
+        case "dead", last:
+            signature.write_text(json.dumps({**told, "began": -1}))
+            if last == "queue":
+                (notes.folder / "slurm").mkdir()
+        case "of", "host":
+            signature.write_text(json.dumps({**told, "place": ["another", "", ""]}))
+        case "of", "version":
+            signature.unlink()
+    age(notes.folder, days)
+    assert json.loads(call(store, "du", "--json").stdout)["kinds"]["notes"]["entries"] == 1
+    rows = json.loads(call(store, "prune", "--json").stdout)["entries"]
+    assert [row["why"] for row in rows] == ["notes"] * swept
+    assert storage.tidy(store) == swept
+    assert notes.folder.exists() is not swept
+    append(notes.begin("b" * 64), Report("progress", "b" * 64))  # a worker that outlives it
+
+
+def test_a_living_driver_touches_its_notes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = Notes(str(store.root))
+    age(notes.folder, 2)
+    before = (notes.folder / owner.SIGNATURE).stat().st_mtime
+    notes.begin("a" * 64)
+    notes.news("a" * 64)
+    assert (notes.folder / owner.SIGNATURE).stat().st_mtime == before, "not at every look"
+    monkeypatch.setattr(time, "monotonic", lambda: notes._refreshed + owner.REFRESH_S + 1)
+    notes.news("a" * 64)
+    assert (notes.folder / owner.SIGNATURE).stat().st_mtime > before
+
+
 def _write_until_killed(root: str) -> None:
     store = Store(root)
     for n in range(10_000):
@@ -252,6 +303,54 @@ def test_a_run_over_its_quota_says_so_and_goes_on_later(
     assert fetch_dataset(store, dataset_ref(dataset)).fingerprint == dataset.fingerprint
 
 
+FILLER = """
+from contextlib import suppress
+from pathlib import Path
+from uebench import Defense, defense
+
+@defense("fills", title="Fills", source="a test")
+class Fills(Defense):
+    \"\"\"Fills the store's disk, as somebody else may at any moment.\"\"\"
+    def prepare(self, data, run):
+        \"\"\"Fill it, unless there is a file `enough`.\"\"\"
+        folder = Path({folder!r})
+        if not (folder / "enough").exists():
+            with suppress(OSError), (folder / "other").open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+        return data
+"""
+
+
+def test_a_disk_that_fills_in_the_middle_ends_the_run_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.load()
+    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
+    monkeypatch.setattr(registry, "_files", [])
+    monkeypatch.chdir(tmp_path)
+    with mounted(tmp_path / "small", "size=2m") as folder:
+        monkeypatch.setenv("UEBENCH_HOME", str(folder))
+        (tmp_path / "fills.py").write_text(FILLER.format(folder=str(folder)))
+        command = [*RUN, "--plugin", "fills.py", "--dataset", DATA, "--arch", "resnet8[width=8]"]
+        command[command.index("standard")] = "standard,fills,iss,cutout"
+        command += ["--out", "out", "--jobs", "1"]
+        ended = CliRunner().invoke(main, command)
+        assert ended.exit_code == 1
+        told = ended.stderr.splitlines()[-1]
+        assert told.startswith("stopped: ")
+        assert "No space left on device" in told
+        assert told.endswith("1 of 4 cells are kept; type the same command again to go on")
+        assert "failed" not in ended.stderr
+        assert not list((tmp_path / "out").iterdir()), "no table of failed cells"
+        assert all(fault is None for _, fault in storage.faults(Store(folder)))
+        (folder / "other").unlink()
+        (folder / "enough").touch()
+        again = CliRunner().invoke(main, command)
+        assert again.exit_code == 0, again.stderr
+        assert "4 cells, 1 of them known" in again.stderr
+
+
 def test_a_read_only_store_is_read_and_says_why_it_cannot_be_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -302,6 +401,19 @@ def test_a_store_that_is_not_there_is_empty_and_stays_away(tmp_path: Path) -> No
         result = call(store, verb)
         assert result.exit_code == 2
         assert "is no folder" in result.stderr
+
+
+def test_a_verb_without_memory_says_so(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError("a stored array of 3 GiB cannot be mapped")
+
+    monkeypatch.setattr("uebench.store._checked_tensors", refuse)
+    result = call(full, "verify")
+    assert result.exit_code == 2
+    assert "out of memory: a stored array of 3 GiB cannot be mapped; raise" in " ".join(
+        result.stderr.split()
+    )
+    assert len(list(storage.entries(full))) == 4
 
 
 def test_ages() -> None:

@@ -2,11 +2,14 @@
 
 import multiprocessing
 import os
+import resource
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from uebench.memory import _DTYPES
 from uebench.store import Store, StoreError, key_of, seed_of
 
 TENSORS = {"a": torch.arange(6).view(2, 3), "b": torch.tensor(1.5)}
@@ -58,6 +61,56 @@ def test_keys_and_seeds_depend_on_content_alone() -> None:
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1}) != key_of({"a": 1, "b": 3})
     assert seed_of("a", 1) == seed_of("a", 1) != seed_of("a", 2)
     assert 0 <= seed_of("x") < 2**63
+
+
+def _read_under_a_limit(root: str, kind: int, queue: object) -> None:
+    field = {resource.RLIMIT_DATA: "VmData", resource.RLIMIT_AS: "VmSize"}[kind]  # type: ignore[index]
+    status = Path("/proc/self/status").read_text().splitlines()
+    taken = next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
+    resource.setrlimit(kind, (taken + 2**22, resource.RLIM_INFINITY))
+    try:
+        found = Store(root).read("kept", KEY)
+    except BaseException as error:
+        found = type(error)  # type: ignore[assignment]
+    resource.setrlimit(kind, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    queue.put(getattr(found, "__name__", "read"))  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
+@pytest.mark.parametrize("kind", [resource.RLIMIT_DATA, resource.RLIMIT_AS])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_an_entry_without_memory_for_it_is_whole_and_stays(
+    kind: int, mapped: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {"a": torch.zeros(40_000_000, dtype=torch.uint8)}
+    store.write("kept", KEY, {"n": 1}, tensors)
+    monkeypatch.setattr("uebench.store.MAP_FROM", 0 if mapped else 2**30)
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    reader = context.Process(target=_read_under_a_limit, args=(str(store.root), kind, queue))
+    reader.start()
+    reader.join()
+    assert queue.get() == "MemoryError"
+    assert not (store.base / "spoiled").exists()
+    found = store.read("kept", KEY)
+    assert found is not None
+    assert torch.equal(found[0]["a"], tensors["a"])
+
+
+@pytest.mark.parametrize("dtype", sorted(_DTYPES.values(), key=str), ids=str)
+def test_every_type_comes_back_and_can_be_written_again(dtype: torch.dtype, store: Store) -> None:
+    raw = torch.arange(48, dtype=torch.uint8) % 2
+    tensors = {"b": raw[:32].clone().view(dtype), "a": raw.clone().view(dtype).view(-1, 2)}
+    store.write("kept", KEY, {}, tensors)
+    found = store.read("kept", KEY)
+    assert found is not None
+    store.write("kept", key_of({"x": 2}), {}, found[0])
+    again = store.read("kept", key_of({"x": 2}))
+    assert again is not None
+    for name, value in tensors.items():
+        assert again[0][name].dtype == dtype
+        assert again[0][name].shape == value.shape
+        assert torch.equal(again[0][name].view(torch.uint8), value.view(torch.uint8))
 
 
 def _make_slowly(root: str, queue: object) -> None:

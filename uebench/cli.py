@@ -49,6 +49,13 @@ def _store_errors() -> Iterator[None]:
     except StoreError as error:
         click.echo(f"stopped: {error}; what is done is kept, type the command again", err=True)
         raise SystemExit(1) from None
+    except MemoryError as error:
+        click.echo(
+            f"stopped: out of memory ({error or 'no more is given'}); what is done is kept, free "
+            "memory or raise the limit (ulimit) and type the command again",
+            err=True,
+        )
+        raise SystemExit(1) from None
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -128,6 +135,7 @@ def run(
             executor=executor,
             time_limit_s=None if time_limit is None else 60 * time_limit,
             deterministic=deterministic,
+            outline=options["dry_run"],
         )
         if options["dry_run"]:
             from .estimate import print_estimate
@@ -146,6 +154,7 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool, compar
     from .determinism import unpromised
     from .report import leaderboards, summary, to_json
     from .results import told_versions
+    from .store import FullError
 
     known = sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
     if not quiet:
@@ -164,14 +173,15 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool, compar
     try:
         with ended_by_signals():
             outcome = frontend.execute(matrix, quiet)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, FullError) as error:
         done = sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
+        why = f"{error}; " if isinstance(error, FullError) else ""
         click.echo(
-            f"stopped: {done} of {len(matrix.cells)} cells are kept; "
+            f"stopped: {why}{done} of {len(matrix.cells)} cells are kept; "
             "type the same command again to go on",
             err=True,
         )
-        raise SystemExit(130) from None
+        raise SystemExit(1 if why else 130) from None
     frontend.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
     boards, titles = leaderboards(outcome.cells), plan.table_titles(matrix.cells)
     if as_json:

@@ -34,6 +34,11 @@ def clear_errors() -> Iterator[None]:
         if not isinstance(error, StoreError):
             raise
         raise click.UsageError(plain_text(str(error))) from None
+    except MemoryError as error:
+        told = plain_text(str(error)) or "it was asked for more than there is"
+        raise click.UsageError(
+            f"out of memory: {told}; raise the limit (ulimit) or free memory"
+        ) from None
     except RuntimeError as error:
         if "pip install" not in str(error):
             raise

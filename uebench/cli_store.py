@@ -21,7 +21,7 @@ kind_option = click.option(
     "wanted",
     multiple=True,
     metavar="KIND",
-    help="dataset, poison, imported, prepared, kept, cell or checkpoint; may be repeated.",
+    help="dataset, decoded, poison, imported, prepared, kept, cell or checkpoint; may be repeated.",
 )
 UNITS = {"": 86400.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
@@ -110,7 +110,8 @@ def prune(
     """Remove what nobody needs; say first what would go, and remove it with --yes.
 
     Alone: drafts of killed runs that are older than a day, spoiled entries, checkpoints of what is
-    done. With --kind or --older-than: also entries of these kinds, of this age.
+    done, notes of drivers that are dead. With --kind or --older-than: also entries of these kinds,
+    of this age.
     """
     with clear_errors():
         from . import storage

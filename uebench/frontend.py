@@ -97,6 +97,7 @@ def run(
 
     Raises:
         KeyError, ValueError: an unknown name or a bad value, before anything is computed.
+        StoreError: a disk is full; what is done is kept, and the same call goes on.
     """
     config = make_config({"attacks": attacks, "defenses": defenses, "dataset": dataset, **fields})
     how: dict[str, Any] = {
@@ -124,8 +125,12 @@ def prepare(
     executor: Executor | str = "local",
     time_limit_s: float | None = None,
     deterministic: bool = False,
+    outline: bool = False,
 ) -> Matrix:
-    """Return the planned matrix; data sets are read, nothing is written."""
+    """Return the planned matrix; data sets are read, and no results are written.
+
+    With `outline` it can be looked at and not executed: no data set is decoded for it.
+    """
     chosen = build_executor(executor) if isinstance(executor, str) else executor
     chosen.check()
     devices = chosen.devices(device)
@@ -136,7 +141,8 @@ def prepare(
     if time_limit_s is not None and not time_limit_s > 0:
         raise ValueError(f"the time limit must be above 0 s, got {time_limit_s}; leave it out")
     jobs = jobs or chosen.jobs(devices)
-    datasets = [load_dataset(spec, data_dir, download) for spec in dataset_specs(config)]
+    specs = dataset_specs(config)
+    datasets = [load_dataset(spec, data_dir, download, outline=outline) for spec in specs]
     names = [dataset.name for dataset in datasets]
     if len(set(names)) < len(names):
         raise ValueError(

@@ -9,10 +9,12 @@ chunks, each of which is brought to the device.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import mmap
 import os
+import resource
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,9 +44,10 @@ def default_root() -> Path:
 
 
 def total_memory() -> int:
-    """Return how many bytes of memory there are: `$UEBENCH_MEMORY` in MiB, or what the system says.
+    """Return how many bytes of memory this process may count on.
 
-    A limit that a container or a cluster's scheduler sets counts.
+    `$UEBENCH_MEMORY` in MiB says so; else what the system has, divided among the workers that run
+    side by side. A limit of a container, of a cluster's scheduler or of the process counts.
 
     Raises:
         RoomError: `$UEBENCH_MEMORY` is no positive number.
@@ -58,7 +61,23 @@ def total_memory() -> int:
         if asked <= 0:
             raise RoomError(f"UEBENCH_MEMORY must be a number of MiB, such as 8000, got {chosen}")
         return asked
-    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_limits()])
+    there = min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_limits()])
+    return min([there // _sharers, *_own_limits()])
+
+
+def share_memory(sharers: int) -> None:
+    """Say that so many processes compute on this machine side by side."""
+    global _sharers
+    _sharers = max(1, sharers)
+
+
+_sharers = 1
+
+
+def _own_limits() -> list[int]:
+    """Return the limits on this process's memory, such as `memory_gb` or `ulimit -v`."""
+    limits = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
+    return [limit for limit in limits if limit != resource.RLIM_INFINITY]
 
 
 def _cgroup_limits() -> list[int]:
@@ -169,14 +188,34 @@ def mapped_safetensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         ValueError: the header is not that of a .safetensors file.
+        MemoryError: a limit on this process's memory, which counts what is mapped, refuses it.
     """
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 0 < length < 2**26:
-            raise ValueError("its tensors have no header")
-        header = json.loads(file.read(length))
         flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
-        mapped = mmap.mmap(file.fileno(), 0, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+        try:
+            mapped = mmap.mmap(file.fileno(), 0, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            size = path.stat().st_size
+            raise MemoryError(
+                f"a stored array of {size / 2**30:.3g} GiB cannot be mapped"
+            ) from None
+    return tensors_of(mapped)
+
+
+def tensors_of(data: bytearray | mmap.mmap) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors file's content, which they share.
+
+    Unlike safetensors' own reader it copies nothing, and panics nowhere for want of memory.
+
+    Raises:
+        ValueError: the header is not that of a .safetensors file.
+    """
+    length = int.from_bytes(data[:8], "little")
+    if not 0 < length < 2**26:
+        raise ValueError("its tensors have no header")
+    header = json.loads(bytes(data[8 : 8 + length]))
     found = {}
     for name, told in header.items():
         if name == "__metadata__":
@@ -184,7 +223,7 @@ def mapped_safetensors(path: Path) -> dict[str, Tensor]:
         dtype, start = _DTYPES[told["dtype"]], 8 + length + told["data_offsets"][0]
         count = math.prod(told["shape"])
         flat = (
-            torch.frombuffer(mapped, dtype=dtype, count=count, offset=start)
+            torch.frombuffer(data, dtype=dtype, count=count, offset=start)
             if count
             else torch.empty(0, dtype=dtype)
         )
@@ -194,6 +233,9 @@ def mapped_safetensors(path: Path) -> dict[str, Tensor]:
 
 _DTYPES = {
     "U8": torch.uint8,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
     "I8": torch.int8,
     "I16": torch.int16,
     "I32": torch.int32,
@@ -202,5 +244,10 @@ _DTYPES = {
     "BF16": torch.bfloat16,
     "F32": torch.float32,
     "F64": torch.float64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "C64": torch.complex64,
     "BOOL": torch.bool,
 }

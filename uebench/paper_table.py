@@ -39,7 +39,7 @@ HEADS = {
 
 @dataclass(frozen=True, eq=False)
 class Planned:
-    """The cells of a configuration, what the store has of them, and which data sets are absent."""
+    """The cells of a configuration, what the store has of them, and which files are absent."""
 
     config: Config
     cells: list[Cell]
@@ -52,12 +52,12 @@ def planned(
 ) -> Planned:
     """Return the planned cells with what the store has; nothing is computed.
 
-    A named data set that is not on this machine is planned on a stand-in, so that its cells are
-    missing and the others are shown.
+    A named data set, or a file of weights, that is not on this machine is planned on a stand-in, so
+    that its cells are missing and the others are shown.
     """
     store = store or Store()
     datasets: list[tuple[Dataset | DatasetRef, DatasetRef]] = []
-    absent = []
+    absent: list[str] = []
     for spec in dataset_specs(config):
         ref = stand_in(spec)
         try:
@@ -67,12 +67,12 @@ def planned(
                 raise
             datasets.append((ref, ref))
             absent.append(str(error.args[0]))
-    cells = plan(config, datasets, device, store)
-    return Planned(config, cells, gather(cells, store), absent)
+    cells = plan(config, datasets, device, store, absent)
+    return Planned(config, cells, gather(cells, store), list(dict.fromkeys(absent)))
 
 
 def _loaded(spec: str, data_dir: Path | str | None) -> tuple[Dataset, DatasetRef]:
-    loaded = load_dataset(spec, data_dir)
+    loaded = load_dataset(spec, data_dir, outline=True)
     return loaded, dataset_ref(loaded)
 
 

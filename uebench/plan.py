@@ -73,6 +73,7 @@ def plan(
     datasets: Sequence[tuple[Dataset | DatasetRef, DatasetRef]],
     device: str,
     store: Store | None = None,
+    absent: list[str] | None = None,
 ) -> list[Cell]:
     """Return the cells of a configuration, each once, in the order of its parts and lists.
 
@@ -81,6 +82,8 @@ def plan(
         datasets: the data sets of `dataset_specs(config)`, in that order.
         device: what the precision is resolved for.
         store: says what imported poisons are; by default the user's.
+        absent: where missing files of weights are noted, whose cells then have keys that no store
+            holds; none: a missing file is an error.
 
     Raises:
         KeyError, ValueError: an unknown name, a bad option or class, before anything is computed.
@@ -93,7 +96,7 @@ def plan(
     for part in parts(config):
         overrides = method_overrides(part, known)
         for spec in part.dataset:
-            for cell in _cells(part, overrides, *by_spec[spec], device, store):
+            for cell in _cells(part, overrides, *by_spec[spec], device, store, absent):
                 cells.setdefault((cell.key, cell.ratio, cell.describe()), cell)
     return list(cells.values())
 
@@ -105,19 +108,20 @@ def _cells(
     ref: DatasetRef,
     device: str,
     store: Store,
+    absent: list[str] | None,
 ) -> Iterator[Cell]:
     """Yield the cells of one part on one data set, in the order of its lists."""
     attacks = [build_attack(s, overrides.get(spec_name(s))) for s in config.attacks]
     defenses = [build_defense(s, overrides.get(spec_name(s))) for s in config.defenses]
-    archs = [parse_arch(arch)[0] for arch in config.arch]
+    archs = [parse_arch(arch, absent)[0] for arch in config.arch]
     family = ref.name.partition("[")[0]
     protocol = _protocol(config, family)
-    surrogate = parse_arch(protocol.surrogate)[0]
+    surrogate = parse_arch(protocol.surrogate, absent)[0]
     facts = Facts(family, ref.n_classes, ref.shape, protocol.epochs, surrogate)
     labels = class_labels(config.classes, dataset)
     bound = [(a, bind(a, store, ref.name, ref.fingerprint)) for a in attacks]
     beside = [normalise(name) for name in config.clean_beside]
-    for arch in archs or [parse_arch(protocol.arch)[0]]:
+    for arch in archs or [parse_arch(protocol.arch, absent)[0]]:
         for ratio in config.ratio:
             for asked, attack in bound:
                 for defense in defenses:

@@ -1,11 +1,13 @@
 """What lies in the store: its entries, those that are spoiled, and those that may go.
 
-Nothing here decides what is done; `store.py` does. What is taken away is made again when it is
+Nothing here decides what is done; `store.py` does. Beside the entries lie the notes of drivers
+(`execute/notes.py`), which those leave that are killed. What is taken away is made again when it is
 asked for, but for imported poisons, which are protected.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 import uuid
@@ -16,14 +18,20 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
+from .owner import lives
 from .store import INTERNAL, LAYOUT, Store, StoreError
 
-KINDS = ("dataset", "poison", "imported", "prepared", "kept", "cell", "checkpoint")
+KINDS = ("dataset", "decoded", "poison", "imported", "prepared", "kept", "cell", "checkpoint")
 """Kinds of entries of this version; the others are listed and left alone."""
 DRAFT_AGE_S = 24 * 3600.0
 """Age from which what a killed process was writing is taken for garbage."""
 
-Reason = Literal["draft", "spoiled", "checkpoint", "lock", "asked"]
+NOTES = "notes"
+"""Folder in the store's root where drivers and workers on other machines tell each other."""
+JOBS_AGE_S = 30 * DRAFT_AGE_S
+"""Age from which no job of a killed driver is still in Slurm's queue."""
+
+Reason = Literal["draft", "spoiled", "checkpoint", "lock", "notes", "asked"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,8 @@ def usage(store: Store) -> dict[str, dict[str, int]]:
         these = list(entries(store, [kind]))
         if these:
             found[kind] = {"entries": len(these), "bytes": sum(e.bytes for e in these)}
+    if notes := _notes(store):
+        found[NOTES] = {"entries": len(notes), "bytes": sum(e.bytes for e in notes)}
     for layout, size in other_layouts(store).items():
         found[f"layout {layout}"] = {"entries": 0, "bytes": size}
     return found
@@ -125,7 +135,7 @@ def describe(store: Store, entry: Entry) -> str:
             return f"{pair}, seed {recipe.get('seed')}{told}"
         case "poison":
             return f"{record.get('spec', record.get('file', ''))}, seed {recipe.get('seed', '-')}"
-        case "dataset":
+        case "dataset" | "decoded":
             return str(record.get("name", ""))
         case "imported":
             return f"{record.get('file', '')} for {record.get('dataset', '')}"
@@ -135,7 +145,7 @@ def describe(store: Store, entry: Entry) -> str:
 
 
 def garbage(store: Store) -> list[Doomed]:
-    """Return what nobody will ask for: old drafts and locks, spoiled entries, stale checkpoints.
+    """Return what nobody will ask for, such as spoiled entries and what killed processes left.
 
     Drafts and locks may belong to a process that lives: those younger than a day stay. A
     checkpoint is stale once what it leads to is there, or after 30 days.
@@ -146,7 +156,7 @@ def garbage(store: Store) -> list[Doomed]:
     for entry in entries(store, ["locks"]):
         if now - entry.modified > DRAFT_AGE_S and not _held(entry.path):
             doomed.append(Doomed(entry, "lock"))
-    return doomed + stale_checkpoints(store)
+    return doomed + stale_checkpoints(store) + dead_notes(store)
 
 
 def _held(lock: Path) -> bool:
@@ -210,15 +220,20 @@ def discard(store: Store, doomed: Iterable[Doomed]) -> int:
 
 
 def tidy(store: Store) -> int:
-    """Take away what killed processes left: old drafts, checkpoints of what is done; the number.
+    """Take away what killed processes left; return the number.
 
-    A process that is still writing a draft so old writes it once more.
+    That is old drafts, checkpoints of what is done, and notes of drivers that are dead. A process
+    that is still writing a draft so old writes it once more.
     """
-    beside = (store.base / "drafts", store.base / "checkpoint")
+    beside = (store.base / "drafts", store.base / "checkpoint", store.root / NOTES)
     if not any(_children(folder) for folder in beside):
         return 0
-    left = [*garbage_drafts(store), *stale_checkpoints(store)]
-    return sum(store.discard(d.entry.path) for d in left)
+    left = [*garbage_drafts(store), *stale_checkpoints(store), *dead_notes(store)]
+    n_gone = 0
+    for each in left:
+        with contextlib.suppress(StoreError):  # another user's: it stays, and the run goes on
+            n_gone += store.discard(each.entry.path)
+    return n_gone
 
 
 def garbage_drafts(store: Store) -> list[Doomed]:
@@ -226,6 +241,35 @@ def garbage_drafts(store: Store) -> list[Doomed]:
     now = _clock(store)
     drafts = entries(store, ["drafts"])
     return [Doomed(e, "draft") for e in drafts if now - e.modified > DRAFT_AGE_S]
+
+
+def dead_notes(store: Store) -> list[Doomed]:
+    """Return the notes that no living driver owns.
+
+    A driver of another machine is dead once its notes are older than a day: while it lives it
+    touches them. Jobs in Slurm's queue outlive their driver and need its folder for a month.
+    """
+    now, doomed = _clock(store), []
+    for entry in _notes(store):
+        living, has_jobs = lives(entry.path), (entry.path / "slurm").is_dir()
+        alone = living is False and not has_jobs
+        too_old = now - entry.modified > (JOBS_AGE_S if has_jobs else DRAFT_AGE_S)
+        if not living and (alone or too_old):
+            doomed.append(Doomed(entry, "notes"))
+    return doomed
+
+
+def _notes(store: Store) -> list[Entry]:
+    """Return the folders of notes, oldest first."""
+    found = []
+    for path in _children(store.root / NOTES):
+        try:
+            stats = [p.lstat() for p in (path, *path.rglob("*"))]
+        except FileNotFoundError:
+            continue
+        size = sum(stat.st_size for stat in stats[1:])
+        found.append(Entry(NOTES, path.name, path, size, max(s.st_mtime for s in stats)))
+    return sorted(found, key=lambda e: e.modified)
 
 
 def _clock(store: Store) -> float:

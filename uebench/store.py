@@ -27,10 +27,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from .memory import MAP_FROM, default_root, mapped_safetensors, total_memory
+from .memory import MAP_FROM, default_root, mapped_safetensors, tensors_of, total_memory
 
 log = logging.getLogger(__name__)
 LAYOUT = "v1"
@@ -40,6 +40,10 @@ INTERNAL = ("drafts", "spoiled", "locks")
 
 class StoreError(OSError):
     """The store cannot be used: one sentence says why and what to do."""
+
+
+class FullError(StoreError):
+    """There is no room to write: the disk is full or read-only, or a quota is reached."""
 
 
 def canonical(value: Any) -> str:
@@ -69,8 +73,8 @@ class SpoiledError(ValueError):
 class Store:
     """What was computed, by key.
 
-    Kinds: `dataset`, `poison`, `imported` (names of foreign poisons), `prepared`, `kept`, `cell`,
-    `checkpoint` (work in flight).
+    Kinds: `dataset`, `decoded` (which data set a folder of images became), `poison`, `imported`
+    (names of foreign poisons), `prepared`, `kept`, `cell`, `checkpoint` (work in flight).
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
@@ -94,6 +98,7 @@ class Store:
 
         Raises:
             StoreError: the folder is there and this user may not read it.
+            MemoryError: there is no memory for it; it stays where it is.
         """
         inode = _inode(self.path(kind, key))
         try:
@@ -137,6 +142,8 @@ class Store:
                 return None
             raise SpoiledError("a file and a folder have changed places") from None
         except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError(f"no memory to read {kind} {key[:16]} of the store") from error
             raise StoreError(
                 f"cannot read the store {self.root}: {error.strerror or error}; "
                 "set UEBENCH_HOME to a folder that can be read and written"
@@ -227,11 +234,12 @@ class Store:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            number = re.search(r"\(os error (\d+)\)", str(error))  # as safetensors tells it
-            why = getattr(error, "strerror", None) or (
-                os.strerror(int(number[1])) if number else error
-            )
-            raise StoreError(
+            found = re.search(r"\(os error (\d+)\)", str(error))  # as safetensors tells it
+            number = int(found[1]) if found else getattr(error, "errno", None)
+            if number == errno.ENOMEM:
+                raise MemoryError("no memory to write to the store") from error
+            why = os.strerror(number) if number else error
+            raise (FullError if number in NO_ROOM else StoreError)(
                 f"cannot write to the store {self.root}: {why}; "
                 "free space or set UEBENCH_HOME to a folder that can be written"
             ) from error
@@ -315,10 +323,12 @@ def _checked_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     """
     wrong = SpoiledError("its tensors do not match their checksum")
     if path.stat().st_size < min(MAP_FROM, total_memory() / 4):
-        data = path.read_bytes()
+        data = bytearray(path.stat().st_size)
+        with path.open("rb") as file:
+            file.readinto(data)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise wrong
-        return load(data)
+        return tensors_of(data)
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
             raise wrong

@@ -123,9 +123,17 @@ def _config(told: dict[str, Any], folder: Path) -> Config:
 def _planned(
     config: Config, rows: list[dict[Any, Any]], device: str, data_dir: str | None
 ) -> tuple[list[Cell], list[Any]]:
-    """Return the cells of a configuration in the precisions that the rows were computed in."""
+    """Return the cells of a configuration in the precisions that the rows were computed in.
+
+    A data set that no row is about is not decoded.
+    """
     wanted = {str(r["dataset"]) for r in rows}
-    datasets = [load_dataset(spec, data_dir) for spec in dataset_specs(config)]
+    datasets = []
+    for spec in dataset_specs(config):
+        dataset = load_dataset(spec, data_dir, outline=True)
+        if dataset.train.images.is_meta and dataset.name in wanted:
+            dataset = load_dataset(spec, data_dir)
+        datasets.append(dataset)
     refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
     cells: dict[str, Cell] = {}
     for precision in sorted({str(r["precision"]) for r in rows}):

@@ -1,5 +1,6 @@
 """ImageNet-subset from a tree in ImageNet's form: which images, their crop, and one decoding."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from uebench import verify
+from uebench.cell import dataset_ref
 from uebench.cli import main
 from uebench.data import Dataset, DatasetError, imagenet, load_dataset
+from uebench.plan import make_config
 from uebench.protocol import named_protocol
 from uebench.store import Store
 
@@ -73,6 +77,41 @@ def test_it_is_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert calls, "a changed file is read"
     assert other.fingerprint != first.fingerprint
     assert len(list((Store().base / "dataset").iterdir())) == 2
+
+
+def test_a_plan_decodes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imagenet, "open_image", lambda path: pytest.fail(f"{path} is read"))
+    matrix = ["--dataset", SPEC, "--data-dir", str(root), "--device", "cpu", "--epochs", "1"]
+    matrix += ["--attacks", "none,lsp", "--defenses", "standard", "--arch", "resnet8[width=8]"]
+    for verb in (["run", "--dry-run"], ["table", "2"]):
+        done = CliRunner().invoke(main, [*verb, *matrix])
+        assert done.exit_code == 0, done.output
+    assert "2 cells, 2 to do" in CliRunner().invoke(main, ["run", "--dry-run", *matrix]).stdout
+    assert not list(Store().root.rglob("*")), "nothing is written"
+    outline = load_dataset(SPEC, data_dir=root, outline=True)
+    assert (len(outline.train), len(outline.test), outline.shape) == (15, 6, (3, 16, 16))
+    with pytest.raises(NotImplementedError):
+        outline.train.to("cpu")
+    config = make_config({"dataset": [SPEC, "synthetic[n_train=40,n_test=20]"]})
+    row = {"dataset": "synthetic[n_train=40,n_test=20]", "precision": "fp32"}
+    _, datasets = verify._planned(config, [row], "cpu", str(root))
+    assert [each.name for each in datasets] == [row["dataset"]]
+
+
+def test_a_plan_knows_what_was_decoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load_dataset(SPEC, data_dir=root)
+    monkeypatch.setattr(imagenet, "stored_dataset", lambda *_: pytest.fail("20 GB are read"))
+    outline = load_dataset(SPEC, data_dir=root, outline=True)
+    assert outline.fingerprint == whole.fingerprint
+    assert dataset_ref(outline) == dataset_ref(whole)
+    assert torch.equal(outline.train.labels, whole.train.labels)
+    listed = CliRunner().invoke(main, ["store", "ls", "--kind", "decoded", "--json"])
+    (row,) = json.loads(listed.stdout)
+    assert (row["kind"], row["what"]) == ("decoded", SPEC)
+    pruned = ["store", "prune", "--kind", "decoded", "--yes", "--json"]
+    (row,) = json.loads(CliRunner().invoke(main, pruned).stdout)["entries"]
+    assert row["kind"] == "decoded"
+    assert not list((Store().base / "decoded").iterdir())
 
 
 def test_a_spoiled_entry_is_decoded_again(root: Path) -> None:

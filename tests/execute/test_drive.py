@@ -1,5 +1,6 @@
 """What holds on every executor: retries, what is lost, time limits, and who waits for a poison."""
 
+import errno
 import time
 from collections.abc import Callable, Sequence
 
@@ -9,9 +10,9 @@ from uebench.cell import dataset_ref
 from uebench.data import Dataset
 from uebench.execute.base import Pool, Report
 from uebench.execute.drive import LOST, RETRIES, run_tasks
-from uebench.execute.tasks import Event, Failure, Task, pending
+from uebench.execute.tasks import Event, Failure, Task, failure, pending
 from uebench.plan import make_config, plan
-from uebench.store import Store
+from uebench.store import FullError, Store
 
 
 class Played(Pool):
@@ -47,6 +48,8 @@ class Played(Pool):
                 continue
             self.running.remove(task)
             why = Failure("it broke") if kind == "failed" else None
+            if kind == "full":
+                kind, why = "failed", Failure("the disk is full", full=True)
             said.append(Report(kind, task.key, text="signal 9", failure=why))  # type: ignore[arg-type]
         return said
 
@@ -104,6 +107,38 @@ def test_a_failed_poison_fails_its_cells_and_no_others(tasks: list[Task]) -> Non
     assert {why.error for why in failed.values()} == {"it broke", "crafting failed: it broke"}
     assert sum(event[0] == "failed" for event in events) == 3
     assert len(pool.begun) == 3, "its cells were never begun"
+
+
+@pytest.mark.parametrize("kind", ["full", "died"])
+def test_a_full_disk_ends_the_run_and_fails_nothing(tasks: list[Task], kind: str) -> None:
+    pool, events = Played(lambda t: [kind] if t.kind == "poison" else ["done"]), list[Event]()
+    if kind == "died":  # a worker elsewhere that cannot write a word on the shared disk
+
+        def check() -> None:
+            raise FullError("the disk is full")
+
+        pool.check = check  # type: ignore[method-assign]
+    with pytest.raises(FullError, match="the disk is full"):
+        run_tasks(tasks, pool, events.append)
+    assert pool.closed
+    assert "failed" not in {event[0] for event in events}
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (FullError("cannot write to the store"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (RuntimeError("No space left on device"), False),
+    ],
+)
+def test_a_full_disk_is_known_by_its_number(error: Exception, full: bool) -> None:
+    assert failure(error).full is full
+    try:
+        raise ValueError("it cannot be kept") from error
+    except ValueError as other:
+        assert failure(other).full is full
 
 
 def test_what_another_run_computes_is_asked_for_again(tasks: list[Task]) -> None:

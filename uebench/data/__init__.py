@@ -30,7 +30,13 @@ _TAIL = re.compile(r"(?P<path>.*?)(?P<options>\[[^\[\]]*=[^\[\]]*\])?", re.DOTAL
 _FIRST = ("n_train", "n_test")
 
 
-def load_dataset(spec: str, data_dir: Path | str | None = None, download: bool = False) -> Dataset:
+def load_dataset(
+    spec: str,
+    data_dir: Path | str | None = None,
+    download: bool = False,
+    *,
+    outline: bool = False,
+) -> Dataset:
     """Return a data set by name, such as `cifar10[n_train=5000]` or `npz:FILE`.
 
     Args:
@@ -40,6 +46,7 @@ def load_dataset(spec: str, data_dir: Path | str | None = None, download: bool =
         data_dir: where torchvision's data sets and ImageNet lie; `$UEBENCH_DATA` or a cache folder
             by default.
         download: fetch what is missing.
+        outline: the pixels are not needed, so what takes long to decode is not decoded.
 
     Raises:
         KeyError: no such data set, with the nearest name.
@@ -74,10 +81,11 @@ def load_dataset(spec: str, data_dir: Path | str | None = None, download: bool =
         return _first(sources.torchvision_set(name, root, download), options)
     if name == "imagenet_subset":
         parameters = inspect.signature(imagenet_subset).parameters
-        options = _whole_numbers(name, given, [k for k in parameters if k not in ("name", "root")])
+        theirs = [k for k in parameters if k not in ("name", "root", "outline")]
+        options = _whole_numbers(name, given, theirs)
         changed = {k: v for k, v in options.items() if v != parameters[k].default}
         root = Path(data_dir).expanduser() if data_dir is not None else sources.default_data_dir()
-        return imagenet_subset(format_spec(name, changed), root, **options)
+        return imagenet_subset(format_spec(name, changed), root, **options, outline=outline)
     raise unknown("dataset", name, DATASETS)
 
 

@@ -5,7 +5,9 @@ centre crop, 224 px. Ours, where it is silent: the crop is the square of 0.875 o
 which is the usual resize to 256 and crop of 224 in one; Pillow's bilinear filter.
 
 All images are read from disk once, each straight to its place in a file, which becomes the data
-set's entry in the store. The entry is found again by the names, sizes and times of the files.
+set's entry in the store. The entry is found again by the names, sizes and times of the files. Keys
+of cells hold the hash of the decoded images; a plan of cells that are not computed needs no pixels,
+since nothing was computed of images that were never decoded.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,6 +70,8 @@ def imagenet_subset(
     size: int = 224,
     n_train: int | None = None,
     n_test: int | None = None,
+    *,
+    outline: bool = False,
 ) -> Dataset:
     """Return the first classes of the ImageNet folder in `root`, from the store or decoded into it.
 
@@ -77,6 +82,9 @@ def imagenet_subset(
         size: pixels of a side.
         n_train: training images, the first of each class; by default all.
         n_test: test images, likewise.
+        outline: all but the pixels, for a plan: images lie on torch's device `meta`, nothing is
+            decoded or written, and where nothing was decoded before, the fingerprint is none of a
+            data set's.
 
     Raises:
         DatasetError: the folder is not there or lacks classes, or an image cannot be read.
@@ -101,6 +109,8 @@ def imagenet_subset(
     )
     key = _listing_key(folder, parts, names, size)
     store = Store()
+    if outline:
+        return _outline(name, parts, tuple(names), size, store.read("decoded", key))
     with store.lock("decoded", key):
         known = store.read("decoded", key)
         if known is not None:
@@ -108,7 +118,8 @@ def imagenet_subset(
             if found is not None:
                 return found
         log.warning(
-            "%s: decoding %s images once, into the store", name, sum(len(p.paths) for p in parts)
+            "%s: decoding %s images once, into the store %s, where every process maps them",
+            *(name, sum(len(p.paths) for p in parts), store.root),
         )
         made = from_splits(
             name, *(decoded(p, (size, size), tuple(names), lambda i: _crop(i, size)) for p in parts)
@@ -116,6 +127,29 @@ def imagenet_subset(
         keep_dataset(store, made)
         store.write("decoded", key, {"fingerprint": made.fingerprint, "name": name})
     return stored_dataset(store, name, made.fingerprint) or made
+
+
+def _outline(
+    name: str,
+    parts: tuple[Files, ...],
+    names: tuple[str, ...],
+    size: int,
+    known: tuple[Any, dict[str, Any]] | None,
+) -> Dataset:
+    """Return a data set whose images are not there, and raise an error where they are asked for."""
+    train, test = (
+        Split(
+            torch.empty((len(part.paths), 3, size, size), dtype=torch.uint8, device="meta"),
+            torch.from_numpy(part.labels),
+            names,
+        )
+        for part in parts
+    )
+    if known is None:
+        log.warning(
+            "%s was not decoded yet, which a run does first; so none of its cells is known", name
+        )
+    return Dataset(name, train, test, known[1]["fingerprint"] if known else f"undecoded: {name}")
 
 
 def list_files(root: Path, names: list[str]) -> Files:

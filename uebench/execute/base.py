@@ -33,6 +33,8 @@ class Orders:
     deterministic: bool = False
     memory_gb: float | None = None
     """The most private memory that a worker may take, in GB; none: what there is."""
+    sharers: int = 1
+    """Workers that share a machine's memory, where that is known."""
 
 
 class Report(NamedTuple):
@@ -68,6 +70,13 @@ class Pool(ABC):
     @abstractmethod
     def cancel(self, key: str) -> None:
         """End a task of which no report shall come any more."""
+
+    def check(self) -> None:  # noqa: B027
+        """See that workers can still tell what happens; asked before a death is a task's fault.
+
+        Raises:
+            FullError: their disk is full.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -2,7 +2,8 @@
 
 A cell waits for its poison. A task whose process died is started again `RETRIES` times, one that
 was taken away with its machine `LOST` times. What fails harms only what waits for it. Nothing here
-looks at the wall clock, which may jump.
+looks at the wall clock, which may jump. A full disk is no task's fault and ends the run: what was
+in work is not failed, and the next run goes on with it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..store import FullError
 from .base import Pool, Report
 from .tasks import Failure, Listener, Task
 
@@ -98,6 +100,7 @@ def run_tasks(
 
     Raises:
         KeyboardInterrupt: after the workers were stopped; what they had finished is kept.
+        FullError: a disk is full; likewise.
     """
     agenda = Agenda(list(tasks))
     try:
@@ -131,12 +134,15 @@ def _deal_with(
             agenda.end(key)
             listen(("done", task, 1.0, ""))
         case "failed":
-            _give_up(agenda, key, report.failure or Failure("no reason was given"), listen)
+            why = report.failure or Failure("no reason was given")
+            if why.full:
+                raise FullError(why.error)
+            _give_up(agenda, key, why, listen)
         case "busy":
             agenda.again(key, pool.busy_wait_s)
             listen(("progress", task, 0.0, "another run computes it; waiting"))
         case "died":
-            _after_death(report, agenda, listen)
+            _after_death(report, agenda, pool, listen)
         case "lost":
             agenda.losses[key] += 1
             if agenda.losses[key] > LOST:
@@ -147,7 +153,7 @@ def _deal_with(
             listen(("again", task, 0.0, f"lost ({report.text}); starting it again"))
 
 
-def _after_death(report: Report, agenda: Agenda, listen: Listener) -> None:
+def _after_death(report: Report, agenda: Agenda, pool: Pool, listen: Listener) -> None:
     """Start a task again whose process died, or give it up."""
     key, task, how = report.key, agenda.running[report.key], report.text
     agenda.deaths[key] += 1
@@ -155,6 +161,7 @@ def _after_death(report: Report, agenda: Agenda, listen: Listener) -> None:
         agenda.again(key)
         listen(("again", task, 0.0, f"the process died ({how}); starting it again"))
         return
+    pool.check()
     memory = "; it may have run out of memory" if "signal 9" in how else ""
     why = Failure(f"the process died {agenda.deaths[key]} times ({how}){memory}")
     _give_up(agenda, key, why, listen)

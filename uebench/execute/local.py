@@ -83,7 +83,7 @@ class LocalPool(Pool):
     """Processes on this machine, spread over its devices."""
 
     def __init__(self, orders: Orders, devices: list[str], jobs: int) -> None:
-        self.orders = orders
+        self.orders = replace(orders, sharers=jobs)
         self.slots = jobs
         self.places = [devices[i % len(devices)] for i in range(jobs)]
         self.workers: dict[str, Worker] = {}
@@ -166,7 +166,7 @@ def run_here(
 ) -> dict[str, Failure]:
     """Do the tasks in this process, one by one: methods of a session exist nowhere else."""
     from ..determinism import determinism
-    from ..store import Store
+    from ..store import FullError, Store
     from .worker import one_thread
 
     agenda, store = Agenda(list(tasks)), Store(orders.store)
@@ -183,6 +183,8 @@ def run_here(
                 agenda.end(task.key)
                 listen(("done", task, 1.0, ""))
                 continue
+            if why.full:
+                raise FullError(why.error)
             for lost, reason in agenda.give_up(task.key, why):
                 listen(("failed", lost, 1.0, reason.error))
     return agenda.failed

@@ -1,7 +1,8 @@
 """How a worker on another machine tells what happens: lines of JSON in the store's folder.
 
 The store is shared by all machines anyway. A file has one writer, a task's attempt, and one reader,
-the driver, which reads on from where it was; nothing depends on the time of a file.
+the driver, which reads on from where it was; nothing depends on the time of a file. The folder of a
+driver that was killed is swept by a later one (`storage.py`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import time
 import uuid
 from dataclasses import asdict
 from pathlib import Path
 
+from ..owner import REFRESH_S, refresh, sign
+from ..storage import NOTES
 from ..store import StoreError
 from .base import Report
 from .tasks import Failure
@@ -25,9 +29,11 @@ class Notes:
     """The notes on all tasks of one run, as the driver reads them."""
 
     def __init__(self, store: str) -> None:
-        self.folder = Path(store) / "notes" / uuid.uuid4().hex[:12]
+        self.folder = Path(store) / NOTES / uuid.uuid4().hex[:12]
+        self._refreshed = time.monotonic()
         try:
             self.folder.mkdir(parents=True)
+            sign(self.folder)
         except OSError as error:
             raise StoreError(
                 f"cannot write to the store {store}: {error.strerror or error}; "
@@ -46,6 +52,9 @@ class Notes:
 
     def news(self, key: str) -> list[Report]:
         """Return what a task has told since the last look; a line that is half there is left."""
+        if time.monotonic() - self._refreshed > REFRESH_S:
+            self._refreshed = time.monotonic()
+            refresh(self.folder)
         try:
             with self._files[key].open("rb") as file:
                 file.seek(self._read[key])
@@ -67,7 +76,7 @@ class Notes:
 
 
 def append(path: str, report: Report) -> None:
-    """Append a report to a note."""
+    """Append a report to a note; where its folder is gone nobody reads it, and the work goes on."""
     fields = report._asdict() | {"failure": asdict(report.failure) if report.failure else None}
-    with Path(path).open("a") as file:
+    with contextlib.suppress(FileNotFoundError), Path(path).open("a") as file:
         file.write(json.dumps(fields) + "\n")

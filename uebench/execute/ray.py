@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from ..store import Store
 from .base import Executor, ExecutorError, Orders, Pool, Report
 from .devices import remote_devices, usable_cores, usable_devices
 from .local import WORKER_ENVIRONMENT
@@ -157,6 +158,10 @@ class RayPool(Pool):
         for ref in [ref for ref, known in self.refs.items() if known == key]:
             del self.refs[ref]
             self.ray.cancel(ref, force=True)
+
+    def check(self) -> None:
+        """See that notes can be written: a worker on a full disk dies without a word."""
+        Store(self.orders.store).check_writable()
 
     def close(self) -> None:
         """Kill what still runs and leave the cluster; end it if it is ours."""

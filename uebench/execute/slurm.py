@@ -222,6 +222,10 @@ class SlurmPool(Pool):
         """Take a job out of the queue, or end it."""
         _scancel([self.jobs.pop(key).number])
 
+    def check(self) -> None:
+        """See that notes can be written: a worker on a full disk dies without a word."""
+        self.store.check_writable()
+
     def close(self) -> None:
         """Cancel what is left; keep Slurm's logs where something died."""
         _scancel([job.number for job in self.jobs.values()])

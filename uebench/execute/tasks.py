@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import torch
 
 from ..cell import Cell
 from ..compute import Progress, compute, fetch_dataset, fetch_poison
-from ..store import BusyError, Store, StoreError
+from ..memory import RoomError
+from ..store import BusyError, FullError, Store, StoreError
 
 Kind = Literal["poison", "cell"]
 
@@ -37,6 +39,9 @@ class Failure:
 
     error: str
     traceback: str = ""
+    full: bool = False
+    """Whether there was no room on a disk: then it is not the task's fault, and no other task would
+    fare better."""
 
 
 Event = tuple[Literal["start", "progress", "again", "done", "failed"], Task, float, str]
@@ -74,7 +79,7 @@ def perform_alone(
             return perform(task, store, device, progress) or "done"
     except BusyError:
         return "busy"
-    except StoreError as error:
+    except (StoreError, MemoryError) as error:
         return failure(error)
 
 
@@ -95,12 +100,27 @@ def failure(error: BaseException) -> Failure:
     """Return an exception as one line and its traceback."""
     text = " ".join(str(error).split()) or "no message"
     told = f"{type(error).__name__}: {text[:500]}"
+    if is_full(error):
+        own = isinstance(error, (StoreError, RoomError))  # these say what to do
+        told = text if own else f"a disk is full ({told}); free space there"
+        return Failure(told, "".join(traceback.format_exception(error)), full=True)
     if _is_memory(error, text):
         told = (
             f"out of memory ({told[:200]}); lower --jobs or protocol.batch_size, or give a cell "
             "more with memory_gb of the executor"
         )
     return Failure(told, "".join(traceback.format_exception(error)))
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it was raised for, says that a disk is full."""
+    while error is not None:
+        if isinstance(error, FullError):
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _is_memory(error: BaseException, text: str) -> bool:

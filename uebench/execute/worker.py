@@ -22,6 +22,7 @@ import torch._dynamo  # optimizers import it at their first step: 4 s in every w
 
 from .. import registry
 from ..determinism import determinism
+from ..memory import share_memory
 from ..store import Store
 from .base import Orders, Report
 from .tasks import Failure, from_plain, perform_alone
@@ -80,6 +81,7 @@ def do(
             registry.load_file(Path(plugin))
         task = from_plain(data)
         device = torch.device(orders.device)
+        share_memory(orders.sharers)
         if device.type == "cpu" and orders.memory_gb is not None:
             _limit_memory(orders.memory_gb)
     except Exception as error:

@@ -31,6 +31,10 @@ FILE = "resnet18-f37072fd.pth"
 """What torchvision calls its ImageNet weights of ResNet-18."""
 
 
+class NoWeightsError(ValueError):
+    """The file of weights is not there."""
+
+
 class OnImageNet(nn.Module):
     """A network that sees images enlarged and normalised as those that it was trained on."""
 
@@ -92,7 +96,8 @@ def pin(weights: str) -> str:
     """Return the sha256 of a file of weights that was seen to be a ResNet-18's.
 
     Raises:
-        ValueError: it is missing or something else.
+        NoWeightsError: it is missing.
+        ValueError: it is something else.
     """
     path = Path(weights).expanduser() if weights else default_file()
     try:
@@ -112,13 +117,14 @@ def read_weights(weights: str) -> tuple[dict[str, Tensor], str]:
     """Return a file's state dict without its head, and the sha256 of the file.
 
     Raises:
-        ValueError: the file is missing or is no ResNet-18.
+        NoWeightsError: the file is missing.
+        ValueError: it is no ResNet-18.
     """
     path = Path(weights).expanduser() if weights else default_file()
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ValueError(
+        raise NoWeightsError(
             f"resnet18_imagenet: {path} cannot be read ({error.strerror}); put torchvision's "
             f"ImageNet weights of ResNet-18 there ({FILE}), or name the file: "
             "resnet18_imagenet[weights=FILE]"

@@ -6,6 +6,7 @@ is torchvision's, from 96 px on; `resnet18[form=cifar]` and `[form=imagenet]` sa
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -17,7 +18,7 @@ from ..spec import did_you_mean, format_spec, parse_spec, unknown
 from .densenet import densenet121
 from .mobilenet import mobilenet_v2
 from .ordinary import ordinary
-from .pretrained import pin, resnet18_imagenet
+from .pretrained import NoWeightsError, pin, resnet18_imagenet
 from .resnet import resnet8, resnet9, resnet18, resnet50
 
 Shape = tuple[int, int, int]
@@ -76,10 +77,15 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-def parse_arch(text: str) -> tuple[str, dict[str, Any]]:
+def parse_arch(text: str, absent: list[str] | None = None) -> tuple[str, dict[str, Any]]:
     """Return the canonical spec of a network and its options, defaults left out of the spec.
 
     A file of weights is read, and its content's sha256 becomes an option.
+
+    Args:
+        text: the network's name with options in brackets.
+        absent: where a missing file of weights is noted, for a plan of which nothing is computed:
+            it then gets a sha256 that no file has. None: it is an error.
 
     Raises:
         KeyError: no such network, with the nearest name.
@@ -87,7 +93,13 @@ def parse_arch(text: str) -> tuple[str, dict[str, Any]]:
     """
     name, options = _checked_options(text)
     if "weights" in options and not options["sha256"]:
-        options["sha256"] = pin(options["weights"])
+        try:
+            options["sha256"] = pin(options["weights"])
+        except NoWeightsError as error:
+            if absent is None:
+                raise
+            absent.append(str(error))
+            options["sha256"] = hashlib.sha256(f"absent: {options['weights']}".encode()).hexdigest()
     return format_spec(name, _changed(name, options)), options
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import PrivateAttr
+from safetensors.torch import load_file, save_file
 
 from tests.test_cell import planned
 from uebench import Defense
@@ -71,6 +72,16 @@ def test_what_is_packed_comes_back() -> None:
     assert torch.equal(back[3]["view"], weights[0])
     with pytest.raises(TypeError, match="cannot hold a set"):
         pack({"a": {1}})
+
+
+def test_overlapping_views_come_back_from_a_file(tmp_path: Path) -> None:
+    whole = torch.arange(12.0)
+    packed, tensors = pack({"head": whole[:8], "tail": whole[4:], "whole": whole})
+    save_file(tensors, tmp_path / "views.safetensors")
+    back = unpack(packed, load_file(tmp_path / "views.safetensors"))
+    assert torch.equal(back["head"], whole[:8])
+    assert torch.equal(back["tail"], whole[4:])
+    assert torch.equal(back["whole"], whole)
 
 
 @pytest.mark.parametrize(("memory_mib", "kept"), [("1", False), ("64", True)])

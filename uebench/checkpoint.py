@@ -219,9 +219,10 @@ def pack(value: Any) -> tuple[Any, dict[str, Tensor]]:
     def packed(value: Any) -> Any:
         if isinstance(value, Tensor):
             kept = value.detach().cpu()
-            if kept.numel() and kept.data_ptr() in seen:
+            storage = kept.untyped_storage().data_ptr()
+            if kept.numel() and storage in seen:  # views of one memory cannot be saved side by side
                 kept = kept.clone()
-            seen.add(kept.data_ptr())
+            seen.add(storage)
             last = kept.dim() == 4 and not kept.is_contiguous()
             last = last and kept.is_contiguous(memory_format=torch.channels_last)
             name = f"t{len(tensors)}"

@@ -59,10 +59,17 @@ def test_a_seed_makes_a_network_and_leaves_the_global_generator_alone(arch: str)
 
 
 def test_the_weights_of_resnet18_are_what_they_were_before_other_networks_came() -> None:
-    weights = build_network("resnet18[width=4]", 10, SMALL, 0).state_dict()
+    weights = build_network("resnet18[width=8]", 10, SMALL, 0).state_dict()
     assert weights["0.0.weight"][0, 0, 0].tolist() == pytest.approx(
         [-0.0014408393, 0.1032386199, -0.1583951116], abs=1e-8
     )
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_widths_that_corrupt_the_heap_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: width=7 is wrong: .*greater than or equal to 8"):
+        parse_arch(f"{name}[width=7]")
+    assert parse_arch(f"{name}[width=8]")[1]["width"] == 8
 
 
 def test_the_ordinary_form_begins_at_96_px() -> None:

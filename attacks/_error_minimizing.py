@@ -86,19 +86,13 @@ class ErrorMinimizing(Attack):
             changes["stop_accuracy"] = 0.9 if large else 0.99
         return self.with_options(**changes)
 
-    @property
-    def usual_rounds(self) -> int:
-        """Rounds that a search usually takes."""
-        return min(self.rounds, USUAL_ROUNDS)
-
     def image_passes(self, n: int) -> int:
         """Return the passes of the rounds that the search usually takes."""
         assert isinstance(self.train_steps, int)
         assert isinstance(self.steps, int)
         changed = CLASS_SHARE * n if self.by_class else n
-        return round(
-            self.usual_rounds * (self.train_steps * min(self.batch_size, n) + self.steps * changed)
-        )
+        rounds = min(self.rounds, USUAL_ROUNDS)
+        return round(rounds * (self.train_steps * min(self.batch_size, n) + self.steps * changed))
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Return noise that a network in training finds easy, and other networks too."""

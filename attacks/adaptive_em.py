@@ -33,11 +33,6 @@ class AdaptiveEM(ErrorMinimizing):
     kornia: Literal["0.6", "0.9"] = "0.6"
     """Whose behaviour the operations have, as for the defense."""
 
-    @property
-    def usual_rounds(self) -> int:
-        """Rounds that a search usually takes: all, as the augmentation keeps it from the stop."""
-        return self.rounds
-
     def view(self, run: Run) -> View:
         """Return the augmentation, drawn anew whenever it is called."""
         policy = Policy(self.policy, strength=self.strength, kornia=self.kornia)

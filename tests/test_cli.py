@@ -70,9 +70,10 @@ def test_the_default_folder_is_named_by_the_matrix(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
-    result = call("run", "--attacks", "em,lsp", "--defenses", "at", *FAST, "--dry-run")
+    result = call("run", "--attacks", "em[rounds=1],lsp", "--defenses", "at", *FAST, "--dry-run")
     assert result.exit_code == 0, result.output
     assert "2 cells, 2 to do" in result.stdout
+    assert "em[rounds=1]" in result.stdout, "methods as they were typed"
     assert not list(tmp_path.iterdir())
     assert not list(Path(os.environ["UEBENCH_HOME"]).rglob("*.json"))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,7 @@ def test_json_of_a_run_and_its_summary(tmp_path: Path, monkeypatch: pytest.Monke
     (board,) = json.loads(result.stdout)
     accuracy = 100 * board["entries"][1]["test_acc"]["mean"]
     assert f"LSP: {accuracy:.1f} % under Standard" in result.stderr
-    assert "next: " in result.stderr
+    assert "has not learned" in result.stderr
+    assert f"next: {shlex.join(['uebench', *sys.argv[1:]])} --epochs 2\n" in result.stderr
     table = CliRunner().invoke(main, ["table", "made", "--json"])
     assert json.loads(table.stdout) == [board]

@@ -199,9 +199,17 @@ class Cell:
 
     def describe(self) -> str:
         """Return the cell in a few words, for progress and messages."""
-        attack = format_spec(self.poison.attack.info.name, self.attack_options)
-        defense = format_spec(self.defense.info.name, self.defense_options)
-        return f"{attack} x {defense}, seed {self.seed}"
+        return f"{self.attack_spec} x {self.defense_spec}, seed {self.seed}"
+
+    @property
+    def attack_spec(self) -> str:
+        """The attack as it would be typed: `em[eps=16/255]`."""
+        return format_spec(self.poison.attack.info.name, self.attack_options)
+
+    @property
+    def defense_spec(self) -> str:
+        """The defense as it would be typed."""
+        return format_spec(self.defense.info.name, self.defense_options)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data from which another process builds the same cell."""

@@ -152,7 +152,7 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool, compar
     """Run a prepared matrix, write its folder and print its table; exit 1 where cells failed."""
     from . import frontend, plan
     from .determinism import unpromised
-    from .report import leaderboards, summary, to_json
+    from .report import leaderboards, summary, to_json, unlearned
     from .results import told_versions
     from .store import FullError
 
@@ -194,8 +194,9 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool, compar
         chance = {dataset.name: dataset.chance for dataset in matrix.datasets}
         for line in summary(boards, titles, chance):
             click.echo(line, err=True)
+        blind = any(unlearned(board, chance.get(board.settings.dataset)) for board in boards)
         click.echo(f"{outcome.seconds:.0f} s; results are in {folder}", err=True)
-        click.echo(f"next: {_next(folder, len(matrix.config.seeds), bool(len(lost)))}", err=True)
+        click.echo(f"next: {_next(folder, matrix, bool(len(lost)), blind)}", err=True)
     if len(lost):
         reasons = dict.fromkeys(lost["error"])
         click.echo(f"{len(lost)} cells failed: " + "; ".join(reasons), err=True)
@@ -208,12 +209,21 @@ def _warn(sentence: str | None) -> None:
         click.echo(sentence, err=True)
 
 
-def _next(folder: Path, n_seeds: int, lost: bool) -> str:
-    """Return the command that a reader of these results may want to type."""
+def _next(folder: Path, matrix: Any, lost: bool, blind: bool) -> str:
+    """Return the command that a reader of these results may want to type.
+
+    Args:
+        folder: where the results are.
+        matrix: what was run.
+        lost: whether cells failed.
+        blind: whether not even clean data were learned.
+    """
     typed = shlex.join(["uebench", *sys.argv[1:]])
     if lost:
         return f"mend what failed, then the same again; only that is computed: {typed}"
-    if n_seeds == 1 and sys.argv[1:2] == ["run"] and "--seeds" not in typed:
+    if blind:
+        return f"{typed} --epochs {2 * max(cell.protocol.epochs for cell in matrix.cells)}"
+    if len(matrix.config.seeds) == 1 and sys.argv[1:2] == ["run"] and "--seeds" not in typed:
         return f"{typed} --seeds 0,1,2"
     return f"uebench publish {shlex.quote(str(folder))} FOLDER"
 

@@ -22,6 +22,7 @@ from .execute.tasks import Task, pending
 from .execute.worker import one_thread
 from .frontend import Matrix
 from .models import shown_arch
+from .text import one_line
 
 SAMPLE = 16
 """Images in a batch that is measured on a CPU; on a GPU as many as the protocol's."""
@@ -33,15 +34,15 @@ EPOCHS = 4
 
 def print_estimate(matrix: Matrix) -> None:
     """Print the plan to stdout."""
-    console = Console(highlight=False, width=None if Console().is_terminal else 160)
+    console = Console(highlight=False, markup=False, width=None if Console().is_terminal else 160)
     tasks = pending(matrix.cells, matrix.store)
     missing = {task.key for task in tasks}
     table = Table("dataset", "attack", "defense", "network", "ratio", "seed", "state", box=None)
     for cell in matrix.cells:
         table.add_row(
             cell.poison.dataset.name,
-            str(cell.poison.attack.info.name),
-            str(cell.defense.info.name),
+            one_line(cell.attack_spec),
+            one_line(cell.defense_spec),
             shown_arch(cell.arch),
             f"{cell.ratio:g}",
             str(cell.seed),

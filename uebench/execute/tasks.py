@@ -29,7 +29,7 @@ class Task:
     def describe(self) -> str:
         """Return the task in a few words."""
         if self.kind == "poison":
-            return f"craft {self.cell.poison.attack.info.name}"
+            return f"craft {self.cell.attack_spec}"
         return self.cell.describe()
 
 

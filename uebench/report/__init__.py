@@ -10,7 +10,7 @@ from .groups import Method, Settings
 from .latex import to_latex
 from .outputs import write_leaderboards
 from .page import write_page
-from .summary import summary
+from .summary import summary, unlearned
 from .tables import Entry, Extreme, Leaderboard, Stat, leaderboard, leaderboards
 from .terminal import to_rich
 
@@ -35,6 +35,7 @@ __all__ = [
     "to_latex",
     "to_markdown",
     "to_rich",
+    "unlearned",
     "write_cells",
     "write_leaderboards",
     "write_page",

@@ -31,12 +31,12 @@ def summary(
             settings = board.settings
             lines.append(f"{settings.dataset}, {settings.arch}, ratio {settings.ratio:g}:")
         lines += [line for a in board.attacks if (line := _of_attack(board, a, titles))]
-        unlearned = _unlearned(board, (chance or {}).get(board.settings.dataset))
-        lines += [unlearned] if unlearned else _of_all(board, titles)
+        nothing = unlearned(board, (chance or {}).get(board.settings.dataset))
+        lines += [nothing] if nothing else _of_all(board, titles)
     return lines
 
 
-def _unlearned(board: Leaderboard, chance: float | None) -> str:
+def unlearned(board: Leaderboard, chance: float | None) -> str:
     """Return that no clean model is better than chance, but for the test set's noise, if so."""
     clean = [board.stat(a, d) for a in board.attacks if a.is_clean for d in board.defenses]
     best = max((stat for stat in clean if stat.n), key=lambda stat: stat.mean, default=None)

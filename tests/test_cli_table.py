@@ -96,6 +96,15 @@ def test_the_comparison_as_data(home: Path) -> None:
     assert "not comparable" in found["caveats"][0]
 
 
+def test_the_comparison_names_the_rows_and_columns_of_its_table(home: Path) -> None:
+    matrix = [*MATRIX, "--protocol", "quick", "--attacks", "none", "--defenses", "standard"]
+    assert call("run", "table8", *matrix).exit_code == 0
+    table = call("table", "8", *matrix, "--compare")
+    told = table.stdout.partition("Ours beside")[2].split()
+    assert told.index("defense") < told.index("attack") < told.index("ours")
+    assert told.index("Standard") < told.index("clean")
+
+
 def test_a_results_folder_goes_on_to_work(home: Path) -> None:
     result = call("table", "made", "--compare", "--format", "json")
     assert result.exit_code == 0, result.output

@@ -107,8 +107,10 @@ def paper_grid(
     for run in runs:
         if run.is_clean and spec.clean == "column" and id(run) not in used:
             placed.setdefault((run.row, run.column), []).append(run)
+    rows, columns = _heads(spec.rows), _heads(spec.columns)
     spots = {
-        place: _spot(place, its, beside.get(place, ""), metric) for place, its in placed.items()
+        place: _spot(place, its, beside.get(place, ""), metric, (rows, columns))
+        for place, its in placed.items()
     }
     names = dict.fromkeys(cell.poison.dataset.name for cell in cells)
     return Grid(
@@ -116,7 +118,7 @@ def paper_grid(
         number=spec.number,
         title=f"{config.title.rstrip('.') or spec.name}. Test accuracy (%) on {', '.join(names)}",
         metric=metric,
-        row_heads=tuple(HEADS.get(axis, axis.partition(".")[2] or axis) for axis in spec.rows),
+        row_heads=rows,
         rows=_in_order((row for row, _ in placed), spec.rows),
         columns=_clean_first(_in_order((column for _, column in placed), spec.columns)),
         spots=spots,
@@ -204,7 +206,18 @@ def _aside(column: Place) -> Place:
     return (*column[:-1], Label(column[-1].title, column[-1].options, aside=CLEAN))
 
 
-def _spot(place: tuple[Place, Place], runs: Sequence[_Run], beside: str, metric: str) -> Spot:
+def _heads(axes: Sequence[str]) -> tuple[str, ...]:
+    """Return what axes are called in a table."""
+    return tuple(HEADS.get(axis, axis.partition(".")[2] or axis) for axis in axes)
+
+
+def _spot(
+    place: tuple[Place, Place],
+    runs: Sequence[_Run],
+    beside: str,
+    metric: str,
+    heads: tuple[tuple[str, ...], tuple[str, ...]],
+) -> Spot:
     """Return what is known at one place; its runs differ in their seeds alone.
 
     Raises:
@@ -231,6 +244,7 @@ def _spot(place: tuple[Place, Place], runs: Sequence[_Run], beside: str, metric:
         settings=Settings.of(shown),
         stat=Stat.of([run.values[metric] for run in done if run.values[metric] is not None]),
         beside=beside,
+        heads=(", ".join(heads[0]), ", ".join(heads[1])),
     )
     status = "ok" if done else "failed" if failed else "skipped"
     cell = first.cell

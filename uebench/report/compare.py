@@ -46,6 +46,8 @@ class Ours:
     stat: Stat
     beside: str = ""
     """The attack beside which a clean entry stands."""
+    heads: tuple[str, str] = ("attack", "defense")
+    """What its table's rows and columns are."""
 
     @property
     def n_test(self) -> int | None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .compare import Compared, rank_correlations
+from .compare import Compared, Ours, rank_correlations
 from .layout import Label, Layout, Row, Shown, percent
 from .statistics import LEVEL
 
@@ -14,6 +14,7 @@ AGAINST = "against the span"
 def comparison_layout(compared: Sequence[Compared]) -> Layout:
     """Return ours, what each source printed with the difference, and where ours lies."""
     sources = sorted({source for each in compared for source in each.published})
+    stub, corner = compared[0].ours.heads if compared else Ours.heads
     rows = []
     for each in compared:
         ours = each.ours
@@ -23,11 +24,11 @@ def comparison_layout(compared: Sequence[Compared]) -> Layout:
         rows.append(Row(Label(ours.column), cells, ours.row, ours.row))
     return Layout(
         caption="Ours beside what was published: test accuracy (%)",
-        corner="defense",
+        corner=corner,
         columns=(Label("ours"), *map(Label, sources), Label(AGAINST)),
         rows=tuple(rows),
         note=_note(compared),
-        stub="attack",
+        stub=stub,
     )
 
 

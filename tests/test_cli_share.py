@@ -173,6 +173,7 @@ def test_a_manifest_that_is_wrong(bundle: Path) -> None:
         ("publish made made", "is there already"),
         ("publish empty out", "no run.json"),
         ("publish foreign out", "was not written by"),
+        ("publish spoiled out", "machine"),
         ("validate none", "no cells.csv"),
         ("card none.npz", "no such file"),
         ("card bare.npz", "no record"),
@@ -186,6 +187,9 @@ def test_what_cannot_be_shared(
     (tmp_path / "empty").mkdir()
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign/run.json").write_text("{}")
+    shutil.copytree(made / "made", tmp_path / "spoiled")
+    run = tmp_path / "spoiled/run.json"
+    run.write_text(json.dumps(json.loads(run.read_text()) | {"machine": [1]}))
     (tmp_path / "bare.npz").write_bytes(b"")
     before = sorted(tmp_path.rglob("*"))
     result = call(*arguments.split())

@@ -122,15 +122,17 @@ def read_records(path: Path) -> dict[str, CellRecord]:
     return {key: _checked(CellRecord, each, path, key) for key, each in read["records"].items()}
 
 
-def read_run(folder: Path) -> RunFacts:
-    """Return what a folder's `run.json` tells; nothing where there is none.
+def read_run(folder: Path, needed: tuple[str, ...] = ()) -> RunFacts:
+    """Return what a folder's `run.json` tells; nothing where there is none and none is needed.
 
     Raises:
-        ValueError: it is not what a run writes.
+        ValueError: it is not what a run writes, or lacks a name that is needed.
     """
     try:
-        told = read_run_json(folder)
+        told = read_run_json(folder, needed)
     except AbsentFileError:
+        if needed:
+            raise
         told = {}
     return _checked(RunFacts, told, folder / RUN, "")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any
 
 from .. import report
-from ..json_file import RUN, read_run_json
+from ..json_file import RUN
+from ..report.records import RunFacts, read_run
 from .manifest import NAME, write_manifest
 
 TAKEN = (
@@ -60,7 +60,7 @@ def publish(results: Path, folder: Path, licence: str) -> Path:
         BundleError: the folder cannot be made.
         ValueError: the results are not those of a run.
     """
-    told = read_run_json(results, ("recipes", "poisons", "versions"))
+    told = read_run(results, ("recipes", "poisons", "versions"))
     cells = report.read_cells(results)
     if folder.exists():
         raise BundleError(f"{folder} is there already; choose another name, or remove it")
@@ -96,32 +96,32 @@ def _copy(source: Path, target: Path) -> None:
         target.write_text(_homeless(source.read_text()))
 
 
-def _poisons(told: dict[str, Any]) -> list[dict[str, Any]]:
+def _poisons(told: RunFacts) -> list[dict[str, Any]]:
     """Return hash, budget and what was measured of each poison."""
     hidden = ("author_record", "path")
     return [
         {"key": key, **{name: value for name, value in poison.items() if name not in hidden}}
-        for key, poison in told["poisons"].items()
+        for key, poison in told.poisons.items()
     ]
 
 
-def _readme(told: dict[str, Any], cells: Any, licence: str, folder: Path) -> str:
+def _readme(told: RunFacts, cells: Any, licence: str, folder: Path) -> str:
     """Return the data card of a bundle, in Markdown."""
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in told.versions.items())
     ok = int((cells["status"] == "ok").sum())
     page = folder / "leaderboard.md"
     table = page.read_text() if page.is_file() else report.to_markdown(report.leaderboards(cells))
-    command = _homeless(" ".join(map(str, told.get("command") or [])))
-    machine = told.get("machine", {})
+    command = _homeless(" ".join(told.command))
+    machine = told.machine.get("cpu") or told.machine.get("platform") or "unknown machine"
     devices = ", ".join(sorted({d for d in cells["device"] if d})) or "unknown"
     names = sorted(path.name for path in folder.iterdir() if path.name != "README.md")
     files = [f"- `{name}`: {MEANING.get(name, 'a picture')}" for name in names]
     return "\n".join(
         [
-            f"# {told.get('config', {}).get('title') or 'Unlearnable examples against defenses'}",
+            f"# {told.config.get('title') or 'Unlearnable examples against defenses'}",
             "",
             f"{ok} of {len(cells)} models, trained with uebench ({versions}) on {devices} "
-            f"({os.fspath(machine.get('cpu') or machine.get('platform') or 'unknown machine')}).",
+            f"({machine}).",
             "",
             *(["Made by", "", "```sh", command, "```", ""] if command else []),
             table.rstrip(),

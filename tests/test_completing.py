@@ -95,7 +95,8 @@ def test_every_verb_has_an_example_and_is_in_the_help() -> None:
     text = CliRunner().invoke(main, ["--help"]).stdout
     for verb in main.commands:
         assert f"  {verb} " in text
-        assert f"uebench {verb}" in CliRunner().invoke(main, [verb, "--help"]).stdout
+        told = CliRunner().invoke(main, [verb, "--help"]).stdout
+        assert f"\n  uebench {verb}" in told, "a line each"
 
 
 def test_no_colours_off_a_terminal() -> None:

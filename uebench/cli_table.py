@@ -57,7 +57,7 @@ def table(
     label: str | None,
     **options: Any,
 ) -> None:
-    r"""Print a table of the paper, or the leaderboard of a results folder or cells.csv.
+    """Print a table of the paper, or the leaderboard of a results folder or cells.csv.
 
     \b
     uebench table 2                                       what the store has of Table 2
@@ -67,7 +67,7 @@ def table(
 
     Flags that say which matrix mean the same as for `uebench run table2`. Nothing is computed: a
     cell that the store has not is shown as missing.
-    """
+    """  # noqa: D301
     with clear_errors():
         form = "json" if as_json else form
         shape = Shape(form, caption, label, standalone)

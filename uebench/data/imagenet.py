@@ -89,20 +89,7 @@ def imagenet_subset(
     Raises:
         DatasetError: the folder is not there or lacks classes, or an image cannot be read.
     """
-    folder = next((f for f in (root, root / "imagenet") if (f / "train").is_dir()), None)
-    if folder is None or not (folder / "val").is_dir():
-        raise DatasetError(
-            f"{name} is not in {folder or root}; give --data-dir DIR of a folder with "
-            "train/CLASS/IMAGE and val/CLASS/IMAGE, as ImageNet has them (it cannot be downloaded "
-            "for you)"
-        )
-    names = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
-    if len(names) < n_classes:
-        raise DatasetError(
-            f"{folder / 'train'} has {len(names)} class folders, {n_classes} are needed; give the "
-            f"whole of ImageNet, or {name.partition('[')[0]}[n_classes={len(names)}]"
-        )
-    names = names[:n_classes]
+    folder, names = _class_folders(name, root, n_classes)
     parts = (
         list_files(folder / "train", names).first(n_train, "n_train"),
         list_files(folder / "val", names).first(n_test, "n_test"),
@@ -127,6 +114,28 @@ def imagenet_subset(
         keep_dataset(store, made)
         store.write("decoded", key, {"fingerprint": made.fingerprint, "name": name})
     return stored_dataset(store, name, made.fingerprint) or made
+
+
+def _class_folders(name: str, root: Path, n_classes: int) -> tuple[Path, list[str]]:
+    """Return the folder of ImageNet in `root`, and the names of its first classes.
+
+    Raises:
+        DatasetError: it is not there, or lacks classes.
+    """
+    folder = next((f for f in (root, root / "imagenet") if (f / "train").is_dir()), None)
+    if folder is None or not (folder / "val").is_dir():
+        raise DatasetError(
+            f"{name} is not in {folder or root}; give --data-dir DIR of a folder with "
+            "train/CLASS/IMAGE and val/CLASS/IMAGE, as ImageNet has them (it cannot be downloaded "
+            "for you)"
+        )
+    names = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
+    if len(names) < n_classes:
+        raise DatasetError(
+            f"{folder / 'train'} has {len(names)} class folders, {n_classes} are needed; give the "
+            f"whole of ImageNet, or {name.partition('[')[0]}[n_classes={len(names)}]"
+        )
+    return folder, names[:n_classes]
 
 
 def _outline(

@@ -54,6 +54,14 @@ def test_seeds_are_told_from_one_run() -> None:
     assert not any("one seed" in line for line in summary(leaderboards(cells(two))))
 
 
+def test_each_leaderboard_is_headed_by_what_tells_it_from_the_others() -> None:
+    frame = pd.concat(
+        [cells(ONE_SEED).assign(epochs=12, key="x"), cells(ONE_SEED).assign(epochs=18, ratio=0.5)]
+    )
+    heads = [line for line in summary(leaderboards(frame)) if line.endswith(":")]
+    assert sorted(heads) == ["d, a, 12 epochs:", "d, a, 18 epochs, poisoning ratio 0.5:"]
+
+
 def test_nothing_measured_says_nothing() -> None:
     frame = cells(ONE_SEED).assign(status="failed", test_acc=None)
     assert summary(leaderboards(frame)) == []

@@ -7,7 +7,7 @@ not in it, and the summary says so. Where not even clean data were learned, that
 from collections.abc import Mapping, Sequence
 
 from .groups import Method
-from .layout import Titles, percent
+from .layout import Titles, percent, settings_in_words
 from .statistics import sampling_margin
 from .tables import Leaderboard
 
@@ -26,14 +26,20 @@ def summary(
     """
     titles = titles or {}
     lines: list[str] = []
-    for board in boards:
+    for board, head in zip(boards, _heads(boards, titles), strict=True):
         if len(boards) > 1:
-            settings = board.settings
-            lines.append(f"{settings.dataset}, {settings.arch}, ratio {settings.ratio:g}:")
+            lines.append(f"{head}:")
         lines += [line for a in board.attacks if (line := _of_attack(board, a, titles))]
         nothing = unlearned(board, (chance or {}).get(board.settings.dataset))
         lines += [nothing] if nothing else _of_all(board, titles)
     return lines
+
+
+def _heads(boards: Sequence[Leaderboard], titles: Titles) -> list[str]:
+    """Return the data set and network of each leaderboard, and what else tells it from others."""
+    words = [settings_in_words(board.settings, titles) for board in boards]
+    common = set[str]().union(*words).intersection(*words)
+    return [", ".join(each[:2] + [w for w in each[2:] if w not in common]) for each in words]
 
 
 def unlearned(board: Leaderboard, chance: float | None) -> str:

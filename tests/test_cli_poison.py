@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from tests.test_cli import DATA, FAST, call
+from uebench import registry
 from uebench.data import load_dataset
 from uebench.report import read_cells
 
@@ -172,3 +173,60 @@ def test_bad_input_gets_a_sentence_and_exit_2_and_writes_nothing(
     assert "Traceback" not in result.output
     assert sorted(tmp_path.rglob("*")) == before
     assert not list(Path(os.environ["UEBENCH_HOME"]).rglob("*.json"))
+
+
+FAULTY = """
+from uebench import Attack, attack
+
+@attack("faulty", title="Faulty", source="a test")
+class Faulty(Attack):
+    \"\"\"Breaks.\"\"\"
+
+    def perturb(self, data, run):
+        \"\"\"Break.\"\"\"
+        {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (
+            'return {}["palette"]',
+            "KeyError: 'palette' (faulty.py, line 10: return {}[",
+        ),
+        ("return open('palette.npy')", "FileNotFoundError: "),
+        ("return data.images @ data.labels", "RuntimeError: "),
+    ],
+)
+def test_an_attack_that_breaks_is_told_by_its_own_line(
+    body: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _forget_plugins_after(monkeypatch)
+    (tmp_path / "faulty.py").write_text(FAULTY.replace("{body}", body))
+    plugin = ["--plugin", "faulty.py"]
+    result = call("craft", "faulty", *plugin, "--dataset", DATA, "--out", "a.npz")
+    assert result.exit_code == 1
+    assert f"the method broke: {told}" in " ".join(result.stderr.split())
+    assert "faulty.py, line 10" in " ".join(result.stderr.split())
+    ran = call("run", "--attacks", "faulty", "--defenses", "standard", *plugin, *FAST)
+    assert ran.exit_code == 1
+    assert "faulty.py, line 10" in ran.stderr
+    assert "tracebacks are in " in ran.stderr
+
+
+def test_an_attack_that_returns_nothing_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _forget_plugins_after(monkeypatch)
+    (tmp_path / "faulty.py").write_text(FAULTY.replace("{body}", "data.images * 0"))
+    result = call("craft", "faulty", "--plugin", "faulty.py", "--dataset", DATA, "--out", "a.npz")
+    assert result.exit_code == 2
+    told = "faulty: perturb returned NoneType; a float tensor of shape (40, 3, 16, 16) is needed"
+    assert told in " ".join(result.stderr.split())
+
+
+def _forget_plugins_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.load()
+    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
+    monkeypatch.setattr(registry, "_files", [])

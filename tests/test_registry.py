@@ -1,5 +1,6 @@
 """Names, options, plug-ins: what is accepted, and what is said about the rest."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -95,6 +96,23 @@ def test_a_plugin_file_is_loaded_once(tmp_path: Path) -> None:
     load_file(path)
     load_file(path)
     assert find("attack", "plugged").info.origin == "file plugged.py"
+
+
+def test_the_file_of_an_installed_plugin_is_not_loaded_twice(tmp_path: Path) -> None:
+    path = tmp_path / "installed_one.py"
+    path.write_text(PLUGIN.format(name="installed_one"))
+    with pytest.MonkeyPatch.context() as patch, registry._loading("entry point installed_one"):
+        patch.syspath_prepend(str(tmp_path))
+        importlib.import_module("installed_one")
+    load_file(path)
+    assert find("attack", "installed_one").info.origin == "entry point installed_one"
+    assert path not in registry.plugin_files(), "workers have the entry point"
+
+
+def test_a_file_without_a_method_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("import uebench\n")
+    with pytest.raises(ValueError, match=r"empty.py: adds no method; mark a class with @uebench"):
+        load_file(tmp_path / "empty.py")
 
 
 def test_an_edited_plugin_is_another_recipe(tmp_path: Path) -> None:

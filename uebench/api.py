@@ -312,10 +312,15 @@ class Attack(Method):
         """Return the poisoned training set: perturbed, clipped, quantised and audited.
 
         Raises:
-            ValueError: the perturbation has the wrong shape, is not finite, or the 8-bit images
-                exceed the budget.
+            ValueError: the perturbation is no tensor, has the wrong shape, is not finite, or the
+                8-bit images exceed the budget.
         """
         delta = self.perturb(data, run)
+        if not isinstance(delta, Tensor):
+            raise ValueError(
+                f"{self}: perturb returned {type(delta).__name__}; a float tensor of shape "
+                f"{tuple(data.images.shape)} is needed (is its `return` missing?)"
+            )
         if delta.shape != data.images.shape:
             raise ValueError(
                 f"{self} returned a perturbation of shape {tuple(delta.shape)}; "

@@ -199,7 +199,8 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool, compar
         click.echo(f"next: {_next(folder, matrix, bool(len(lost)), blind)}", err=True)
     if len(lost):
         reasons = dict.fromkeys(lost["error"])
-        click.echo(f"{len(lost)} cells failed: " + "; ".join(reasons), err=True)
+        told = f"{len(lost)} cells failed (tracebacks are in {folder / 'run.json'}): "
+        click.echo(told + "; ".join(reasons), err=True)
         raise SystemExit(1)
 
 

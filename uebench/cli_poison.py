@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -93,13 +94,32 @@ def craft(
             check_target(Path(out))
         _check_picture(picture)
         loaded = load_dataset(dataset, data_dir, download)
-        poison = craft_poison(
-            attack, loaded, seed=seed, protocol=protocol, device=device, quiet=False
-        )
+        with _faults_told():
+            poison = craft_poison(
+                attack, loaded, seed=seed, protocol=protocol, device=device, quiet=False
+            )
         if out is not None:
             write_poison(poison, Path(out), loaded)
         _draw(picture, poison, loaded, f"{attack} on {loaded.name}")
         click.echo(json.dumps({k: v for k, v in poison.meta.items() if k != "recipe"}, indent=1))
+
+
+@contextlib.contextmanager
+def _faults_told() -> Iterator[None]:
+    """Tell an exception out of a plug-in's method with its line in that file; exit status 1."""
+    from .registry import plugin_line
+    from .store import StoreError
+    from .text import one_line
+
+    try:
+        yield
+    except (StoreError, MemoryError):
+        raise
+    except Exception as error:
+        if where := plugin_line(error):
+            told = one_line(f"{type(error).__name__}: {error} ({where})")
+            raise click.ClickException(f"the method broke: {told}; mend it there") from None
+        raise
 
 
 @click.command()

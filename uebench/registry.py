@@ -14,6 +14,7 @@ import importlib.util
 import pkgutil
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -134,14 +135,16 @@ def load() -> None:
 
 
 def load_file(path: Path) -> None:
-    """Load methods from a Python file (`--plugin FILE`); a second call does nothing.
+    """Load methods from a Python file (`--plugin FILE`).
+
+    A second call does nothing, nor does one for the file of a plug-in that is installed.
 
     Raises:
-        ValueError: there is no such file, or it breaks at import.
+        ValueError: there is no such file, it breaks at import, or it has no method.
     """
     load()
     path = path.resolve()
-    if path in _files:
+    if path in _files or path in map(Path.resolve, map(Path, _plugin_sources())):
         return
     if not path.is_file():
         raise ValueError(f"--plugin {path}: no such file; give the path of a Python file")
@@ -149,7 +152,7 @@ def load_file(path: Path) -> None:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"--plugin {path}: not a Python file; its name must end in .py")
-    n_broken = len(_broken)
+    n_broken, before = len(_broken), [*_methods["attack"], *_methods["defense"]]
     with _loading(f"file {path.name}"):
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
@@ -157,7 +160,29 @@ def load_file(path: Path) -> None:
     if len(_broken) > n_broken:
         sys.modules.pop(name, None)
         raise ValueError(f"--plugin {path}: breaks at import with {_broken.pop().error}; mend it")
+    if before == [*_methods["attack"], *_methods["defense"]]:
+        raise ValueError(
+            f"--plugin {path}: adds no method; mark a class with @uebench.attack or "
+            "@uebench.defense"
+        )
     _files.append(path)
+
+
+def plugin_line(error: BaseException) -> str:
+    """Return the last line of a plug-in's file that led to an error, `FILE, line N: CODE`.
+
+    Nothing where no plug-in led to it.
+    """
+    sources = _plugin_sources()
+    led = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in sources]
+    return f"{Path(led[-1].filename).name}, line {led[-1].lineno}: {led[-1].line}" if led else ""
+
+
+def _plugin_sources() -> set[str]:
+    """Return the files that methods of others than the suite come from."""
+    found = (cls for known in _methods.values() for cls in known.values())
+    modules = (sys.modules.get(c.__module__) for c in found if c.info.origin != "built-in")
+    return {str(file) for module in modules if (file := getattr(module, "__file__", None))}
 
 
 def plugin_files() -> list[Path]:

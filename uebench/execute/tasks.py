@@ -13,6 +13,7 @@ import torch
 from ..cell import Cell
 from ..compute import Progress, compute, fetch_dataset, fetch_poison
 from ..memory import RoomError
+from ..registry import plugin_line
 from ..store import BusyError, FullError, Store, StoreError
 
 Kind = Literal["poison", "cell"]
@@ -109,6 +110,8 @@ def failure(error: BaseException) -> Failure:
             f"out of memory ({told[:200]}); lower --jobs or protocol.batch_size, or give a cell "
             "more with memory_gb of the executor"
         )
+    elif where := plugin_line(error):
+        told += f" ({where})"
     return Failure(told, "".join(traceback.format_exception(error)))
 
 

@@ -14,6 +14,7 @@ from uebench.cli import main
 from uebench.data import load_dataset
 from uebench.files import write_poison
 from uebench.report.records import read_records
+from uebench.sharing.bundle import publish
 from uebench.sharing.manifest import write_manifest
 from uebench.sharing.validating import validate
 
@@ -47,6 +48,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(made: Path, tmp_path: Path) -> Path:
     """A copy of the bundle, to be spoiled."""
     return Path(shutil.copytree(made / "bundle", tmp_path / "bundle"))
+
+
+def test_a_bundle_names_the_methods_that_it_lacks(made: Path, tmp_path: Path) -> None:
+    assert "not uebench's" not in (made / "bundle/README.md").read_text()
+    shutil.copytree(made / "made", tmp_path / "made")
+    run = tmp_path / "made/run.json"
+    told = json.loads(run.read_text())
+    recipe = next(r for r in told["recipes"].values() if r["poison"].get("attack") == "lsp")
+    recipe["poison"]["source"] = "0f" * 32
+    run.write_text(json.dumps(told))
+    publish(tmp_path / "made", tmp_path / "out", "MIT")
+    assert f"- `lsp`: sha256 of its file {'0f' * 32}" in (tmp_path / "out/README.md").read_text()
 
 
 def test_a_bundle_is_whole_and_valid(made: Path, bundle: Path) -> None:

@@ -56,7 +56,7 @@ NOT_RUN = {
     r"^\. \.venv/bin/activate": "the tests have an environment",
     r"^python -m pytest my_noise": "tests/test_cli_kit.py runs a new package's tests",
     r"^pip install 'uebench\[": "it installs from a network",
-    r"--executor (ray|slurm)": "it takes a cluster; tests/execute has one",
+    r"--executor '?(ray|slurm)": "it takes a cluster; tests/execute has one",
 }
 """Lines that are not run, and why."""
 

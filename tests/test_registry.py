@@ -109,6 +109,17 @@ def test_the_file_of_an_installed_plugin_is_not_loaded_twice(tmp_path: Path) -> 
     assert path not in registry.plugin_files(), "workers have the entry point"
 
 
+def test_a_package_that_is_not_installed_is_pointed_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_noise").mkdir()
+    (tmp_path / "my_noise/uebench_my_noise.py").touch()
+    for told in ("`pip install -e my_noise`", "--plugin my_noise/uebench_my_noise.py"):
+        with pytest.raises(KeyError, match=re.escape(told)):
+            find("attack", "my_noise")
+
+
 def test_a_file_without_a_method_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("import uebench\n")
     with pytest.raises(ValueError, match=r"empty.py: adds no method; mark a class with @uebench"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import groupby
@@ -39,7 +40,7 @@ def new(kind: str, name: str, into: str) -> None:
 
     \b
     uebench new attack my_noise
-    pip install -e my_noise && python -m pytest my_noise
+    pip install -e 'my_noise[dev]' && python -m pytest my_noise
     uebench run --attacks none,my_noise --defenses standard
     """  # noqa: D301
     with clear_errors():
@@ -50,7 +51,8 @@ def new(kind: str, name: str, into: str) -> None:
         click.echo(path)
     called = name.replace("-", "_")
     click.echo(
-        f"next: pip install -e {folder} && python -m pytest {folder}, "
+        f"next: pip install -e {shlex.quote(f'{folder}[dev]')} && "
+        f"python -m pytest {shlex.quote(str(folder))}, "
         f"then `uebench check {called}`",
         err=True,
     )
@@ -93,8 +95,8 @@ def _chosen(method: str | None, kind: Kind | None) -> list[tuple[Kind, str]]:
         KeyError: no such method.
         ValueError: none is named, several are meant, bad options, or an imported poison.
     """
-    from .registry import KINDS, broken, build, methods, plugin_files
-    from .spec import IMPORTED, parse_spec, unknown
+    from .registry import KINDS, absent, build, methods, plugin_files
+    from .spec import IMPORTED, parse_spec
 
     kinds = [kind] if kind else list(KINDS)
     if method is None:
@@ -114,11 +116,7 @@ def _chosen(method: str | None, kind: Kind | None) -> list[tuple[Kind, str]]:
         raise ValueError(f"{name} has images and crafts none; `uebench audit` measures its file")
     having = [each for each in kinds if name in methods(each)]
     if not having:
-        error = unknown(kind or "method", name, [n for each in kinds for n in methods(each)])
-        told = "; ".join(f"{b.origin} ({b.error})" for b in broken())
-        raise KeyError(
-            error.args[0] + (f"; plug-ins that could not be loaded: {told}" * bool(told))
-        )
+        raise absent(kind or "method", name, [n for each in kinds for n in methods(each)])
     if len(having) > 1:
         raise ValueError(f"{name} is an attack and a defense; add --kind attack or --kind defense")
     build(having[0], method)

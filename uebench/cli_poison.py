@@ -102,6 +102,7 @@ def craft(
             write_poison(poison, Path(out), loaded)
         _draw(picture, poison, loaded, f"{attack} on {loaded.name}")
         click.echo(json.dumps({k: v for k, v in poison.meta.items() if k != "recipe"}, indent=1))
+        click.echo(f"written: {', '.join(filter(None, (out, picture)))}", err=True)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
@@ -214,11 +214,26 @@ def find(kind: Kind, name: str) -> type[Method]:
         return known[name]
     if kind == "attack" and name.startswith(IMPORTED):
         return imported_class(name)
-    error = unknown(kind, name, known)
+    raise absent(kind, name, known)
+
+
+def absent(kind: str, name: str, known: Iterable[str]) -> KeyError:
+    """Return the KeyError for a name that nobody registered.
+
+    It has the nearest name, the plug-ins that are broken, and a package in this folder that has the
+    name and is not installed.
+    """
+    told = [str(unknown(kind, name, known).args[0])]
     if _broken:
-        told = "; ".join(f"{b.origin} ({b.error})" for b in _broken)
-        raise KeyError(f"{error.args[0]}; plug-ins that could not be loaded: {told}")
-    raise error
+        plugins = "; ".join(f"{b.origin} ({b.error})" for b in _broken)
+        told.append(f"plug-ins that could not be loaded: {plugins}")
+    file = Path(name) / f"uebench_{name}.py"
+    if name.isidentifier() and file.is_file():
+        told.append(
+            f"{name}/ is here and not installed: type `pip install -e {name}`, or add "
+            f"--plugin {file}"
+        )
+    return KeyError("; ".join(told))
 
 
 def build(kind: Kind, spec: str | Spec, overrides: Mapping[str, Any] | None = None) -> Any:

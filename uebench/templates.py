@@ -100,6 +100,8 @@ def test_a_class_shares_its_pattern(tmp_path, monkeypatch: pytest.MonkeyPatch):
 
 DEFENSE_TEST = '''"""What every defense must do, and what this one claims."""
 
+import pytest
+
 import uebench
 from uebench.testing import defense_conformance
 
@@ -110,8 +112,9 @@ def test_it_conforms(check):
     check()
 
 
-def test_the_noise_is_what_the_defense_adds():
+def test_the_noise_is_what_the_defense_adds(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """Test the claim: without noise it is standard training, and with noise it is not."""
+    monkeypatch.setenv("UEBENCH_HOME", str(tmp_path))  # not the store of your experiments
     dataset = uebench.load_dataset("synthetic[n_train=40,n_test=20,n_classes=2,size=16]")
     clean = uebench.craft("none", dataset, device="cpu")
     options = {"arch": "resnet9[width=2]", "epochs": 2, "device": "cpu"}
@@ -119,8 +122,9 @@ def test_the_noise_is_what_the_defense_adds():
         spec: [row["loss"] for row in uebench.train(clean, spec, dataset, **options)["curve"]]
         for spec in ("standard", "$name[sigma=0]", "$name[sigma=0.5]")
     }
-    assert curves["standard"][0] == curves["$name[sigma=0]"][0]
-    assert curves["standard"][0] != curves["$name[sigma=0.5]"][0]
+    standard, without, noisy = (curve[0] for curve in curves.values())
+    assert standard == without, "with every option off it must be standard training"
+    assert standard != noisy
 '''
 
 PROJECT = """[build-system]

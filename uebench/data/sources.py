@@ -55,7 +55,10 @@ def torchvision_set(name: str, data_dir: Path | None, download: bool) -> Dataset
         parts = [readers[name](root, train) for train in (True, False)]
     except (RuntimeError, OSError) as error:
         if download:
-            raise DatasetError(f"{name} could not be downloaded to {root}: {error}") from None
+            raise DatasetError(
+                f"{name} could not be downloaded to {root}: {error}; without a network give "
+                "--data-dir DIR of a folder that has what torchvision downloads"
+            ) from None
         raise DatasetError(
             f"{name} is not in {root}; add --download to fetch it, or --data-dir to say where it is"
         ) from None

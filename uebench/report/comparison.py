@@ -93,7 +93,10 @@ def _signed(difference: float) -> str:
 
 def _note(compared: Sequence[Compared]) -> str:
     inside = sum(not each.outside for each in compared)
-    sentences = [
+    sentences = caveats(compared) or [
+        "Data set, its size, network and epochs agree; other settings may differ"
+    ]
+    sentences += [
         "Beside each published number: ours less it",
         f"{inside} of {len(compared)} lie in the span of their sources; bold: outside of it "
         f"(within noise: its {LEVEL:.0%} interval reaches the span)",
@@ -101,7 +104,4 @@ def _note(compared: Sequence[Compared]) -> str:
     for source, (rho, n) in rank_correlations(compared).items():
         if not math.isnan(rho):
             sentences.append(f"Spearman's rank correlation with {source}: {rho:.2f} over {n} cells")
-    sentences += caveats(compared) or [
-        "Data set, its size, network and epochs agree; other settings may differ"
-    ]
     return ". ".join(sentences) + "."

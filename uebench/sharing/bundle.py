@@ -11,6 +11,7 @@ from typing import Any
 from .. import report
 from ..json_file import RUN
 from ..report.records import RunFacts, read_run
+from ..text import one_line
 from .manifest import NAME, write_manifest
 
 TAKEN = (
@@ -105,6 +106,27 @@ def _poisons(told: RunFacts) -> list[dict[str, Any]]:
     ]
 
 
+def _foreign_methods(told: RunFacts) -> list[str]:
+    """Return the section on methods that are not the suite's: names, and hashes of their files."""
+    parts = [
+        (part.get(kind), part.get("source"))
+        for recipe in told.recipes.values()
+        for kind, part in (("attack", recipe.get("poison")), ("defense", recipe))
+        if isinstance(part, dict)
+    ]
+    found = {one_line(str(name)): one_line(str(sha256)) for name, sha256 in parts if sha256}
+    if not found:
+        return []
+    return [
+        "## Methods that are not uebench's",
+        "",
+        "They are not in this bundle; put their files beside it, so that others can repeat it.",
+        "",
+        *(f"- `{name}`: sha256 of its file {sha256}" for name, sha256 in sorted(found.items())),
+        "",
+    ]
+
+
 def _readme(told: RunFacts, cells: Any, licence: str, folder: Path) -> str:
     """Return the data card of a bundle, in Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in told.versions.items())
@@ -130,6 +152,7 @@ def _readme(told: RunFacts, cells: Any, licence: str, folder: Path) -> str:
             "",
             *files,
             "",
+            *_foreign_methods(told),
             "## To check it",
             "",
             f"`sha256sum -c {NAME}` checks that nothing was changed, and `uebench validate .` that "

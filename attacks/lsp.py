@@ -3,7 +3,8 @@
 Source: Yu et al., "Availability Attacks Create Shortcuts", KDD 2022, arXiv:2111.00898.
 Departs from the authors' code: as many samples are drawn as the largest class needs of each class,
 so that unequal classes get enough; patches that do not divide the side are cropped, where theirs
-crashes; the patch shrinks where there are too few features for the classes.
+crashes; the patch shrinks where there are too few features for the classes; poisoned images are
+rounded to 8 bits, where theirs are truncated.
 """
 
 from __future__ import annotations

@@ -174,3 +174,14 @@ def test_a_name_of_both_kinds_asks_for_one(tmp_path: Path) -> None:
     assert "--kind attack or --kind defense" in result.stderr
     chosen = call("check", "none", "--plugin", "two.py", "--quick", "--kind", "defense")
     assert chosen.stdout.startswith("defense none")
+
+
+def test_one_fault_is_told_once_and_what_it_hides_is_not_called_kept(tmp_path: Path) -> None:
+    broken = BAD.replace("return self.eps", 'return {}["palette"] or self.eps')
+    (tmp_path / "breaks.py").write_text(broken.replace("bad_signs", "breaks"))
+    result = call("check", "breaks", "--plugin", "breaks.py")
+    assert result.exit_code == 1, result.output
+    text = " ".join(result.stdout.split())
+    assert text.count("KeyError: 'palette'") == 1
+    for name in ("norms", "randomness", "speed", "memory"):
+        assert f"FAIL {name} the same as above" in text

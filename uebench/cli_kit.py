@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -144,8 +145,9 @@ def _check(kind: Kind, spec: str, quick: bool, full: bool, silent: bool) -> dict
     else:
         origin = find(kind, name).info.origin
         click.echo(f"{kind} {name} ({origin})" + (f", tested with {options}" if options else ""))
+        told: set[str] = set()
         for _, group in groupby(kept(), key=lambda outcome: outcome.promise):
-            _print_outcomes(list(group))
+            _print_outcomes(list(group), told)
         failed = len({o.promise for o in outcomes if o.status == "failed"})
         of_all = len({o.promise for o in outcomes})
         click.echo(f"{of_all - failed} of {of_all} promises are kept")
@@ -158,8 +160,11 @@ def _check(kind: Kind, spec: str, quick: bool, full: bool, silent: bool) -> dict
     }
 
 
-def _print_outcomes(outcomes: list[Outcome]) -> None:
-    """Print what came of one promise: a line where it is kept, else each failure with its mend."""
+def _print_outcomes(outcomes: list[Outcome], told: set[str]) -> None:
+    """Print what came of one promise: a line where it is kept, else its failures with the mend.
+
+    A fault fails many promises: it is told once, and `told` holds those that were.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -170,10 +175,19 @@ def _print_outcomes(outcomes: list[Outcome]) -> None:
     table.add_column(overflow="fold")
     name = outcomes[0].promise
     if not failed:
-        told = outcomes[0].found if len(outcomes) == 1 else f"on {len(outcomes)} data sets"
-        table.add_row(Text("ok", "green"), Text(name), Text(told or outcomes[0].text))
+        found = outcomes[0].found if len(outcomes) == 1 else f"on {len(outcomes)} data sets"
+        table.add_row(Text("ok", "green"), Text(name), Text(found or outcomes[0].text))
+    again = []
     for outcome in failed:
+        fault = re.sub(r"[\d.]+", "#", outcome.found)  # sizes and seeds differ
+        if fault in told:
+            again.append(outcome.case)
+            continue
+        told.add(fault)
         where = f"{outcome.case}: " if outcome.case else ""
         table.add_row(Text("FAIL", "bold red"), Text(name), Text(f"{where}{outcome.found}"))
         table.add_row("", "", Text(f"to mend it: {outcome.mend}"))
+    if again:
+        on = f", on {', '.join(again)}" if all(again) else ""
+        table.add_row(Text("FAIL", "bold red"), Text(name), Text(f"the same as above{on}"))
     stdout_console().print(table)

@@ -59,10 +59,11 @@ def _peak_bytes(work: Callable[[], object]) -> int | None:
     try:
         Path("/proc/self/clear_refs").write_text("5")
         before = _status("VmRSS")
-        work()
-        return max(0, _status("VmHWM") - before)
+        _status("VmHWM")
     except (OSError, LookupError):
         return None
+    work()
+    return max(0, _status("VmHWM") - before)
 
 
 def _status(name: str) -> int:

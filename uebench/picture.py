@@ -26,7 +26,9 @@ EACH = 3
 TILE = 96
 """Pixels that a side is brought to, at least, by repeating pixels."""
 GAP = 4
-LINE = 16
+LINE = 18
+LETTERS = 13
+"""Size of the letters; at 10 the spaces between words close up."""
 MARGIN = 10
 COLUMNS = ("clean", "perturbation", "poisoned")
 STRIP_EACH = 2
@@ -65,9 +67,10 @@ def contact_sheet(poison: Poison, dataset: Dataset, title: str) -> Image.Image:
     height, width = tiles[0][0].shape[:2]
     block = len(COLUMNS) * (width + GAP) - GAP
     rows = max(len(group) for group in chosen.values())
-    font = ImageFont.load_default()
+    font = ImageFont.load_default(LETTERS)
+    title = f"{title[:120]}, {len(chosen)} of {dataset.n_classes} classes"
     told = f"perturbation x{factor:.3g} around grey: {why}"
-    text_width = int(max(font.getlength(_ascii(text)) for text in (title[:160], told))) + 1
+    text_width = int(max(font.getlength(_ascii(text)) for text in (title, told))) + 1
     size = (
         2 * MARGIN + max(text_width, len(chosen) * (block + 3 * GAP) - 3 * GAP),
         2 * MARGIN + 4 * LINE + rows * (height + GAP),
@@ -78,7 +81,7 @@ def contact_sheet(poison: Poison, dataset: Dataset, title: str) -> Image.Image:
     def write(x: int, y: int, text: str) -> None:
         draw.text((x, y), _ascii(text), fill="black", font=font)
 
-    write(MARGIN, MARGIN, title[:160])
+    write(MARGIN, MARGIN, title)
     write(MARGIN, MARGIN + LINE, told)
     position = 0
     for column, (label, group) in enumerate(chosen.items()):

@@ -137,7 +137,7 @@ def _lines(figure: Figure) -> Canvas:
             axes.set_xlabel(plain(figure.x_label))
             axes.tick_params(labelbottom=True)
         if figure.log_x:
-            axes.set_xscale("log")
+            _log_axis(axes)
         if figure.kind in ("curves", "repeats"):
             axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylim(bottom=0)
@@ -148,6 +148,16 @@ def _lines(figure: Figure) -> Canvas:
         ncols=min(5, max(1, int(PANEL[0] * across / 1.4))),
     )
     return canvas
+
+
+def _log_axis(axes: Axes) -> None:
+    """Let x rise by factors, with plain numbers at 1, 2 and 5 of each power of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _line(axes: Axes, line: Line, figure: Figure) -> Any:

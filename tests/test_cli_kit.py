@@ -151,7 +151,7 @@ def test_check_tells_what_fails_and_how_to_mend_it(tmp_path: Path) -> None:
         ("em[eps=8]", "divide by 255"),
         ("em --kind defense", "unknown defense"),
         ("imported:x", "uebench audit"),
-        ("--plugin empty.py", "has no method"),
+        ("--plugin empty.py", "adds no method"),
         ("em --plugin none.py", "no such file"),
     ],
 )

@@ -34,6 +34,8 @@ from uebench.trainer import train_model
 SIDE, CLASSES = 64, 4
 N = 800
 """Images of the larger set: 9.4 MiB, and 37 MiB of noise."""
+SMALLER = (N // 4,) * 3
+"""Sizes of the smaller set: thrice the same, since a look at the memory may miss a short peak."""
 M_MMAP_THRESHOLD = -3
 """Of mallopt: setting it also ends its growing with what is freed."""
 GROWTH = 6.0
@@ -129,13 +131,13 @@ def test_memory_does_not_grow_with_the_set_that_is_poisoned(
 ) -> None:
     made = small_attack(name, kernels)
     peaks = []
-    for n in (20, N // 4, N):  # the first is for what libraries keep for themselves
+    for n in (20, *SMALLER, N):  # the first is for what libraries keep for themselves
         dataset = large_dataset(n)
         with peak_mib() as most:
             poison = made.craft(dataset.train, make_run(dataset))
         peaks.append(most[0])
     assert lies_in_a_file(poison.images)
-    assert peaks[2] < peaks[1] + GROWTH
+    assert peaks[-1] < max(peaks[1:-1]) + GROWTH
 
 
 def test_memory_does_not_grow_with_the_set_that_is_kept_audited_and_trained_on(
@@ -143,7 +145,7 @@ def test_memory_does_not_grow_with_the_set_that_is_kept_audited_and_trained_on(
 ) -> None:
     protocol = PROTOCOLS["quick"].model_copy(update={"epochs": 1, "batch_size": 16})
     peaks: dict[str, list[float]] = {}
-    for n in (N // 4, N):
+    for i, n in enumerate((*SMALLER, N)):
         dataset = large_dataset(n)
         images = memory.copied(dataset.train.images)
         for part in images.split(20):
@@ -151,10 +153,10 @@ def test_memory_does_not_grow_with_the_set_that_is_kept_audited_and_trained_on(
         assert lies_in_a_file(images)
         tensors = {"images": images, "labels": dataset.train.labels, "index": torch.arange(n)}
         with peak_mib() as most:
-            store.write("poison", f"{n}", {}, tensors)
+            store.write("poison", f"{i}", {}, tensors)
         peaks.setdefault("write", []).append(most[0])
         with peak_mib() as most:
-            found = store.read("poison", f"{n}")[0]
+            found = store.read("poison", f"{i}")[0]
         assert lies_in_a_file(found["images"])
         peaks.setdefault("read", []).append(most[0])
         poison = Poison(found["images"], found["labels"], found["index"])
@@ -163,7 +165,7 @@ def test_memory_does_not_grow_with_the_set_that_is_kept_audited_and_trained_on(
         peaks.setdefault("audit", []).append(most[0])
         with peak_mib() as most:
             # .npz is written by numpy, 16 MiB at a time whatever the set
-            write_poison(poison, tmp_path / f"{n}.safetensors", dataset)
+            write_poison(poison, tmp_path / f"{i}.safetensors", dataset)
         peaks.setdefault("files", []).append(most[0])
         with peak_mib() as most:
             half = poisoned(dataset.train, poison, torch.arange(n) % 2 == 0)
@@ -172,7 +174,8 @@ def test_memory_does_not_grow_with_the_set_that_is_kept_audited_and_trained_on(
             data = defense.prepare(half.to("cpu"), run)
             train_model(data, dataset.test, "resnet8[width=4]", protocol, defense, run)
         peaks.setdefault("train", []).append(most[0])
-    assert {what: b < a + GROWTH for what, (a, b) in peaks.items()} == dict.fromkeys(peaks, True)
+    kept = {what: large < max(small) + GROWTH for what, (*small, large) in peaks.items()}
+    assert kept == dict.fromkeys(peaks, True)
 
 
 def test_zeros_lie_where_there_is_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
@@ -169,12 +169,13 @@ def load_file(path: Path) -> None:
 
 
 def plugin_line(error: BaseException) -> str:
-    """Return the last line of a plug-in's file that led to an error, `FILE, line N: CODE`.
+    """Return `last_line` of the plug-ins' files; nothing where no plug-in led to the error."""
+    return last_line(error, _plugin_sources())
 
-    Nothing where no plug-in led to it.
-    """
-    sources = _plugin_sources()
-    led = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in sources]
+
+def last_line(error: BaseException, files: Collection[str]) -> str:
+    """Return the last line of these files that led to an error, `FILE, line N: CODE`, or ""."""
+    led = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
     return f"{Path(led[-1].filename).name}, line {led[-1].lineno}: {led[-1].line}" if led else ""
 
 

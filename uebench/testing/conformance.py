@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from ..api import Method
-from ..registry import Kind
+from ..registry import Kind, last_line
 from . import attacking, costs, defending, describing  # noqa: F401 they enter promises
 from .generators import unchanged
 from .promises import PROMISES, Promise, UnmetError
@@ -111,11 +109,7 @@ def hold(subject: Subject, each: Promise, case: str) -> str:
 def _raised(error: Exception, subject: Subject) -> str:
     """Return an exception in a line, with the line of the method's own file that led to it."""
     told = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"[:400]
-    frames = traceback.extract_tb(error.__traceback__)
     with contextlib.suppress(TypeError, OSError):
-        own = inspect.getfile(subject.cls)
-        frames_of_own = [frame for frame in frames if frame.filename == own]
-        if frames_of_own:
-            last = frames_of_own[-1]
-            return f"{told} ({Path(own).name}, line {last.lineno}: {last.line})"
+        if where := last_line(error, [inspect.getfile(subject.cls)]):
+            return f"{told} ({where})"
     return told

@@ -57,9 +57,12 @@ def test_a_bundle_names_the_methods_that_it_lacks(made: Path, tmp_path: Path) ->
     told = json.loads(run.read_text())
     recipe = next(r for r in told["recipes"].values() if r["poison"].get("attack") == "lsp")
     recipe["poison"]["source"] = "0f" * 32
+    recipe["defense"], recipe["source"] = "lsp", "0e" * 32  # an attack and a defense of one name
     run.write_text(json.dumps(told))
     publish(tmp_path / "made", tmp_path / "out", "MIT")
-    assert f"- `lsp`: sha256 of its file {'0f' * 32}" in (tmp_path / "out/README.md").read_text()
+    card = (tmp_path / "out/README.md").read_text()
+    assert f"- `lsp`: sha256 of its file {'0f' * 32}" in card
+    assert f"- `lsp`: sha256 of its file {'0e' * 32}" in card
 
 
 def test_a_bundle_is_whole_and_valid(made: Path, bundle: Path) -> None:

@@ -114,7 +114,7 @@ def _foreign_methods(told: RunFacts) -> list[str]:
         for kind, part in (("attack", recipe.get("poison")), ("defense", recipe))
         if isinstance(part, dict)
     ]
-    found = {one_line(str(name)): one_line(str(sha256)) for name, sha256 in parts if sha256}
+    found = {(one_line(str(name)), one_line(str(sha256))) for name, sha256 in parts if sha256}
     if not found:
         return []
     return [
@@ -122,7 +122,7 @@ def _foreign_methods(told: RunFacts) -> list[str]:
         "",
         "They are not in this bundle; put their files beside it, so that others can repeat it.",
         "",
-        *(f"- `{name}`: sha256 of its file {sha256}" for name, sha256 in sorted(found.items())),
+        *(f"- `{name}`: sha256 of its file {sha256}" for name, sha256 in sorted(found)),
         "",
     ]
 

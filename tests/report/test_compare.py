@@ -1,5 +1,6 @@
 """Ours beside what was published: what is joined, what differs, and files that are refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,27 @@ def test_rank_correlation_over_the_cells_of_a_source(against):
         for a, acc in (("em", 0.9), ("rem", 0.7), ("hypo", 0.6), ("lsp", 0.5))
     ]
     assert rank_correlations(against(*rows)) == {"ueraser-2023": (pytest.approx(1.0), 4)}
+
+
+def test_a_clean_model_beside_several_attacks_counts_once(against):
+    rows = [
+        {"attack": a, "defense": "ueraser", "test_acc": acc}
+        for a, acc in (("em", 0.9), ("rem", 0.5), ("hypo", 0.6), ("lsp", 0.7))
+    ]
+    found = against(*rows)
+    again = [replace(found[0], ours=replace(found[0].ours, beside=b)) for b in ("rem", "hypo")]
+    assert rank_correlations([*found, *again]) == rank_correlations(found)
+    other = replace(found[0].ours, settings=replace(found[0].ours.settings, arch="resnet50"))
+    (_, n) = rank_correlations([*found, replace(found[0], ours=other)])["ueraser-2023"]
+    assert n == 5, "another network's model is another one"
+
+
+def test_several_seeds_leave_the_test_images_noise(against):
+    runs = enumerate((0.230, 0.231, 0.232))
+    seeds = [{"test_acc": acc, "seed": i, "n_test": 1000} for i, acc in runs]
+    (found,) = against(*seeds)
+    assert found.outside
+    assert found.within_noise, "1,000 images leave more than two points"
 
 
 def test_the_comparison_as_a_table_and_as_rows(against):

@@ -11,6 +11,7 @@ from uebench.report.statistics import (
     best_within_noise,
     interval,
     mean_ranks,
+    over_images,
     sampling_margin,
     spearman,
     wilson,
@@ -66,6 +67,29 @@ def test_seeds_widen_the_noise_and_are_pooled():
     assert best_within_noise(still, 10**8) == {"a"}
     one = {"a": Stat.of([0.5, 0.7]), "b": Stat.of([0.5])}
     assert best_within_noise(one, 10**8) == {"a", "b"}, "a single run has the others' seed noise"
+
+
+def test_an_unstable_entry_ties_no_others():
+    steady = {"a": Stat.of([0.600, 0.601, 0.602]), "b": Stat.of([0.520, 0.521, 0.522])}
+    loud = steady | {"loud": Stat.of([0.1, 0.3, 0.2])}
+    assert best_within_noise(steady, 10_000) == best_within_noise(loud, 10_000) == {"a"}
+
+
+def test_two_single_runs_have_the_seed_noise_of_all():
+    entries = {"a": Stat.of([0.6]), "b": Stat.of([0.55]), "c": Stat.of([0.19, 0.20, 0.21])}
+    assert best_within_noise(entries, 10**8) == {"a", "b"}
+    assert best_within_noise({name: entries[name] for name in "ab"}, 10**8) == {"a"}
+
+
+def test_more_seeds_do_not_take_the_test_images_out():
+    runs = Stat.of([0.588, 0.590, 0.592])
+    low, high = over_images(runs, 1000)
+    seeds = interval(runs, 1000)[1] - 0.59
+    assert high - 0.59 == pytest.approx(math.hypot(seeds, sampling_margin(runs, 1000)))
+    assert 0.59 - low == pytest.approx(high - 0.59)
+    assert over_images(Stat.of([0.59]), 1000) == wilson(0.59, 1000)
+    assert over_images(runs, None) == interval(runs, None)
+    assert over_images(Stat.of([0.99, 1.0]), 10)[1] == 1.0
 
 
 def test_nothing_is_the_best_of_one():

@@ -95,6 +95,24 @@ def test_worst_cases_by_hand(cells):
     assert (best.value, best.by, best.complete) == (0.8, ISS, True)
 
 
+def test_a_defense_that_stands_beside_clean_data_alone_is_no_opponent(cells):
+    frame = _grid(
+        cells,
+        {
+            ("none", "at"): [0.7],
+            ("none", "iss"): [0.9],
+            ("em", "standard"): [0.2],
+            ("em", "iss"): [0.8],
+        },
+    )
+    board = leaderboard(frame)
+    assert board.opponents == (ISS, STANDARD)
+    assert board.best_defense(EM).complete
+    assert board.ranks() == {ISS: 1.0, STANDARD: 2.0}
+    failed = leaderboard(pd.concat([frame, _grid(cells, {("em", "at"): [None]})]))
+    assert not failed.best_defense(EM).complete, "one that failed is an opponent"
+
+
 def test_a_worst_case_over_an_unmeasured_opponent_is_incomplete(cells):
     board = leaderboard(_grid(cells, {("em", "standard"): [0.2], ("rem", "iss"): [None]}))
     worst = board.worst_attack(STANDARD)

@@ -5,13 +5,13 @@ the highest of them. What differs in the protocols is listed, never corrected fo
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..text import comma_parts
 from .groups import Method, Settings
 from .published import N_TRAIN, Published
-from .statistics import Stat, interval, spearman
+from .statistics import Stat, interval, over_images, spearman
 from .tables import Leaderboard
 
 VARIANTS = frozenset(
@@ -53,6 +53,12 @@ class Ours:
     def n_test(self) -> int | None:
         """Test images that the accuracy was counted on."""
         return self.settings.n_test
+
+    @property
+    def models(self) -> tuple[Hashable, ...]:
+        """Which models it is the accuracy of, wherever it stands."""
+        attack = self.attack, self.attack_options
+        return *attack, self.defense, self.defense_options, self.settings
 
     def record(self) -> dict[str, object]:
         """Return it as plain data."""
@@ -101,8 +107,8 @@ class Compared:
 
     @property
     def within_noise(self) -> bool:
-        """Whether the 95 % interval of ours reaches the span."""
-        low, high = interval(self.ours.stat, self.ours.n_test)
+        """Whether the 95 % interval of ours, over seeds and test images, reaches the span."""
+        low, high = over_images(self.ours.stat, self.ours.n_test)
         return low <= self.span[1] and high >= self.span[0]
 
     def difference(self, source: str) -> float:
@@ -156,16 +162,20 @@ def compare(
 
 
 def rank_correlations(compared: Sequence[Compared]) -> dict[str, tuple[float, int]]:
-    """Return Spearman's correlation of ours with each source, and over how many cells."""
-    sources = sorted({source for each in compared for source in each.published})
+    """Return Spearman's correlation of ours with each source, and over how many of our entries.
+
+    A clean entry that stands beside several attacks is one entry, whose published numbers are
+    averaged: repeated, it would count as agreement several times.
+    """
     found = {}
-    for source in sources:
-        pairs = [
-            (c.ours.stat.mean, math.fsum(c.published[source]) / len(c.published[source]))
-            for c in compared
-            if source in c.published
-        ]
-        found[source] = spearman(pairs), len(pairs)
+    for source in sorted({source for each in compared for source in each.published}):
+        pairs: dict[Hashable, tuple[float, list[float]]] = {}
+        for each in compared:
+            mean, theirs = each.ours.stat.mean, each.published.get(source, ())
+            if theirs:
+                pairs.setdefault((each.ours.models, mean), (mean, []))[1].extend(theirs)
+        means = [(ours, math.fsum(theirs) / len(theirs)) for ours, theirs in pairs.values()]
+        found[source] = spearman(means), len(means)
     return found
 
 

@@ -125,7 +125,7 @@ def _attack_row(board: Leaderboard, attack: Method, usual_n: int, titles: Titles
     ]
     if attack.is_clean:
         return Row(Label(CLEAN, one_line(attack.options)), (*cells, Shown()), "clean")
-    highest = _extreme(board.best_defense(attack), "≥", board.defenses, titles)
+    highest = _extreme(board.best_defense(attack), "≥", board.opponents, titles)
     return Row(_label(attack, titles), (*cells, highest), "poison")
 
 

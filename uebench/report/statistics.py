@@ -66,30 +66,51 @@ def sampling_margin(stat: Stat, n_test: int | None) -> float:
     return (high - low) / 2
 
 
+def over_images(stat: Stat, n_test: int | None) -> tuple[float, float]:
+    """Return the 95 % interval of what other seeds and other test images would give.
+
+    That of a single run has the test images in it already; that of several runs is widened by them.
+    """
+    low, high = interval(stat, n_test)
+    if stat.n < 2:
+        return low, high
+    images = sampling_margin(stat, n_test)
+    down, up = math.hypot(stat.mean - low, images), math.hypot(high - stat.mean, images)
+    return max(0.0, stat.mean - down), min(1.0, stat.mean + up)
+
+
 def best_within_noise(entries: Mapping[K, Stat], n_test: int | None) -> set[K]:
     """Return the best entry and those whose distance from it is within the noise of the two.
 
-    The noise of an entry is that of the test set and that of its seeds, whose variance is pooled
-    over the entries: two or three runs of one entry alone say too little about it. Nothing is the
-    best of one. Entries that print the same percent with one decimal tie.
+    The noise of an entry is that of the test set and that of its seeds. The seeds' variance is
+    pooled over the two that are compared, or, where both are single runs, over all entries.
+    Test images count as if each model had its own: models agree on which are hard, so that
+    distances over a third smaller may be real, and what is not within noise is so all the more.
+    Nothing is the best of one. Entries that print the same percent with one decimal tie.
     """
     measured = {key: stat for key, stat in entries.items() if stat.n}
     if len(measured) < 2:
         return set()
-    freedom = sum(stat.n - 1 for stat in measured.values())
-    squares = math.fsum((s.n - 1) * s.sd**2 for s in measured.values() if s.n > 1)
-    seeds = _student(math.sqrt(squares / freedom), freedom) if freedom else 0.0
-
-    def noise(stat: Stat) -> float:
-        return math.hypot(sampling_margin(stat, n_test), seeds / math.sqrt(stat.n))
-
     best = max(measured.values(), key=lambda stat: stat.mean)
+    of_all = _seed_noise(list(measured.values()))
 
     def ties(stat: Stat) -> bool:
-        allowed = math.hypot(noise(best), noise(stat))
+        seeds = _seed_noise([best, stat]) or of_all
+        allowed = math.hypot(
+            sampling_margin(best, n_test),
+            sampling_margin(stat, n_test),
+            seeds * math.sqrt(1 / best.n + 1 / stat.n),
+        )
         return best.mean - stat.mean <= allowed or f"{stat.mean:.3f}" == f"{best.mean:.3f}"
 
     return {key for key, stat in measured.items() if ties(stat)}
+
+
+def _seed_noise(stats: Sequence[Stat]) -> float:
+    """Return the half-width of Student's interval of one run, variances pooled; 0 if unknown."""
+    freedom = sum(stat.n - 1 for stat in stats)
+    squares = math.fsum((stat.n - 1) * stat.sd**2 for stat in stats if stat.n > 1)
+    return _student(math.sqrt(squares / freedom), freedom) if freedom else 0.0
 
 
 def mean_ranks(rows: Sequence[Mapping[K, float]]) -> dict[K, float]:

@@ -77,6 +77,12 @@ class Leaderboard:
         """The attacks without the clean row."""
         return tuple(attack for attack in self.attacks if not attack.is_clean)
 
+    @property
+    def opponents(self) -> tuple[Method, ...]:
+        """The defenses that were run against a poison; others stand beside clean data alone."""
+        faced = {defense for attack, defense in self.entries if not attack.is_clean}
+        return tuple(defense for defense in self.defenses if defense in faced)
+
     def entry(self, attack: Method, defense: Method) -> Entry:
         """Return one entry, with status `missing` where no cell was run."""
         return self.entries.get((attack, defense), Entry())
@@ -92,12 +98,12 @@ class Leaderboard:
         return best_within_noise(stats, self.settings.n_test)
 
     def ranks(self) -> dict[Method, float]:
-        """Return the mean rank of each defense over the poisons, 1 the best.
+        """Return the mean rank of each opponent over the poisons, 1 the best.
 
-        Only poisons under which every defense was measured count.
+        Only poisons under which every opponent was measured count.
         """
         return mean_ranks(
-            [{d: self.stat(attack, d).mean for d in self.defenses} for attack in self.poisons]
+            [{d: self.stat(attack, d).mean for d in self.opponents} for attack in self.poisons]
         )
 
     def worst_attack(self, defense: Method) -> Extreme:
@@ -105,8 +111,8 @@ class Leaderboard:
         return _extreme(min, {a: self.stat(a, defense).mean for a in self.poisons})
 
     def best_defense(self, attack: Method) -> Extreme:
-        """Return the highest accuracy under `attack` over the defenses: the attacker's worst."""
-        return _extreme(max, {d: self.stat(attack, d).mean for d in self.defenses})
+        """Return the highest accuracy under `attack` over the opponents: the attacker's worst."""
+        return _extreme(max, {d: self.stat(attack, d).mean for d in self.opponents})
 
 
 def leaderboards(cells: pd.DataFrame, metric: Metric = "test_acc") -> list[Leaderboard]:

@@ -5,13 +5,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import PrivateAttr
 
 from tests.conftest import make_run
 from uebench import Defense, Facts
 from uebench.data import Dataset
 from uebench.protocol import PROTOCOLS, Protocol, named_protocol
 from uebench.registry import build_attack, build_defense
-from uebench.trainer import DivergedError, Normalised, shuffled_batches, train_model
+from uebench.trainer import (
+    DivergedError,
+    Normalised,
+    predictions,
+    shuffled_batches,
+    train_model,
+)
 
 
 def trained(dataset: Dataset, seed: int = 0, **changes: object) -> dict:  # type: ignore[type-arg]
@@ -121,8 +128,78 @@ def test_a_loss_that_is_not_finite_ends_the_training(tiny: Dataset) -> None:
         )
 
 
+class Told(Defense):
+    """A loss of the parameters alone: `slope` times their sum. Keeps the images it was shown."""
+
+    slope: float
+    _shown: list[torch.Tensor] = PrivateAttr(default_factory=list)
+
+    def loss(self, model, images, labels, run):  # type: ignore[no-untyped-def]
+        """Return a loss whose gradient is `slope` everywhere."""
+        self._shown.append(images)
+        return self.slope * sum(p.sum() for p in model.parameters())
+
+
+def told(tiny: Dataset, slope: float, **changes: object) -> tuple[list[torch.Tensor], Told]:
+    """Return how a network's parameters moved in one training of whole batches, and the defense."""
+    base = {"epochs": 1, "batch_size": 40, "schedule": "constant", "nesterov": False, "lr": 0.1}
+    protocol = named_protocol("quick", "", **base | changes)
+    defense, run = Told(slope=slope), make_run(tiny, epochs=protocol.epochs)
+    before = make_run(tiny, epochs=protocol.epochs).network("resnet9[width=2]").parameters()
+    made = train_model(tiny.train, tiny.test, "resnet9[width=2]", protocol, defense, run).model
+    after = made.parameters()
+    return [b.detach() - a.detach() for a, b in zip(before, after, strict=True)], defense
+
+
 def test_gradients_are_clipped(tiny: Dataset) -> None:
-    assert trained(tiny, clip_norm=1e-3)["curve"] != trained(tiny)["curve"]
+    plain = {"momentum": 0.0, "weight_decay": 0.0}
+    moved, _ = told(tiny, 1000.0, clip_norm=2.0, **plain)
+    assert torch.cat([m.flatten() for m in moved]).norm() == pytest.approx(0.1 * 2.0, rel=1e-3)
+    free, _ = told(tiny, 1000.0, **plain)
+    assert free[0].flatten() == pytest.approx(torch.full_like(free[0].flatten(), -100.0), rel=1e-4)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_and_weight_decay_are_the_protocols(nesterov: bool, tiny: Dataset) -> None:
+    moved, _ = told(tiny, 1.0, epochs=3, momentum=0.7, weight_decay=0.02, nesterov=nesterov)
+    start = make_run(tiny, epochs=3).network("resnet9[width=2]").parameters()
+    for weight, change in zip(start, moved, strict=True):
+        now, speed = weight.detach().clone(), torch.zeros_like(weight)
+        for _ in range(3):
+            slope = 1.0 + 0.02 * now
+            speed = 0.7 * speed + slope
+            now -= 0.1 * (slope + 0.7 * speed if nesterov else speed)
+        assert torch.allclose(change, now - weight.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_images_are_cropped_and_flipped_as_the_protocol_says(tiny: Dataset) -> None:
+    originals = tiny.train.pixels()
+
+    def shown(**changes: object) -> torch.Tensor:
+        return told(tiny, 0.0, **changes)[1]._shown[0]
+
+    def nearest(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        return (images.flatten(1)[:, None] - others.flatten(1)).norm(dim=2).amin(1)
+
+    assert nearest(shown(crop_padding=0, flip=False), originals).max() < 1e-3
+    flipped = shown(crop_padding=0, flip=True)
+    straight = nearest(flipped, originals) < 1e-3
+    assert 5 < straight.sum() < 35, "about half of the images are mirrored"
+    assert nearest(flipped[~straight].flip(3), originals).max() < 1e-3
+    cropped = shown(crop_padding=4, flip=False)
+    black = [(cropped[:, :, :, i] == 0).flatten(1).all(1) for i in (0, -1)]
+    assert 5 < black[0].sum() < 35, "shifted by up to 4 pixels to either side"
+    assert 5 < black[1].sum() < 35
+    assert not (cropped[:, :, :, 4:-4] == 0).flatten(1).all(1).any()
+
+
+def test_the_network_is_judged_in_eval_mode(tiny: Dataset) -> None:
+    modes = []
+    run = make_run(tiny)
+    model = run.network("resnet9[width=2]").train()
+    model.register_forward_hook(lambda module, *_: modes.append(module.training))
+    predictions(model, tiny.test, run)
+    assert modes == [False]
 
 
 def test_the_network_is_compiled_where_asked_for(

@@ -34,6 +34,20 @@ def test_the_point_is_in_the_ball_and_harder(norm: str, radius: float, tiny: Dat
         assert F.cross_entropy(model(point), labels) > before
 
 
+def test_the_network_learns_the_points_and_is_searched_in_eval_mode(tiny: Dataset) -> None:
+    made = build_defense("at[steps=3]").resolve(Facts(**FACTS))
+    images, labels = tiny.train.pixels(), tiny.train.labels
+    model = make_run(tiny).network("resnet9[width=4]").train()
+    points = made.adversarial(model, images, labels, make_run(tiny))
+    seen: list[tuple[bool, torch.Tensor]] = []
+    model.register_forward_pre_hook(lambda module, x: seen.append((module.training, x[0].detach())))
+    made.loss(model, images, labels, make_run(tiny)).backward()
+    assert [training for training, _ in seen] == [False, False, False, True]
+    assert torch.equal(seen[-1][1], points)
+    assert not torch.equal(points, images)
+    assert all(p.grad is not None for p in model.parameters())
+
+
 def test_the_radius_is_half_the_poisons_budget() -> None:
     made = build_defense("at").resolve(Facts(**FACTS, norm="l2", eps=1.304))
     assert (made.norm, made.radius) == ("l2", 0.652)

@@ -19,9 +19,11 @@ class Watched(nn.Module):
         super().__init__()
         self.linear = nn.Linear(3 * 16 * 16, 2)
         self.seen: list[torch.Tensor] = []
+        self.modes: list[bool] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.seen.append(x.detach())
+        self.modes.append(self.training)
         return self.linear(x.flatten(1))
 
 
@@ -39,6 +41,23 @@ def spied(spec: str, tiny: Dataset, epoch: int = 0) -> tuple[Watched, torch.Tens
     loss = made.loss(model, tiny.train.pixels(), tiny.train.labels, run)
     loss.backward()
     return model, loss.detach()
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        ("select=full,bn=tiled", [(120, True)]),
+        ("select=full,bn=loop", [(40, True)] * 3),
+        ("select=no_grad", [(40, False)] * 3 + [(40, True)]),
+    ],
+)
+def test_batch_norm_sees_what_the_options_say(
+    options: str, seen: list[tuple[int, bool]], tiny: Dataset
+) -> None:
+    model, _ = spied(f"ueraser[repeats=3,{options}]", tiny)
+    sizes = [len(images) for images in model.seen]
+    assert list(zip(sizes, model.modes, strict=True)) == seen, "images and train mode, in turn"
+    assert model.training
 
 
 @pytest.mark.parametrize("options", ["select=full", "select=full,bn=loop", "select=no_grad"])

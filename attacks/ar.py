@@ -108,7 +108,11 @@ class AR(Attack):
         kernels = self._kernels(data, run).permute(0, 2, 3, 1).unsqueeze(-1).contiguous()
         delta = run.zeros(len(data), *data.shape)
         for part, noise in self._unscaled(kernels, data, run):
-            noise = noise * (self.eps / lengths(noise))
+            length = lengths(noise)
+            if not length.isfinite().all():  # of large images, whose squares float32 cannot sum
+                noise = noise / noise.abs().amax((1, 2, 3), keepdim=True)
+                length = lengths(noise)
+            noise = noise * (self.eps / length)
             delta[part.to(delta.device)] = noise.to(delta.device)
         return delta
 

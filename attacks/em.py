@@ -5,7 +5,7 @@ arXiv:2101.04898, and its authors' code.
 Departs from it: the number of rounds is capped, and the record says whether the cap or the stop
 test ended the search. `legacy_export` reproduces the 8-bit images that the authors' data set class
 makes: it multiplies the noise by 255, cuts it to [0, 255], which drops every negative change, and
-truncates.
+truncates; a change of just 8 levels may come out as 7 in either, not always in the same places.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ close to the class-targeted noise of TAP (Fowl et al., "Adversarial Examples Mak
 NeurIPS 2021, arXiv:2106.10807).
 Departs from it: the budget is linf 8/255 and the surrogate the protocol's network, as in
 arXiv:2303.15127 and its peers; the authors take l2 0.5 and VGG-16. The step is eps/10, where the
-authors take eps/5.
+authors take eps/5. The 8-bit images are rounded, where theirs are truncated. Ours for other data
+sets than CIFAR: the surrogate flips and crops by 4 px all the same.
 """
 
 from __future__ import annotations

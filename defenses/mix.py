@@ -3,7 +3,8 @@
 Sources: DeVries and Taylor, arXiv:1708.04552; Zhang et al., arXiv:1710.09412; Yun et al.,
 arXiv:1905.04899.
 Departs from them: every image draws its own square, share or box, where the authors' code of mixup
-and cutmix draws one a batch. The public code of EM and ISS mixes with probability 0.5.
+and cutmix draws one a batch. `probability` is 1; the public code of EM and ISS tries with 0.5, for
+cutmix in places twice an image, which makes 0.75.
 """
 
 from __future__ import annotations

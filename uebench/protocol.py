@@ -36,7 +36,8 @@ class Protocol(BaseModel):
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 200
     """Passes over the training set."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
-    """Images a step."""
+    """Images a step, about: an epoch's batches are made equal, so that none is small (5,000 images
+    in 128s are 39 batches of 128 or 129)."""
     lr: Annotated[float, Field(gt=0, le=100)] = 0.01
     """Peak learning rate of SGD."""
     schedule: Schedule = "cosine"

@@ -45,6 +45,22 @@ def test_noise_keeps_the_loss_small_under_its_policy_where_plain_noise_does_not(
     assert losses[0] < 0.9 * losses[1], losses
 
 
+def test_network_and_noise_both_see_the_policy(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    policy = Policy.__call__
+
+    def noted(self: Policy, images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        calls.append(images.requires_grad)
+        return policy(self, images, rng)
+
+    monkeypatch.setattr(Policy, "__call__", noted)
+    attack = made(tiny, "adaptive_em[rounds=1,train_steps=3,steps=2]")
+    attack.perturb(tiny.train, make_run(tiny))
+    assert calls == [False] * 3 + [True] * 2, "the surrogate's steps, then the noise's"
+
+
 @pytest.mark.parametrize("letters", ["p", "c", "p+c", "p+c+t", "t"])
 def test_gradients_reach_the_noise_through_every_policy(letters: str, tiny: Dataset) -> None:
     attack = made(tiny, f"adaptive_em[policy={letters}]")

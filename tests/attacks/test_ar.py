@@ -108,6 +108,32 @@ def test_noise_has_the_norm_that_was_asked_for() -> None:
     assert torch.allclose(norms, torch.ones(6), atol=1e-4)
 
 
+def test_an_images_channels_are_scaled_together(store: Store) -> None:
+    dataset = random_dataset([3, 3], (32, 32))
+    delta = made(dataset).perturb(dataset.train, make_run(dataset, store=store))
+    norms = delta.flatten(2).norm(dim=2)
+    assert (norms.amax(1) > 1.5 * norms.amin(1)).any(), "their kernels differ, so do their norms"
+
+
+@pytest.mark.parametrize(("side", "crop", "eps"), [(32, 4, 1.0), (96, 4, 3.0), (224, 2, 7.0)])
+def test_the_authors_crop_and_norm(side: int, crop: int, eps: float) -> None:
+    found = build_attack("ar").resolve(Facts("test", 10, (3, side, side), 1, "resnet9")).options()
+    assert (found["crop"], found["eps"]) == (crop, eps)
+
+
+def test_noise_whose_squares_overflow_has_its_norm_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = random_dataset([3, 3], (32, 32))
+    usual = made(dataset).perturb(dataset.train, make_run(dataset))
+    unscaled = ar.AR._unscaled
+
+    def loud(self, *args):  # type: ignore[no-untyped-def]
+        return ((part, noise * 1e25) for part, noise in unscaled(self, *args))
+
+    monkeypatch.setattr(ar.AR, "_unscaled", loud)
+    found = made(dataset).perturb(dataset.train, make_run(dataset))
+    assert torch.allclose(found, usual, atol=1e-6)
+
+
 def saved(kernels: torch.Tensor, path: Path) -> Path:
     """Write kernels in the form that a file's ending says."""
     if path.suffix == ".npy":

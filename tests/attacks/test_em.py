@@ -104,9 +104,9 @@ def test_another_budget_starts_from_the_same_network() -> None:
 @pytest.mark.parametrize(
     ("dataset", "side", "expected"),
     [
-        ("cifar10", 32, (8 / 255, 10, 20, 0.8 / 255, 0.99)),
-        ("cifar100", 32, (8 / 255, 20, 20, 0.8 / 255, 0.99)),
-        ("imagenet_subset", 224, (16 / 255, 100, 20, 1.6 / 255, 0.9)),
+        ("cifar10", 32, (8 / 255, 10, 20, 0.8 / 255, 0.99, 512, 5e-4)),
+        ("cifar100", 32, (8 / 255, 20, 20, 0.8 / 255, 0.99, 512, 5e-5)),
+        ("imagenet_subset", 224, (16 / 255, 100, 20, 1.6 / 255, 0.9, 32, 5e-5)),
     ],
 )
 def test_the_authors_numbers_are_the_defaults(
@@ -114,11 +114,59 @@ def test_the_authors_numbers_are_the_defaults(
 ) -> None:
     facts = Facts(dataset, 10, (3, side, side), 1, "resnet8")
     found = build_attack("em").resolve(facts).options()
-    names = ("eps", "train_steps", "steps", "step", "stop_accuracy")
+    names = ("eps", "train_steps", "steps", "step", "stop_accuracy", "batch_size", "weight_decay")
     assert tuple(found[name] for name in names) == pytest.approx(expected)
-    assert (found["lr"], found["batch_size"]) == (0.1, 512)
+    assert found["lr"] == 0.1
     by_class = build_attack("em[wise=class]").resolve(facts).options()
     assert by_class["steps"] == 1
+    assert by_class["train_steps"] == (100 if side == 224 else 10), "20 is for each image's noise"
+
+
+def test_the_usual_weight_decay_is_in_no_key(tiny: Dataset) -> None:
+    """Keys from before it was an option hold."""
+    assert "weight_decay" not in made(tiny, "em").recipe()
+    assert made(tiny, "em[weight_decay=5e-5]").recipe()["weight_decay"] == 5e-5
+
+
+def test_the_surrogates_steps_are_clipped_and_decayed(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms, decays = [], []
+    step = torch.optim.SGD.step
+
+    def noted(self: torch.optim.SGD, *args: object) -> object:
+        (group,) = self.param_groups
+        norms.append(torch.cat([p.grad.flatten() for p in group["params"]]).norm().item())
+        decays.append(group["weight_decay"])
+        return step(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.optim.SGD, "step", noted)
+    loud = F.cross_entropy
+    monkeypatch.setattr(F, "cross_entropy", lambda *a, **k: 1e4 * loud(*a, **k))
+    spec = "em[rounds=1,train_steps=3,steps=1,weight_decay=0.25]"
+    made(tiny, spec).perturb(tiny.train, make_run(tiny))
+    assert norms == pytest.approx([5.0] * 3, rel=1e-3)
+    assert decays == [0.25] * 3
+
+
+def test_a_rest_of_few_images_decides_no_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_dataset("synthetic[n_train=41,n_test=20,n_classes=2,size=16]")
+    attack = made(data, "em[wise=class,batch_size=20]")
+    assert isinstance(attack, EM)
+    sizes = []
+    monkeypatch.setattr(
+        EM, "_descend_images", lambda self, model, part, *_: sizes.append(len(part))
+    )
+    attack._descend_classes(
+        torch.nn.Identity(), data.train, torch.zeros(2, *data.shape), make_run(data)
+    )
+    assert sizes == [20, 20]
+    few = made(data, "em[wise=class,batch_size=64]")
+    assert isinstance(few, EM)
+    few._descend_classes(
+        torch.nn.Identity(), data.train, torch.zeros(2, *data.shape), make_run(data)
+    )
+    assert sizes == [20, 20, 41], "a share smaller than a batch is one"
 
 
 def test_a_class_takes_the_mean_of_what_its_images_took(tiny: Dataset) -> None:

@@ -73,6 +73,13 @@ def test_the_authors_norm(pictures: Dataset, store: Store) -> None:
     assert losses(model, pictures, poison.images, train.labels).mean() < 0.5 * clean.mean()
 
 
+def test_the_default_budgets_and_step(pictures: Dataset) -> None:
+    linf, l2 = made(pictures, "hypo").options(), made(pictures, "hypo[norm=l2]").options()
+    assert (linf["eps"], linf["step"]) == pytest.approx((8 / 255, 0.8 / 255))
+    assert (l2["eps"], l2["step"]) == pytest.approx((0.5, 0.05))
+    assert (linf["steps"], linf["surrogate_epochs"], linf["towards"]) == (100, 150, "label")
+
+
 def test_a_stored_surrogate_changes_no_number(pictures: Dataset, store: Store) -> None:
     first = made(pictures).craft(pictures.train, make_run(pictures, store=store))
     again = made(pictures).craft(pictures.train, make_run(pictures, store=store))

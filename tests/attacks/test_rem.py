@@ -141,6 +141,31 @@ def test_the_surrogate_is_trained_on_adversarial_points_at_falling_rates(
         assert (before - at).abs().max() <= 0.8 / 255 + 1e-6
 
 
+def test_each_draw_and_each_training_step_has_a_crop_of_its_own(
+    pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    def noted(images: Tensor, rng: torch.Generator, *args: object) -> Tensor:
+        seen.append(images.detach())
+        return torch.zeros_like(images) + 0.5 + 0 * images  # what everything after it works on
+
+    monkeypatch.setattr("uebench.attacks.rem.crop_flip", noted)
+    rem = made(pictures, "rem[train_steps=1,steps=2,adv_steps=1,transform_draws=3,batch_size=120]")
+    assert isinstance(rem, REM)
+    shown: list[Tensor] = []
+    forward = Centred.forward
+    monkeypatch.setattr(
+        Centred, "forward", lambda self, x: forward(self, shown.append(x.detach()) or x)
+    )
+    model = torch.nn.Sequential(Centred(), make_run(pictures).network("resnet9[width=4]"))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    rem._train_step(model, optimizer, pictures.train, make_run(pictures))
+    assert len(seen) == 2 * 3 + 1, "draws of each step of the noise, and one of the surrogate's"
+    assert len(shown) == 2 * 3 * 2 + 2
+    assert all((x - 0.5).abs().max() <= 4 / 255 + 1e-6 for x in shown), "of crops, not of images"
+
+
 def test_training_lowers_the_robust_loss_of_fresh_noise() -> None:
     data = load_dataset("synthetic[n_train=60,n_test=10,n_classes=2,size=16]")
     spec = "rem[steps=4,step=4/255,adv_steps=2,transform_draws=1,batch_size=30,train_steps={}]"

@@ -116,7 +116,7 @@ def equalize(
 ) -> Float[Tensor, "b c h w"]:
     """Return the images with each channel's histogram made even; straight-through.
 
-    A channel in which one level holds all but 254 pixels or fewer stays as it is. The behaviours
+    A channel whose highest level holds all but 254 pixels or fewer stays as it is. The behaviours
     differ in the counting: 0.9 counts a pixel in the level `floor(255 x)` that it will look up, 0.6
     in `floor(256 x)`, which is one level higher for half of all continuous values. "pillow" counts
     and looks up the nearest level, so that 8-bit images give what Pillow gives.

@@ -3,7 +3,7 @@
 Sources: DeVries and Taylor, arXiv:1708.04552 (cutout); Zhang et al., arXiv:1710.09412 (mixup); Yun
 et al., arXiv:1905.04899 (cutmix).
 Departs from it: the authors' code draws one share, or one box, for a whole batch. `probability` is
-an option of the code of EM and ISS, where it is 0.5.
+an option of public code.
 """
 
 from typing import NamedTuple

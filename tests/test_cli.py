@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from uebench.cli import main
 from uebench.data import load_dataset
+from uebench.protocol import PROTOCOLS
 from uebench.report import read_cells
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
@@ -111,6 +112,10 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("run --attacks none --out file", "cannot be made"),
         ("run --attacks none --out foreign", "no run wrote"),
         ("show attack emm", "did you mean em"),
+        ("show emm", "did you mean em"),
+        ("show", "show needs a NAME"),
+        ("show defense", "`uebench list defenses` has them"),
+        ("show model em", "KIND is attack, defense, protocol or executor"),
         ("craft emm --out x.npz", "did you mean em"),
         ("craft lsp --out file", "is there already"),
         ("audit none.npz --dataset synthetic", "no such file"),
@@ -224,6 +229,21 @@ def test_shown_options_say_what_they_accept(what: str) -> None:
         assert option["name"] in text.stdout
         assert option["accepts"]
         assert option["meaning"]
+
+
+@pytest.mark.parametrize("what", ["attack em", "defense at", "protocol quick", "executor local"])
+def test_a_name_of_one_kind_is_shown_without_it(what: str) -> None:
+    alone = call("show", what.split()[1])
+    assert alone.exit_code == 0
+    assert alone.stdout == call("show", *what.split()).stdout
+
+
+def test_a_name_of_several_kinds_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROTOCOLS, "em", PROTOCOLS["quick"])
+    result = call("show", "em")
+    assert result.exit_code == 2
+    assert "`uebench show attack em` or `uebench show protocol em`" in result.output
+    assert call("show", "protocol", "em").exit_code == 0
 
 
 @pytest.mark.parametrize("out", ["p.npz", "p.safetensors", "folder"])

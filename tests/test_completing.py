@@ -60,6 +60,8 @@ def completed(words: str) -> list[str]:
         ("uebench run --protocol sp", ["sprint"]),
         ("uebench run qui", ["quick"]),
         ("uebench show defense ueraser_", ["ueraser_lite", "ueraser_max"]),
+        ("uebench show ueraser_", ["ueraser_lite", "ueraser_max"]),
+        ("uebench show p", ["protocol", "paper"]),
         ("uebench check adapt", ["adaptive_em"]),
         ("uebench craft ls", ["lsp"]),
     ],

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .config import config_names, read_config
+from .names import SHOWN
 from .protocol import PROTOCOLS, Protocol
 from .spec import IMPORTED, format_value, normalise, unknown
 from .text import one_line, plain_text
@@ -105,6 +106,30 @@ def _protocol_title(protocol: Protocol) -> str:
         f"{protocol.arch}, {protocol.epochs} epochs, batch {protocol.batch_size}, "
         f"lr {protocol.lr:g} {protocol.schedule}"
     )
+
+
+def kind_of(name: str) -> str:
+    """Return of which of the kinds in `SHOWN` a name is.
+
+    Raises:
+        KeyError: of none, with the nearest name.
+        ValueError: of several.
+    """
+    from .execute.choose import EXECUTORS
+    from .registry import KINDS, absent, methods
+
+    name = normalise(name)
+    if name.startswith(IMPORTED):
+        return "attack"
+    known: dict[str, list[str]] = {kind: list(methods(kind)) for kind in KINDS}
+    known |= {"protocol": list(PROTOCOLS), "executor": list(EXECUTORS)}
+    having = [kind for kind in SHOWN if name in known[kind]]
+    if not having:
+        raise absent("name", name, [each for names in known.values() for each in names])
+    if len(having) > 1:
+        told = " or ".join(f"`uebench show {kind} {name}`" for kind in having)
+        raise ValueError(f"{name} is of several kinds; type {told}")
+    return having[0]
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:

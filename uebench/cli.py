@@ -30,7 +30,8 @@ from .cli_shared import clear_errors, data_options, plugin_option
 from .cli_store import store_group
 from .cli_table import print_run, table
 from .cli_verify import verify
-from .completing import complete_config, complete_method, completion
+from .completing import complete_config, complete_method, complete_shown, completion
+from .names import SHOWN
 
 KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs", "executors")
 
@@ -77,7 +78,7 @@ def main() -> None:
     uebench run                                            the default matrix
     uebench run --attacks em,lsp --defenses ueraser,at     a matrix of your own
     uebench list attacks                                   what there is
-    uebench show attack em                                 a method and its options
+    uebench show em                                        a method and its options
     """  # noqa: D301
     os.environ["UEBENCH_COMMAND"] = json.dumps(["uebench", *sys.argv[1:]])
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
@@ -265,20 +266,31 @@ def list_(kind: str | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["attack", "defense", "protocol", "executor"]))
-@click.argument("name", shell_complete=complete_method)
+@click.argument("kind", required=False, metavar="[KIND]", shell_complete=complete_shown)
+@click.argument("name", required=False, metavar="NAME", shell_complete=complete_method)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @plugin_option
-def show(kind: str, name: str, as_json: bool) -> None:
+def show(kind: str | None, name: str | None, as_json: bool) -> None:
     """Show a method, protocol or executor: what it does, its options with their ranges.
 
+    KIND is attack, defense, protocol or executor; a name that is of one kind does without.
+
     \b
+    uebench show em
     uebench show attack em
     uebench show protocol paper
     """  # noqa: D301
     with clear_errors():
-        from .catalog import describe, print_description
+        from .catalog import describe, kind_of, print_description
 
+        if kind is None:
+            raise ValueError("show needs a NAME, as in `uebench show em`; `uebench list` has them")
+        if name is None:
+            if kind in SHOWN:
+                raise ValueError(f"show {kind} needs a NAME; `uebench list {kind}s` has them")
+            kind, name = kind_of(kind), kind
+        elif kind not in SHOWN:
+            raise ValueError(f"KIND is {', '.join(SHOWN[:-1])} or {SHOWN[-1]}, got {kind!r}")
         found = describe(kind, name)
         if as_json:
             click.echo(json.dumps(found, indent=1))

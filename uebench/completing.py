@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 from click.shell_completion import CompletionItem
 
-from .names import names
+from .names import SHOWN, names
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -42,6 +42,12 @@ def complete_method(context: click.Context, _: click.Parameter, start: str) -> l
     kind = context.params.get("kind")
     kinds = [f"{kind}s"] if kind else ["attacks", "defenses"]
     known = [name for each in kinds for name in names(each)]
+    return [CompletionItem(name) for name in known if name.startswith(start)]
+
+
+def complete_shown(_: click.Context, __: click.Parameter, start: str) -> list[CompletionItem]:
+    """Complete the kind, or the name that does without one, of what `uebench show` shows."""
+    known = [*SHOWN, *(name for kind in SHOWN for name in names(f"{kind}s"))]
     return [CompletionItem(name) for name in known if name.startswith(start)]
 
 

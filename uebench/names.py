@@ -15,6 +15,8 @@ import re
 from pathlib import Path
 
 HOME = Path(__file__).parent
+SHOWN = ("attack", "defense", "protocol", "executor")
+"""Kinds whose names `uebench show` describes."""
 DICTS = {
     "datasets": (HOME / "data/__init__.py", "DATASETS"),
     "models": (HOME / "models/registry.py", "ARCHITECTURES"),

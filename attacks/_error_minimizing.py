@@ -28,6 +28,7 @@ USUAL_ROUNDS = 12
 """Rounds after which the stop test has ended a search, as a rule: 7 to 11 on 3,000 to 10,000
 images."""
 USUAL_DECAY = 5e-4
+"""Weight decay of the surrogate on CIFAR-10."""
 CLASS_SHARE = 0.2
 """Share of each class's images that class-wise noise is made from."""
 
@@ -70,7 +71,8 @@ class ErrorMinimizing(Attack):
     def recipe(self) -> dict[str, Any]:
         """Return what the key holds.
 
-        A weight decay of 5e-4 is left out, as in keys from before it was an option.
+        A weight decay of 5e-4 is left out, as in keys from before it was an option. Class-wise
+        poisons from before a rest of few images was left out have no `batches`, and are stale.
         """
         options = self.options()
         if options["weight_decay"] == USUAL_DECAY:

@@ -169,12 +169,12 @@ def rank_correlations(compared: Sequence[Compared]) -> dict[str, tuple[float, in
     """
     found = {}
     for source in sorted({source for each in compared for source in each.published}):
-        pairs: dict[Hashable, tuple[float, list[float]]] = {}
+        theirs: dict[tuple[Hashable, float], list[float]] = {}
         for each in compared:
-            mean, theirs = each.ours.stat.mean, each.published.get(source, ())
-            if theirs:
-                pairs.setdefault((each.ours.models, mean), (mean, []))[1].extend(theirs)
-        means = [(ours, math.fsum(theirs) / len(theirs)) for ours, theirs in pairs.values()]
+            key = each.ours.models, each.ours.stat.mean
+            if source in each.published:
+                theirs.setdefault(key, []).extend(each.published[source])
+        means = [(ours, math.fsum(values) / len(values)) for (_, ours), values in theirs.items()]
         found[source] = spearman(means), len(means)
     return found
 

@@ -1,10 +1,12 @@
 """The local executor with real processes: same numbers however it is run, and nothing is lost."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pandas as pd
@@ -137,6 +139,39 @@ def test_a_process_that_dies_again_fails(tmp_path: Path, store: Store) -> None:
     assert outcome.cells["status"].tolist() == ["failed", "ok"]
     assert "died 2 times (signal 9); it may have run out of memory" in outcome.cells["error"][0]
     assert (tmp_path / "mark").read_text() == "2", "no endless retries"
+
+
+def dying_forkserver(monkeypatch: pytest.MonkeyPatch, refusals: int) -> None:
+    """Kill the forkserver, and have the system say `refusals` times that it still runs."""
+    forkserver.ensure_running()
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    os.kill(server, signal.SIGKILL)
+    os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
+    ask, told = os.waitpid, itertools.count()
+
+    def waitpid(pid: int, options: int) -> tuple[int, int]:
+        unburied = pid == server and options == os.WNOHANG and next(told) < refusals
+        return (0, 0) if unburied else ask(pid, options)
+
+    monkeypatch.setattr(os, "waitpid", waitpid)
+
+
+def test_a_forkserver_that_is_being_killed_is_waited_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying_forkserver(monkeypatch, refusals=5)
+    outcome = execute(matrix(store, 2, attacks="none"))
+    assert outcome.cells["status"].tolist() == ["ok", "ok"]
+
+
+def test_without_a_forkserver_cells_fail_with_the_reason(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uebench.execute.local.START_PATIENCE_S", 0.2)
+    dying_forkserver(monkeypatch, refusals=10**9)
+    outcome = execute(matrix(store, 2, attacks="none"))
+    assert outcome.cells["status"].tolist() == ["failed", "failed"]
+    assert "died 2 times (no process to start it: " in outcome.cells["error"][0]
 
 
 def test_methods_of_a_session_run_in_its_process() -> None:

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,11 @@ WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**31),
 }
+
+NO_FORKSERVER = (ConnectionError, EOFError)
+"""What starting a process raises where the forkserver is dead or dies meanwhile."""
+
+START_PATIENCE_S = 10.0
 
 
 class Local(Executor):
@@ -94,7 +100,11 @@ class LocalPool(Pool):
         for task in tasks:
             taken = [worker.device for worker in self.workers.values()]
             device = min(self.places, key=taken.count)
-            self.workers[task.key] = _start(task, replace(self.orders, device=device))
+            try:
+                self.workers[task.key] = _start(task, replace(self.orders, device=device))
+            except NO_FORKSERVER as error:
+                self.told.append(Report("died", task.key, text=f"no process to start it: {error}"))
+                continue
             self.told.append(Report("start", task.key))
 
     def reports(self, timeout_s: float) -> list[Report]:
@@ -149,15 +159,35 @@ class LocalPool(Pool):
 
 
 def _start(task: Task, orders: Orders) -> Worker:
-    """Start a process for a task."""
+    """Start a process for a task.
+
+    A forkserver that was killed refuses connections for the moment until the system has buried
+    it; only then does multiprocessing start another one.
+    """
+    deadline = time.monotonic() + START_PATIENCE_S
+    while True:
+        try:
+            return _start_once(task, orders)
+        except NO_FORKSERVER:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _start_once(task: Task, orders: Orders) -> Worker:
+    """Start a process for a task, or raise one of NO_FORKSERVER."""
     from .worker import work
 
     context = _forkserver()
     inbox, outbox = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(plain(task), orders, outbox), daemon=True)
-    with _nameless_main():
-        process.start()
-    outbox.close()
+    with outbox:
+        try:
+            with _nameless_main():
+                process.start()
+        except BaseException:
+            inbox.close()
+            raise
     return Worker(task, orders.device, process, inbox)
 
 

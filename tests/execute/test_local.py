@@ -141,6 +141,44 @@ def test_a_process_that_dies_again_fails(tmp_path: Path, store: Store) -> None:
     assert (tmp_path / "mark").read_text() == "2", "no endless retries"
 
 
+def test_a_package_of_our_name_in_the_folder_is_not_taken(tmp_path: Path) -> None:
+    folder, script = tmp_path / "here", tmp_path / "bin" / "uebench"
+    (folder / "uebench").mkdir(parents=True)
+    (folder / "uebench" / "__init__.py").write_text("raise RuntimeError('the wrong one')\n")
+    script.parent.mkdir()
+    script.write_text("from uebench.cli import main\nmain()\n")
+    attack = (
+        "import os, subprocess, sys\n"
+        "from uebench import Attack, attack\n"
+        "@attack('asks', title='Asks', source='a test')\n"
+        "class Asks(Attack):\n"
+        "    def perturb(self, data, run):\n"
+        "        assert 'PYTHONSAFEPATH' not in os.environ\n"
+        "        return self.eps + 0 * data.pixels()\n"
+    )
+    (tmp_path / "asks.py").write_text(attack)
+    options = ["--attacks", "asks", "--defenses", "standard", "--epochs", "1"]
+    options += ["--dataset", DATA, "--arch", "resnet9[width=2]", "--device", "cpu"]
+    options += [
+        "--attacks",
+        "asks",
+        "--defenses",
+        "standard",
+        "--plugin",
+        str(tmp_path / "asks.py"),
+    ]
+    environment = {**os.environ, "UEBENCH_HOME": str(tmp_path / "store")}
+    done = subprocess.run(
+        [sys.executable, str(script), "run", *options],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the wrong one" not in done.stderr
+
+
 def dying_forkserver(monkeypatch: pytest.MonkeyPatch, refusals: int) -> None:
     """Kill the forkserver, and have the system say `refusals` times that it still runs."""
     forkserver.ensure_running()

@@ -20,19 +20,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any, ClassVar
 
-from .base import Executor, Orders, Pool, Report
+from .base import WORKER_ENVIRONMENT, Executor, Orders, Pool, Report
 from .devices import usable_cores, usable_devices
 from .drive import Agenda
 from .tasks import Failure, Listener, Task, perform, plain
-
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    # glibc gives large blocks back at once by default, and every batch pays for fresh pages:
-    # without this a training step took 1.2 times as long (2 cores, AVX2, torch 2.15, one run each)
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**31),
-}
 
 NO_FORKSERVER = (ConnectionError, EOFError)
 """What starting a process raises where the forkserver is dead or dies meanwhile."""

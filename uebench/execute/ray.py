@@ -18,9 +18,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from ..store import Store
-from .base import Executor, ExecutorError, Orders, Pool, Report
+from .base import WORKER_ENVIRONMENT, Executor, ExecutorError, Orders, Pool, Report
 from .devices import remote_devices, usable_cores, usable_devices
-from .local import WORKER_ENVIRONMENT
 from .notes import Notes
 from .tasks import Task, plain
 

@@ -23,9 +23,8 @@ from pydantic import Field
 
 from ..spec import printable
 from ..store import Store
-from .base import Executor, ExecutorError, Orders, Pool, Report
+from .base import WORKER_ENVIRONMENT, Executor, ExecutorError, Orders, Pool, Report
 from .devices import remote_devices
-from .local import WORKER_ENVIRONMENT
 from .notes import Notes
 from .remote import remote_work
 from .tasks import Failure, Task, plain

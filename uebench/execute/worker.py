@@ -24,10 +24,12 @@ from .. import registry
 from ..determinism import determinism
 from ..memory import share_memory
 from ..store import Store
-from .base import Orders, Report
+from .base import SAFE_PATH, Orders, Report
 from .tasks import Failure, from_plain, perform_alone
 
 registry.load()
+if os.environ.get("PYTHONSAFEPATH") == SAFE_PATH:
+    del os.environ["PYTHONSAFEPATH"]  # what a method starts finds its own folder as ever
 PROGRESS_EVERY_S = 0.2
 PR_SET_PDEATHSIG = 1
 

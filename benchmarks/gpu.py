@@ -44,7 +44,8 @@ from uebench.augment.color import Kornia
 from uebench.augment.diamond_square import grow
 from uebench.cell import Cell
 from uebench.execute import usable_devices
-from uebench.frontend import Matrix, Outcome, execute, prepare, save
+from uebench.execute.tasks import Event
+from uebench.frontend import Outcome, execute, prepare, save
 from uebench.models import build_network
 from uebench.plan import make_config, resolve_precision, table_titles
 from uebench.poison import quantise
@@ -58,6 +59,8 @@ ATTACKS = "none,em,lsp,ar,hypo,rem"
 DEFENSES = "standard,ueraser,ueraser_lite,iss,at,ueraser_max"
 BEHAVIOUR: Kornia = "0.6" if kornia.__version__ < "0.9" else "0.9"
 K = 5
+SAVE_EVERY_S = 60.0
+"""Least time between two writings of a table that grows."""
 TOLERANCE = 1e-3
 """Largest relative error of float32 work on the device."""
 
@@ -259,32 +262,27 @@ def table() -> dict[str, Any]:
             "set": options.sets,
         }
     )
-    matrix = prepare(config, options.device, options.jobs)
-    check_folder(options.out / "table2")
-    cells = sorted(matrix.cells, key=_rank)
-    deadline = time.monotonic() + 60 * options.minutes
-    slowest = 0.0
-    outcome = Outcome(gather(cells[:1], matrix.store), {}, 0.0)
-    for done in range(0, len(cells), options.jobs):
-        if time.monotonic() + slowest > deadline:
-            break
-        start = time.monotonic()
-        outcome = execute(replace(matrix, cells=cells[: done + options.jobs]))
-        slowest = max(slowest, time.monotonic() - start)
-        save(matrix, _whole(matrix, outcome), options.out / "table2", ["python", *sys.argv])
-        told = outcome.cells.iloc[-1]
-        print(
-            f"  {len(outcome.cells)} of {len(cells)}: {told['attack']} x {told['defense']}",
-            flush=True,
-        )
-    boards = leaderboards(_whole(matrix, outcome).cells)
-    print(to_markdown(boards, table_titles(matrix.cells)))
-    return {"cells": len(cells), "ok": int((outcome.cells["status"] == "ok").sum())}
+    limit_s = 60 * options.minutes
+    planned = prepare(config, options.device, options.jobs, stop_after_s=limit_s)
+    matrix = replace(planned, cells=sorted(planned.cells, key=_rank))
+    folder, command = options.out / "table2", ["python", *sys.argv]
+    check_folder(folder)
+    start, saved = time.monotonic(), 0.0
 
+    def tell(event: Event) -> None:
+        nonlocal saved
+        kind, task, _, text = event
+        now = time.monotonic() - start
+        if kind in ("done", "failed", "again"):
+            print(f"  {now:5.0f} s  {task.describe()}: {text or kind}", flush=True)
+        if kind == "done" and now - saved > SAVE_EVERY_S:
+            save(matrix, Outcome(gather(matrix.cells, matrix.store), {}, now), folder, command)
+            saved = time.monotonic() - start
 
-def _whole(matrix: Matrix, outcome: Outcome) -> Outcome:
-    """Return the outcome of all cells of the matrix, those that were not reached too."""
-    return replace(outcome, cells=gather(matrix.cells, matrix.store, outcome.failures))
+    outcome = execute(matrix, listen=tell)
+    save(matrix, outcome, folder, command)
+    print(to_markdown(leaderboards(outcome.cells), table_titles(matrix.cells)))
+    return {"cells": len(matrix.cells), "ok": int((outcome.cells["status"] == "ok").sum())}
 
 
 def _rank(cell: Cell) -> tuple[int, int, int]:

@@ -1,6 +1,7 @@
 """The command line. Data goes to stdout, progress and messages to stderr.
 
-Exit status: 0 all is well; 1 some cells failed; 2 the command was wrong, and nothing was written.
+Exit status: 0 all is well; 1 some cells failed or were not reached; 2 the command was wrong, and
+nothing was written.
 torch is loaded by the verbs that need it, so that `--help` does not wait for it.
 """
 
@@ -108,6 +109,7 @@ def run(
     executor: str,
     jobs: int | None,
     time_limit: float | None,
+    stop_after: float | None,
     deterministic: bool,
     as_json: bool,
     compare: bool,
@@ -135,6 +137,7 @@ def run(
             options["download"],
             executor=executor,
             time_limit_s=None if time_limit is None else 60 * time_limit,
+            stop_after_s=None if stop_after is None else 60 * stop_after,
             deterministic=deterministic,
             outline=options["dry_run"],
         )
@@ -150,7 +153,7 @@ def run(
 
 
 def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool, compare: bool) -> None:
-    """Run a prepared matrix, write its folder and print its table; exit 1 where cells failed."""
+    """Run a prepared matrix, write its folder and print its table; exit 1 where it has gaps."""
     from . import frontend, plan
     from .determinism import unpromised
     from .report import leaderboards, summary, to_json, unlearned
@@ -190,18 +193,26 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool, compar
     else:
         print_run(matrix.config, matrix.cells, outcome.cells, compare)
     _warn(told_versions(outcome.cells))
-    lost = outcome.cells[outcome.cells["status"] != "ok"]
+    failed = outcome.cells[outcome.cells["status"] == "failed"]
+    n_skipped = int((outcome.cells["status"] == "skipped").sum())
     if not quiet:
         chance = {dataset.name: dataset.chance for dataset in matrix.datasets}
         for line in summary(boards, titles, chance):
             click.echo(line, err=True)
         blind = any(unlearned(board, chance.get(board.settings.dataset)) for board in boards)
         click.echo(f"{outcome.seconds:.0f} s; results are in {folder}", err=True)
-        click.echo(f"next: {_next(folder, matrix, bool(len(lost)), blind)}", err=True)
-    if len(lost):
-        reasons = dict.fromkeys(lost["error"])
-        told = f"{len(lost)} cells failed (tracebacks are in {folder / 'run.json'}): "
+        click.echo(f"next: {_next(folder, matrix, len(failed), n_skipped, blind)}", err=True)
+    if len(failed):
+        reasons = dict.fromkeys(failed["error"])
+        told = f"{len(failed)} cells failed (tracebacks are in {folder / 'run.json'}): "
         click.echo(told + "; ".join(reasons), err=True)
+    if n_skipped:
+        click.echo(
+            f"{n_skipped} of {len(matrix.cells)} cells were not reached in "
+            f"{matrix.stop_after_s / 60:g} min (--stop-after); type the same command to go on",
+            err=True,
+        )
+    if len(failed) or n_skipped:
         raise SystemExit(1)
 
 
@@ -211,18 +222,21 @@ def _warn(sentence: str | None) -> None:
         click.echo(sentence, err=True)
 
 
-def _next(folder: Path, matrix: Any, lost: bool, blind: bool) -> str:
+def _next(folder: Path, matrix: Any, n_failed: int, n_skipped: int, blind: bool) -> str:
     """Return the command that a reader of these results may want to type.
 
     Args:
         folder: where the results are.
         matrix: what was run.
-        lost: whether cells failed.
+        n_failed: cells that failed.
+        n_skipped: cells that were not reached.
         blind: whether not even clean data were learned.
     """
     typed = shlex.join(["uebench", *sys.argv[1:]])
-    if lost:
+    if n_failed:
         return f"mend what failed, then the same again; only that is computed: {typed}"
+    if n_skipped:
+        return typed
     if blind:
         return f"{typed} --epochs {2 * max(cell.protocol.epochs for cell in matrix.cells)}"
     if len(matrix.config.seeds) == 1 and sys.argv[1:2] == ["run"] and "--seeds" not in typed:

@@ -36,6 +36,13 @@ def executor_options(command: C) -> C:
             help="Longest time of one cell or one poison, in minutes; a longer one fails.",
         ),
         click.option(
+            "--stop-after",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="MINUTES",
+            help="Longest time of the whole run, in minutes; cells come in the matrix's order, and "
+            "the same command goes on with those that were not reached.",
+        ),
+        click.option(
             "--deterministic",
             is_flag=True,
             help="On GPUs, take slower kernels that give the same bits again; each record says "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from .data import Dataset, load_dataset
 from .evidence import keep_evidence
 from .execute import Executor, ExecutorError, Orders, build_executor, run_tasks
 from .execute.local import Local, run_here
-from .execute.tasks import Failure, Listener, Task, pending
+from .execute.tasks import Event, Failure, Listener, Task, pending
 from .paper_table import paper_grid, write_table
 from .plan import Config, dataset_specs, make_config, plan, table_titles
 from .progress import ProgressDisplay
@@ -44,6 +45,8 @@ class Matrix:
     executor: Executor = field(default_factory=Local)
     time_limit_s: float | None = None
     """Longest time of one cell, or of one poison; none: no limit."""
+    stop_after_s: float | None = None
+    """Longest time of the whole run; cells that it does not reach are skipped; none: no limit."""
     deterministic: bool = False
     """Whether GPUs compute with kernels that give the same bits again."""
 
@@ -67,6 +70,7 @@ def run(
     jobs: int | None = None,
     executor: Executor | str = "local",
     time_limit_s: float | None = None,
+    stop_after_s: float | None = None,
     deterministic: bool = False,
     data_dir: Path | str | None = None,
     download: bool = False,
@@ -86,6 +90,8 @@ def run(
         jobs: cells side by side; by default one a core, or one a GPU.
         executor: `local`, `ray` or `slurm` with options, such as `ray[gpus=0.25]`.
         time_limit_s: longest time of one cell or one poison in seconds; a longer one fails.
+        stop_after_s: longest time of all in seconds; cells come in the order of the matrix, those
+            that were not reached are `skipped`, and the same call goes on.
         deterministic: let GPUs compute with kernels that give the same bits again.
         data_dir: where torchvision's data sets lie.
         download: fetch a data set that is missing.
@@ -93,7 +99,7 @@ def run(
         **fields: any other field of `uebench.plan.Config`, such as `seeds=[0, 1, 2]`.
 
     Returns:
-        The columns of cells.csv; accuracies in [0, 1], `status` ok or failed.
+        The columns of cells.csv; accuracies in [0, 1], `status` ok, failed or skipped.
 
     Raises:
         KeyError, ValueError: an unknown name or a bad value, before anything is computed.
@@ -103,6 +109,7 @@ def run(
     how: dict[str, Any] = {
         "executor": executor,
         "time_limit_s": time_limit_s,
+        "stop_after_s": stop_after_s,
         "deterministic": deterministic,
     }
     matrix = prepare(config, device, jobs, data_dir, download, **how)
@@ -124,6 +131,7 @@ def prepare(
     *,
     executor: Executor | str = "local",
     time_limit_s: float | None = None,
+    stop_after_s: float | None = None,
     deterministic: bool = False,
     outline: bool = False,
 ) -> Matrix:
@@ -138,8 +146,9 @@ def prepare(
     store = store or Store()
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}; leave it out for one a core or GPU")
-    if time_limit_s is not None and not time_limit_s > 0:
-        raise ValueError(f"the time limit must be above 0 s, got {time_limit_s}; leave it out")
+    for what, limit_s in (("time limit", time_limit_s), ("time of the run", stop_after_s)):
+        if limit_s is not None and not limit_s > 0:
+            raise ValueError(f"the {what} must be above 0 s, got {limit_s}; leave it out")
     jobs = jobs or chosen.jobs(devices)
     specs = dataset_specs(config)
     datasets = [load_dataset(spec, data_dir, download, outline=outline) for spec in specs]
@@ -152,9 +161,19 @@ def prepare(
     refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
     cells = plan(config, refs, devices[0], store)
     matrix = Matrix(
-        config, datasets, cells, store, devices, jobs, chosen, time_limit_s, deterministic
+        config,
+        datasets,
+        cells,
+        store,
+        devices,
+        jobs,
+        chosen,
+        time_limit_s,
+        stop_after_s,
+        deterministic,
     )
-    if _of_this_session(cells) and (time_limit_s is not None or chosen.memory_gb is not None):
+    limits = (time_limit_s, stop_after_s, chosen.memory_gb)
+    if _of_this_session(cells) and limits != (None, None, None):
         raise ExecutorError(
             "a method that was typed into this session runs in this process, which has no limits "
             "of time or memory; write it into a file and load that with --plugin"
@@ -167,22 +186,35 @@ def prepare(
     return matrix
 
 
-def execute(matrix: Matrix, quiet: bool = True) -> Outcome:
-    """Compute what the store lacks; return all cells of the matrix."""
+def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) -> Outcome:
+    """Compute what the store lacks; return all cells of the matrix.
+
+    `listen` is told each event after it was shown.
+    """
     start = time.perf_counter()
-    tasks = pending(matrix.cells, matrix.store)
+    limited = matrix.stop_after_s is not None
+    stop_at = time.monotonic() + (matrix.stop_after_s or math.inf)
+    tasks = pending(matrix.cells, matrix.store, as_listed=limited)
     if tasks:
         matrix.store.check_writable()
         tidy(matrix.store)
     for dataset in matrix.datasets if tasks else []:
         keep_dataset(matrix.store, dataset)
     with ProgressDisplay(len(tasks), quiet) as display:
-        failures = _compute(matrix, tasks, display) if tasks else {}
+
+        def tell(event: Event) -> None:
+            display(event)
+            if listen is not None:
+                listen(event)
+
+        failures = _compute(matrix, tasks, tell, stop_at) if tasks else {}
     frame = gather(matrix.cells, matrix.store, failures)
     return Outcome(frame, failures, time.perf_counter() - start)
 
 
-def _compute(matrix: Matrix, tasks: list[Task], listen: Listener) -> dict[str, Failure]:
+def _compute(
+    matrix: Matrix, tasks: list[Task], listen: Listener, stop_at: float
+) -> dict[str, Failure]:
     """Do a matrix's tasks where its executor does them; return the failures by key."""
     orders = Orders(
         str(matrix.store.root.resolve()),
@@ -194,7 +226,7 @@ def _compute(matrix: Matrix, tasks: list[Task], listen: Listener) -> dict[str, F
     if _of_this_session(matrix.cells):
         return run_here(tasks, orders, matrix.devices[0], listen)
     pool = matrix.executor.open(orders, matrix.devices, matrix.jobs, matrix.time_limit_s)
-    return run_tasks(tasks, pool, listen, matrix.time_limit_s)
+    return run_tasks(tasks, pool, listen, matrix.time_limit_s, stop_at)
 
 
 def _of_this_session(cells: list[Cell]) -> bool:

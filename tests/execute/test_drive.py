@@ -1,6 +1,7 @@
 """What holds on every executor: retries, what is lost, time limits, and who waits for a poison."""
 
 import errno
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,7 @@ import pytest
 from uebench.cell import dataset_ref
 from uebench.data import Dataset
 from uebench.execute.base import Pool, Report
-from uebench.execute.drive import LOST, RETRIES, run_tasks
+from uebench.execute.drive import LOST, RETRIES, Agenda, run_tasks
 from uebench.execute.tasks import Event, Failure, Task, failure, pending
 from uebench.plan import make_config, plan
 from uebench.store import FullError, Store
@@ -69,10 +70,13 @@ def tasks(tiny: Dataset, store: Store) -> list[Task]:
 
 
 def play(
-    tasks: list[Task], script: Callable[[Task], Sequence[str]], limit_s: float | None = None
+    tasks: list[Task],
+    script: Callable[[Task], Sequence[str]],
+    limit_s: float | None = None,
+    stop_at: float = math.inf,
 ) -> tuple[Played, dict[str, Failure], list[Event]]:
     pool, events = Played(script), list[Event]()
-    return pool, run_tasks(tasks, pool, events.append, limit_s), events
+    return pool, run_tasks(tasks, pool, events.append, limit_s, stop_at), events
 
 
 def test_all_is_done_and_no_cell_begins_before_its_poison(tasks: list[Task]) -> None:
@@ -182,3 +186,41 @@ def test_an_interrupted_run_closes_its_pool(tasks: list[Task]) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_tasks(tasks, pool, listen)
     assert pool.closed
+
+
+def test_a_run_that_may_not_go_on_ends_and_fails_nothing(tasks: list[Task]) -> None:
+    begun = time.monotonic()
+    stop_at = begun + 0.3
+    pool, failed, events = play(tasks, lambda _: ["hangs"], stop_at=stop_at)
+    assert time.monotonic() - begun < 5
+    assert pool.closed
+    assert not failed
+    assert {event[0] for event in events} == {"start"}
+    pool, _, _ = play(tasks, lambda _: ["done"], stop_at=time.monotonic())
+    assert not pool.begun
+
+
+def test_the_wait_for_a_report_ends_with_the_run(tasks: list[Task]) -> None:
+    assert Agenda(list(tasks)).patience(time.monotonic() + 1) <= 1
+
+
+def test_as_listed_each_poison_comes_before_its_first_cell(tiny: Dataset, store: Store) -> None:
+    config = make_config({"attacks": "lsp,none,ar", "defenses": "standard,ueraser"})
+    cells = sorted(
+        plan(config, [(tiny, dataset_ref(tiny))], "cpu", store),
+        key=lambda cell: cell.defense.info.name,
+    )
+    told = [
+        (t.kind, t.cell.poison.attack.info.name, t.cell.defense.info.name)
+        for t in pending(cells, store, as_listed=True)
+    ]
+    assert told == [
+        ("poison", "lsp", "standard"),
+        ("cell", "lsp", "standard"),
+        ("cell", "none", "standard"),
+        ("poison", "ar", "standard"),
+        ("cell", "ar", "standard"),
+        ("cell", "lsp", "ueraser"),
+        ("cell", "none", "ueraser"),
+        ("cell", "ar", "ueraser"),
+    ]

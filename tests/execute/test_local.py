@@ -264,6 +264,27 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items()), "computed again"
 
 
+def test_a_run_that_is_to_stop_after_a_while_leaves_a_table(tmp_path: Path) -> None:
+    options = ["--attacks", "none", "--defenses", "standard,waits"]
+    store = Store(tmp_path / "store")
+    first = Driver(tmp_path, store.root, *options, "--stop-after", "0.1")
+    try:
+        assert first.ended() == 1
+    finally:
+        first.stop()
+    assert "of 2 cells were not reached in 0.1 min (--stop-after)" in first.told()
+    cells = pd.read_csv(tmp_path / "out" / "cells.csv")
+    assert cells["status"].tolist()[-1] == "skipped"
+    (tmp_path / "go").touch()
+    again = Driver(tmp_path, store.root, *options, "--stop-after", "5")
+    try:
+        assert again.ended() == 0
+    finally:
+        again.stop()
+    cells = pd.read_csv(tmp_path / "out" / "cells.csv")
+    assert cells["status"].tolist() == ["ok", "ok"]
+
+
 def test_a_polite_kill_ends_a_run_as_ctrl_c_does(tmp_path: Path) -> None:
     options = ["--attacks", "none", "--defenses", "standard,waits"]
     store = Store(tmp_path / "store")

@@ -9,6 +9,7 @@ in work is not failed, and the next run goes on with it.
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -85,18 +86,26 @@ class Agenda:
         self.failed |= {t.key: f for t, f in lost}
         return lost
 
-    def patience(self) -> float:
+    def patience(self, stop_at: float = math.inf) -> float:
         """Return how long to wait for reports until something else is due."""
         moments = [*self.due.values(), *(self.not_before.get(t.key, 0.0) for t in self.waiting)]
+        moments.append(stop_at)
         now = time.monotonic()
         later = [moment - now for moment in moments if moment > now]
         return max(0.05, min([PATIENCE_S, *later]))
 
 
 def run_tasks(
-    tasks: list[Task], pool: Pool, listen: Listener, time_limit_s: float | None = None
+    tasks: list[Task],
+    pool: Pool,
+    listen: Listener,
+    time_limit_s: float | None = None,
+    stop_at: float = math.inf,
 ) -> dict[str, Failure]:
     """Do all tasks in a pool, close it, and return the failures by key.
+
+    At `stop_at`, on the monotonic clock, what still runs is ended: it goes on from its checkpoint
+    another time, and is no failure.
 
     Raises:
         KeyboardInterrupt: after the workers were stopped; what they had finished is kept.
@@ -104,11 +113,11 @@ def run_tasks(
     """
     agenda = Agenda(list(tasks))
     try:
-        while agenda.waiting or agenda.running:
+        while (agenda.waiting or agenda.running) and time.monotonic() < stop_at:
             ready = agenda.take(pool.slots - len(agenda.running))
             if ready:
                 pool.submit(ready)
-            for report in pool.reports(agenda.patience()):
+            for report in pool.reports(agenda.patience(stop_at)):
                 if report.key in agenda.running:
                     _deal_with(report, agenda, pool, listen, time_limit_s)
             _end_overdue(agenda, pool, listen, time_limit_s)

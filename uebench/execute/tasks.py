@@ -52,10 +52,11 @@ and the text says why."""
 Listener = Callable[[Event], None]
 
 
-def pending(cells: list[Cell], store: Store) -> list[Task]:
+def pending(cells: list[Cell], store: Store, as_listed: bool = False) -> list[Task]:
     """Return the poisons and cells that the store lacks, each once, poisons first.
 
-    Of the cells those that take longest come first, so that no core waits long at the end.
+    Of the cells those that take longest come first, so that no core waits long at the end; or all
+    come as they are listed, each poison before its first cell, for a run that may not reach all.
     """
     tasks: dict[str, Task] = {}
     # read, not only looked for: what is spoiled is set aside now and made again
@@ -64,6 +65,8 @@ def pending(cells: list[Cell], store: Store) -> list[Task]:
         poison = cell.poison
         if not poison.is_clean and not store.has("poison", poison.key):
             tasks.setdefault(poison.key, Task("poison", poison.key, cell))
+        if as_listed:
+            tasks.setdefault(cell.key, Task("cell", cell.key, cell))
     for cell in sorted(missing, key=lambda cell: -cell.defense.effort()):
         tasks.setdefault(cell.key, Task("cell", cell.key, cell))
     return list(tasks.values())

@@ -131,7 +131,7 @@ def test_later_fields_of_the_protocol_leave_old_keys_alone(tiny: Dataset) -> Non
         *("epochs", "batch_size", "lr", "schedule", "momentum", "nesterov", "weight_decay"),
         *("warmup_epochs", "clip_norm", "crop_padding", "flip", "normalise", "eval_every"),
     }
-    for field in ("compile", "robust", "train_curve"):
+    for field in ("alternate", "compile", "robust", "train_curve"):
         changed = replace(cell, protocol=cell.protocol.model_copy(update={field: True}))
         assert changed.key != cell.key
         assert Cell.from_json(changed.to_json()).key == changed.key

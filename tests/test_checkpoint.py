@@ -128,7 +128,8 @@ def test_a_crafting_goes_on_with_the_same_bits(
 @pytest.mark.parametrize("defense", ["standard", "ueraser", "at", "mixup"])
 def test_a_training_goes_on_with_the_same_bits(defense: str, tiny: Dataset, tmp_path: Path) -> None:
     cell = planned(tiny, attacks="lsp", defenses=defense)
-    protocol = cell.protocol.model_copy(update={"epochs": 4, "normalise": "dataset"})
+    changes = {"epochs": 4, "normalise": "dataset", "alternate": True}
+    protocol = cell.protocol.model_copy(update=changes)
     cell = Cell(**{**vars(cell), "protocol": protocol})
     whole, killed = Store(tmp_path / "whole"), Store(tmp_path / "killed")
     for store in (whole, killed):

@@ -172,14 +172,16 @@ def test_momentum_and_weight_decay_are_the_protocols(nesterov: bool, tiny: Datas
         assert torch.allclose(change, now - weight.detach(), rtol=1e-4, atol=1e-6)
 
 
+def nearest(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Return the distance from each image to the nearest of others."""
+    return (images.flatten(1)[:, None] - others.flatten(1)).norm(dim=2).amin(1)
+
+
 def test_images_are_cropped_and_flipped_as_the_protocol_says(tiny: Dataset) -> None:
     originals = tiny.train.pixels()
 
     def shown(**changes: object) -> torch.Tensor:
         return told(tiny, 0.0, **changes)[1]._shown[0]
-
-    def nearest(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        return (images.flatten(1)[:, None] - others.flatten(1)).norm(dim=2).amin(1)
 
     assert nearest(shown(crop_padding=0, flip=False), originals).max() < 1e-3
     flipped = shown(crop_padding=0, flip=True)
@@ -191,6 +193,23 @@ def test_images_are_cropped_and_flipped_as_the_protocol_says(tiny: Dataset) -> N
     assert 5 < black[0].sum() < 35, "shifted by up to 4 pixels to either side"
     assert 5 < black[1].sum() < 35
     assert not (cropped[:, :, :, 4:-4] == 0).flatten(1).all(1).any()
+
+
+def test_alternating_flips_show_both_sides_in_two_epochs(tiny: Dataset) -> None:
+    originals = tiny.train.pixels()
+    shown = told(tiny, 0.0, crop_padding=0, alternate=True, epochs=4)[1]._shown
+    sides = []
+    for images in shown:  # one batch an epoch
+        straight = nearest(originals, images) < 1e-3
+        mirrored = nearest(originals, images.flip(3)) < 1e-3
+        assert torch.equal(straight, ~mirrored)
+        sides.append(straight)
+    assert 5 < sides[0].sum() < 35, "a coin decides on which side an image begins"
+    assert torch.equal(sides[0], ~sides[1])
+    assert torch.equal(sides[0], sides[2])
+    assert torch.equal(sides[1], sides[3])
+    never = told(tiny, 0.0, crop_padding=0, flip=False, alternate=True)[1]._shown[0]
+    assert nearest(originals, never).max() < 1e-3, "flip=false stays so"
 
 
 def test_the_network_is_judged_in_eval_mode(tiny: Dataset) -> None:

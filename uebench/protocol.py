@@ -56,6 +56,9 @@ class Protocol(BaseModel):
     """Zero padding of the random crop, in pixels."""
     flip: bool = True
     """Random horizontal flips."""
+    alternate: bool = False
+    """Flip an image in every other epoch, a coin deciding in which, instead of at random: an epoch
+    and the next show each image from both sides (airbench, arXiv:2404.00498)."""
     normalise: Literal["none", "dataset"] = "none"
     """A fixed first layer that subtracts the training set's mean and divides by its sd."""
     precision: Precision = "auto"
@@ -99,7 +102,13 @@ class Protocol(BaseModel):
 PROTOCOLS: dict[str, Protocol] = {
     "paper": Protocol(name="paper"),
     "sprint": Protocol(
-        name="sprint", epochs=16, batch_size=256, lr=0.4, schedule="onecycle", nesterov=True
+        name="sprint",
+        epochs=16,
+        batch_size=256,
+        lr=0.4,
+        schedule="onecycle",
+        nesterov=True,
+        alternate=True,
     ),
     "quick": Protocol(
         name="quick",

@@ -99,6 +99,9 @@ def train_model(
     told = isinstance(defense, Stateful)
     parts: dict[str, Any] = {"defense": defense} if told else {}
     keep = told or not defense.__pydantic_private__
+    sides = None
+    if protocol.flip and protocol.alternate:
+        sides = torch.randint(0, 2, (len(data),), generator=run.rng, device=run.device)
     loop = run.checkpoint("training", keep=keep, model=model, optimizer=optimizer, **parts)
     loop.facts = {"curve": [], "busy": 0.0, "augmenting": 0.0, "seconds": 0.0, **loop.facts}
     curve: list[dict[str, float]] = loop.facts["curve"]
@@ -106,7 +109,7 @@ def train_model(
     for epoch in loop.steps(protocol.epochs):
         run.epoch = epoch
         began = time.perf_counter()
-        row = _train_epoch(model, optimizer, data, protocol, defense, run)
+        row = _train_epoch(model, optimizer, data, protocol, defense, run, sides)
         loop.facts["busy"] += time.perf_counter() - began
         loop.facts["augmenting"] += run.augmenting.taken()
         if (epoch + 1) % protocol.eval_every == 0 and epoch + 1 < protocol.epochs:
@@ -159,8 +162,12 @@ def _train_epoch(
     protocol: Protocol,
     defense: Defense,
     run: Run,
+    sides: Tensor | None = None,
 ) -> dict[str, float]:
-    """Train one epoch; return its mean loss and last learning rate."""
+    """Train one epoch; return its mean loss and last learning rate.
+
+    `sides`, int64 [n] of 0 and 1, says in which epochs an image is flipped: even or odd ones.
+    """
     model.train()
     batches = shuffled_batches(len(data), protocol.batch_size, run.rng)
     total = torch.zeros((), device=run.device)
@@ -169,8 +176,9 @@ def _train_epoch(
         rate = protocol.learning_rate(run.epoch * len(batches) + i, len(batches))
         for group in optimizer.param_groups:
             group["lr"] = rate
+        flip = protocol.flip if sides is None else (sides[batch] + run.epoch) % 2 == 1
         with run.augmenting:
-            images = crop_flip(data.take(batch), run.rng, protocol.crop_padding, protocol.flip)
+            images = crop_flip(data.take(batch), run.rng, protocol.crop_padding, flip)
         images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
         with run.autocast():
             loss = defense.loss(model, images, data.labels[batch], run)

@@ -54,6 +54,14 @@ def test_without_flip_and_padding_nothing_changes():
     assert torch.equal(crop_flip(images, torch.Generator(), padding=0, flip=False), images)
 
 
+def test_what_is_to_be_flipped_can_be_said():
+    images = torch.rand(4, 3, 5, 6)
+    rng = torch.Generator().manual_seed(1)
+    moved = crop_flip(images, rng, padding=0, flip=torch.tensor([True, False, False, True]))
+    assert torch.equal(moved[1:3], images[1:3])
+    assert torch.equal(moved[::3], images[::3].flip(3))
+
+
 @pytest.mark.parametrize("shape", [(1, 3, 1, 1), (1, 1, 3, 2), (2, 3, 224, 224), (0, 3, 4, 4)])
 def test_any_shape(shape):
     assert crop_flip(torch.rand(shape), torch.Generator()).shape == shape

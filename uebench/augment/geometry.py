@@ -10,7 +10,7 @@ and 5.6 us for float32.
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 __all__ = ["crop_flip"]
@@ -20,7 +20,7 @@ def crop_flip(
     images: Shaped[Tensor, "b c h w"],
     rng: torch.Generator,
     padding: int = 4,
-    flip: bool = True,
+    flip: bool | Bool[Tensor, " b"] = True,
 ) -> Shaped[Tensor, "b c h w"]:
     """Return each image shifted by up to `padding` pixels a side and mirrored with probability 1/2.
 
@@ -31,7 +31,7 @@ def crop_flip(
         rng: source of the shifts and flips, on the images' device.
         padding: largest shift in pixels, 0 or more; each of the (2 * padding + 1)^2 shifts is
             equally likely.
-        flip: whether to mirror at all.
+        flip: whether to mirror at all; or which images are mirrored, without chance.
 
     Raises:
         ValueError: `padding` is negative.
@@ -44,9 +44,10 @@ def crop_flip(
     device = images.device
     dy, dx = torch.randint(0, 2 * padding + 1, (2, b, 1), generator=rng, device=device)
     columns = torch.arange(w, device=device).expand(b, w)
-    if flip:
-        mirrored = torch.randint(0, 2, (b, 1), generator=rng, device=device)
-        columns = torch.where(mirrored == 1, columns.flip(1), columns)
+    if flip is True:
+        flip = torch.randint(0, 2, (b,), generator=rng, device=device) == 1
+    if flip is not False:
+        columns = torch.where(flip[:, None], columns.flip(1), columns)
     rows = torch.arange(h, device=device) + dy
     padded = F.pad(images, (padding,) * 4)
     source = rows[:, :, None] * padded.shape[3] + (columns + dx)[:, None, :]

@@ -28,8 +28,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from steps import Bench, kornia_loss, machine_name
-from torch import Tensor, nn
+from steps import Bench, adversarial_loss, kornia_loss, machine_name
 
 from uebench.augment import Policy, jpeg
 from uebench.augment.color import Kornia
@@ -107,23 +106,11 @@ def iss() -> None:
 def at() -> None:
     """Compare a step of adversarial training."""
     images, labels = bench.examples()
-    radius = 4 / 255
-
-    def loss(model: nn.Module) -> Tensor:
-        model.eval()
-        point = images + torch.empty_like(images).uniform_(-radius, radius)
-        for _ in range(7):
-            point = point.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(F.cross_entropy(model(point), labels), point)
-            point = point.detach() + radius / 5 * gradient.sign()
-            point = torch.min(torch.max(point, images - radius), images + radius).clamp(0, 1)
-        model.train()
-        return F.cross_entropy(model(point), labels)
-
+    peer = bench.plain_step(adversarial_loss(images, labels))
     bench.compare(
         "Adversarial training's step, PGD-7",
         2,
-        {"fp32 NCHW": bench.plain_step(loss), "uebench": bench.our_step("at", images, labels)},
+        {"fp32 NCHW": peer, "uebench": bench.our_step("at", images, labels)},
     )
 
 

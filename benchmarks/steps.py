@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uebench import Facts, Run
@@ -133,8 +134,6 @@ def kornia_loss(
     images: Tensor, labels: Tensor, k: int, behaviour: Kornia, rng: torch.Generator
 ) -> Callable[[nn.Module], Tensor]:
     """Return UEraser's loss as public code writes it: kornia's pipeline on a tiled batch."""
-    import torch.nn.functional as F
-
     from uebench.augment import Policy
 
     pipeline = Policy(kornia=behaviour, draw="batch", engine="kornia")
@@ -143,6 +142,25 @@ def kornia_loss(
         copies = pipeline(images.repeat(k, 1, 1, 1), rng)
         losses = F.cross_entropy(model(copies), labels.repeat(k), reduction="none")
         return losses.view(k, -1).amax(0).mean()
+
+    return loss
+
+
+def adversarial_loss(
+    images: Tensor, labels: Tensor, radius: float = 4 / 255
+) -> Callable[[nn.Module], Tensor]:
+    """Return the loss of adversarial training (linf, PGD-7) as public code writes it."""
+
+    def loss(model: nn.Module) -> Tensor:
+        model.eval()
+        point = images + torch.empty_like(images).uniform_(-radius, radius)
+        for _ in range(7):
+            point = point.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(F.cross_entropy(model(point), labels), point)
+            point = point.detach() + radius / 5 * gradient.sign()
+            point = torch.min(torch.max(point, images - radius), images + radius).clamp(0, 1)
+        model.train()
+        return F.cross_entropy(model(point), labels)
 
     return loss
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,8 @@ from uebench.trainer import train_model
 SIDE, CLASSES = 64, 4
 N = 800
 """Images of the larger set: 9.4 MiB, and 37 MiB of noise."""
-SMALLER = (N // 4,) * 3
-"""Sizes of the smaller set: thrice the same, since a look at the memory may miss a short peak."""
+TRIES = 10
+"""How often the smaller set is measured: a look at the memory of a busy machine may miss a peak."""
 M_MMAP_THRESHOLD = -3
 """Of mallopt: setting it also ends its growing with what is freed."""
 GROWTH = 6.0
@@ -113,6 +114,19 @@ def kernels(tmp_path: Path) -> Path:
     return tmp_path / "kernels.npy"
 
 
+def grown(measure: Callable[[int], dict[str, float]]) -> list[str]:
+    """Return what takes more memory for N images than for a quarter of them."""
+    measure(N // 4)  # for what libraries keep for themselves
+    large, small = measure(N), dict[str, float]()
+    for _ in range(TRIES):
+        found = measure(N // 4)
+        small = {what: max(peak, small.get(what, 0.0)) for what, peak in found.items()}
+        more = [what for what, peak in large.items() if peak >= small[what] + GROWTH]
+        if not more:
+            break
+    return more
+
+
 def small_attack(name: str, kernels: Path) -> Attack:
     """An attack that does little, in batches that the smaller set fills."""
     surrogate = {"surrogate": "resnet8[width=4]", "steps": 1, "batch_size": 16}
@@ -130,22 +144,25 @@ def test_memory_does_not_grow_with_the_set_that_is_poisoned(
     name: str, kernels: Path, scarce: None
 ) -> None:
     made = small_attack(name, kernels)
-    peaks = []
-    for n in (20, *SMALLER, N):  # the first is for what libraries keep for themselves
+
+    def measure(n: int) -> dict[str, float]:
         dataset = large_dataset(n)
         with peak_mib() as most:
             poison = made.craft(dataset.train, make_run(dataset))
-        peaks.append(most[0])
-    assert lies_in_a_file(poison.images)
-    assert peaks[-1] < max(peaks[1:-1]) + GROWTH
+        assert lies_in_a_file(poison.images)
+        return {name: most[0]}
+
+    assert grown(measure) == []
 
 
 def test_memory_does_not_grow_with_the_set_that_is_kept_audited_and_trained_on(
     scarce: None, store: Store, tmp_path: Path
 ) -> None:
     protocol = PROTOCOLS["quick"].model_copy(update={"epochs": 1, "batch_size": 16})
-    peaks: dict[str, list[float]] = {}
-    for i, n in enumerate((*SMALLER, N)):
+    names = itertools.count()
+
+    def measure(n: int) -> dict[str, float]:
+        peaks, name = dict[str, float](), f"{next(names)}"
         dataset = large_dataset(n)
         images = memory.copied(dataset.train.images)
         for part in images.split(20):
@@ -153,29 +170,30 @@ def test_memory_does_not_grow_with_the_set_that_is_kept_audited_and_trained_on(
         assert lies_in_a_file(images)
         tensors = {"images": images, "labels": dataset.train.labels, "index": torch.arange(n)}
         with peak_mib() as most:
-            store.write("poison", f"{i}", {}, tensors)
-        peaks.setdefault("write", []).append(most[0])
+            store.write("poison", name, {}, tensors)
+        peaks["write"] = most[0]
         with peak_mib() as most:
-            found = store.read("poison", f"{i}")[0]
+            found = store.read("poison", name)[0]
         assert lies_in_a_file(found["images"])
-        peaks.setdefault("read", []).append(most[0])
+        peaks["read"] = most[0]
         poison = Poison(found["images"], found["labels"], found["index"])
         with peak_mib() as most:
             assert audit_poison(poison, dataset)["linf_max"] == 1
-        peaks.setdefault("audit", []).append(most[0])
+        peaks["audit"] = most[0]
         with peak_mib() as most:
             # .npz is written by numpy, 16 MiB at a time whatever the set
-            write_poison(poison, tmp_path / f"{i}.safetensors", dataset)
-        peaks.setdefault("files", []).append(most[0])
+            write_poison(poison, tmp_path / f"{name}.safetensors", dataset)
+        peaks["files"] = most[0]
         with peak_mib() as most:
             half = poisoned(dataset.train, poison, torch.arange(n) % 2 == 0)
             defense = build_defense("iss[mode=gray]")
             run = make_run(dataset)
             data = defense.prepare(half.to("cpu"), run)
             train_model(data, dataset.test, "resnet8[width=4]", protocol, defense, run)
-        peaks.setdefault("train", []).append(most[0])
-    kept = {what: large < max(small) + GROWTH for what, (*small, large) in peaks.items()}
-    assert kept == dict.fromkeys(peaks, True)
+        peaks["train"] = most[0]
+        return peaks
+
+    assert grown(measure) == []
 
 
 def test_zeros_lie_where_there_is_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 A cell is a poison (the same bytes in both) under a defense, its accuracy the mean over seeds. How
 high the correlation can be is limited by seeds: where a folder has several, the script also prints
-how two seeds of it agree.
+how two single seeds of it agree on the same cells; means of several agree better than that.
 
     python benchmarks/agreement.py results/cifar10-small-sprint results/cifar10-small-paper60
 """
@@ -14,47 +14,50 @@ from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
-from scipy.stats import spearmanr
 
 from uebench.report import read_cells
+from uebench.report.statistics import spearman
 
-CELL = ["attack", "poison_sha256", "defense"]
+SHOWN = ["attack", "defense"]
+CELL = [*SHOWN, "dataset", "arch", "ratio", "classes", "poison_sha256", "defense_options"]
 
 
 def accuracies(folder: Path) -> pd.DataFrame:
     """Return accuracies in percent, a row a cell, a column a seed."""
     cells = read_cells(folder)
-    cells = cells[cells["status"] == "ok"]
-    named = [
-        f"{name}[{options}]" if options else name
-        for name, options in zip(cells["defense"], cells["defense_options"], strict=True)
-    ]
-    cells = cells.assign(defense=named, test_acc=100 * cells["test_acc"])
-    return cells.pivot(index=CELL, columns="seed", values="test_acc")
+    cells = cells[cells["status"] == "ok"].fillna({"poison_sha256": "", "classes": ""})
+    if cells.duplicated([*CELL, "seed"]).any():
+        raise SystemExit(f"{folder} has a cell several times; give results of one protocol")
+    return cells.assign(test_acc=100 * cells["test_acc"]).pivot(
+        index=CELL, columns="seed", values="test_acc"
+    )
 
 
-def agreement(a: pd.Series, b: pd.Series) -> str:
-    """Return the rank correlation over the cells that both have, and how many these are."""
-    both = pd.concat([a, b], axis=1, join="inner").dropna()
-    return f"{spearmanr(both.iloc[:, 0], both.iloc[:, 1]).statistic:.2f} over {len(both)} cells"
+def agreement(both: pd.DataFrame) -> str:
+    """Return the rank correlation of two columns, and over how many cells."""
+    found = spearman(list(both.itertuples(index=False, name=None)))
+    return f"{found:.2f} over {len(both)} cells" if found == found else f"{len(both)} cells are few"
 
 
 def main() -> None:
     """Print the two tables beside each other, and how well they agree."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs=2, type=Path, metavar="RESULTS")
-    tables = {folder.name: accuracies(folder) for folder in parser.parse_args().folders}
-    means = {name: table.mean(axis=1) for name, table in tables.items()}
-    both = pd.concat(means, axis=1, join="inner")
-    print(both.droplevel("poison_sha256").round(1).to_string())
-    (one, other), (name, another) = means.values(), means
-    print(f"\n{name} and {another}: {agreement(one, other)}")
-    for defense in both.index.unique("defense"):
-        parts = [mean.xs(defense, level="defense") for mean in (one, other)]
-        print(f"  under {defense}: {agreement(*parts)}")
-    for name, table in tables.items():
-        for seed, second in combinations(table.columns, 2):
-            print(f"seeds {seed} and {second} of {name}: {agreement(table[seed], table[second])}")
+    one, other = parser.parse_args().folders
+    tables = [accuracies(folder) for folder in (one, other)]
+    both = pd.concat([table.mean(axis=1) for table in tables], axis=1, join="inner")
+    both.columns = pd.Index([one.name, other.name])
+    if both.empty:
+        raise SystemExit(f"{one} and {other} share no cell: no poison of the same bytes")
+    print(both.droplevel([name for name in CELL if name not in SHOWN]).round(1).to_string())
+    print(f"\n{one} and {other}: {agreement(both)}")
+    for defense, part in both.groupby(level="defense"):
+        print(f"  under {defense}: {agreement(part)}")
+    for folder, table in zip((one, other), tables, strict=True):
+        shared = table.loc[both.index]
+        for pair in combinations(table.columns, 2):
+            told = agreement(shared[list(pair)].dropna())
+            print(f"single seeds {pair[0]} and {pair[1]} of {folder}: {told}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ from uebench.augment.color import Kornia
 from uebench.augment.diamond_square import grow
 from uebench.cell import Cell
 from uebench.execute import usable_devices
-from uebench.execute.tasks import Event
+from uebench.execute.tasks import Event, Failure
 from uebench.frontend import Outcome, execute, prepare, save
 from uebench.models import build_network
 from uebench.plan import make_config, resolve_precision, table_titles
@@ -168,9 +168,13 @@ def speed() -> dict[str, Any]:
     per_second = {name: bench.batch / taken for name, (taken, _) in compared.items()}
     for times in (2, 4, 8):  # a small batch leaves a large GPU waiting for its next kernel
         more = replace(bench, batch=times * bench.batch)
-        step = more.our_step("standard", *more.examples())
-        more.seconds(step, 2)
-        taken = statistics.median(more.seconds(step, 8) for _ in range(bench.rounds))
+        try:
+            step = more.our_step("standard", *more.examples())
+            more.seconds(step, 2)
+            taken = statistics.median(more.seconds(step, 8) for _ in range(bench.rounds))
+        except torch.OutOfMemoryError:
+            print(f"  batch {more.batch} does not fit into the memory")
+            break
         per_second[f"uebench, batch {more.batch}"] = more.batch / taken
     work = _operations(images, labels) / bench.batch
     ceiling = ceilings().get(f"{bench.precision}_tflops", 0.0)
@@ -283,7 +287,7 @@ def table() -> dict[str, Any]:
     matrix = replace(planned, cells=sorted(planned.cells, key=_rank))
     folder, command = options.out / "table2", ["python", *sys.argv]
     check_folder(folder)
-    start, saved = time.monotonic(), 0.0
+    start, saved, failures = time.monotonic(), 0.0, dict[str, Failure]()
 
     def tell(event: Event) -> None:
         nonlocal saved
@@ -291,8 +295,11 @@ def table() -> dict[str, Any]:
         now = time.monotonic() - start
         if kind in ("done", "failed", "again"):
             print(f"  {now:5.0f} s  {task.describe()}: {text or kind}", flush=True)
-        if kind == "done" and now - saved > SAVE_EVERY_S:
-            save(matrix, Outcome(gather(matrix.cells, matrix.store), {}, now), folder, command)
+        if kind == "failed":
+            failures[task.key] = Failure(text)
+        if kind in ("done", "failed") and now - saved > SAVE_EVERY_S:
+            frame = gather(matrix.cells, matrix.store, failures)
+            save(matrix, Outcome(frame, failures, now), folder, command)
             saved = time.monotonic() - start
 
     outcome = execute(matrix, listen=tell)

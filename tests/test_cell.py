@@ -135,6 +135,9 @@ def test_later_fields_of_the_protocol_leave_old_keys_alone(tiny: Dataset) -> Non
         changed = replace(cell, protocol=cell.protocol.model_copy(update={field: True}))
         assert changed.key != cell.key
         assert Cell.from_json(changed.to_json()).key == changed.key
+    still = cell.protocol.model_copy(update={"flip": False})
+    turning = still.model_copy(update={"alternate": True})
+    assert replace(cell, protocol=turning).key == replace(cell, protocol=still).key
 
 
 def test_runs_that_may_be_averaged_share_their_recipe(tiny: Dataset) -> None:

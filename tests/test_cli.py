@@ -7,13 +7,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from uebench.cell import Cell
 from uebench.cli import main
 from uebench.data import load_dataset
 from uebench.protocol import PROTOCOLS
 from uebench.report import read_cells
+from uebench.results import gather
+from uebench.store import Store
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
 FAST = ["--dataset", DATA, "--arch", "resnet9[width=2]", "--epochs", "1", "--device", "cpu"]
@@ -206,6 +210,36 @@ def test_failed_cells_give_exit_1(tmp_path: Path) -> None:
             cells.loc["bad", "key"]
         ]["traceback"]
     )
+
+
+def test_cells_that_were_not_reached_give_exit_1_and_are_told(tmp_path: Path) -> None:
+    command = ["run", "--attacks", "none", "--defenses", "standard,iss", *FAST, "--out", "made"]
+    result = call(*command, "--stop-after", "0.00001", "--json")
+    assert result.exit_code == 1, result.output
+    assert "2 of 2 cells were not reached in 1e-05 min (--stop-after)" in result.stderr
+    assert "cells failed" not in result.stderr
+    (board,) = json.loads(result.stdout)
+    assert "skipped" in json.dumps(board)
+    assert read_cells(tmp_path / "made")["status"].tolist() == ["skipped", "skipped"]
+    assert call(*command).exit_code == 0
+    assert read_cells(tmp_path / "made")["status"].tolist() == ["ok", "ok"]
+    dry = call(*command, "--dry-run", "--stop-after", "5")
+    assert "it ends after 5 min of that (--stop-after)" in dry.stdout
+
+
+def test_cells_that_somebody_takes_away_meanwhile_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uebench import frontend
+
+    def robbed(cells: list[Cell], store: Store, failures: object) -> pd.DataFrame:
+        return gather(cells, Store(tmp_path / "empty"))
+
+    monkeypatch.setattr(frontend, "gather", robbed)
+    command = ["run", "--attacks", "none", "--defenses", "standard", *FAST, "--out", "made"]
+    result = call(*command)
+    assert result.exit_code == 1, result.output
+    assert "1 of 1 cells were lost again; type the same command to go on" in result.stderr
 
 
 @pytest.mark.parametrize(

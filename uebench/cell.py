@@ -151,6 +151,7 @@ class Cell:
     def recipe(self) -> dict[str, Any]:
         """Return everything that changes the cell's number."""
         protocol = self.protocol.model_dump(exclude={"name", "arch", "surrogate", "precision"})
+        protocol["alternate"] &= protocol["flip"]
         for name, neutral in LATER_FIELDS.items():
             if protocol[name] == neutral:
                 del protocol[name]

@@ -207,9 +207,10 @@ def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool, compar
         told = f"{len(failed)} cells failed (tracebacks are in {folder / 'run.json'}): "
         click.echo(told + "; ".join(reasons), err=True)
     if n_skipped:
+        limit_s = matrix.stop_after_s
+        why = f"not reached in {limit_s / 60:g} min (--stop-after)" if limit_s else "lost again"
         click.echo(
-            f"{n_skipped} of {len(matrix.cells)} cells were not reached in "
-            f"{matrix.stop_after_s / 60:g} min (--stop-after); type the same command to go on",
+            f"{n_skipped} of {len(matrix.cells)} cells were {why}; type the same command to go on",
             err=True,
         )
     if len(failed) or n_skipped:
@@ -234,7 +235,7 @@ def _next(folder: Path, matrix: Any, n_failed: int, n_skipped: int, blind: bool)
     """
     typed = shlex.join(["uebench", *sys.argv[1:]])
     if n_failed:
-        return f"mend what failed, then the same again; only that is computed: {typed}"
+        return f"mend what failed, then the same again; nothing is computed twice: {typed}"
     if n_skipped:
         return typed
     if blind:

@@ -39,8 +39,9 @@ def executor_options(command: C) -> C:
             "--stop-after",
             type=click.FloatRange(min=0, min_open=True),
             metavar="MINUTES",
-            help="Longest time of the whole run, in minutes; cells come in the matrix's order, and "
-            "the same command goes on with those that were not reached.",
+            help="End the run so many minutes after its first cell began. Cells come in the order "
+            "of the matrix; those that were not reached are `skipped`, the exit status is 1, and "
+            "the same command goes on.",
         ),
         click.option(
             "--deterministic",

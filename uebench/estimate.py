@@ -67,6 +67,8 @@ def print_estimate(matrix: Matrix) -> None:
         f"{words(projected(seconds, matrix.jobs))} "
         f"(training {words(train)} and crafting {words(craft)} of one process)"
     )
+    if matrix.stop_after_s is not None:
+        console.print(f"it ends after {words(matrix.stop_after_s)} of that (--stop-after)")
     if tasks:
         shown = ", ".join(f"{n}: {words(projected(seconds, n))}" for n in DEVICES)
         console.print(f"projected, by the number of such processes at a time: {shown}")

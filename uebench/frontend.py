@@ -46,7 +46,7 @@ class Matrix:
     time_limit_s: float | None = None
     """Longest time of one cell, or of one poison; none: no limit."""
     stop_after_s: float | None = None
-    """Longest time of the whole run; cells that it does not reach are skipped; none: no limit."""
+    """Longest time of all cells; those that are not reached are skipped; none: no limit."""
     deterministic: bool = False
     """Whether GPUs compute with kernels that give the same bits again."""
 
@@ -90,8 +90,8 @@ def run(
         jobs: cells side by side; by default one a core, or one a GPU.
         executor: `local`, `ray` or `slurm` with options, such as `ray[gpus=0.25]`.
         time_limit_s: longest time of one cell or one poison in seconds; a longer one fails.
-        stop_after_s: longest time of all in seconds; cells come in the order of the matrix, those
-            that were not reached are `skipped`, and the same call goes on.
+        stop_after_s: longest time of all cells in seconds; they come in the order of the matrix,
+            those that were not reached are `skipped`, and the same call goes on.
         deterministic: let GPUs compute with kernels that give the same bits again.
         data_dir: where torchvision's data sets lie.
         download: fetch a data set that is missing.
@@ -146,7 +146,7 @@ def prepare(
     store = store or Store()
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}; leave it out for one a core or GPU")
-    for what, limit_s in (("time limit", time_limit_s), ("time of the run", stop_after_s)):
+    for what, limit_s in (("time limit", time_limit_s), ("time to stop after", stop_after_s)):
         if limit_s is not None and not limit_s > 0:
             raise ValueError(f"the {what} must be above 0 s, got {limit_s}; leave it out")
     jobs = jobs or chosen.jobs(devices)

@@ -202,6 +202,7 @@ def test_a_run_that_may_not_go_on_ends_and_fails_nothing(tasks: list[Task]) -> N
 
 def test_the_wait_for_a_report_ends_with_the_run(tasks: list[Task]) -> None:
     assert Agenda(list(tasks)).patience(time.monotonic() + 1) <= 1
+    assert Agenda(list(tasks)).patience(time.monotonic() - 1) < 0.1
 
 
 def test_as_listed_each_poison_comes_before_its_first_cell(tiny: Dataset, store: Store) -> None:

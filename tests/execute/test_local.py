@@ -141,33 +141,27 @@ def test_a_process_that_dies_again_fails(tmp_path: Path, store: Store) -> None:
     assert (tmp_path / "mark").read_text() == "2", "no endless retries"
 
 
-def test_a_package_of_our_name_in_the_folder_is_not_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", ["", "1"])
+def test_a_package_of_our_name_in_the_folder_is_not_taken(own: str, tmp_path: Path) -> None:
     folder, script = tmp_path / "here", tmp_path / "bin" / "uebench"
     (folder / "uebench").mkdir(parents=True)
     (folder / "uebench" / "__init__.py").write_text("raise RuntimeError('the wrong one')\n")
     script.parent.mkdir()
     script.write_text("from uebench.cli import main\nmain()\n")
     attack = (
-        "import os, subprocess, sys\n"
+        "import os\n"
         "from uebench import Attack, attack\n"
         "@attack('asks', title='Asks', source='a test')\n"
         "class Asks(Attack):\n"
         "    def perturb(self, data, run):\n"
-        "        assert 'PYTHONSAFEPATH' not in os.environ\n"
+        f"        assert os.environ.get('PYTHONSAFEPATH', '') == '{own}'\n"
         "        return self.eps + 0 * data.pixels()\n"
     )
     (tmp_path / "asks.py").write_text(attack)
     options = ["--attacks", "asks", "--defenses", "standard", "--epochs", "1"]
     options += ["--dataset", DATA, "--arch", "resnet9[width=2]", "--device", "cpu"]
-    options += [
-        "--attacks",
-        "asks",
-        "--defenses",
-        "standard",
-        "--plugin",
-        str(tmp_path / "asks.py"),
-    ]
-    environment = {**os.environ, "UEBENCH_HOME": str(tmp_path / "store")}
+    options += ["--plugin", str(tmp_path / "asks.py")]
+    environment = {**os.environ, "UEBENCH_HOME": str(tmp_path / "store"), "PYTHONSAFEPATH": own}
     done = subprocess.run(
         [sys.executable, str(script), "run", *options],
         cwd=folder,
@@ -194,12 +188,31 @@ def dying_forkserver(monkeypatch: pytest.MonkeyPatch, refusals: int) -> None:
     monkeypatch.setattr(os, "waitpid", waitpid)
 
 
+LOOKS = """
+import os
+from uebench import Defense, defense
+
+@defense("looks", title="Looks", source="a test")
+class Looks(Defense):
+    '''Sees its environment.'''
+    def prepare(self, data, run):
+        '''Look.'''
+        assert os.environ["OMP_NUM_THREADS"] == "1", "not started as a worker"
+        return data
+"""
+
+
+@pytest.mark.parametrize("refusals", [0, 1, 4, 5])
 def test_a_forkserver_that_is_being_killed_is_waited_for(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    refusals: int, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dying_forkserver(monkeypatch, refusals=5)
-    outcome = execute(matrix(store, 2, attacks="none"))
-    assert outcome.cells["status"].tolist() == ["ok", "ok"]
+    (tmp_path / "looks.py").write_text(LOOKS)
+    uebench.registry.load_file(tmp_path / "looks.py")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    dying_forkserver(monkeypatch, refusals)
+    outcome = execute(matrix(store, 2, attacks="none", defenses="standard,looks"))
+    assert outcome.cells["error"].tolist() == ["", ""]
+    assert "OMP_NUM_THREADS" not in os.environ, "the driver's own stays as it was"
 
 
 def test_without_a_forkserver_cells_fail_with_the_reason(
@@ -209,7 +222,7 @@ def test_without_a_forkserver_cells_fail_with_the_reason(
     dying_forkserver(monkeypatch, refusals=10**9)
     outcome = execute(matrix(store, 2, attacks="none"))
     assert outcome.cells["status"].tolist() == ["failed", "failed"]
-    assert "died 2 times (no process to start it: " in outcome.cells["error"][0]
+    assert "died 2 times (what starts processes is gone: " in outcome.cells["error"][0]
 
 
 def test_methods_of_a_session_run_in_its_process() -> None:

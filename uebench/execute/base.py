@@ -7,6 +7,7 @@ something is done. So the same matrix gives the same table on each.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,20 +18,26 @@ from pydantic import BaseModel, ConfigDict, Field
 from .tasks import Failure, Task
 
 SAFE_PATH = "uebench"
-"""Our value of PYTHONSAFEPATH, which any value turns on: a worker knows it from the user's own."""
+"""Our value of PYTHONSAFEPATH, which any value turns on: a worker takes away this one alone."""
 
-WORKER_ENVIRONMENT = {
+_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     # glibc gives large blocks back at once by default, and every batch pays for fresh pages:
     # without this a training step took 1.2 times as long (2 cores, AVX2, torch 2.15, one run each)
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**31),
-    # else a forkserver, or a job's Python, imports from the folder that it is started in; a copy of
-    # this project there would stand before the installed one. The worker takes it away again
-    "PYTHONSAFEPATH": SAFE_PATH,
 }
-"""What every executor sets for its workers before Python starts."""
+
+
+def worker_environment() -> dict[str, str]:
+    """Return what every executor sets for its workers before Python starts.
+
+    Without PYTHONSAFEPATH a forkserver, or a job's Python, imports from the folder that it is
+    started in, where a copy of this project would stand before the installed one. (Ray adds that
+    folder by itself.)
+    """
+    return _ENVIRONMENT | {"PYTHONSAFEPATH": os.environ.get("PYTHONSAFEPATH") or SAFE_PATH}
 
 
 class ExecutorError(ValueError):

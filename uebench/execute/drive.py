@@ -89,10 +89,9 @@ class Agenda:
     def patience(self, stop_at: float = math.inf) -> float:
         """Return how long to wait for reports until something else is due."""
         moments = [*self.due.values(), *(self.not_before.get(t.key, 0.0) for t in self.waiting)]
-        moments.append(stop_at)
         now = time.monotonic()
         later = [moment - now for moment in moments if moment > now]
-        return max(0.05, min([PATIENCE_S, *later]))
+        return max(0.05, min([PATIENCE_S, stop_at - now, *later]))
 
 
 def run_tasks(

@@ -15,12 +15,11 @@ import time
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from .base import WORKER_ENVIRONMENT, Executor, Orders, Pool, Report
+from .base import Executor, Orders, Pool, Report, worker_environment
 from .devices import usable_cores, usable_devices
 from .drive import Agenda
 from .tasks import Failure, Listener, Task, perform, plain
@@ -29,6 +28,7 @@ NO_FORKSERVER = (ConnectionError, EOFError)
 """What starting a process raises where the forkserver is dead or dies meanwhile."""
 
 START_PATIENCE_S = 10.0
+"""Longest wait for a forkserver that can be talked to."""
 
 
 class Local(Executor):
@@ -85,18 +85,23 @@ class LocalPool(Pool):
         self.places = [devices[i % len(devices)] for i in range(jobs)]
         self.workers: dict[str, Worker] = {}
         self.told: list[Report] = []
+        self.patience_s = START_PATIENCE_S
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Start a process for each task, on the device that has the fewest."""
         for task in tasks:
             taken = [worker.device for worker in self.workers.values()]
             device = min(self.places, key=taken.count)
+            orders = replace(self.orders, device=device)
             try:
-                self.workers[task.key] = _start(task, replace(self.orders, device=device))
+                self.workers[task.key] = _start(task, orders, self.patience_s)
             except NO_FORKSERVER as error:
-                self.told.append(Report("died", task.key, text=f"no process to start it: {error}"))
-                continue
-            self.told.append(Report("start", task.key))
+                why = f"what starts processes is gone: {error}"
+                self.told.append(Report("died", task.key, text=why))
+                self.patience_s = 0.0  # nobody else waits for it until one has come
+            else:
+                self.told.append(Report("start", task.key))
+                self.patience_s = START_PATIENCE_S
 
     def reports(self, timeout_s: float) -> list[Report]:
         """Return what workers said, and which have ended."""
@@ -149,13 +154,13 @@ class LocalPool(Pool):
         return Report("died", worker.task.key, text=how)
 
 
-def _start(task: Task, orders: Orders) -> Worker:
+def _start(task: Task, orders: Orders, patience_s: float) -> Worker:
     """Start a process for a task.
 
     A forkserver that was killed refuses connections for the moment until the system has buried
     it; only then does multiprocessing start another one.
     """
-    deadline = time.monotonic() + START_PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             return _start_once(task, orders)
@@ -169,12 +174,13 @@ def _start_once(task: Task, orders: Orders) -> Worker:
     """Start a process for a task, or raise one of NO_FORKSERVER."""
     from .worker import work
 
-    context = _forkserver()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["uebench.execute.worker"])
     inbox, outbox = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(plain(task), orders, outbox), daemon=True)
     with outbox:
         try:
-            with _nameless_main():
+            with _for_workers(), _nameless_main():  # a forkserver may be started by this, too
                 process.start()
         except BaseException:
             inbox.close()
@@ -211,22 +217,20 @@ def run_here(
     return agenda.failed
 
 
-def _forkserver() -> Any:
-    """Return the context whose forkserver has torch loaded, with one thread a process."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["uebench.execute.worker"])
-    wanted = WORKER_ENVIRONMENT
+@contextlib.contextmanager
+def _for_workers() -> Iterator[None]:
+    """Set the environment that a new forkserver, and with it all workers, take over."""
+    wanted = worker_environment()
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
-        forkserver.ensure_running()
+        yield
     finally:
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-    return context
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from ..store import Store
-from .base import WORKER_ENVIRONMENT, Executor, ExecutorError, Orders, Pool, Report
+from .base import Executor, ExecutorError, Orders, Pool, Report, worker_environment
 from .devices import remote_devices, usable_cores, usable_devices
 from .notes import Notes
 from .tasks import Task, plain
@@ -102,7 +102,7 @@ class RayPool(Pool):
             **{name: amount for name, amount in wanted.items() if amount is not None},
             max_calls=1,
             max_retries=0,
-            runtime_env={"env_vars": {**WORKER_ENVIRONMENT, **HIDE_GPUS, **_handed_on()}},
+            runtime_env={"env_vars": {**worker_environment(), **HIDE_GPUS, **_handed_on()}},
         )(remote_work)
 
     def submit(self, tasks: Sequence[Task]) -> None:

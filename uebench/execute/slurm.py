@@ -23,7 +23,7 @@ from pydantic import Field
 
 from ..spec import printable
 from ..store import Store
-from .base import WORKER_ENVIRONMENT, Executor, ExecutorError, Orders, Pool, Report
+from .base import Executor, ExecutorError, Orders, Pool, Report, worker_environment
 from .devices import remote_devices
 from .notes import Notes
 from .remote import remote_work
@@ -143,7 +143,7 @@ class SlurmPool(Pool):
             job_name="uebench",
             time=self.minutes,
             cpus_per_task=executor.cpus,
-            setup=[f"export {name}={value}" for name, value in WORKER_ENVIRONMENT.items()],
+            setup=[f"export {name}={value}" for name, value in worker_environment().items()],
             **{name: value for name, value in wanted.items() if value is not None},
         )
 

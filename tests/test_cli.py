@@ -1,5 +1,6 @@
 """The command line: verbs, exit statuses, and one sentence for every mistake."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -308,6 +309,26 @@ def test_help_and_lists_of_configurations_do_not_load_torch() -> None:
         code += f"main({typed}, standalone_mode=False)\n"
     code += "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_a_terminal_is_told_at_once_that_torch_loads_and_a_file_is_not() -> None:
+    command = [sys.executable, "-m", "uebench", "run", "--attacks", "nosuch"]
+    ours, theirs = os.openpty()
+    with subprocess.Popen(command, stderr=theirs) as process:
+        os.close(theirs)
+        first = os.read(ours, 1000)
+        assert process.poll() is None
+        rest = b""
+        with contextlib.suppress(OSError):  # what a closed terminal ends in
+            while more := os.read(ours, 1000):
+                rest += more
+    os.close(ours)
+    assert first == b"starting: loading torch ..."
+    assert rest.startswith(b"\r\x1b[K")
+    assert b"unknown attack" in rest
+    told = subprocess.run(command, capture_output=True, check=False)
+    assert (told.returncode, process.returncode) == (2, 2)
+    assert b"starting" not in told.stderr
 
 
 def test_listing_methods_loads_torch_and_no_other_large_library() -> None:

@@ -27,7 +27,7 @@ from .cli_matrix import matrix_fields, matrix_options
 from .cli_poison import audit, craft, import_
 from .cli_report import plot, report
 from .cli_share import card, publish, validate
-from .cli_shared import clear_errors, data_options, plugin_option
+from .cli_shared import clear_errors, data_options, plugin_option, starting
 from .cli_store import store_group
 from .cli_table import print_run, table
 from .cli_verify import verify
@@ -126,7 +126,8 @@ def run(
     uebench run --dataset cifar10 --download --protocol paper --dry-run
     """  # noqa: D301
     with clear_errors():
-        from . import frontend, plan, results
+        with starting():
+            from . import frontend, plan, results
 
         made = plan.make_config(matrix_fields(config, options))
         matrix = frontend.prepare(

@@ -45,6 +45,19 @@ def clear_errors() -> Iterator[None]:
         raise click.UsageError(str(error)) from None
 
 
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Say on a terminal that what is slow to load is loading; the line goes when it is there."""
+    shown = sys.stderr.isatty()
+    if shown:
+        click.echo("starting: loading torch ...", err=True, nl=False)
+    try:
+        yield
+    finally:
+        if shown:
+            click.echo("\r\033[K", err=True, nl=False)
+
+
 def _plugins(_: click.Context, __: click.Parameter, files: tuple[str, ...]) -> None:
     """Load the files given by --plugin."""
     if files:

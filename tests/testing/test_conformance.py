@@ -17,7 +17,8 @@ from uebench.testing.subject import Subject
 
 
 def signs(data: Any, run: Any) -> torch.Tensor:
-    return 2.0 * torch.randint(0, 2, data.images.shape, generator=run.rng) - 1
+    shape = data.images.shape
+    return 2.0 * torch.randint(0, 2, shape, generator=run.rng, device=run.device) - 1
 
 
 class Sound(Attack):
@@ -69,7 +70,7 @@ def test_an_attack_over_its_budget() -> None:
 
     told = failing("attack", named(Loud))
     assert "exceeds its linf budget" in told["budget"]
-    assert {"budget", "norms", "randomness", "precision"} == set(told)
+    assert {"budget", "norms", "randomness", "precision", "gpu"} == set(told)
 
 
 def test_an_audit_that_is_circumvented() -> None:
@@ -122,12 +123,42 @@ def test_randomness_from_elsewhere(source: str) -> None:
     assert expected.get(source, "a global generator") in told["randomness"]
 
 
+NOISE: dict[str, tuple[Any, str]] = {
+    "a draw on the CPU": (
+        lambda x, run: torch.randn(x.shape, generator=run.rng),
+        "the result is on the CPU, the generator not",
+    ),
+    "a tensor on the CPU": (
+        lambda x, run: x + torch.ones(x.shape),
+        "one tensor is on the GPU, another on the CPU",
+    ),
+    "an array": (lambda x, run: torch.from_numpy(np.sign(x.numpy())), "use Tensor.cpu() first"),
+}
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_what_would_break_on_a_gpu(name: str) -> None:
+    noise, told = NOISE[name]
+
+    class Homely(Sound):
+        """Noise that stays on the CPU."""
+
+        def perturb(self, data: Any, run: Any) -> Any:
+            return self.eps * noise(data.pixels(), run).clamp(-1, 1).sign()
+
+    found = failing("attack", named(Homely))
+    assert told in found["gpu"]
+    assert "make tensors with device=run.device" in found["gpu"]
+    assert set(found) <= {"gpu", "randomness"}
+
+
 def test_a_size_that_is_taken_for_granted() -> None:
     class Fixed(Sound):
         """Knows 16 px only."""
 
         def perturb(self, data: Any, run: Any) -> Any:
-            return self.eps * torch.ones(len(data), 3, 16, 16) * signs(data, run)
+            ones = torch.ones(len(data), 3, 16, 16, device=run.device)
+            return self.eps * ones * signs(data, run)
 
     outcomes = [o for o in conform("attack", named(Fixed), costly=False) if o.status == "failed"]
     assert {o.case for o in outcomes} == {"odd and oblong", "small", "64 px", "grey"}

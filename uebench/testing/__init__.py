@@ -15,6 +15,7 @@ from .conformance import Outcome, conform
 from .data import CASES, make_run, random_dataset
 from .parametrize import attack_conformance, defense_conformance
 from .promises import UnmetError
+from .stand_in import gpu_stand_in
 
 __all__ = [
     "CASES",
@@ -23,6 +24,7 @@ __all__ = [
     "attack_conformance",
     "conform",
     "defense_conformance",
+    "gpu_stand_in",
     "make_run",
     "random_dataset",
 ]

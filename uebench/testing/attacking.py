@@ -13,6 +13,7 @@ from ..poison import Poison
 from .data import CASES, LARGE, case, make_run
 from .generators import DRAW, reseeded, states
 from .promises import demand, promise
+from .stand_in import some_gpu
 from .subject import Subject
 
 IN_PARTS = "use run.rng alone, keep eps, and write `perturb` for any size and number of classes"
@@ -148,11 +149,10 @@ def precision(subject: Subject, _: str) -> str:
 
 @promise("attack", mend="make tensors with device=run.device, and move nothing to the CPU")
 def gpu(subject: Subject, _: str) -> str:
-    """It crafts on a GPU, where there is one."""
-    if not torch.cuda.is_available():
-        return "no GPU here"
+    """It crafts on a GPU, or on a stand-in for one where there is none."""
     dataset = case("two classes")
     attack = subject.attack(dataset)
-    poison = attack.craft(dataset.train.to("cuda"), make_run(dataset, device="cuda"))
+    with some_gpu() as (device, name):
+        poison = attack.craft(dataset.train.to(device), make_run(dataset, device=device))
     _kept(attack, poison, dataset)
-    return torch.cuda.get_device_name()
+    return name

@@ -13,6 +13,7 @@ from ..trainer import train_model
 from .data import CASES, LARGE, case, make_run
 from .generators import DRAW, reseeded, states
 from .promises import demand, promise
+from .stand_in import some_gpu
 from .subject import Subject
 
 TARGET = "resnet9[width=2]"
@@ -173,10 +174,11 @@ def precision(subject: Subject, _: str) -> str:
 
 @promise("defense", mend="make tensors with device=images.device, and move nothing to the CPU")
 def gpu(subject: Subject, _: str) -> str:
-    """It trains on a GPU, where there is one."""
-    if not torch.cuda.is_available():
-        return "no GPU here"
+    """It prepares and trains on a GPU, or on a stand-in for one where there is none."""
     dataset = case("two classes")
-    run = make_run(dataset, epochs=EPOCHS, device="cuda")
-    _one_step(subject.defense(dataset, EPOCHS), dataset, run)
-    return torch.cuda.get_device_name()
+    defense = subject.defense(dataset, EPOCHS)
+    with some_gpu() as (device, name):
+        run = make_run(dataset, epochs=EPOCHS, device=device)
+        defense.prepare(dataset.train.to(device), run)
+        _one_step(defense, dataset, run)
+    return name

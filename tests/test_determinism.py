@@ -103,6 +103,19 @@ def test_precision_for_gpus_elsewhere_must_be_said(monkeypatch: pytest.MonkeyPat
     assert resolve_precision("fp32", "cuda:0") == "fp32"
 
 
+@pytest.mark.parametrize(
+    ("amx", "avx512", "expected"),
+    [(True, True, "bf16"), (False, True, "bf16"), (True, False, "bf16"), (False, False, "fp32")],
+)
+def test_a_cpu_that_computes_in_bf16_takes_it(
+    amx: bool, avx512: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert resolve_precision("auto", "cpu") == expected
+    assert resolve_precision("fp32", "cpu") == "fp32"
+
+
 @pytest.mark.gpu
 def test_a_gpu_gives_the_same_bits_again(tmp_path: Path) -> None:
     if not torch.cuda.is_available():

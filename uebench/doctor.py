@@ -13,6 +13,7 @@ from rich.console import Console
 
 from . import __version__
 from .execute.devices import usable_cores
+from .plan import resolve_precision
 from .registry import broken, methods
 from .store import Store
 
@@ -83,11 +84,8 @@ def _device() -> Finding:
 
 def _bf16() -> Finding:
     """Return whether bf16 is computed or emulated here."""
-    if torch.cuda.is_available():
-        good = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        good = torch.cpu._is_amx_tile_supported()
-    if good:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if resolve_precision("auto", device) == "bf16":
         return _finding("ok", "precision", "bf16 in hardware: precision=auto takes bf16")
     return _finding("ok", "precision", "no bf16 in hardware: precision=auto takes fp32")
 

@@ -13,6 +13,7 @@ from uebench.cell import TRAINER_VERSION
 from uebench.cli import main
 from uebench.frontend import execute, prepare, save
 from uebench.plan import make_config
+from uebench.protocol import PROTOCOLS
 from uebench.store import Store
 from uebench.verify import sampled, verify
 
@@ -133,6 +134,14 @@ def test_strange_origins_are_no_origins(results: Path, tmp_path: Path) -> None:
     made = change(results, tmp_path / "a")
     rewrite(made, origins=[3, {"cells": 5}, {"cells": ["x"]}], recipes=[])
     assert {v.outcome for v in verify(made, sample=0)} == {"same"}
+
+
+def test_a_named_protocol_that_changed_is_taken_from_the_record(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = PROTOCOLS["quick"].model_copy(update={"lr": 0.01, "nesterov": False})
+    monkeypatch.setitem(PROTOCOLS, "quick", changed)
+    assert [v.outcome for v in verify(results, sample=0)] == ["same", "same"]
 
 
 def test_of_two_data_sets_a_sample_of_one_is_verified(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from .execute.tasks import Failure
 from .imported import ImportedPoison
 from .json_file import RUN, read_run_json
 from .plan import Config, dataset_specs, make_config, plan
+from .protocol import Protocol
 from .provenance import same_machine_type
 from .report import read_cells
 from .results import row
@@ -93,7 +94,7 @@ def verify(
     on_cpu = all(str(r["device"]) in ("cpu", "") for r in rows)
     devices = usable_devices("cpu" if device == "auto" and on_cpu else device)
     config = _config(told, folder)
-    cells, datasets = _planned(config, rows, devices[0], data_dir)
+    cells, datasets = _planned(config, rows, told.get("recipes"), devices[0], data_dir)
     found = {cell.key: cell for cell in cells if cell.key in {r["key"] for r in rows}}
     with tempfile.TemporaryDirectory(prefix="uebench-verify-") as place:
         store = Store(place)
@@ -121,11 +122,16 @@ def _config(told: dict[str, Any], folder: Path) -> Config:
 
 
 def _planned(
-    config: Config, rows: list[dict[Any, Any]], device: str, data_dir: str | None
+    config: Config,
+    rows: list[dict[Any, Any]],
+    recipes: Any,
+    device: str,
+    data_dir: str | None,
 ) -> tuple[list[Cell], list[Any]]:
     """Return the cells of a configuration in the precisions that the rows were computed in.
 
-    A data set that no row is about is not decoded.
+    A protocol is its fields: where what a name stands for has changed since, the recorded fields
+    are taken. A data set that no row is about is not decoded.
     """
     wanted = {str(r["dataset"]) for r in rows}
     datasets = []
@@ -136,11 +142,26 @@ def _planned(
         datasets.append(dataset)
     refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
     cells: dict[str, Cell] = {}
-    for precision in sorted({str(r["precision"]) for r in rows}):
-        options = {**config.protocol_options, "precision": precision}
+
+    def add(precision: str, **fields: Any) -> None:
+        options = {**config.protocol_options, **fields, "precision": precision}
         same = config.model_copy(update={"protocol_options": options})
-        cells |= {cell.key: cell for cell in plan(same, refs, device)}
+        cells.update({cell.key: cell for cell in plan(same, refs, device)})
+
+    for precision in sorted({str(r["precision"]) for r in rows}):
+        add(precision)
+    for r in rows:
+        if r["key"] not in cells:
+            add(str(r["precision"]), **_recorded_protocol(recipes, r["key"]))
     return list(cells.values()), [d for d in datasets if d.name in wanted]
+
+
+def _recorded_protocol(recipes: Any, key: Any) -> dict[str, Any]:
+    """Return the fields of the protocol that a cell was trained under, as its recipe has them."""
+    recipe = recipes.get(key) if isinstance(recipes, dict) else None
+    found = recipe.get("protocol") if isinstance(recipe, dict) else None
+    fields = found if isinstance(found, dict) else {}
+    return {name: value for name, value in fields.items() if name in Protocol.model_fields}
 
 
 def _lend_imported(cells: list[Cell], mine: Store, fresh: Store) -> None:

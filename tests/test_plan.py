@@ -36,6 +36,7 @@ def test_half_the_budget_is_resolved_and_enters_the_key(tiny: Dataset) -> None:
 
 def test_what_changes_a_number_changes_the_key_and_nothing_else_does(tiny: Dataset) -> None:
     (base,) = cells(tiny, attacks="lsp", defenses="ueraser")
+    other = "fp32" if base.precision == "bf16" else "bf16"
     changed = [
         *cells(tiny, attacks="lsp[eps=1]", defenses="ueraser"),
         *cells(tiny, attacks="lsp", defenses="ueraser[repeats=4]"),
@@ -45,7 +46,7 @@ def test_what_changes_a_number_changes_the_key_and_nothing_else_does(tiny: Datas
         *cells(tiny, attacks="lsp", defenses="ueraser", ratio="0.5"),
         *cells(tiny, attacks="lsp", defenses="ueraser", classes="1"),
         *cells(tiny, attacks="lsp", defenses="ueraser", protocol_options={"lr": 0.05}),
-        *cells(tiny, attacks="lsp", defenses="ueraser", protocol_options={"precision": "bf16"}),
+        *cells(tiny, attacks="lsp", defenses="ueraser", protocol_options={"precision": other}),
         replace(
             base, poison=replace(base.poison, dataset=replace(base.poison.dataset, fingerprint="x"))
         ),

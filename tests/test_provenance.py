@@ -29,7 +29,7 @@ def test_a_record_says_where_its_number_comes_from(
     assert {"torch", "cuda", "numpy", "python"} <= set(told["versions"])
     assert told["machine"]["device"] == "cpu"
     assert told["machine"]["threads"] >= 1
-    assert told["precision"] == "fp32"
+    assert told["precision"] == cell.precision
     assert told["seeds"] == {"training": 0, "poison": 0}
     assert told["data"] == tiny.fingerprint
     assert told["poison"] == record["poison_sha256"]
@@ -64,10 +64,24 @@ def test_the_same_bits_are_promised_on_one_type_of_machine_alone() -> None:
     assert provenance.same_machine_type(here, json.loads(json.dumps(here)))
     assert not provenance.same_machine_type({}, here)
     assert not provenance.same_machine_type({"machine": 3, "versions": []}, here)
-    other = {**here, "machine": {**here["machine"], "instructions": "AVX512"}}
+    other = {**here, "machine": {**here["machine"], "instructions": "none"}}
     assert not provenance.same_machine_type(other, here)
     newer = {**here, "versions": {**here["versions"], "torch": "9.9"}}
     assert not provenance.same_machine_type(newer, here)
+
+
+def test_two_generations_of_one_name_are_two_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "processor : 0\ncpu family : 25\nmodel : {}\nmodel name : AMD EPYC\n"
+    told = []
+    for model in (17, 17, 1):
+        monkeypatch.setattr(Path, "read_text", lambda _, m=model: 2 * text.format(m))
+        provenance._cpu_model.cache_clear()
+        told.append(provenance.provenance("cpu"))
+    assert told[0]["machine"]["cpu"] == "AMD EPYC (family 25, model 17)"
+    assert provenance.same_machine_type(told[0], told[1])
+    assert not provenance.same_machine_type(told[0], told[2])
+    monkeypatch.undo()
+    provenance._cpu_model.cache_clear()
 
 
 def test_origins_are_told_once_each() -> None:

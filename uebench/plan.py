@@ -53,8 +53,8 @@ MOST_CELLS = 100_000
 def resolve_precision(asked: str, device: str) -> Any:
     """Return fp32 or bf16: bf16 by itself only where the machine computes in it.
 
-    On a CPU that is AMX or AVX-512's bf16. With the latter alone (AMD Zen 4, torch 2.14, one thread) a
-    training step takes 0.78 of its time in fp32 with `resnet8`, 0.57 with `resnet18`.
+    On a CPU that is AMX or AVX-512's bf16. With the latter alone (AMD Zen 4, torch 2.14, one
+    thread) a training step takes 0.76 of its time in fp32 with `resnet8`, 0.57 with `resnet18`.
 
     Raises:
         ValueError: the cells go to GPUs of other machines, and nothing here tells what those have.

@@ -116,7 +116,7 @@ PROTOCOLS: dict[str, Protocol] = {
         surrogate="resnet8",
         epochs=12,
         batch_size=64,
-        lr=0.2,
+        lr=0.1,  # at 0.2 one seed in three fails under UEraser-Lite on `synthetic`
         schedule="onecycle",
         nesterov=True,
     ),

@@ -120,16 +120,24 @@ def _installed(name: str) -> str:
         return ""
 
 
+CPU_FACTS = ("model name", "cpu family", "model")
+"""What tells one processor from another: virtual machines call many generations by one name."""
+
+
 @cache
 def _cpu_model() -> str:
-    """Return what the processor calls itself."""
+    """Return what the processor calls itself, with its family and model where they are told."""
+    facts = dict[str, str]()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+            name, _, value = line.partition(":")
+            if name.strip() in CPU_FACTS:
+                facts.setdefault(name.strip(), value.strip())
     except (OSError, UnicodeDecodeError):
         pass
-    return platform.processor()
+    model, family, number = (facts.get(name, "") for name in CPU_FACTS)
+    told = model or platform.processor()
+    return f"{told} (family {family}, model {number})" if family and number else told
 
 
 def same_machine_type(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

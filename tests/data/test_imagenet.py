@@ -93,8 +93,8 @@ def test_a_plan_decodes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(NotImplementedError):
         outline.train.to("cpu")
     config = make_config({"dataset": [SPEC, "synthetic[n_train=40,n_test=20]"]})
-    row = {"dataset": "synthetic[n_train=40,n_test=20]", "precision": "fp32"}
-    _, datasets = verify._planned(config, [row], "cpu", str(root))
+    row = {"dataset": "synthetic[n_train=40,n_test=20]", "precision": "fp32", "key": ""}
+    _, datasets = verify._planned(config, [row], {}, "cpu", str(root))
     assert [each.name for each in datasets] == [row["dataset"]]
 
 

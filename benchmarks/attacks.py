@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import make_classification
+from steps import machine_name
 from torch import Tensor, nn
 
 from uebench import Attack, Facts, Run, Split
@@ -190,7 +190,9 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, one thread")
+    precision = resolve_precision("auto", "cpu")
+    name = machine_name(torch.device("cpu"))
+    print(f"{name}, torch {torch.__version__}, one thread, ours in {precision}")
     if wrong := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {min(wrong)}; there are ar, lsp and em")
     for part in options.parts or PARTS:

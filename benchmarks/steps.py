@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from uebench import Facts, Run
 from uebench.augment.color import Kornia
 from uebench.models import build_network
+from uebench.provenance import machine
 from uebench.registry import build_defense
 
 SHAPE = (3, 32, 32)
@@ -167,11 +167,5 @@ def adversarial_loss(
 
 def machine_name(device: torch.device) -> str:
     """Return the GPU's name, or the processor's."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        with open("/proc/cpuinfo") as file:  # noqa: PTH123
-            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
-        return names[0]
-    except (OSError, IndexError):
-        return platform.processor() or platform.machine()
+    found = machine(device)
+    return str(found["cpu" if device.type == "cpu" else "device"])

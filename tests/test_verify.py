@@ -139,9 +139,24 @@ def test_strange_origins_are_no_origins(results: Path, tmp_path: Path) -> None:
 def test_a_named_protocol_that_changed_is_taken_from_the_record(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changed = PROTOCOLS["quick"].model_copy(update={"lr": 0.01, "nesterov": False})
+    changed = PROTOCOLS["quick"].model_copy(
+        update={"lr": 0.01, "nesterov": False, "alternate": True}
+    )
     monkeypatch.setitem(PROTOCOLS, "quick", changed)
     assert [v.outcome for v in verify(results, sample=0)] == ["same", "same"]
+
+
+def test_a_strange_recorded_protocol_harms_its_own_cell_alone(
+    results: Path, tmp_path: Path
+) -> None:
+    told = json.loads((results / "run.json").read_text())
+    recipe = next(r for r in told["recipes"].values() if r["poison"].get("attack") == "lsp")
+    strange = {**recipe, "protocol": {**recipe["protocol"], "lr": "fast"}}
+    made = change(results, tmp_path / "a", key="f" * 64)
+    rewrite(made, recipes={"f" * 64: strange})
+    verdicts = verify(made, sample=0)
+    assert [v.outcome for v in verdicts] == ["same", "lost"]
+    assert "protocol.lr fast now" in verdicts[1].told
 
 
 def test_of_two_data_sets_a_sample_of_one_is_verified(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ must lie within a tolerance, since rounding differs and training amplifies it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import tempfile
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from . import frontend
-from .cell import Cell, dataset_ref
+from .cell import LATER_FIELDS, Cell, dataset_ref
 from .data import load_dataset
 from .execute import build_executor, usable_devices
 from .execute.tasks import Failure
@@ -94,7 +95,7 @@ def verify(
     on_cpu = all(str(r["device"]) in ("cpu", "") for r in rows)
     devices = usable_devices("cpu" if device == "auto" and on_cpu else device)
     config = _config(told, folder)
-    cells, datasets = _planned(config, rows, told.get("recipes"), devices[0], data_dir)
+    cells, datasets = _planned(config, rows, told, devices[0], data_dir)
     found = {cell.key: cell for cell in cells if cell.key in {r["key"] for r in rows}}
     with tempfile.TemporaryDirectory(prefix="uebench-verify-") as place:
         store = Store(place)
@@ -124,7 +125,7 @@ def _config(told: dict[str, Any], folder: Path) -> Config:
 def _planned(
     config: Config,
     rows: list[dict[Any, Any]],
-    recipes: Any,
+    told: Mapping[str, Any],
     device: str,
     data_dir: str | None,
 ) -> tuple[list[Cell], list[Any]]:
@@ -142,26 +143,38 @@ def _planned(
         datasets.append(dataset)
     refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
     cells: dict[str, Cell] = {}
+    planned: list[dict[str, Any]] = []
 
     def add(precision: str, **fields: Any) -> None:
         options = {**config.protocol_options, **fields, "precision": precision}
-        same = config.model_copy(update={"protocol_options": options})
-        cells.update({cell.key: cell for cell in plan(same, refs, device)})
+        if options not in planned:
+            planned.append(options)
+            same = config.model_copy(update={"protocol_options": options})
+            cells.update({cell.key: cell for cell in plan(same, refs, device)})
 
     for precision in sorted({str(r["precision"]) for r in rows}):
         add(precision)
     for r in rows:
         if r["key"] not in cells:
-            add(str(r["precision"]), **_recorded_protocol(recipes, r["key"]))
+            with contextlib.suppress(ValueError):  # a strange record makes its own cell lost
+                add(str(r["precision"]), **_recorded_protocol(told, r["key"]))
     return list(cells.values()), [d for d in datasets if d.name in wanted]
 
 
-def _recorded_protocol(recipes: Any, key: Any) -> dict[str, Any]:
-    """Return the fields of the protocol that a cell was trained under, as its recipe has them."""
-    recipe = recipes.get(key) if isinstance(recipes, dict) else None
-    found = recipe.get("protocol") if isinstance(recipe, dict) else None
-    fields = found if isinstance(found, dict) else {}
-    return {name: value for name, value in fields.items() if name in Protocol.model_fields}
+def _recorded_protocol(told: Mapping[str, Any], key: Any) -> dict[str, Any]:
+    """Return the fields of the protocol that a cell was trained under, where its recipe tells."""
+    found = _recorded_recipe(told, key).get("protocol")
+    if not isinstance(found, dict):
+        return {}
+    fields = {name: value for name, value in found.items() if name in Protocol.model_fields}
+    return LATER_FIELDS | fields  # the recipe leaves these out where they change nothing
+
+
+def _recorded_recipe(told: Mapping[str, Any], key: Any) -> dict[str, Any]:
+    """Return a cell's recipe as run.json has it; empty where it has none."""
+    recipes = told.get("recipes")
+    found = recipes.get(key) if isinstance(recipes, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _lend_imported(cells: list[Cell], mine: Store, fresh: Store) -> None:
@@ -218,10 +231,9 @@ def _origin(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _other_recipe(recorded: Mapping[Any, Any], told: Mapping[str, Any], cells: list[Cell]) -> str:
     """Return why the plan has no cell of this key: what its recipe says and ours does not."""
-    recipes = told.get("recipes")
-    old = recipes.get(recorded["key"]) if isinstance(recipes, dict) else None
+    old = _recorded_recipe(told, recorded["key"])
     alike = next((c for c in cells if _name(row(c, None, None)) == _name(recorded)), None)
-    if not isinstance(old, dict) or alike is None:
+    if not old or alike is None:
         return "the configuration in run.json has no such cell"
     before, now = _flat(old), _flat(alike.recipe())
     names = sorted(n for n in {*before, *now} if before.get(n) != now.get(n))

@@ -52,7 +52,9 @@ def page_of(folder: Path) -> Elements:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_story(tmp_path_factory.mktemp("story"))
+    made = write_story(tmp_path_factory.mktemp("story"))
+    write_page(read_results(made))
+    return made
 
 
 @pytest.fixture(scope="module")

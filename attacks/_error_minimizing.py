@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from uebench import Attack, Facts, Fraction255, Run, Split, frozen, parse_arch, taken
-from uebench.memory import chunks, is_finite
+from uebench.store.arrays import chunks, is_finite
 
 from ._shared import Batches, View, cross_entropy_of, descend, poisoned, unchanged
 

@@ -29,7 +29,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from uebench import Attack, Facts, Fraction255, Run, Split, attack
-from uebench.descent import lengths
+from uebench.learn.pgd import lengths
 
 SEARCH_SIDE, SEARCH_CROP = 36, 4
 """The grid on which kernels are judged, and what is cropped from it: bound and thresholds belong to

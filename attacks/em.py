@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from uebench import Split, attack
-from uebench.memory import chunks, zeros
+from uebench.store.arrays import chunks, zeros
 
 from ._error_minimizing import ErrorMinimizing
 

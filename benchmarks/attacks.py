@@ -35,9 +35,9 @@ from torch import Tensor, nn
 
 from uebench import Attack, Facts, Run, Split
 from uebench.attacks.ar import AR, bounded
+from uebench.cells.plan import resolve_precision
+from uebench.methods.registry import build_attack
 from uebench.models import build_network
-from uebench.plan import resolve_precision
-from uebench.registry import build_attack
 
 SIDE, CROP, CLASSES = 32, 4, 10
 PARTS = ("ar", "lsp", "em")

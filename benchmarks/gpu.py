@@ -42,17 +42,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from uebench import Facts, Split, __version__, augment, pgd
 from uebench.augment.color import Kornia
 from uebench.augment.diamond_square import grow
-from uebench.cell import Cell
+from uebench.cells.cell import Cell
+from uebench.cells.plan import make_config, resolve_precision, table_titles
+from uebench.cells.results import check_folder, gather
+from uebench.common.spec import split_specs
+from uebench.data.poison import quantise
 from uebench.execute import usable_devices
 from uebench.execute.tasks import Event, Failure
-from uebench.frontend import Outcome, execute, prepare, save
+from uebench.methods.registry import build_attack
 from uebench.models import build_network
-from uebench.plan import make_config, resolve_precision, table_titles
-from uebench.poison import quantise
-from uebench.registry import build_attack
 from uebench.report import leaderboards, to_markdown
-from uebench.results import check_folder, gather
-from uebench.spec import split_specs
+from uebench.suite.run import Outcome, execute, prepare, save
 
 PARTS = ("machine", "correct", "speed", "attacks", "packing", "table")
 ATTACKS = "none,em,lsp,ar,hypo,rem"

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from uebench import Facts, Run
 from uebench.augment.color import Kornia
+from uebench.common.provenance import machine
+from uebench.methods.registry import build_defense
 from uebench.models import build_network
-from uebench.provenance import machine
-from uebench.registry import build_defense
 
 SHAPE = (3, 32, 32)
 CLASSES = 10

@@ -16,8 +16,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from uebench.catalog import describe
-from uebench.registry import Kind, methods
+from uebench.methods.registry import Kind, methods
+from uebench.suite.listing import describe
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "results" / "published"

@@ -12,13 +12,13 @@ import pytest
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-CHECKED = ["uebench.augment", "uebench.poison", "uebench.descent", "uebench.models.resnet"]
+CHECKED = ["uebench.augment", "uebench.data.poison", "uebench.learn.pgd", "uebench.models.resnet"]
 install_import_hook([*CHECKED, "uebench.attacks", "uebench.defenses"], "beartype.beartype")
 
 import torch  # noqa: E402
 
 from uebench.data import Dataset, load_dataset  # noqa: E402
-from uebench.store import Store  # noqa: E402
+from uebench.store.store import Store  # noqa: E402
 from uebench.testing import make_run, random_dataset  # noqa: E402
 
 __all__ = ["SHARED", "make_run", "random_dataset"]  # the last two for all tests

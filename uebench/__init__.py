@@ -12,55 +12,55 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "Attack": "api",
-    "Defense": "api",
-    "Facts": "api",
-    "Fraction255": "api",
-    "Poison": "poison",
+    "Attack": "methods.base",
+    "Defense": "methods.base",
+    "Facts": "methods.base",
+    "Fraction255": "methods.base",
+    "Poison": "data.poison",
     "Policy": "augment",
-    "Protocol": "protocol",
-    "Run": "api",
+    "Protocol": "learn.protocol",
+    "Run": "methods.base",
     "Split": "data.split",
-    "attack": "registry",
-    "craft": "single",
+    "attack": "methods.registry",
+    "craft": "suite.single",
     "crop_flip": "augment",
-    "defense": "registry",
-    "frozen": "descent",
-    "import_poison": "importing.keep",
+    "defense": "methods.registry",
+    "frozen": "learn.pgd",
+    "import_poison": "suite.import_poison",
     "load_dataset": "data",
     "parse_arch": "models",
-    "pgd": "descent",
-    "random_start": "descent",
-    "run": "frontend",
-    "taken": "memory",
-    "train": "single",
+    "pgd": "learn.pgd",
+    "random_start": "learn.pgd",
+    "run": "suite.run",
+    "taken": "store.arrays",
+    "train": "suite.single",
 }
 
 __all__ = sorted([*_HOME, "__version__"])
 
 if TYPE_CHECKING:
-    from .api import Attack as Attack
-    from .api import Defense as Defense
-    from .api import Facts as Facts
-    from .api import Fraction255 as Fraction255
-    from .api import Run as Run
     from .augment import Policy as Policy
     from .augment import crop_flip as crop_flip
     from .data import load_dataset as load_dataset
+    from .data.poison import Poison as Poison
     from .data.split import Split as Split
-    from .descent import frozen as frozen
-    from .descent import pgd as pgd
-    from .descent import random_start as random_start
-    from .frontend import run as run
-    from .importing.keep import import_poison as import_poison
-    from .memory import taken as taken
+    from .learn.pgd import frozen as frozen
+    from .learn.pgd import pgd as pgd
+    from .learn.pgd import random_start as random_start
+    from .learn.protocol import Protocol as Protocol
+    from .methods.base import Attack as Attack
+    from .methods.base import Defense as Defense
+    from .methods.base import Facts as Facts
+    from .methods.base import Fraction255 as Fraction255
+    from .methods.base import Run as Run
+    from .methods.registry import attack as attack
+    from .methods.registry import defense as defense
     from .models import parse_arch as parse_arch
-    from .poison import Poison as Poison
-    from .protocol import Protocol as Protocol
-    from .registry import attack as attack
-    from .registry import defense as defense
-    from .single import craft as craft
-    from .single import train as train
+    from .store.arrays import taken as taken
+    from .suite.import_poison import import_poison as import_poison
+    from .suite.run import run as run
+    from .suite.single import craft as craft
+    from .suite.single import train as train
 
 
 def __getattr__(name: str) -> Any:

@@ -5,14 +5,14 @@ import torch
 
 from tests.conftest import make_run
 from uebench import Policy, frozen
-from uebench.api import Attack, Facts
 from uebench.attacks._shared import cross_entropy_of
 from uebench.attacks.adaptive_em import AdaptiveEM
 from uebench.attacks.em import EM
 from uebench.data import Dataset, load_dataset
-from uebench.protocol import PROTOCOLS
-from uebench.registry import build_attack, build_defense
-from uebench.trainer import train_model
+from uebench.learn.protocol import PROTOCOLS
+from uebench.methods.base import Attack, Facts
+from uebench.methods.registry import build_attack, build_defense
+from uebench.victims.supervised import train_model
 
 
 def made(dataset: Dataset, spec: str) -> Attack:

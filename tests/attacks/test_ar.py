@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import save_file
 
 from tests.conftest import make_run, random_dataset
-from uebench.api import Attack, Facts
 from uebench.attacks import ar
 from uebench.attacks.ar import bounded, matched, pattern
 from uebench.data import Dataset
-from uebench.registry import build_attack
-from uebench.store import Store
+from uebench.methods.base import Attack, Facts
+from uebench.methods.registry import build_attack
+from uebench.store.store import Store
 
 
 def made(dataset: Dataset, spec: str = "ar") -> Attack:

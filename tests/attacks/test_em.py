@@ -6,13 +6,13 @@ import torch.nn.functional as F
 
 from tests.conftest import make_run
 from uebench import frozen
-from uebench.api import Attack, Facts
 from uebench.attacks.em import EM
-from uebench.cell import PoisonRef, dataset_ref
+from uebench.cells.cell import PoisonRef, dataset_ref
 from uebench.data import Dataset, load_dataset
-from uebench.protocol import PROTOCOLS
-from uebench.registry import build_attack, build_defense
-from uebench.trainer import train_model
+from uebench.learn.protocol import PROTOCOLS
+from uebench.methods.base import Attack, Facts
+from uebench.methods.registry import build_attack, build_defense
+from uebench.victims.supervised import train_model
 
 
 def made(dataset: Dataset, spec: str) -> Attack:

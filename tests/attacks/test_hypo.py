@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.conftest import make_run
-from uebench.api import Attack, Facts
 from uebench.data import Dataset, load_dataset
-from uebench.poison import Poison
-from uebench.registry import build_attack
-from uebench.store import Store
+from uebench.data.poison import Poison
+from uebench.methods.base import Attack, Facts
+from uebench.methods.registry import build_attack
+from uebench.store.store import Store
 
 SPEC = "hypo[surrogate_epochs=60,steps=15,step=2/255]"
 

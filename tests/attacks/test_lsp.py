@@ -7,9 +7,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from tests.conftest import make_run, random_dataset
-from uebench.api import Facts
 from uebench.data import Dataset
-from uebench.registry import build_attack
+from uebench.methods.base import Facts
+from uebench.methods.registry import build_attack
 
 
 def noise(dataset: Dataset, spec: str = "lsp", seed: int = 0) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.conftest import make_run
 from uebench.data import Dataset
-from uebench.registry import build_attack
+from uebench.methods.registry import build_attack
 
 
 def test_nothing_changes(tiny: Dataset) -> None:

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from tests.conftest import make_run
 from uebench import frozen, pgd, random_start
-from uebench.api import Attack, Facts, Run
 from uebench.attacks._shared import Batches
 from uebench.attacks.rem import REM, Centred
 from uebench.data import Dataset, load_dataset
-from uebench.protocol import PROTOCOLS
-from uebench.registry import build_attack, build_defense
-from uebench.trainer import train_model
+from uebench.learn.protocol import PROTOCOLS
+from uebench.methods.base import Attack, Facts, Run
+from uebench.methods.registry import build_attack, build_defense
+from uebench.victims.supervised import train_model
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from uebench import verify
-from uebench.cell import dataset_ref
+from uebench.cells.cell import dataset_ref
+from uebench.cells.plan import make_config
 from uebench.cli import main
 from uebench.data import Dataset, DatasetError, imagenet, load_dataset
-from uebench.plan import make_config
-from uebench.protocol import named_protocol
-from uebench.store import Store
+from uebench.learn.protocol import named_protocol
+from uebench.share import verify
+from uebench.store.store import Store
 
 CLASSES = ("n01440764", "n01443537", "n01484850")
 SPEC = "imagenet_subset[n_classes=3,size=16]"

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from tests.conftest import make_run
-from uebench.api import Facts
 from uebench.data import Dataset
-from uebench.registry import build_defense
+from uebench.methods.base import Facts
+from uebench.methods.registry import build_defense
 
 FACTS = {"dataset": "test", "n_classes": 2, "shape": (3, 16, 16), "epochs": 4, "surrogate": "x"}
 

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.conftest import make_run
-from uebench.api import Facts
 from uebench.data import Dataset
-from uebench.registry import build_defense
+from uebench.methods.base import Facts
+from uebench.methods.registry import build_defense
 
 
 class Watched(nn.Module):

@@ -8,10 +8,10 @@ import torch
 from PIL import Image, ImageOps
 
 from tests.conftest import make_run, random_dataset
-from uebench.api import Facts
 from uebench.augment import fewer_bits, grayscale
 from uebench.data import Dataset
-from uebench.registry import build_defense
+from uebench.methods.base import Facts
+from uebench.methods.registry import build_defense
 
 
 def prepared(dataset: Dataset, spec: str) -> torch.Tensor:

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.conftest import make_run
-from uebench.api import Facts
 from uebench.data import Dataset
-from uebench.protocol import named_protocol
-from uebench.registry import build_defense
+from uebench.learn.protocol import named_protocol
+from uebench.methods.base import Facts
+from uebench.methods.registry import build_defense
 
 
 class Watched(nn.Module):

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from uebench.frontend import execute, prepare
-from uebench.plan import make_config
-from uebench.store import Store
+from uebench.cells.plan import make_config
+from uebench.store.store import Store
+from uebench.suite.run import execute, prepare
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
 FIELDS: dict[str, Any] = {

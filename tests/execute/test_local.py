@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 import uebench
+from uebench.cells.plan import make_config
 from uebench.execute.tasks import pending
-from uebench.frontend import execute, prepare
-from uebench.plan import make_config
-from uebench.registry import attack
-from uebench.store import Store
+from uebench.methods.registry import attack
+from uebench.store.store import Store
+from uebench.suite.run import execute, prepare
 
 from .driver import Driver
 
@@ -100,13 +100,13 @@ def test_jobs_must_be_positive(store: Store) -> None:
 def plugin(tmp_path: Path, times: int) -> None:
     path = tmp_path / "bad.py"
     path.write_text(BAD_METHODS.format(times=times, mark=str(tmp_path / "mark")))
-    uebench.registry.load_file(path)
+    uebench.methods.registry.load_file(path)
 
 
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the plug-ins of a test."""
-    from uebench import registry
+    from uebench.methods import registry
 
     registry.load()
     monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
@@ -207,7 +207,7 @@ def test_a_forkserver_that_is_being_killed_is_waited_for(
     refusals: int, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "looks.py").write_text(LOOKS)
-    uebench.registry.load_file(tmp_path / "looks.py")
+    uebench.methods.registry.load_file(tmp_path / "looks.py")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     dying_forkserver(monkeypatch, refusals)
     outcome = execute(matrix(store, 2, attacks="none", defenses="standard,looks"))
@@ -241,9 +241,9 @@ def test_methods_of_a_session_run_in_its_process() -> None:
 RUN = """
 import sys
 from uebench.execute.tasks import pending
-from uebench.frontend import execute, prepare
-from uebench.plan import make_config
-from uebench.store import Store
+from uebench.suite.run import execute, prepare
+from uebench.cells.plan import make_config
+from uebench.store.store import Store
 fields = {fields!r}
 print(execute(prepare(make_config(fields), "cpu", 2, store=Store({store!r}))).cells["key"].tolist())
 """

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from uebench.execute import ExecutorError, build_executor
-from uebench.store import Store
+from uebench.store.store import Store
 
 from .driver import Driver, records
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uebench.store import Store
+from uebench.store.store import Store
 
 from .driver import Driver, records
 from .slurm_cluster import missing, slurm_cluster

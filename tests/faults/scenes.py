@@ -20,11 +20,11 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-import uebench.registry
-from uebench.cell import Cell
-from uebench.frontend import Outcome, execute, prepare
-from uebench.plan import make_config
-from uebench.store import Store
+import uebench.methods.registry
+from uebench.cells.cell import Cell
+from uebench.cells.plan import make_config
+from uebench.store.store import Store
+from uebench.suite.run import Outcome, execute, prepare
 
 from ..execute.driver import FIELDS, kept
 
@@ -88,7 +88,7 @@ class Stage:
         """Load the misbehaving methods; the marks of workers go to this stage's folder."""
         os.environ["UEBENCH_TEST_MARKS"] = str(self.marks)
         forkserver._forkserver._stop()  # type: ignore[attr-defined]  # takes the new environment
-        uebench.registry.load_file(METHODS)
+        uebench.methods.registry.load_file(METHODS)
         try:
             yield
         finally:
@@ -122,10 +122,10 @@ class Stage:
         """Start a driver of the matrix in a process of its own, which computes it."""
         program = (
             "import json, sys\n"
-            "from uebench.frontend import execute, prepare\n"
-            "from uebench.plan import make_config\n"
-            "from uebench.registry import load_file\n"
-            "from uebench.store import Store\n"
+            "from uebench.suite.run import execute, prepare\n"
+            "from uebench.cells.plan import make_config\n"
+            "from uebench.methods.registry import load_file\n"
+            "from uebench.store.store import Store\n"
             "from pathlib import Path\n"
             "load_file(Path(sys.argv[3]))\n"
             "matrix = prepare(make_config(json.loads(sys.argv[1])), 'cpu', 2, "

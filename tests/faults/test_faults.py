@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from uebench import registry
+from uebench.methods import registry
 
 from . import scenes
 from .scenes import Stage, Tally

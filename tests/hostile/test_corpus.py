@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from tests.data.foreign.helpers import DATA
 from tests.hostile import generators as make
-from tests.importing.helpers import DATA
+from uebench.cells.plan import make_config, read_config
 from uebench.cli import main
 from uebench.data import load_dataset
+from uebench.data.foreign import read_poison
 from uebench.data.synthetic import make_synthetic
-from uebench.importing import read_poison
+from uebench.methods.registry import build_attack, build_defense, load
 from uebench.models import parse_arch
-from uebench.plan import make_config, read_config
-from uebench.registry import build_attack, build_defense, load
 
 ACCEPTED = (ValueError, KeyError, LookupError, FileNotFoundError)
 """What the command line turns into one sentence and exit status 2."""

@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from tests.hostile.generators import NASTY
+from uebench.common.text import one_line
 from uebench.data import from_arrays
-from uebench.progress import ProgressDisplay
+from uebench.execute.progress import ProgressDisplay
 from uebench.report import leaderboards, read_cells, to_latex, to_markdown, to_rich, write_cells
 from uebench.report.latex import escape_latex
-from uebench.text import one_line
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 TEXTS = [text for text in NASTY if text.strip()]

@@ -8,14 +8,14 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 import uebench
-from uebench.cell import Cell, dataset_ref
+from uebench.cells.cell import Cell, dataset_ref
+from uebench.cells.compute import compute, keep_dataset
+from uebench.cells.plan import make_config, plan
 from uebench.cli import main
-from uebench.compute import compute, keep_dataset
 from uebench.data import Dataset
 from uebench.models import build_network, network_recipe, parse_arch, shown_arch
 from uebench.models.pretrained import FILE, MEAN, SD
-from uebench.plan import make_config, plan
-from uebench.store import Store
+from uebench.store.store import Store
 
 SHAPE = (3, 32, 32)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tests.report.conftest import FINISHED
-from uebench.picture import Strip, write_strip
+from uebench.data.pictures import Strip, write_strip
 from uebench.report import write_cells
 from uebench.report.records import write_records
 

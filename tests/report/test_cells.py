@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from uebench.common.text import plain_text
 from uebench.report.cells import COLUMNS, LONGEST_TEXT, conform_cells, read_cells, write_cells
-from uebench.text import plain_text
 
 CONTRACT = (
     "dataset arch protocol attack attack_options defense defense_options ratio classes seed "

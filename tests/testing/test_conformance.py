@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from uebench import Attack, Defense, attack, defense, registry
+from uebench import Attack, Defense, attack, defense
+from uebench.methods import registry
 from uebench.testing import UnmetError, attack_conformance, conform
 from uebench.testing.conformance import outcome_of, promised
 from uebench.testing.costs import _status

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from tests.test_cell import planned
-from tests.test_checkpoint import NUMBERS, KilledError, killing_after, left
-from uebench import memory
-from uebench.compute import compute, keep_dataset
+from tests.cells.test_cell import planned
+from tests.learn.test_checkpoint import NUMBERS, KilledError, killing_after, left
+from uebench.cells.compute import compute, keep_dataset
 from uebench.data import Dataset, split
-from uebench.store import Store
+from uebench.store import arrays as memory
+from uebench.store.store import Store
 from uebench.testing import gpu_stand_in
 
 REFUSED: dict[str, tuple[Callable[[Any, str], Any], str]] = {

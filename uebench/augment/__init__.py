@@ -5,9 +5,9 @@ the `torch.Generator` that they are given, which lives on the images' device, an
 those that quantise (posterize, equalize, solarize, fewer_bits, jpeg) pass them straight through.
 """
 
-from uebench.augment.affine import rotate, shear_x, shear_y, translate_x, translate_y, warp
-from uebench.augment.autoaugment import auto_augment, rand_augment, trivial_augment_wide
-from uebench.augment.color import (
+from .affine import rotate, shear_x, shear_y, translate_x, translate_y, warp
+from .autoaugment import auto_augment, rand_augment, trivial_augment_wide
+from .color import (
     auto_contrast,
     brightness,
     channel_shuffle,
@@ -17,13 +17,13 @@ from uebench.augment.color import (
     sharpness,
     solarize,
 )
-from uebench.augment.diamond_square import plasma_maps
-from uebench.augment.geometry import crop_flip
-from uebench.augment.mix import Mixture, cutmix, cutout, mixup
-from uebench.augment.plasma import plasma_brightness, plasma_contrast
-from uebench.augment.policy import STRENGTHS, Policy
-from uebench.augment.squeeze import fewer_bits, gaussian_blur, grayscale, jpeg
-from uebench.augment.trivial import OPERATIONS, trivial_augment
+from .diamond_square import plasma_maps
+from .geometry import crop_flip
+from .mix import Mixture, cutmix, cutout, mixup
+from .plasma import plasma_brightness, plasma_contrast
+from .policy import STRENGTHS, Policy
+from .squeeze import fewer_bits, gaussian_blur, grayscale, jpeg
+from .trivial import OPERATIONS, trivial_augment
 
 __all__ = [
     "OPERATIONS",

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from uebench.augment.color import Kornia, clip_unit
+from .color import Kornia, clip_unit
 
 __all__ = ["rotate", "shear_x", "shear_y", "translate_x", "translate_y", "warp", "warp_pixels"]
 

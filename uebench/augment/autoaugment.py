@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from uebench.augment import color, pillow
-from uebench.augment.affine import warp_pixels
-from uebench.augment.grouped import apply_grouped
+from . import color, pillow
+from .affine import warp_pixels
+from .grouped import apply_grouped
 
 __all__ = ["CIFAR10_POLICY", "auto_augment", "rand_augment", "trivial_augment_wide"]
 

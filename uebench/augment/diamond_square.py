@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from uebench.augment.color import Kornia
+from .color import Kornia
 
 __all__ = ["plasma_maps", "scaled_maps"]
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from uebench.augment.color import clip_unit, per_image
+from .color import clip_unit, per_image
 
 __all__ = ["Mixture", "cutmix", "cutout", "mixup"]
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from uebench.augment.color import clip_unit, per_image
+from .color import clip_unit, per_image
 
 __all__ = [
     "adjust_brightness",

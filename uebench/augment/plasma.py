@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from uebench.augment.color import Kornia, clip_unit
-from uebench.augment.diamond_square import scaled_maps
+from .color import Kornia, clip_unit
+from .diamond_square import scaled_maps
 
 __all__ = ["plasma_brightness", "plasma_contrast"]
 

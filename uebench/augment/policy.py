@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from uebench.augment.autoaugment import auto_augment
-from uebench.augment.color import Kornia, draw_channels
-from uebench.augment.plasma import Range, change_sorted, order_by_operation
-from uebench.augment.trivial import Draw, apply_sorted, draw_operations, draw_strengths
+from .autoaugment import auto_augment
+from .color import Kornia, draw_channels
+from .plasma import Range, change_sorted, order_by_operation
+from .trivial import Draw, apply_sorted, draw_operations, draw_strengths
 
 __all__ = ["STRENGTHS", "Policy", "Strength"]
 

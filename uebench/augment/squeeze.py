@@ -16,7 +16,7 @@ from jaxtyping import Float, Shaped
 from PIL import Image, JpegImagePlugin
 from torch import Tensor
 
-from uebench.augment.color import clip_unit, straight_through
+from .color import clip_unit, straight_through
 
 __all__ = ["fewer_bits", "gaussian_blur", "grayscale", "jpeg"]
 

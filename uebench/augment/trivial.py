@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from uebench.augment import color
-from uebench.augment.affine import warp
-from uebench.augment.color import Kornia
-from uebench.augment.grouped import apply_grouped
+from . import color
+from .affine import warp
+from .color import Kornia
+from .grouped import apply_grouped
 
 __all__ = ["OPERATIONS", "Draw", "trivial_augment"]
 

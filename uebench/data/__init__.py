@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..spec import did_you_mean, format_options, format_spec, parse_spec, shorten, unknown
+from ..common.spec import did_you_mean, format_options, format_spec, parse_spec, shorten, unknown
 from . import sources
 from .dataset import Dataset, DatasetError, first_of_each_class, from_arrays
 from .imagenet import imagenet_subset

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..memory import add_bytes
-from ..spec import printable
+from ..common.spec import printable
+from ..store.arrays import add_bytes
 from .split import Split
 
 MOST_CLASSES = 100_000

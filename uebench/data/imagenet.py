@@ -26,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..memory import zeros
-from ..store import Store, key_of
+from ..store.arrays import zeros
+from ..store.store import Store, key_of
 from .dataset import Dataset, DatasetError, error_text, first_of_each_class, from_splits
 from .kept import keep_dataset, stored_dataset
 from .split import Split

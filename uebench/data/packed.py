@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..memory import total_memory
-from ..spec import shorten
+from ..common.spec import shorten
+from ..store.arrays import total_memory
 
 MOST_MEMBERS = 1000
 DENSE_BYTES = 64 * 2**20

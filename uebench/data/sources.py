@@ -11,7 +11,7 @@ import numpy as np
 import platformdirs
 from PIL import Image
 
-from ..spec import printable
+from ..common.spec import printable
 from .dataset import Dataset, DatasetError, error_text, from_arrays, from_splits
 from .imagenet import decoded, list_files, open_image
 from .packed import check_npz

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ..memory import chunks, fits, gathered, taken, zeros
+from ..store.arrays import chunks, fits, gathered, taken, zeros
 
 
 @dataclass(frozen=True, eq=False)

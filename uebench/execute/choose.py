@@ -7,8 +7,8 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from ..registry import accepted
-from ..spec import did_you_mean, parse_spec, shorten, unknown
+from ..common.spec import did_you_mean, parse_spec, shorten, unknown
+from ..methods.registry import accepted
 from .base import Executor, ExecutorError
 
 EXECUTORS = {"local": "Local", "ray": "RayCluster", "slurm": "Slurm"}

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..store import FullError
+from ..store.store import FullError
 from .base import Pool, Report
 from .tasks import Failure, Listener, Task
 

@@ -192,8 +192,8 @@ def run_here(
     tasks: list[Task], orders: Orders, device: str, listen: Listener
 ) -> dict[str, Failure]:
     """Do the tasks in this process, one by one: methods of a session exist nowhere else."""
-    from ..determinism import determinism
-    from ..store import FullError, Store
+    from ..cells.determinism import determinism
+    from ..store.store import FullError, Store
     from .worker import one_thread
 
     agenda, store = Agenda(list(tasks)), Store(orders.store)

@@ -15,9 +15,9 @@ import uuid
 from dataclasses import asdict
 from pathlib import Path
 
-from ..owner import REFRESH_S, refresh, sign
-from ..storage import NOTES
-from ..store import StoreError
+from ..store.owner import REFRESH_S, refresh, sign
+from ..store.prune import NOTES
+from ..store.store import StoreError
 from .base import Report
 from .tasks import Failure
 

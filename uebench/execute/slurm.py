@@ -21,8 +21,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ..spec import printable
-from ..store import Store
+from ..common.spec import printable
+from ..store.store import Store
 from .base import Executor, ExecutorError, Orders, Pool, Report, worker_environment
 from .devices import remote_devices
 from .notes import Notes

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import torch
 
-from ..cell import Cell
-from ..compute import Progress, compute, fetch_dataset, fetch_poison
-from ..memory import RoomError
-from ..registry import plugin_line
-from ..store import BusyError, FullError, Store, StoreError
+from ..cells.cell import Cell
+from ..cells.compute import Progress, compute, fetch_dataset, fetch_poison
+from ..methods.registry import plugin_line
+from ..store.arrays import RoomError
+from ..store.store import BusyError, FullError, Store, StoreError
 
 Kind = Literal["poison", "cell"]
 

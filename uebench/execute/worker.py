@@ -20,10 +20,10 @@ from typing import Any
 import torch
 import torch._dynamo  # optimizers import it at their first step: 4 s in every worker otherwise
 
-from .. import registry
-from ..determinism import determinism
-from ..memory import share_memory
-from ..store import Store
+from ..cells.determinism import determinism
+from ..methods import registry
+from ..store.arrays import share_memory
+from ..store.store import Store
 from .base import SAFE_PATH, Orders, Report
 from .tasks import Failure, from_plain, perform_alone
 

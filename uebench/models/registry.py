@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import nn
 
-from ..spec import did_you_mean, format_spec, parse_spec, unknown
+from ..common.spec import did_you_mean, format_spec, parse_spec, unknown
 from .densenet import densenet121
 from .mobilenet import mobilenet_v2
 from .ordinary import ordinary

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ..text import plain_text, write_text
+from ..common.text import plain_text, write_text
 
 STATUSES = ("ok", "failed", "skipped")
 LONGEST_TEXT = 100_000

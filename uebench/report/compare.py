@@ -8,7 +8,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..text import comma_parts
+from ..common.text import comma_parts
 from .groups import Method, Settings
 from .published import N_TRAIN, Published
 from .statistics import Stat, interval, over_images, spearman

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..text import one_line
+from ..common.text import one_line
 from .folder import Results
 from .groups import Record
 from .layout import percent

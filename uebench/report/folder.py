@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from ..text import one_line
+from ..common.text import one_line
 from .cells import read_cells
 from .layout import Titles
 from .records import CellRecord, RunFacts, read_records, read_run

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from ..text import one_line
+from ..common.text import one_line
 from .formats import Boards, several
 from .layout import Label, Layout, Shown, Titles, layout
 from .tables import Leaderboard

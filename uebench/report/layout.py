@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..text import one_line
+from ..common.text import one_line
 from .groups import Method, Settings
 from .statistics import LEVEL, Stat, sampling_margin
 from .tables import Extreme, Leaderboard

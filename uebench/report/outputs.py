@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..text import write_text
+from ..common.text import write_text
 from .cells import write_cells
 from .formats import to_csv, to_markdown
 from .latex import to_latex

@@ -20,7 +20,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from ..text import one_line, write_text
+from ..common.text import one_line, write_text
 from .boards import page_boards, settings_data, tabs
 from .colors import DASHES, LINES, RAMP, ramp_steps
 from .entries import Facts, audit_of, facts, seconds, words

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..text import one_line
+from ..common.text import one_line
 
 COLUMNS = (
     *("table", "dataset", "arch", "attack", "attack_options", "defense", "defense_options"),

@@ -14,8 +14,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from ..json_file import RUN, AbsentFileError, read_object, read_run_json
-from ..text import one_line, write_text
+from ..common.json_file import RUN, AbsentFileError, read_object, read_run_json
+from ..common.text import one_line, write_text
 
 FORMAT = 1
 ELSEWHERE = ("recipe",)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..text import comma_parts, one_line
+from ..common.text import comma_parts, one_line
 from .folder import Results
 from .groups import Method, Record, Settings, grouped, the_attack, the_defense
 from .layout import CLEAN, settings_in_words

@@ -7,9 +7,9 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from ..api import Attack
 from ..data import Dataset
-from ..poison import Poison
+from ..data.poison import Poison
+from ..methods.base import Attack
 from .data import CASES, LARGE, case, make_run
 from .generators import DRAW, reseeded, states
 from .promises import demand, promise

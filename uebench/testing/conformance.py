@@ -11,8 +11,8 @@ from typing import Literal
 
 import torch
 
-from ..api import Method
-from ..registry import Kind, last_line
+from ..methods.base import Method
+from ..methods.registry import Kind, last_line
 from . import attacking, costs, defending, describing  # noqa: F401 they enter promises
 from .generators import unchanged
 from .promises import PROMISES, Promise, UnmetError

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from ..api import Attack, Defense
 from ..augment import crop_flip
 from ..data import Dataset
-from ..registry import build_attack, build_defense
+from ..methods.base import Attack, Defense
+from ..methods.registry import build_attack, build_defense
 from .data import facts_of, make_run, random_dataset
 from .promises import demand, promise
 from .subject import Subject

@@ -8,8 +8,8 @@ from functools import cache
 
 import numpy as np
 
-from ..api import Facts, Run
 from ..data import Dataset, from_arrays
+from ..methods.base import Facts, Run
 
 SURROGATE = "resnet8[width=8]"
 """The network that attacks craft with in these tests."""

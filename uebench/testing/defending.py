@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from ..api import Defense, Run
 from ..data import Dataset
-from ..protocol import PROTOCOLS, Protocol
-from ..trainer import train_model
+from ..learn.protocol import PROTOCOLS, Protocol
+from ..methods.base import Defense, Run
+from ..victims.supervised import train_model
 from .data import CASES, LARGE, case, make_run
 from .generators import DRAW, reseeded, states
 from .promises import demand, promise

@@ -11,9 +11,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from ..api import Attack, Defense, Method
-from ..registry import build, find
-from ..store import key_of
+from ..methods.base import Attack, Defense, Method
+from ..methods.registry import build, find
+from ..store.store import key_of
 from .data import case
 from .promises import UnmetError, demand, promise
 from .subject import Subject

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..api import Attack, Defense, Method
-from ..registry import Kind
+from ..methods.base import Attack, Defense, Method
+from ..methods.registry import Kind
 from .conformance import hold, promised
 from .promises import Promise
 from .subject import Subject

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..registry import Kind
+from ..methods.registry import Kind
 from .subject import Subject
 
 Body = Callable[[Subject, str], str]

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from ..api import Attack, Defense, Method
+from ..common.spec import format_options, parse_spec
 from ..data import Dataset
-from ..registry import Kind, build, find
-from ..spec import format_options, parse_spec
+from ..methods.base import Attack, Defense, Method
+from ..methods.registry import Kind, build, find
 from .data import facts_of
 
 QUICK: dict[str, Any] = {

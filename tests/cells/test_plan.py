@@ -1,0 +1,139 @@
+"""Plans: order, keys, and what is resolved into numbers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from uebench.cells.cell import Cell, dataset_ref
+from uebench.cells.plan import class_labels, config_names, make_config, plan, read_config
+from uebench.data import Dataset
+
+
+def cells(dataset: Dataset, **fields: object) -> list[Cell]:
+    given = {"attacks": ["none", "lsp"], "defenses": ["standard", "at"], **fields}
+    return plan(make_config(given), [(dataset, dataset_ref(dataset))], "cpu")
+
+
+def test_the_order_is_that_of_the_lists(tiny: Dataset) -> None:
+    planned = cells(tiny, seeds="0,1", attacks="lsp,none")
+    told = [(c.poison.attack.info.name, c.defense.info.name, c.seed) for c in planned]
+    assert told == [
+        (attack, defense, seed)
+        for attack in ("lsp", "none")
+        for defense in ("standard", "at")
+        for seed in (0, 1)
+    ]
+
+
+def test_half_the_budget_is_resolved_and_enters_the_key(tiny: Dataset) -> None:
+    planned = cells(tiny, attacks="none,lsp[eps=1],em[eps=16/255]")
+    at = [c.defense for c in planned if c.defense.info.name == "at"]
+    told = [(d.norm, round(d.radius, 6)) for d in at]  # type: ignore[attr-defined]
+    assert told == [("linf", 0.015686), ("l2", 0.5), ("linf", 0.031373)]
+    assert all(c.defense_options == "" for c in planned), "tables show what was asked for"
+
+
+def test_what_changes_a_number_changes_the_key_and_nothing_else_does(tiny: Dataset) -> None:
+    (base,) = cells(tiny, attacks="lsp", defenses="ueraser")
+    other = "fp32" if base.precision == "bf16" else "bf16"
+    changed = [
+        *cells(tiny, attacks="lsp[eps=1]", defenses="ueraser"),
+        *cells(tiny, attacks="lsp", defenses="ueraser[repeats=4]"),
+        *cells(tiny, attacks="lsp", defenses="ueraser", seeds="1"),
+        *cells(tiny, attacks="lsp", defenses="ueraser", poison_seeds="1"),
+        *cells(tiny, attacks="lsp", defenses="ueraser", arch="resnet18"),
+        *cells(tiny, attacks="lsp", defenses="ueraser", ratio="0.5"),
+        *cells(tiny, attacks="lsp", defenses="ueraser", classes="1"),
+        *cells(tiny, attacks="lsp", defenses="ueraser", protocol_options={"lr": 0.05}),
+        *cells(tiny, attacks="lsp", defenses="ueraser", protocol_options={"precision": other}),
+        replace(
+            base, poison=replace(base.poison, dataset=replace(base.poison.dataset, fingerprint="x"))
+        ),
+    ]
+    keys = [base.key, *(c.key for c in changed)]
+    assert len(set(keys)) == len(keys)
+    renamed = replace(base.poison.dataset, name="/elsewhere/copy")
+    same = replace(base, poison=replace(base.poison, dataset=renamed), defense_options="shown")
+    assert same.key == base.key
+
+
+def test_a_raised_version_makes_cells_stale(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    (before,) = cells(tiny, attacks="lsp", defenses="iss")
+    key, poison = before.key, before.poison.key
+    monkeypatch.setattr(type(before.defense), "version", before.defense.version + 1)
+    assert before.key != key
+    assert before.poison.key == poison
+    attack = before.poison.attack
+    monkeypatch.setattr(type(attack), "version", attack.version + 1)
+    assert before.poison.key != poison
+
+
+def test_clean_data_is_one_poison_whatever_the_ratio(tiny: Dataset) -> None:
+    planned = cells(tiny, attacks="none", defenses="standard", ratio="0.5,1", poison_seeds="0,1")
+    assert len(planned) == 2
+    assert planned[0].key == planned[1].key
+
+
+def test_cells_travel_as_plain_data(tiny: Dataset) -> None:
+    for cell in cells(tiny, classes="1", ratio="1/4"):
+        back = Cell.from_json(cell.to_json())
+        assert back.key == cell.key
+        assert back.poison.key == cell.poison.key
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"attacks": "lspp"}, "did you mean lsp"),
+        ({"defenses": "iss[quality=100]"}, "in [1, 95]"),
+        ({"protocol": "papr"}, "did you mean paper"),
+        ({"protocol_options": {"epoch": 3}}, "did you mean epochs"),
+        ({"arch": "resnet81"}, "did you mean resnet8"),
+        ({"arch": "resnet9[width=0]"}, "greater than or equal to 1"),
+        ({"classes": "plain squre"}, "did you mean plain square"),
+        ({"set": {"em.rounds": 3}}, "em is not in this matrix"),
+        ({"set": {"rounds": 3}}, "METHOD.OPTION"),
+        ({"ratio": "1.5"}, "less than or equal to 1"),
+        ({"seeds": "x"}, "valid integer"),
+        ({"attaks": "em"}, "did you mean attacks"),
+        ({"attacks": ""}, "at least 1 item"),
+    ],
+)
+def test_bad_plans_are_refused_with_a_sentence(
+    fields: dict[str, object], told: str, tiny: Dataset
+) -> None:
+    with pytest.raises((ValueError, KeyError)) as error:
+        cells(tiny, **fields)
+    assert told in str(error.value)
+
+
+def test_class_names_and_numbers(tiny: Dataset) -> None:
+    assert class_labels(["1", tiny.class_names[0]], tiny) == (0, 1)
+
+
+def test_configurations(tmp_path: Path) -> None:
+    assert "quick" in config_names()
+    assert read_config("quick")["dataset"].startswith("synthetic")
+    path = tmp_path / "my.yaml"
+    path.write_text("attacks: [lsp]\n")
+    assert read_config(str(path)) == {"attacks": ["lsp"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("a: [", "is not YAML (line"), ("just words", "holds no names"), ("- 1", "holds no names")],
+)
+def test_bad_configuration_files(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"YAML|names") as error:
+        read_config(str(path))
+    assert told in str(error.value)
+
+
+def test_missing_configurations(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean quick"):
+        read_config("quik")
+    with pytest.raises(ValueError, match="no such file"):
+        read_config(str(tmp_path / "none.yaml"))

@@ -1,0 +1,187 @@
+"""`uebench new` writes a package that passes at once; `uebench check` tells what fails."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from uebench.cli import main
+from uebench.methods import registry
+from uebench.report import read_cells
+
+BAD = '''
+"""Signs without a seed."""
+import torch
+from uebench import Attack, attack
+
+
+@attack("bad_signs", title="Bad", source="a test")
+class Bad(Attack):
+    """Random signs from the global generator."""
+
+    def perturb(self, data, run):
+        return self.eps * (2.0 * torch.randint(0, 2, data.images.shape) - 1)
+'''
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder of its own, and forget plug-ins afterwards."""
+    monkeypatch.chdir(tmp_path)
+    registry.load()
+    known = {kind: dict(found) for kind, found in registry._methods.items()}
+    monkeypatch.setattr(registry, "_methods", known)
+    monkeypatch.setattr(registry, "_files", [])
+
+
+def installed(package: Path, site: Path) -> dict[str, str]:
+    """Build a package's wheel and unpack it as pip would; return the environment."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(site)]
+    result = subprocess.run([*build, str(package)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    (wheel,) = site.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(site)
+    return {**os.environ, "PYTHONPATH": str(site)}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("attack", "my-noise"), ("defense", "fog")])
+def test_a_new_package_passes_at_once(kind: str, name: str, tmp_path: Path) -> None:
+    result = call("new", kind, name)
+    assert result.exit_code == 0, result.output
+    name = name.replace("-", "_")
+    folder = tmp_path / name
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md",
+        "pyproject.toml",
+        f"test_{name}.py",
+        f"uebench_{name}.py",
+    }
+    assert sorted(result.stdout.split()) == sorted(f"{name}/{p.name}" for p in folder.iterdir())
+    assert len((folder / f"uebench_{name}.py").read_text().splitlines()) < 40
+    assert "$" not in "".join(path.read_text() for path in folder.iterdir())
+    environment = installed(folder, tmp_path / "site")
+
+    def run(*command: str) -> "subprocess.CompletedProcess[str]":
+        made = subprocess.run(
+            [sys.executable, "-m", *command],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert made.returncode == 0, made.stdout + made.stderr
+        return made
+
+    told = run("pytest", "-q", "-p", "no:cacheprovider", str(folder))
+    assert "passed" in told.stdout
+    rows = json.loads(run("uebench", "list", f"{kind}s", "--json").stdout)
+    (row,) = [row for row in rows if row["name"] == name]
+    assert row["origin"] == f"entry point {name}"
+    if kind == "attack":
+        data = "--dataset synthetic[n_train=40,n_test=20,n_classes=2,size=16] --device cpu"
+        flags = f"--attacks {name} --defenses standard --epochs 1 --arch resnet9[width=2]"
+        run("uebench", "run", *f"{flags} {data} --out made".split())
+        (cell,) = read_cells(tmp_path / "made").to_dict("records")
+        assert cell["attack"] == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("attack 9lives", "not a method's name"),
+        ("attack Noise", "not a method's name"),
+        ("attack my.noise", "not a method's name"),
+        ("attack ../noise", "not a method's name"),
+        ("attack _noise", "must begin with a letter"),
+        ("attack em", "attack em is taken by built-in"),
+        ("defense iss", "defense iss is taken by built-in"),
+        ("attack there", "there is there already"),
+        ("attack noise --into nowhere", "nowhere is no folder"),
+        ("attac noise", "is not one of"),
+    ],
+)
+def test_bad_names_are_refused_and_nothing_is_written(
+    arguments: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "there").mkdir()
+    result = call("new", *arguments.split())
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.split())
+    assert result.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_check_of_a_sound_method() -> None:
+    result = call("check", "none", "--quick")
+    assert result.exit_code == 0, result.output
+    assert "FAIL" not in result.stdout
+    assert "9 of 9 promises are kept" in result.stdout
+
+
+def test_check_tells_what_fails_and_how_to_mend_it(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(BAD)
+    result = call("check", "--plugin", "bad.py", "--quick")
+    assert result.exit_code == 1, result.output
+    text = " ".join(result.stdout.split())
+    assert "attack bad_signs (file bad.py)" in text
+    assert "FAIL randomness a global generator" in text
+    assert "to mend it: draw with generator=run.rng" in text
+    told = json.loads(call("check", "bad_signs", "--plugin", "bad.py", "--quick", "--json").stdout)
+    assert told["passed"] is False
+    failed = {o["promise"] for o in told["outcomes"] if o["status"] == "failed"}
+    assert failed == {"norms", "randomness"}
+    assert all(o["mend"] for o in told["outcomes"] if o["status"] == "failed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("emm", "did you mean em"),
+        ("", "give NAME, or --plugin FILE"),
+        ("em[eps=8]", "divide by 255"),
+        ("em --kind defense", "unknown defense"),
+        ("imported:x", "uebench audit"),
+        ("--plugin empty.py", "adds no method"),
+        ("em --plugin none.py", "no such file"),
+    ],
+)
+def test_what_cannot_be_checked(arguments: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("")
+    result = call("check", *arguments.split())
+    assert result.exit_code == 2, result.output
+    assert told in " ".join(result.stderr.split())
+    assert result.stdout == ""
+
+
+def test_a_name_of_both_kinds_asks_for_one(tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(
+        "from uebench import Defense, defense\n"
+        "@defense('none', title='None', source='a test')\n"
+        "class Nothing(Defense):\n    'Nothing.'\n"
+    )
+    result = call("check", "none", "--plugin", "two.py")
+    assert result.exit_code == 2
+    assert "--kind attack or --kind defense" in result.stderr
+    chosen = call("check", "none", "--plugin", "two.py", "--quick", "--kind", "defense")
+    assert chosen.stdout.startswith("defense none")
+
+
+def test_one_fault_is_told_once_and_what_it_hides_is_not_called_kept(tmp_path: Path) -> None:
+    broken = BAD.replace("return self.eps", 'return {}["palette"] or self.eps')
+    (tmp_path / "breaks.py").write_text(broken.replace("bad_signs", "breaks"))
+    result = call("check", "breaks", "--plugin", "breaks.py")
+    assert result.exit_code == 1, result.output
+    text = " ".join(result.stdout.split())
+    assert text.count("KeyError: 'palette'") == 1
+    for name in ("norms", "randomness", "speed", "memory"):
+        assert f"FAIL {name} the same as above" in text

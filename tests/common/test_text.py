@@ -1,0 +1,28 @@
+"""Lists in one text are split at the commas outside brackets."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uebench.common.text import comma_parts
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", []),
+        (" ", []),
+        ("a", ["a"]),
+        ("em[eps=8/255,rounds=5], lsp", ["em[eps=8/255,rounds=5]", "lsp"]),
+        ("a=1,surrogate=resnet9[width=8],x=1", ["a=1", "surrogate=resnet9[width=8]", "x=1"]),
+        ("a=[b[c,d],e],f", ["a=[b[c,d],e]", "f"]),
+        ("a,,b", ["a", "", "b"]),
+    ],
+)
+def test_commas_in_brackets_do_not_separate(text: str, parts: list[str]) -> None:
+    assert comma_parts(text) == parts
+
+
+@given(st.lists(st.from_regex(r"[a-z]{1,4}(=[a-z]\[[a-z,]{0,5}\])?", fullmatch=True), min_size=1))
+def test_what_is_joined_is_split(parts: list[str]) -> None:
+    assert comma_parts(", ".join(parts)) == parts

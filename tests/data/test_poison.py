@@ -1,0 +1,79 @@
+"""Quantising and measuring: budgets are judged on 8-bit images."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import make_run, random_dataset
+from uebench import Attack
+from uebench.data.poison import Budget, measure, quantise
+from uebench.methods.registry import attack
+
+
+@given(st.integers(0, 255), st.floats(-1, 1))
+def test_quantising_rounds_and_clips(level: int, delta: float) -> None:
+    images = torch.full((1, 1, 2, 2), level, dtype=torch.uint8)
+    out = quantise(images, torch.full((1, 1, 2, 2), delta, dtype=torch.float32))
+    exact = min(max(level + delta * 255, 0), 255)
+    assert abs(out[0, 0, 0, 0].item() - exact) <= 0.5 + 1e-3
+
+
+@given(st.integers(1, 255))
+def test_a_budget_in_whole_levels_is_kept_by_rounding(levels: int) -> None:
+    images = torch.full((1, 3, 4, 4), 128, dtype=torch.uint8)
+    delta = torch.full((1, 3, 4, 4), levels / 255)
+    measured = measure(images, quantise(images, delta))
+    Budget("linf", levels / 255).check(measured, (3, 4, 4), "x")
+
+
+def test_norms_by_hand() -> None:
+    clean = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    images = clean.clone()
+    images[1, 0, 8, 8] = 3
+    images[1, 1, 8, 8] = 4
+    measured = measure(clean, images)
+    assert measured.linf.tolist() == [0, 4]
+    assert measured.l0.tolist() == [0, 1]
+    assert measured.l2[1].item() == pytest.approx(5 / 255)
+    assert measured.psnr[1].item() == pytest.approx(-10 * math.log10(25 / 255**2 / 768), abs=1e-4)
+    assert math.isinf(measured.psnr[0])
+    assert measured.ssim[0].item() == pytest.approx(1)
+    assert measured.ssim[1] < 1
+    assert measured.record()["psnr_mean"] == pytest.approx(measured.psnr[1].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("side", [4, 9, 11, 40])
+def test_similarity_falls_with_noise(side: int) -> None:
+    rng = torch.Generator().manual_seed(0)
+    clean = torch.randint(0, 256, (4, 3, side, side), generator=rng, dtype=torch.uint8)
+    near = quantise(clean, 0.02 * torch.randn(clean.shape, generator=rng))
+    far = quantise(clean, 0.2 * torch.randn(clean.shape, generator=rng))
+    assert 1 > measure(clean, near).ssim.mean() > measure(clean, far).ssim.mean()
+
+
+class Loud(Attack):
+    """Adds more than it may, or nonsense."""
+
+    what: str = "loud"
+    """What is wrong with it."""
+
+    def perturb(self, data, run):  # type: ignore[no-untyped-def]
+        """Return a bad perturbation."""
+        delta = torch.full(data.images.shape, 9 / 255)
+        if self.what == "nan":
+            delta[0, 0, 0, 0] = float("nan")
+        return delta[:-1] if self.what == "short" else delta
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [("loud", "exceeds its linf budget on"), ("nan", "NaN"), ("short", "shape")],
+)
+def test_crafting_refuses_what_breaks_the_contract(what: str, told: str) -> None:
+    attack("loud", title="Loud", source="a test")(Loud)
+    dataset = random_dataset([4, 4])
+    with pytest.raises(ValueError, match=told):
+        Loud(what=what).craft(dataset.train, make_run(dataset))

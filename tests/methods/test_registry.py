@@ -1,0 +1,182 @@
+"""Names, options, plug-ins: what is accepted, and what is said about the rest."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from uebench import Attack, Facts, attack
+from uebench.cells.cell import source_of
+from uebench.methods import registry
+from uebench.methods.registry import build_attack, build_defense, find, load_file, methods
+
+PLUGIN = '''
+import torch
+from uebench import Attack, attack
+
+@attack("{name}", title="Plugged", source="a test")
+class Plugged(Attack):
+    """Adds nothing."""
+
+    def perturb(self, data, run):
+        """Return zeros."""
+        return torch.zeros(data.images.shape)
+'''
+
+
+@pytest.fixture(autouse=True)
+def _restore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what a test registered."""
+    registry.load()
+    kept = {kind: dict(found) for kind, found in registry._methods.items()}
+    monkeypatch.setattr(registry, "_methods", kept)
+    monkeypatch.setattr(registry, "_broken", list(registry._broken))
+    monkeypatch.setattr(registry, "_files", list(registry._files))
+
+
+def test_the_contract_names_are_there() -> None:
+    assert {"none", "em", "lsp", "ar"} <= set(methods("attack"))
+    wanted = {"standard", "ueraser", "ueraser_lite", "ueraser_max", "iss", "at"}
+    assert wanted <= set(methods("defense"))
+
+
+@pytest.mark.parametrize("kind", ["attack", "defense"])
+def test_every_option_says_what_it_means(kind: registry.Kind) -> None:
+    for name, cls in methods(kind).items():
+        assert cls.info.title, name
+        assert cls.info.source, name
+        for key, info in cls.model_fields.items():
+            assert info.description, f"{name}.{key} has no docstring"
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(KeyError, match="did you mean ueraser_lite"):
+        find("defense", "ueraser_light")
+
+
+def test_all_bad_options_are_told_at_once() -> None:
+    with pytest.raises(ValueError, match="eps must be") as error:
+        build_attack("em[eps=8,rouns=3,steps=none]")
+    text = str(error.value)
+    assert "eps must be a number in (0, 1] or auto, got 8; divide by 255" in text
+    assert "no option rouns (did you mean rounds?)" in text
+    assert "steps must be a whole number in [1, 10000] or auto, got none" in text
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("iss[quality=0]", "quality must be a whole number in [1, 95], got 0"),
+        ("iss[mode=png]", "mode must be one of jpeg"),
+        ("ueraser[repeats=0]", "repeats must be a whole number in [1, 100], got 0"),
+        ("ueraser[adversarial_epochs=-1]", "adversarial_epochs must be"),
+        ("ueraser[policy=p+x]", "p, c, and t or a"),
+        ("standard[eps=1]", "it has none"),
+        ("at[radius=nan]", "radius"),
+    ],
+)
+def test_bad_defenses(spec: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        build_defense(spec)
+
+
+def test_fractions_and_overrides() -> None:
+    made = build_attack("em[eps=16/255]", {"rounds": "7", "eps": "1/255"})
+    assert made.eps == 16 / 255  # the spec itself wins
+    assert made.options()["rounds"] == 7
+    assert made.changed_text == "eps=16/255,rounds=7"
+    assert str(made) == "em[eps=16/255,rounds=7]"
+
+
+def test_a_plugin_file_is_loaded_once(tmp_path: Path) -> None:
+    path = tmp_path / "plugged.py"
+    path.write_text(PLUGIN.format(name="plugged"))
+    load_file(path)
+    load_file(path)
+    assert find("attack", "plugged").info.origin == "file plugged.py"
+
+
+def test_the_file_of_an_installed_plugin_is_not_loaded_twice(tmp_path: Path) -> None:
+    path = tmp_path / "installed_one.py"
+    path.write_text(PLUGIN.format(name="installed_one"))
+    with pytest.MonkeyPatch.context() as patch, registry._loading("entry point installed_one"):
+        patch.syspath_prepend(str(tmp_path))
+        importlib.import_module("installed_one")
+    load_file(path)
+    assert find("attack", "installed_one").info.origin == "entry point installed_one"
+    assert path not in registry.plugin_files(), "workers have the entry point"
+
+
+def test_a_package_that_is_not_installed_is_pointed_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_noise").mkdir()
+    (tmp_path / "my_noise/uebench_my_noise.py").touch()
+    for told in ("`pip install -e my_noise`", "--plugin my_noise/uebench_my_noise.py"):
+        with pytest.raises(KeyError, match=re.escape(told)):
+            find("attack", "my_noise")
+
+
+def test_a_file_without_a_method_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("import uebench\n")
+    with pytest.raises(ValueError, match=r"empty.py: adds no method; mark a class with @uebench"):
+        load_file(tmp_path / "empty.py")
+
+
+def test_an_edited_plugin_is_another_recipe(tmp_path: Path) -> None:
+    sources = []
+    for i in range(2):
+        path = tmp_path / f"edited_{i}.py"
+        path.write_text(PLUGIN.format(name=f"edited_{i}") + f"# edit {i}")
+        load_file(path)
+        sources.append(source_of(build_attack(f"edited_{i}")))
+    assert sources[0]["source"] != sources[1]["source"]
+    assert source_of(build_attack("em")) == {}
+
+
+def test_a_broken_plugin_file_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(PLUGIN.format(name="half") + "\nraise RuntimeError('no')\n")
+    with pytest.raises(ValueError, match="RuntimeError: no"):
+        load_file(path)
+    assert "half" not in methods("attack")
+
+
+def test_a_taken_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "thief.py"
+    path.write_text(PLUGIN.format(name="em"))
+    with pytest.raises(ValueError, match="em is taken by built-in"):
+        load_file(path)
+    assert find("attack", "em").info.title == "EM"
+
+
+def test_a_session_may_register_its_own_twice() -> None:
+    for _ in range(2):
+
+        @attack("mine", title="Mine", source="a test")
+        class Mine(Attack):
+            """Adds nothing."""
+
+    assert find("attack", "mine") is Mine
+    with pytest.raises(ValueError, match="snake_case"):
+        attack("Not A Name", title="", source="")(Mine)
+
+
+def test_the_suites_methods_are_built_in_whoever_imports_them_first() -> None:
+    code = (
+        "import uebench.attacks.em; from uebench.methods.registry import find; "
+        "print(find('attack', 'em').info.origin, find('defense', 'at').info.origin)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["built-in", "built-in"]
+
+
+@pytest.mark.parametrize("spec", ["rem[adv_radius=4]", "em[eps=16]", "hypo[eps=8]"])
+def test_levels_instead_of_a_fraction_are_told_so(spec: str) -> None:
+    facts = Facts("test", 10, (3, 32, 32), 1, "resnet8")
+    with pytest.raises(ValueError, match="divide by 255"):
+        build_attack(spec).resolve(facts)

@@ -1,0 +1,80 @@
+"""Every benchmark runs at its smallest; `gpu.py` on a stand-in, since GPUs are rare and dear."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from uebench import execute
+from uebench.testing import gpu_stand_in
+
+ROOT = Path(__file__).parents[2]
+DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
+SMALL = ["--arch", "resnet8[width=8]", "--rounds", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> None:
+    path = str(ROOT / "benchmarks" / script)
+    monkeypatch.setattr(sys, "argv", [path, *arguments])
+    runpy.run_path(path, run_name="__main__")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "rows"),
+    [
+        ("augment.py", ["--batch", "4", "--rounds", "1"], ["kornia", "uebench", "crop_flip"]),
+        ("attacks.py", ["--images", "40", *SMALL], ["AR noise", "LSP noise", "EM", "plain way"]),
+        ("defenses.py", ["--batch", "4", "--epochs", "1", *SMALL], ["K = 5", "PGD-7", "JPEG"]),
+    ],
+)
+def test_both_ways_are_timed(
+    script: str,
+    arguments: list[str],
+    rows: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(monkeypatch, script, *arguments)
+    told = capsys.readouterr().out
+    assert [row for row in rows if row not in told] == []
+
+
+def test_two_results_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(ROOT / "results" / f"cifar10-small-{name}") for name in ("sprint", "paper60")]
+    run(monkeypatch, "agreement.py", *folders)
+    assert "18 cells" in capsys.readouterr().out
+
+
+def test_a_gpu_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gpu_stand_in() as device:
+        monkeypatch.setattr(execute, "usable_devices", lambda _: [device])
+        parts = ["--parts", "correct,speed", "--batch", "4", "--out", "made"]
+        run(monkeypatch, "gpu.py", *parts, *SMALL)
+    told = capsys.readouterr().out
+    assert told.count(" ok\n") >= 15
+    assert "PGD-7" in told
+    found = json.loads(Path("made/gpu.json").read_text())
+    assert set(found) == {"about", "correct", "speed"}
+    assert set(found["correct"].values()) == {0.0}, "the stand-in computes what the CPU computes"
+
+
+def test_a_part_of_table_2_is_filled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what = ["--attacks", "none,lsp", "--defenses", "standard", "--protocol", "quick"]
+    where = ["--device", "cpu", "--dataset", DATA, "--out", "made", "--jobs", "1"]
+    run(monkeypatch, "gpu.py", "--parts", "machine,table", *what, *where, *SMALL)
+    assert "| LSP |" in capsys.readouterr().out
+    assert json.loads(Path("made/gpu.json").read_text())["table"] == {"cells": 2, "ok": 2}

@@ -1,0 +1,35 @@
+"""`--dry-run`'s time: the work divided by the processes, never less than what waits in a row."""
+
+from typing import Any, Literal
+from unittest.mock import Mock
+
+import pytest
+
+from uebench.execute.tasks import Task
+from uebench.methods.registry import build_attack
+from uebench.suite.estimate import projected, words
+
+
+def task(kind: Literal["poison", "cell"], key: str, poison: str = "p") -> Task:
+    cell: Any = Mock(poison=Mock(key=poison))
+    return Task(kind, key, cell)
+
+
+def test_no_number_of_processes_beats_a_poison_and_its_slowest_cell() -> None:
+    seconds = {task("poison", "p"): 30.0, task("cell", "a"): 10.0, task("cell", "b"): 50.0}
+    seconds |= {task("cell", str(i), "none"): 10.0 for i in range(15)}
+    assert projected(seconds, 1) == 240
+    assert projected(seconds, 2) == 120
+    assert projected(seconds, 64) == 80, "the poison, then its slowest cell"
+    assert projected({}, 8) == 0
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(40, "40 s"), (720, "12 min"), (12600, "3.5 h")])
+def test_a_duration_in_words(seconds: float, told: str) -> None:
+    assert words(seconds) == told
+
+
+def test_a_search_with_a_stop_test_is_counted_as_long_as_it_usually_takes() -> None:
+    options = "train_steps=10,steps=20,batch_size=100"
+    assert build_attack(f"em[{options}]").image_passes(1000) == 12 * 21_000
+    assert build_attack(f"em[rounds=5,{options}]").image_passes(1000) == 5 * 21_000

@@ -1,0 +1,18 @@
+"""What every attack and every defense must do: walks the registry, new files included.
+
+What is demanded is in `uebench/testing`, where strangers' methods are held to the same.
+"""
+
+from uebench.methods.registry import methods
+from uebench.testing import attack_conformance, defense_conformance
+from uebench.testing.parametrize import ConformanceTest
+
+
+@attack_conformance(*methods("attack"))
+def test_an_attack_conforms(check: ConformanceTest) -> None:
+    check()
+
+
+@defense_conformance(*methods("defense"))
+def test_a_defense_conforms(check: ConformanceTest) -> None:
+    check()

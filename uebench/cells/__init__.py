@@ -1,0 +1,1 @@
+"""Cells: planned, computed, and written as results."""

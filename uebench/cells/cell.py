@@ -1,0 +1,271 @@
+"""A cell: one trained target model. What it is, and its keys.
+
+A key is the hash of everything that changes the cell's number, recipe versions too, and of nothing
+else: not paths, workers or the device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from ..common.spec import format_spec, normalise
+from ..data import Dataset
+from ..data.poison import Norm
+from ..learn.protocol import Protocol
+from ..methods.base import Attack, Defense, Method
+from ..methods.imported import ImportedPoison, imported_recipe
+from ..methods.registry import find
+from ..models import ARCHITECTURES, network_recipe
+from ..store.store import key_of, seed_of
+from ..victims.robust import ball_of
+
+TRAINER_VERSION = 2
+"""Raised when the trainer's numbers change, which makes every stored cell stale."""
+
+CRAFTER_VERSION = 3
+"""Raised when the way changes that all poisons are seeded, quantised or audited."""
+
+LATER_FIELDS = {"alternate": False, "compile": False, "robust": False, "train_curve": False}
+"""Fields of the protocol that came later, with the values that change no number: at these they stay
+out of the key, which is then what it was before."""
+
+
+@dataclass(frozen=True)
+class DatasetRef:
+    """A data set by content: what a worker needs to fetch it from the store."""
+
+    name: str
+    fingerprint: str
+    n_classes: int
+    shape: tuple[int, int, int]
+    class_names: tuple[str, ...] = ()
+
+
+def dataset_ref(dataset: Dataset) -> DatasetRef:
+    """Return what names a data set by content."""
+    return DatasetRef(
+        dataset.name, dataset.fingerprint, dataset.n_classes, dataset.shape, dataset.class_names
+    )
+
+
+class Share(NamedTuple):
+    """Which training images are poisoned: a share of all, and of some classes or of all."""
+
+    ratio: float = 1.0
+    classes: tuple[int, ...] = ()
+    """Labels; empty: all."""
+
+    def chosen(self, labels: Tensor, fingerprint: str, seed: int) -> Tensor:
+        """Return bool [n]: the images that are poisoned.
+
+        The share is a random draw from the data set and the poison seed; it does not depend on the
+        attack, the defense or the training seed, and a larger share contains every smaller one.
+        """
+        chosen = torch.ones(len(labels), dtype=torch.bool)
+        if self.classes:
+            chosen &= torch.isin(labels.cpu(), torch.tensor(self.classes))
+        if self.ratio < 1:
+            rng = torch.Generator().manual_seed(seed_of("ratio", fingerprint, seed))
+            order = torch.randperm(len(labels), generator=rng)
+            chosen[order[round(self.ratio * len(labels)) :]] = False
+        return chosen
+
+
+@dataclass(frozen=True)
+class PoisonRef:
+    """A poison by recipe: the attack with everything resolved, its seed and the data set."""
+
+    dataset: DatasetRef
+    attack: Attack
+    seed: int
+    precision: Literal["fp32", "bf16"]
+    crafted_on: Share | None = None
+    """The images that the attack is given; none: all, of which the poisoned ones are selected."""
+
+    @property
+    def rng_seed(self) -> int:
+        """What the attack's generator starts from.
+
+        Options do not enter it: two budgets of one attack start from the same network, or kernels,
+        and differ by the budget alone.
+        """
+        return seed_of("poison", self.attack.info.name, self.dataset.fingerprint, self.seed)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is perturbed."""
+        return self.attack.info.name == "none"
+
+    def recipe(self) -> dict[str, Any]:
+        """Return everything that changes the poison; of an imported one, its content alone."""
+        if isinstance(self.attack, ImportedPoison):
+            return imported_recipe(self.dataset.fingerprint, self.attack.sha256)
+        options, network = self.attack.recipe(), {}
+        if normalise(str(options.get("surrogate")).partition("[")[0]) in ARCHITECTURES:
+            network = network_recipe(options["surrogate"], self.dataset.shape)
+            options["surrogate"] = network["arch"]
+        return {
+            "what": "poison",
+            "crafter": CRAFTER_VERSION,
+            "dataset": self.dataset.fingerprint,
+            "attack": self.attack.info.name,
+            "version": self.attack.version,
+            "options": options,
+            "seed": self.seed,
+            "precision": self.precision,
+            **({"surrogate_form": network["form"]} if "form" in network else {}),
+            **({"crafted_on": list(self.crafted_on)} if self.crafted_on else {}),
+            **source_of(self.attack),
+        }
+
+    @property
+    def key(self) -> str:
+        """The poison's key in the store."""
+        return key_of(self.recipe())
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trained target model: dataset x ratio x attack x defense x arch x protocol x seed."""
+
+    poison: PoisonRef
+    ratio: float
+    classes: tuple[int, ...]
+    """Labels whose images are poisoned; empty: all."""
+    defense: Defense
+    arch: str
+    protocol: Protocol
+    precision: Literal["fp32", "bf16"]
+    seed: int
+    attack_options: str = ""
+    """What was asked of the attack, as tables print it; what came of it is in the recipe."""
+    defense_options: str = ""
+    """What was asked of the defense, likewise."""
+
+    def recipe(self) -> dict[str, Any]:
+        """Return everything that changes the cell's number."""
+        protocol = self.protocol.model_dump(exclude={"name", "arch", "surrogate", "precision"})
+        protocol["alternate"] &= protocol["flip"]
+        for name, neutral in LATER_FIELDS.items():
+            if protocol[name] == neutral:
+                del protocol[name]
+        clean = self.poison.is_clean
+        return {
+            "what": "cell",
+            "trainer": TRAINER_VERSION,
+            "poison": {"dataset": self.poison.dataset.fingerprint}
+            if clean
+            else self.poison.recipe(),
+            "ratio": 0.0 if clean else self.ratio,
+            "classes": [] if clean else list(self.classes),
+            "defense": self.defense.info.name,
+            "version": self.defense.version,
+            "options": self.defense.recipe(),
+            **network_recipe(self.arch, self.poison.dataset.shape),
+            "protocol": protocol,
+            "precision": self.precision,
+            "seed": self.seed,
+            **source_of(self.defense),
+            **self._ratio_seed(),
+        }
+
+    def _ratio_seed(self) -> dict[str, int]:
+        """Return the seed that draws the share, where it is not in the poison's recipe."""
+        draws = isinstance(self.poison.attack, ImportedPoison) and 0 < self.ratio < 1
+        return {"ratio_seed": self.poison.seed} if draws else {}
+
+    @property
+    def key(self) -> str:
+        """The cell's key in the store."""
+        return key_of(self.recipe())
+
+    @property
+    def recipe_key(self) -> str:
+        """The key without the seeds: only runs that share it are averaged."""
+        recipe = {k: v for k, v in self.recipe().items() if k not in ("seed", "ratio_seed")}
+        recipe["poison"] = {k: v for k, v in recipe["poison"].items() if k != "seed"}
+        return key_of(recipe)
+
+    def ball(self) -> tuple[Norm, float]:
+        """Return norm and radius of the ball that robust accuracy is measured in."""
+        if self.poison.is_clean:
+            return ball_of(self.defense)
+        return ball_of(self.defense, *self.poison.attack.budget(self.poison.dataset.shape))
+
+    def describe(self) -> str:
+        """Return the cell in a few words, for progress and messages."""
+        return f"{self.attack_spec} x {self.defense_spec}, seed {self.seed}"
+
+    @property
+    def attack_spec(self) -> str:
+        """The attack as it would be typed: `em[eps=16/255]`."""
+        return format_spec(self.poison.attack.info.name, self.attack_options)
+
+    @property
+    def defense_spec(self) -> str:
+        """The defense as it would be typed."""
+        return format_spec(self.defense.info.name, self.defense_options)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data from which another process builds the same cell."""
+        return {
+            "dataset": asdict(self.poison.dataset),
+            "attack": [self.poison.attack.info.name, self.poison.attack.options()],
+            "poison_seed": self.poison.seed,
+            "crafted_on": self.poison.crafted_on,
+            "ratio": self.ratio,
+            "classes": list(self.classes),
+            "defense": [self.defense.info.name, self.defense.options()],
+            "arch": self.arch,
+            "protocol": self.protocol.model_dump(),
+            "precision": self.precision,
+            "seed": self.seed,
+        }
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Cell:
+        """Return the cell that `to_json` described."""
+        shape = cast(tuple[int, int, int], tuple(data["dataset"]["shape"]))
+        names = tuple(data["dataset"]["class_names"])
+        dataset = DatasetRef(**{**data["dataset"], "shape": shape, "class_names": names})
+        attack = cast(Attack, _method("attack", *data["attack"]))
+        part = data["crafted_on"]
+        crafted_on = None if part is None else Share(part[0], tuple(part[1]))
+        return Cell(
+            PoisonRef(dataset, attack, data["poison_seed"], data["precision"], crafted_on),
+            data["ratio"],
+            tuple(data["classes"]),
+            cast(Defense, _method("defense", *data["defense"])),
+            data["arch"],
+            Protocol.model_validate(data["protocol"]),
+            data["precision"],
+            data["seed"],
+        )
+
+
+def source_of(method: Method) -> dict[str, str]:
+    """Return the hash of a plug-in's source; a method of the suite has its version for that.
+
+    A plug-in is edited and run again under one name and version, and two authors may take the
+    same name.
+    """
+    if method.info.origin in ("built-in", "imported"):
+        return {}
+    cls = type(method)
+    try:
+        module = inspect.getmodule(cls) if method.info.origin != "session" else None
+        text = inspect.getsource(module or cls)
+    except (OSError, TypeError):  # typed into an interpreter that keeps no source
+        return {"source": f"{cls.__module__}.{cls.__qualname__}"}
+    return {"source": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _method(kind: Literal["attack", "defense"], name: str, options: dict[str, Any]) -> Any:
+    """Return a method with all its options given."""
+    return find(kind, name).model_validate(options)

@@ -1,0 +1,209 @@
+"""How a cell is computed: its data set and poison from the store or made, its model trained."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..common.provenance import provenance, versions
+from ..data.dataset import Dataset
+from ..data.kept import keep_dataset as keep_dataset
+from ..data.kept import stored_dataset
+from ..data.poison import Poison, poisoned, tensors_sha256
+from ..data.split import Split
+from ..methods.base import Run
+from ..methods.imported import ImportedPoison
+from ..store.store import Store, key_of, seed_of
+from ..victims.robust import robust_record
+from ..victims.supervised import train_model
+from .cell import Cell, DatasetRef, PoisonRef, Share
+from .determinism import also, promise
+
+Progress = Callable[[float, str], None]
+
+
+def fetch_dataset(store: Store, ref: DatasetRef) -> Dataset:
+    """Return a data set from the store.
+
+    Raises:
+        LookupError: it is not there, or was spoiled; the run that planned it puts it back.
+    """
+    found = stored_dataset(store, ref.name, ref.fingerprint)
+    if found is None:
+        raise LookupError(f"data set {ref.name} is missing from the store; run the command again")
+    return found
+
+
+def fetch_poison(
+    store: Store,
+    ref: PoisonRef,
+    train: Split,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Poison:
+    """Return a poison: from the store, or crafted and kept there.
+
+    Raises:
+        LookupError: it was imported, and the store has lost it.
+    """
+    if ref.is_clean:
+        return Poison(train.images, train.labels, torch.arange(len(train)), {"sha256": ""})
+
+    def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        if isinstance(ref.attack, ImportedPoison):
+            raise LookupError(f"{ref.attack.info.name} is gone from the store; import it again")
+        run = Run(
+            shape=train.shape,
+            n_classes=train.n_classes,
+            seed=ref.rng_seed,
+            device=device,
+            precision=ref.precision,
+            shared_seed=ref.seed,
+            store=store,
+            progress=progress,
+            leads_to=("poison", ref.key),
+        )
+        runs.append(run)
+        return _crafted(ref, train, run, device)
+
+    runs: list[Run] = []
+    tensors, record = store.get_or_make("poison", ref.key, make)
+    for run in runs:
+        run.forget_checkpoints()
+    return Poison(tensors["images"], tensors["labels"], tensors["index"], record)
+
+
+def _crafted(
+    ref: PoisonRef, train: Split, run: Run, device: torch.device | str
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Craft a poison; return its tensors, and the record that the store keeps with them."""
+    start = time.perf_counter()
+    if ref.crafted_on is None:
+        poison = ref.attack.craft(train.to(device), run)
+    else:
+        mask = ref.crafted_on.chosen(train.labels, ref.dataset.fingerprint, ref.seed)
+        rows = mask.nonzero().squeeze(1)
+        poison = replace(ref.attack.craft(train.subset(rows).to(device), run), index=rows)
+    tensors = {"images": poison.images, "labels": poison.labels, "index": poison.index}
+    record = {
+        **poison.meta,
+        "recipe": ref.recipe(),
+        "spec": str(ref.attack),
+        "budget": ref.attack.budget(train.shape)._asdict(),
+        "sha256": tensors_sha256(poison),
+        "craft_seconds": time.perf_counter() - start,
+        "peak_memory_mb": peak_memory_mb(device),
+        "device": device_name(device),
+        "versions": versions(),
+        "provenance": provenance(
+            device,
+            precision=ref.precision,
+            seeds={"poison": ref.seed},
+            data=ref.dataset.fingerprint,
+        ),
+        "determinism": promise(device),
+    }
+    return tensors, record
+
+
+def poisoned_split(train: Split, poison: Poison, cell: Cell) -> Split:
+    """Return the training set of which a share, or some classes, are poisoned.
+
+    Images that the poison does not cover stay clean, and labels are those of the clean set.
+    """
+    share = Share(cell.ratio, cell.classes)
+    fingerprint = cell.poison.dataset.fingerprint
+    return poisoned(train, poison, share.chosen(train.labels, fingerprint, cell.poison.seed))
+
+
+def compute(
+    cell: Cell, store: Store, device: torch.device | str, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Train a cell's model and keep its record in the store; return the record."""
+    dataset = fetch_dataset(store, cell.poison.dataset)
+    poison = fetch_poison(store, cell.poison, dataset.train, device, progress)
+    data = poisoned_split(dataset.train, poison, cell)
+    run = Run(
+        shape=dataset.shape,
+        n_classes=dataset.n_classes,
+        seed=seed_of("train", cell.seed),
+        device=device,
+        epochs=cell.protocol.epochs,
+        precision=cell.precision,
+        store=store,
+        progress=progress,
+        leads_to=("cell", cell.key),
+    )
+    start = time.perf_counter()
+    data = _prepared(cell, store, data, run).to(device)
+    prepare_seconds = time.perf_counter() - start
+    trained = train_model(
+        data, dataset.test.to(device), cell.arch, cell.protocol, cell.defense, run
+    )
+    judged = {}
+    if cell.protocol.robust:
+        norm, radius = cell.ball()
+        judged = robust_record(trained.model, dataset.test.to(device), norm, radius, run)
+    record = {
+        **run.notes,
+        **trained.record,
+        **judged,
+        "prepare_seconds": prepare_seconds,
+        "peak_memory_mb": peak_memory_mb(device),
+        "device": device_name(device),
+        "poison_sha256": poison.meta["sha256"],
+        "craft_seconds": poison.meta.get("craft_seconds", 0.0),
+        "recipe": cell.recipe(),
+        "versions": versions(),
+        "provenance": provenance(
+            device,
+            precision=cell.precision,
+            seeds={"training": cell.seed, "poison": cell.poison.seed},
+            data=cell.poison.dataset.fingerprint,
+            poison=poison.meta["sha256"],
+        ),
+        "determinism": also(promise(device), poison.meta.get("determinism")),
+    }
+    store.write("cell", cell.key, record)
+    run.forget_checkpoints()
+    return record
+
+
+def _prepared(cell: Cell, store: Store, data: Split, run: Run) -> Split:
+    """Return what the defense makes of the training set; kept where it asks for that."""
+    if not cell.defense.keep_prepared:
+        return cell.defense.prepare(data.to(run.device), run)
+    recipe = cell.recipe()
+    parts = ("poison", "ratio", "classes", "ratio_seed", "defense", "version", "options", "source")
+    key = key_of({"what": "prepared", **{part: recipe[part] for part in parts if part in recipe}})
+
+    def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        made = cell.defense.prepare(data.to(run.device), run)
+        return {"images": made.images.cpu(), "labels": made.labels.cpu()}, {
+            "spec": str(cell.defense)
+        }
+
+    tensors, _ = store.get_or_make("prepared", key, make)
+    return replace(data, images=tensors["images"], labels=tensors["labels"])
+
+
+def peak_memory_mb(device: torch.device | str) -> float:
+    """Return the most memory that was in use, in MB: the GPU's there, else the process's."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def device_name(device: torch.device | str) -> str:
+    """Return `cpu`, or the GPU's name."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return str(torch.device(device).type)

@@ -1,0 +1,141 @@
+"""The flags that describe a matrix, which `run` and `table` share, and the fields they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from .completion import complete, complete_list
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+FIELDS = ("attacks", "defenses", "arch", "protocol", "seeds", "poison_seeds", "ratio", "classes")
+"""Flags that are fields of a configuration by the same name."""
+OWN = ("attacks", "defenses", "dataset", "arch", "protocol")
+"""Flags that without a configuration make a matrix of the user's own."""
+
+
+MATRIX_OPTIONS = (
+    click.option(
+        "--attacks",
+        metavar="LIST",
+        shell_complete=complete_list("attacks"),
+        help="Attacks, such as none,em[eps=16/255],lsp.",
+    ),
+    click.option(
+        "--defenses",
+        metavar="LIST",
+        shell_complete=complete_list("defenses"),
+        help="Defenses, such as standard,ueraser,at.",
+    ),
+    click.option(
+        "--dataset",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=complete("datasets"),
+        help="Data set; may be repeated.",
+    ),
+    click.option(
+        "--arch",
+        metavar="LIST",
+        shell_complete=complete_list("models"),
+        help="Target networks, such as resnet9[width=8],resnet18.",
+    ),
+    click.option(
+        "--protocol",
+        metavar="NAME",
+        shell_complete=complete("protocols"),
+        help="quick, sprint, paper or transfer.",
+    ),
+    click.option("--epochs", type=int, metavar="N", help="Epochs of the target models' training."),
+    click.option("--seeds", metavar="LIST", help="Training seeds, such as 0,1,2."),
+    click.option("--poison-seeds", metavar="LIST", help="Seeds that poisons are crafted from."),
+    click.option(
+        "--ratio", metavar="LIST", help="Share of poisoned training images, such as 0.5,1."
+    ),
+    click.option("--classes", metavar="LIST", help="Classes that are poisoned, by name or number."),
+    click.option(
+        "--craft-on",
+        type=click.Choice(["all", "subset"]),
+        help="Give attacks all training images (the default), or the poisoned ones alone.",
+    ),
+    click.option(
+        "--set",
+        "sets",
+        multiple=True,
+        metavar="NAME.OPTION=VALUE",
+        help="An option of a method (em.rounds=5) or of the protocol (protocol.lr=0.05).",
+    ),
+)
+
+
+def matrix_options(command: C) -> C:
+    """Add the options that replace fields of a configuration."""
+    for option in reversed(MATRIX_OPTIONS):
+        command = option(command)
+    return command
+
+
+def matrix_flags(options: dict[str, Any]) -> list[str]:
+    """Return the flags that were given, as they are typed."""
+    names = {"sets": "set", **{name: name.replace("_", "-") for name in (*FIELDS, "craft_on")}}
+    names |= {"dataset": "dataset", "epochs": "epochs"}
+    return [f"--{flag}" for name, flag in names.items() if options[name] not in (None, ())]
+
+
+def matrix_fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration's fields with those that flags replace."""
+    from ..cells.config import check_mappings, read_config, replace_field, under_protocol
+
+    own = any(options[name] for name in OWN)
+    # whoever names a part of the matrix wants true defaults, not the small default matrix's
+    fields = {} if config is None and own else read_config(config or "quick")
+    check_mappings(fields)
+    fields = under_protocol(fields, options["protocol"])
+    flags = {name: options[name] for name in (*FIELDS, "craft_on") if options[name] is not None}
+    if options["dataset"]:
+        flags["dataset"] = list(options["dataset"])
+    for name, value in flags.items():
+        fields = replace_field(fields, name, value)
+    if options["attacks"] is not None or options["defenses"] is not None:
+        fields = _without_absent_methods(fields)
+    return _with_sets(fields, options["sets"], options["epochs"])
+
+
+def _with_sets(fields: dict[str, Any], sets: tuple[str, ...], epochs: int | None) -> dict[str, Any]:
+    """Return the fields with what `--set` and `--epochs` say."""
+    from ..cells.config import replace_field
+
+    protocol: dict[str, Any] = {}
+    methods: dict[str, Any] = {}
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text} is not NAME.OPTION=VALUE; write it like em.rounds=5")
+        if key.startswith("protocol."):
+            protocol[key.removeprefix("protocol.")] = value
+        else:
+            methods[key] = value
+    if epochs is not None:
+        protocol["epochs"] = epochs
+    fields = replace_field(fields, "protocol_options", protocol)
+    return replace_field(fields, "set", methods)
+
+
+def _without_absent_methods(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields without what is set for methods that flags took away: no user's mistake."""
+    from ..cells.config import make_config, method_names
+
+    unset = [{**part, "set": {}} for part in fields.get("matrices") or []]
+    kept = make_config({**fields, "set": {}, "protocol_options": {}, "matrices": unset})
+    there = method_names(kept)
+
+    def known(values: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in values.items() if str(k).partition(".")[0] in there}
+
+    matrices = [
+        {**part, "set": known(part.get("set") or {})} for part in fields.get("matrices") or []
+    ]
+    return {**fields, "set": known(fields.get("set") or {}), "matrices": matrices}

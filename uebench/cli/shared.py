@@ -1,0 +1,125 @@
+"""What the verbs of the command line share: clear errors, and options that many of them have."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn what a user did wrong into one sentence and exit status 2."""
+    from ..common.text import plain_text
+
+    try:
+        yield
+    except KeyError as error:
+        raise click.UsageError(plain_text(str(error.args[0] if error.args else error))) from None
+    except (ValueError, FileNotFoundError, LookupError) as error:
+        raise click.UsageError(plain_text(str(error))) from None
+    except OSError as error:
+        from ..store.store import StoreError  # here, since it loads torch
+
+        if not isinstance(error, StoreError):
+            raise
+        raise click.UsageError(plain_text(str(error))) from None
+    except MemoryError as error:
+        told = plain_text(str(error)) or "it was asked for more than there is"
+        raise click.UsageError(
+            f"out of memory: {told}; raise the limit (ulimit) or free memory"
+        ) from None
+    except RuntimeError as error:
+        if "pip install" not in str(error):
+            raise
+        raise click.UsageError(str(error)) from None
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Say on a terminal that what is slow to load is loading; the line goes when it is there."""
+    shown = sys.stderr.isatty()
+    if shown:
+        click.echo("starting: loading torch ...", err=True, nl=False)
+    try:
+        yield
+    finally:
+        if shown:
+            click.echo("\r\033[K", err=True, nl=False)
+
+
+def _plugins(_: click.Context, __: click.Parameter, files: tuple[str, ...]) -> None:
+    """Load the files given by --plugin."""
+    if files:
+        from ..methods.registry import load_file
+
+        with clear_errors():
+            for file in files:
+                load_file(Path(file))
+
+
+plugin_option = click.option(
+    "--plugin",
+    multiple=True,
+    metavar="FILE",
+    callback=_plugins,
+    expose_value=False,
+    is_eager=True,
+    help="Load methods from a Python file; may be repeated.",
+)
+
+
+def data_options(command: C) -> C:
+    """Add the options that say where data comes from and what computes."""
+    for option in (
+        click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:0."),
+        click.option("--data-dir", metavar="DIR", help="Where torchvision's data sets lie."),
+        click.option("--download", is_flag=True, help="Fetch a data set that is missing."),
+    ):
+        command = option(command)
+    return command
+
+
+def stdout_console() -> Console:
+    """Return where text for readers goes: as wide as the terminal, or wide off one.
+
+    Colours are for terminals alone, and not there where NO_COLOR is set.
+    """
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def print_rich(renderable: Any) -> None:
+    """Print to stdout: as wide as the terminal, or as wide as it needs off one."""
+    stdout_console().print(renderable)
+
+
+def known_titles() -> dict[str, str]:
+    """Return how every known method is called in tables."""
+    from ..methods.registry import KINDS, methods
+
+    return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
+
+
+def writable(folder: str | Path) -> Path:
+    """Return a folder that can be written, or made.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    folder = Path(folder)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"{folder} cannot be written; give --out a folder that can")
+    return folder

@@ -1,0 +1,283 @@
+"""`uebench table`: a table of the paper from the store, or the leaderboard of a results folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .matrix import matrix_fields, matrix_flags, matrix_options
+from .shared import clear_errors, data_options, known_titles, plugin_option, print_rich
+
+if TYPE_CHECKING:
+    from ..report.compare import Compared
+    from ..report.grid import Grid
+    from ..report.tables import Leaderboard
+
+FORMATS = ("text", "csv", "latex", "markdown", "json")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a table is printed."""
+
+    form: str = "text"
+    caption: str | None = None
+    label: str | None = None
+    standalone: bool = False
+
+
+@click.command()
+@click.argument("target", metavar="TABLE|RESULTS")
+@matrix_options
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--best", is_flag=True, help="The best epoch's accuracy instead of the last one's.")
+@click.option("--compare", is_flag=True, help="Print what was published beside ours.")
+@click.option("--published", metavar="FILE", help="Published numbers of your own, to compare too.")
+@click.option("--standalone", is_flag=True, help="LaTeX: a whole document.")
+@click.option("--caption", metavar="TEXT", help="LaTeX: the caption.")
+@click.option("--label", metavar="NAME", help=r"LaTeX: what \ref names it by.")
+@data_options
+@plugin_option
+def table(
+    target: str,
+    form: str,
+    as_json: bool,
+    best: bool,
+    compare: bool,
+    published: str | None,
+    standalone: bool,
+    caption: str | None,
+    label: str | None,
+    **options: Any,
+) -> None:
+    """Print a table of the paper, or the leaderboard of a results folder or cells.csv.
+
+    \b
+    uebench table 2                                       what the store has of Table 2
+    uebench table 2 --protocol quick --dataset synthetic  of the same matrix, small
+    uebench table fig3 --compare                          any configuration, beside the published
+    uebench table results/quick --format latex            a leaderboard
+
+    Flags that say which matrix mean the same as for `uebench run table2`. Nothing is computed: a
+    cell that the store has not is shown as missing.
+    """  # noqa: D301
+    with clear_errors():
+        form = "json" if as_json else form
+        shape = Shape(form, caption, label, standalone)
+        if standalone and form != "latex":
+            raise ValueError("--standalone makes a LaTeX document; add --format latex")
+        own = Path(published) if published else None
+        metric = "test_acc_best" if best else "test_acc"
+        name = config_of(target)
+        if name is None:
+            _print_results(Path(target), metric, shape, compare or own is not None, own, options)
+        else:
+            _print_table(name, metric, shape, compare or own is not None, own, options)
+
+
+def config_of(target: str) -> str | None:
+    """Return the configuration that a table's name or number means; None for a results folder.
+
+    Raises:
+        ValueError: there is no such table and no such folder.
+    """
+    from ..cells.config import config_names
+    from ..common.spec import did_you_mean
+
+    known = config_names()
+    plain = target.lower().replace(" ", "").replace("_", "")
+    for name in (plain, f"table{plain}", plain.replace("figure", "fig")):
+        if name in known and (plain.isdecimal() or not Path(target).exists()):
+            return name
+    if Path(target).suffix in (".yaml", ".yml"):
+        return target
+    if Path(target).exists():
+        return None
+    if "/" in target or target.endswith(".csv"):
+        raise ValueError(f"no cells at {target}; give a cells.csv or the folder it lies in")
+    tables = ", ".join(sorted(known, key=lambda n: (not n.startswith("table"), len(n), n)))
+    raise ValueError(
+        f"no cells at {target}, and no table of that name{did_you_mean(plain, known)}; tables are "
+        f"{tables}, by name or number"
+    )
+
+
+def _print_results(
+    path: Path, metric: Any, shape: Shape, compare: bool, own: Path | None, options: dict[str, Any]
+) -> None:
+    """Print the leaderboards of a results folder."""
+    from .. import report
+    from ..cells.results import told_versions
+    from ..report.compare import ours_of
+
+    if flags := matrix_flags(options):
+        raise ValueError(
+            f"{flags[0]} says which matrix of a table is meant, and {path} is a results folder; "
+            "leave it out, or name a table"
+        )
+    cells = report.read_cells(path)
+    boards = report.leaderboards(cells, metric)
+    if told := told_versions(cells):
+        click.echo(told, err=True)
+    compared = _compared(ours_of(boards, known_titles()), own, "") if compare else None
+    print_boards(boards, known_titles(), shape, compared)
+
+
+def _print_table(
+    name: str, metric: Any, shape: Shape, compare: bool, own: Path | None, options: dict[str, Any]
+) -> None:
+    """Print what the store has of a configuration's cells."""
+    from .. import report
+    from ..cells.config import make_config
+    from ..execute import usable_devices
+    from ..report.compare import ours_of
+    from ..suite.paper_table import paper_grid, planned
+
+    config = make_config(matrix_fields(name, options))
+    found = planned(config, usable_devices(options["device"])[0], options["data_dir"])
+    for reason in found.absent:
+        click.echo(f"shown as missing: {reason}", err=True)
+    if config.table is None:
+        boards = report.leaderboards(found.frame, metric)
+        compared = _compared(ours_of(boards, known_titles()), own, "") if compare else None
+        print_boards(boards, known_titles(), shape, compared)
+        return
+    grid = paper_grid(config, found.cells, found.frame, known_titles(), metric)
+    entries = [spot.ours for spot in grid.spots.values()]
+    compared = _compared(entries, own, grid.number) if compare else None
+    print_grid(grid, shape, compared)
+    if grid.n_missing == len(grid.spots):
+        click.echo(f"the store has none of its cells; `uebench run {name}` computes them", err=True)
+
+
+def print_run(config: Any, cells: Any, frame: Any, compare: bool) -> None:
+    """Print what a run ended with: its configuration's table if it has one, else leaderboards."""
+    from .. import report
+    from ..cells.plan import table_titles
+    from ..report.compare import ours_of
+    from ..suite.paper_table import paper_grid
+
+    titles = table_titles(cells)
+    grid = None
+    if config.table is not None:
+        with contextlib.suppress(ValueError):  # flags added an axis that the layout does not have
+            grid = paper_grid(config, cells, frame, titles)
+    if grid is None:
+        boards = report.leaderboards(frame)
+        compared = _compared(ours_of(boards, titles), None, "") if compare else None
+        print_boards(boards, titles, Shape(), compared)
+        return
+    entries = [spot.ours for spot in grid.spots.values()]
+    print_grid(grid, Shape(), _compared(entries, None, grid.number) if compare else None)
+
+
+def _compared(entries: Any, own: Path | None, number: str) -> list[Compared]:
+    from ..report.compare import compare
+    from ..report.published import read_published
+
+    return compare(entries, read_published(own), number)
+
+
+def print_boards(
+    boards: Sequence[Leaderboard],
+    titles: dict[str, str],
+    shape: Shape,
+    compared: list[Compared] | None,
+) -> None:
+    """Print leaderboards, and the comparison where one was asked for."""
+    from .. import report
+    from ..report.layout import layout
+
+    if shape.form == "csv" and compared is None:
+        click.echo(report.to_csv(list(boards)), nl=False)
+    elif shape.form == "json" and compared is None:
+        click.echo(report.to_json(list(boards)), nl=False)
+    elif shape.form == "json":
+        _echo_json({"leaderboards": json.loads(report.to_json(list(boards)))}, compared)
+    elif shape.form == "latex" and compared is None:
+        text = report.to_latex(
+            list(boards),
+            titles,
+            caption=shape.caption,
+            label=shape.label,
+            standalone=shape.standalone,
+        )
+        click.echo(text, nl=False)
+    else:
+        tables = [(layout(board, titles), "leaderboard") for board in boards]
+        _print_layouts(tables, shape, compared)
+
+
+def print_grid(grid: Grid, shape: Shape, compared: list[Compared] | None) -> None:
+    """Print a paper's table, and the comparison where one was asked for."""
+    import pandas as pd
+
+    from ..report.grid import grid_layout, grid_records
+
+    if shape.form == "json":
+        head = {"table": grid.name, "title": grid.title, "metric": grid.metric}
+        _echo_json({**head, "cells": grid_records(grid)}, compared)
+    elif shape.form == "csv" and compared is None:
+        click.echo(pd.DataFrame(grid_records(grid)).to_csv(index=False), nl=False)
+    else:
+        _print_layouts([(grid_layout(grid), grid.name)], shape, compared)
+
+
+def _print_layouts(
+    tables: Sequence[tuple[Any, str]], shape: Shape, compared: list[Compared] | None
+) -> None:
+    """Print tables as text, Markdown or LaTeX; as CSV the comparison alone."""
+    import pandas as pd
+
+    from ..report.comparison import comparison_layout, comparison_records
+    from ..report.formats import markdown_table
+    from ..report.latex import latex_tables
+    from ..report.terminal import TerminalTables
+
+    if shape.form == "csv":
+        click.echo(pd.DataFrame(comparison_records(compared or [])).to_csv(index=False), nl=False)
+        return
+    made = [(each, shape.label or f"tab:uebench-{name}") for each, name in tables]
+    if compared:
+        made.append((comparison_layout(compared), "tab:uebench-published"))
+    writers: dict[str, Callable[[], None]] = {
+        "text": lambda: print_rich(TerminalTables(tuple(each for each, _ in made))),
+        "markdown": lambda: click.echo("\n".join(markdown_table(t) for t, _ in made), nl=False),
+        "latex": lambda: click.echo(latex_tables(made, shape.caption, shape.standalone), nl=False),
+    }
+    writers[shape.form]()
+    if compared is not None and not compared:
+        click.echo("nothing was published for these cells", err=True)
+
+
+def _echo_json(content: dict[str, Any], compared: list[Compared] | None) -> None:
+    """Print JSON with null for what is unknown."""
+    from ..report.compare import rank_correlations
+    from ..report.comparison import caveats, comparison_records
+
+    if compared is not None:
+        content["comparison"] = {
+            "cells": comparison_records(compared),
+            "spearman": {
+                source: {"rho": rho, "n": n}
+                for source, (rho, n) in rank_correlations(compared).items()
+            },
+            "caveats": caveats(compared),
+        }
+    click.echo(json.dumps(_strict(content), indent=1, allow_nan=False))
+
+
+def _strict(value: Any) -> Any:
+    """Return plain data without NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _strict(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_strict(each) for each in value]
+    return None if isinstance(value, float) and value != value else value

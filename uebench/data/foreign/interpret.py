@@ -1,0 +1,268 @@
+"""What the numbers of a foreign file mean: images or perturbations, in which layout and scale.
+
+What is not said is detected where only one reading makes sense; where two do, it is an error that
+names the option to give. The result is 8-bit images, as a data user would have received them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...common.spec import printable
+from ...store.arrays import chunks, zeros
+from .. import Dataset
+from ..poison import Poison, PoisonError
+from .contents import Chosen, Foreign, Numbers, choose, layout_of
+from .limits import Limits
+
+Kind = Literal["auto", "images", "deltas"]
+Scale = Literal["auto", "unit", "levels"]
+Rounding = Literal["round", "truncate"]
+
+TOGETHER = 1024
+"""Images that are read at a time; it bounds the memory."""
+SAMPLE = 512
+"""Images that are looked at to tell images from perturbations."""
+NEAR = 40.0
+"""Levels that poisoned images differ from clean ones, or perturbations from 0, at most, in the
+mean; usual ones have 3 to 15, unrelated images of a natural data set about 70."""
+SLACK = 0.13
+"""How far beyond its range an image that was not clipped may reach: 32/255."""
+WHOLE = 1e-3
+"""Levels within which a number counts as whole: k/255 in float32 is not exact."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file is to be read.
+
+    Attributes:
+        kind: poisoned images, or what is added to the clean ones.
+        scale: `unit` is the pixel range [0, 1], `levels` is 0..255.
+        rounding: how levels that are not whole become 8-bit: to the nearest, or cut off as a cast
+            to uint8 does.
+        key: the array's name where a file has several.
+    """
+
+    kind: Kind = "auto"
+    scale: Scale = "auto"
+    rounding: Rounding = "round"
+    key: str | None = None
+
+
+def interpret(
+    foreign: Foreign, dataset: Dataset, reading: Reading, who: str
+) -> tuple[Poison, dict[str, Any]]:
+    """Return a file's poison in the file's order, and how it was read.
+
+    Its labels are the file's, or those of the clean set where the file has none.
+
+    Raises:
+        PoisonError: it does not fit the data set, or could be read in two ways.
+    """
+    chosen = choose(foreign, reading.key, Limits.of(dataset), who)
+    _check_finite(chosen.values, who)
+    rows, index = _placed(chosen, dataset, who)
+    look = np.unique(np.linspace(0, len(index) - 1, min(SAMPLE, len(index))).astype(np.int64))
+    channels = _as_nchw(chosen.values, dataset)
+    clean = dataset.train.images.numpy()
+    scale = _scale(channels, reading.scale, who)
+    kind = _kind(channels[rows[look]], clean[index[look]], scale, reading.kind, who)
+    classwise = len(channels) != len(index)
+    if classwise and kind == "images":
+        raise PoisonError(
+            f"{who} has an image a class, which replaces no training image; only perturbations can "
+            "be class-wise: give --kind deltas if it holds these"
+        )
+    wrapped = kind == "deltas" and _wraps(channels, who)
+    made = zeros((len(index), *dataset.shape), torch.uint8)
+    images = made.numpy()
+    told = {"clipped": 0, "fractional": 0}
+    for part in chunks(made):
+        values = _levels(channels[rows[part]], scale, wrapped)
+        if kind == "deltas":
+            values += clean[index[part]]
+        images[part] = _eight_bit(values, reading.rounding, told)
+    at = torch.from_numpy(index)
+    labels = dataset.train.labels[at]
+    if chosen.labels is not None:
+        labels = torch.from_numpy(chosen.labels[rows])
+    read = {
+        "form": foreign.form,
+        "array": printable(chosen.name),
+        "kind": kind,
+        "layout": layout_of(chosen.values.shape, Limits.of(dataset)),
+        "dtype": str(chosen.values.dtype),
+        "scale": scale,
+        "rounding": reading.rounding,
+        "class_wise": classwise,
+        "wrapped_negatives": wrapped,
+        "fractional_share": told["fractional"] / images.size,
+        "clipped_share": told["clipped"] / images.size,
+        "labels_from": "the clean set" if chosen.labels is None else "the file",
+    }
+    return Poison(made, labels, at, dict(foreign.record)), read
+
+
+def _check_finite(values: Numbers, who: str) -> None:
+    """Raise PoisonError where a number is NaN or infinite."""
+    for start in range(0, len(values) if values.dtype.kind == "f" else 0, TOGETHER):
+        good = np.isfinite(values[start : start + TOGETHER])
+        if not good.all():
+            bad = start + int((~good).reshape(len(good), -1).any(1).argmax())
+            raise PoisonError(
+                f"{who} has NaN or infinite values, first in image {bad}; mend the file"
+            )
+
+
+def _placed(
+    chosen: Chosen, dataset: Dataset, who: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which row of the file goes to which training image: two arrays of one length.
+
+    Raises:
+        PoisonError: neither an index nor the length says so, or the index is wrong.
+    """
+    n, m, k = len(dataset.train), len(chosen.values), dataset.n_classes
+    if chosen.index is None:
+        if m == n:
+            return np.arange(n), np.arange(n)
+        if m == k:
+            return dataset.train.labels.numpy(), np.arange(n)
+        raise PoisonError(
+            f"{who} has {m} images, {dataset.name} has {n} training images and {k} classes; give "
+            "the data set that it was made from, or add an array `index` of positions in it"
+        )
+    low, high = int(chosen.index.min()), int(chosen.index.max())
+    if low < 0 or high >= n:
+        raise PoisonError(
+            f"{who}: its index reaches {low if low < 0 else high}, {dataset.name} has {n} training "
+            "images; give the data set that it was made from"
+        )
+    places, counts = np.unique(chosen.index, return_counts=True)
+    if len(places) < m:
+        twice = int(places[counts > 1][0])
+        raise PoisonError(f"{who}: its index names training image {twice} twice; name each once")
+    return np.arange(m), chosen.index
+
+
+def _as_nchw(values: Numbers, dataset: Dataset) -> Numbers:
+    """Return the file's array as [m, c, h, w]; nothing is copied."""
+    is_last = layout_of(values.shape, Limits.of(dataset)) == "nhwc"
+    return values.transpose(0, 3, 1, 2) if is_last else values
+
+
+def _scale(values: Numbers, asked: Scale, who: str) -> Literal["unit", "levels"]:
+    """Return whether 1 or 255 is white."""
+    low, high = float(values.min()), float(values.max())
+    reach = max(-low, high)
+    if asked != "auto":
+        if reach > (2 if asked == "unit" else 510):
+            raise PoisonError(
+                f"{who}: with --scale {asked} values lie within 0..{1 if asked == 'unit' else 255}"
+                f", these reach from {low:.4g} to {high:.4g}; give the other scale"
+            )
+        return asked
+    integers = values.dtype.kind in "iu"
+    if reach > 255 * (1 + SLACK) or (reach <= 2 and not integers and reach > 1 + SLACK):
+        raise PoisonError(
+            f"{who} has values from {low:.4g} to {high:.4g}, neither in the range 0..1 nor in "
+            "0..255; undo a normalisation, or say which is meant by --scale unit or levels"
+        )
+    if reach > 2 or (integers and reach > 1) or reach == 0:
+        return "levels"
+    if integers or (reach == 1 and all(_is_whole(part) for part in _parts(values))):
+        raise PoisonError(
+            f"{who} has only values -1, 0 and 1, which may be levels or black and white; say which "
+            "by --scale levels or unit"
+        )
+    return "unit"
+
+
+def _parts(values: Numbers) -> list[Numbers]:
+    """Return the array in chunks."""
+    return [values[start : start + TOGETHER] for start in range(0, len(values), TOGETHER)]
+
+
+def _is_whole(values: Numbers) -> bool:
+    """Return whether every number is whole."""
+    return bool((values == np.rint(values)).all())
+
+
+def _kind(
+    values: Numbers, clean: NDArray[np.uint8], scale: str, asked: Kind, who: str
+) -> Literal["images", "deltas"]:
+    """Return whether values are images near the clean ones or perturbations near 0."""
+    if asked != "auto":
+        return asked
+    as_images = float(np.abs(_levels(values, scale, False) - clean).mean())
+    may_wrap = values.dtype == np.uint8
+    as_deltas = float(np.abs(_levels(values, scale, may_wrap)).mean())
+    if as_images <= NEAR and 2 * as_images < as_deltas:
+        return "images"
+    likeness = _likeness(values, clean)
+    if likeness > 0.5 and as_images > NEAR:
+        raise PoisonError(
+            f"{who} follows the clean images (correlation {likeness:.2f}) but not in their range; "
+            "undo a normalisation, or say which is meant by --kind and --scale"
+        )
+    if as_deltas <= NEAR and 2 * as_deltas < as_images:
+        return "deltas"
+    raise PoisonError(
+        f"{who} may hold images or perturbations: its values differ from the clean images by "
+        f"{as_images:.0f} levels in the mean and from 0 by {as_deltas:.0f}; say which by --kind "
+        "images or deltas, and check that it belongs to this data set in this order"
+    )
+
+
+def _likeness(values: Numbers, clean: NDArray[np.uint8]) -> float:
+    """Return the correlation of values and clean pixels; 0 where either is constant."""
+    x, y = values.astype(np.float64).ravel(), clean.astype(np.float64).ravel()
+    x, y = x - x.mean(), y - y.mean()
+    norms = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / norms if norms > 0 else 0.0
+
+
+def _wraps(values: Numbers, who: str) -> bool:
+    """Return whether uint8 perturbations hold negative ones as 256 - v.
+
+    Raises:
+        PoisonError: a value is too large to be either.
+    """
+    if values.dtype != np.uint8:
+        return False
+    middle = values[(values > 85) & (values < 170)]
+    if middle.size:
+        raise PoisonError(
+            f"{who} holds perturbations as uint8 up to {int(middle.max())}, which may be positive "
+            "or a wrapped negative one; save them as int16"
+        )
+    return bool(values.max() >= 170)
+
+
+def _levels(values: Numbers, scale: str, wrapped: bool) -> NDArray[np.float32]:
+    """Return values in levels of 255, as float32."""
+    signed = values.view(np.int8) if wrapped else values
+    levels = signed.astype(np.float64 if values.dtype == np.float64 else np.float32)
+    if scale == "unit":
+        levels = levels * 255
+    return levels.astype(np.float32, copy=False)
+
+
+def _eight_bit(
+    values: NDArray[np.float32], rounding: Rounding, told: dict[str, int]
+) -> NDArray[np.uint8]:
+    """Return levels as uint8 and count what was clipped and what was not whole."""
+    inside = np.clip(values, 0, 255)
+    nearest = np.rint(inside)
+    whole = np.abs(inside - nearest) <= WHOLE
+    told["clipped"] += int((np.abs(values - inside) > WHOLE).sum())
+    told["fractional"] += int((~whole).sum())
+    if rounding == "truncate":
+        nearest = np.where(whole, nearest, np.floor(inside))
+    return nearest.astype(np.uint8)

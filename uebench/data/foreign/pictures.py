@@ -1,0 +1,263 @@
+"""Readers of image files, `<index>.png`: in a folder, in class folders, or in a zip of either.
+
+The index, which is the position in the clean training set, comes from the file's name alone: its
+digits, with nothing but letters, `_` or `-` before them. A folder named as a class, or by its
+number, gives the label. `labels.csv` (index, label) and `meta.json` are read where they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from ...common.spec import shorten
+from ...store.arrays import zeros
+from ..poison import PoisonError
+from .archives import Archive
+from .contents import Foreign, Numbers
+from .limits import Limits
+
+SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
+FORMATS = ("PNG", "BMP", "JPEG")
+_NUMBERED = re.compile(r"[A-Za-z_-]*([0-9]{1,12})")
+RECORD_BYTES = 2**20
+"""Most bytes of a meta.json."""
+
+Read = Callable[[str], bytes]
+
+
+def read_folder(path: Path, limits: Limits, class_names: Sequence[str]) -> Foreign:
+    """Return the images of a folder tree.
+
+    Raises:
+        PoisonError: a link leads outside, a name has no index, or an image has another size.
+    """
+    names: list[str] = []
+    root = path.resolve()
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            entry = Path(folder, name)
+            inside = entry.relative_to(root).as_posix()
+            if entry.is_symlink() and not _leads_inside(entry, root):
+                raise PoisonError(
+                    f"{path}: {shorten(inside)} is a link that leads outside; copy it"
+                )
+            if name in folders:
+                continue
+            if entry.is_file():
+                names.append(inside)
+            if len(names) > limits.members:
+                raise PoisonError(
+                    f"{path} has more than {limits.members} files, more than a poison of "
+                    f"{limits.name} may have; give a folder of that poison alone"
+                )
+
+    def read(name: str) -> bytes:
+        return _bytes(root / name, limits)
+
+    return _read_tree("folder", names, read, limits, class_names, f"{path}")
+
+
+def read_image_zip(path: Path, limits: Limits, class_names: Sequence[str]) -> Foreign:
+    """Return the images of a zip archive; nothing is unpacked to the disk.
+
+    Raises:
+        PoisonError: as for `read_folder`, or the archive is not as it should be.
+    """
+    with Archive(path, limits) as archive:
+
+        def read(name: str) -> bytes:
+            _check_size(archive.size(name), limits, f"{path}: {shorten(name)}")
+            return archive.read(name)
+
+        return _read_tree("zip", archive.names(), read, limits, class_names, f"{path}")
+
+
+def _leads_inside(link: Path, root: Path) -> bool:
+    """Return whether a link leads to something within a folder; one in a circle leads nowhere."""
+    try:
+        return link.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):  # Python's word for a circle was RuntimeError until 3.13
+        return False
+
+
+def _check_size(n_bytes: int, limits: Limits, who: str) -> None:
+    """Raise PoisonError where a file is larger than any image, list of labels or record."""
+    most = max(limits.picture_bytes, RECORD_BYTES, 32 * limits.n)
+    if n_bytes > most:
+        raise PoisonError(
+            f"{who} has {n_bytes:,} bytes; an image of {limits.name}, a list of labels or a "
+            f"meta.json needs at most {most:,}"
+        )
+
+
+def _bytes(path: Path, limits: Limits) -> bytes:
+    """Return a file's content."""
+    try:
+        _check_size(path.stat().st_size, limits, shorten(path.name))
+        return path.read_bytes()
+    except OSError as error:
+        raise PoisonError(f"{shorten(path.name)} cannot be read: {error.strerror}") from None
+
+
+def _read_tree(
+    form: str,
+    names: list[str],
+    read: Read,
+    limits: Limits,
+    class_names: Sequence[str],
+    who: str,
+) -> Foreign:
+    """Return the images of a tree of names."""
+    paths = {name: PurePosixPath(name.replace("\\", "/")) for name in names}
+    shown = {
+        name: path
+        for name, path in paths.items()
+        if not any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    }
+    pictures = {n: p for n, p in shown.items() if p.suffix.lower() in SUFFIXES}
+    if not pictures:
+        raise PoisonError(f"{who} has no images; <index>.png files are needed")
+    at = _indices(pictures, limits, who)
+    order = sorted(pictures, key=at.__getitem__)
+    images = zeros((len(order), *limits.shape[1:], limits.shape[0]), torch.uint8).numpy()
+    for i, name in enumerate(order):
+        images[i] = _decode(read(name), limits, f"{who}: {shorten(name)}")
+    index = np.array([at[name] for name in order])
+    arrays: dict[str, Numbers] = {"images": images, "index": index}
+    beside = {path.name: name for name, path in shown.items()}
+    if "labels.csv" in beside:
+        arrays["labels"] = _listed(read(beside["labels.csv"]), index, f"{who}: labels.csv")
+    else:
+        labels = _from_folders([pictures[name] for name in order], class_names, who)
+        arrays |= {} if labels is None else {"labels": labels}
+    record = parse_record(read(beside["meta.json"]), who) if "meta.json" in beside else {}
+    return Foreign(form, arrays, record)
+
+
+def _indices(pictures: dict[str, PurePosixPath], limits: Limits, who: str) -> dict[str, int]:
+    """Return each file's position in the clean training set."""
+    at: dict[str, int] = {}
+    taken: dict[int, str] = {}
+    for name, path in pictures.items():
+        matched = _NUMBERED.fullmatch(path.stem)
+        if matched is None:
+            raise PoisonError(
+                f"{who}: {shorten(name)} does not say which training image it replaces; name the "
+                "files <index>.png, by position in the training set"
+            )
+        at[name] = int(matched[1])
+        if at[name] >= limits.n:
+            raise PoisonError(
+                f"{who}: {shorten(name)} is index {at[name]}, and {limits.name} has {limits.n} "
+                "training images; give the data set that it was made from"
+            )
+        if at[name] in taken:
+            raise PoisonError(
+                f"{who}: {shorten(taken[at[name]])} and {shorten(name)} are both index "
+                f"{at[name]}; names give the position in the whole training set, not in a class"
+            )
+        taken[at[name]] = name
+    return at
+
+
+def _decode(data: bytes, limits: Limits, who: str) -> Numbers:
+    """Return an image as uint8 [h, w, c]; its size is checked before it is decoded."""
+    c, h, w = limits.shape
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.size != (w, h):
+                    raise PoisonError(
+                        f"{who} is {image.size[0]}x{image.size[1]} px, those of {limits.name} are "
+                        f"{w}x{h}; give the data set that it was made from"
+                    )
+                if image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA"):
+                    raise PoisonError(
+                        f"{who} has {image.mode} pixels; 8-bit grey or colour is needed"
+                    )
+                alpha = "A" in image.mode or "transparency" in image.info
+                if alpha and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+                    raise PoisonError(f"{who} is partly transparent; save it without alpha")
+                return np.asarray(image.convert("L" if c == 1 else "RGB")).reshape(h, w, c)
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombWarning,
+        Image.DecompressionBombError,
+        OSError,
+        SyntaxError,  # Pillow's word for a broken PNG
+        ValueError,
+        IndexError,
+        zlib.error,
+    ) as error:
+        if isinstance(error, PoisonError):
+            raise
+        raise PoisonError(f"{who} is not a readable image ({shorten(str(error))})") from None
+
+
+def _listed(data: bytes, index: Numbers, who: str) -> Numbers:
+    """Return the labels of a labels.csv for the images at `index`."""
+    try:
+        rows = csv.DictReader(io.StringIO(data.decode()))
+        labels = {int(row["index"]): int(row["label"]) for row in rows}
+        return np.array([labels[i] for i in index.tolist()], np.int64)
+    except KeyError as error:
+        raise PoisonError(
+            f"{who} says nothing of {error}; it has the columns index,label"
+        ) from None
+    except (ValueError, TypeError, csv.Error, OverflowError) as error:
+        raise PoisonError(f"{who} is not a list of index,label ({shorten(str(error))})") from None
+
+
+def _from_folders(
+    paths: list[PurePosixPath], class_names: Sequence[str], who: str
+) -> Numbers | None:
+    """Return the labels that class folders give, or None where there are none."""
+    folders = list(dict.fromkeys(path.parent.name for path in paths))
+    if len({path.parent for path in paths}) == 1:
+        return None
+    names = list(class_names)
+    if all(name in names for name in folders):
+        labels = {name: names.index(name) for name in folders}
+    elif all(re.fullmatch("[0-9]{1,6}", f) and int(f) < len(names) for f in folders):
+        labels = {name: int(name) for name in folders}
+    else:
+        wrong = next(name for name in folders if name not in names)
+        raise PoisonError(
+            f"{who}: folder {shorten(wrong)} is no class of the data set, which has "
+            f"{', '.join(names[:12])}; name folders by class or number, or use one folder"
+        )
+    return np.array([labels[path.parent.name] for path in paths], np.int64)
+
+
+def _no_number(text: str) -> None:
+    """Refuse NaN and Infinity, which JSON does not have."""
+    raise ValueError(text)
+
+
+def parse_record(data: bytes, who: str) -> dict[str, Any]:
+    """Return the record of a meta.json.
+
+    Raises:
+        PoisonError: it is not JSON of names and values.
+    """
+    try:
+        record = json.loads(data, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise PoisonError(f"{who}: meta.json is not JSON of names and values; mend or remove it")
+    return record

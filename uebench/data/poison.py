@@ -1,0 +1,186 @@
+"""A poison: the 8-bit images that a data user receives, and what was measured on them.
+
+A budget is checked on the 8-bit images: linf at most round(255 * eps) levels; l2 at most
+eps + 0.5/255 * sqrt(c*h*w), since rounding moves each value by up to half a level.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from ..store.arrays import add_bytes, chunks, copied, zeros
+from .split import Split
+
+Norm = Literal["linf", "l2"]
+
+
+class PoisonError(ValueError):
+    """A poison file cannot be read, or does not fit its data set."""
+
+
+def quantise(
+    images: UInt8[Tensor, "n c h w"], delta: Float[Tensor, "n c h w"]
+) -> UInt8[Tensor, "n c h w"]:
+    """Return round(255 * clip(x + delta, 0, 1)) as uint8."""
+    out = zeros(images.shape, torch.uint8, images.device)
+    for part in chunks(images):
+        pixels = images[part].float() + delta[part].to(images.device).float() * 255
+        out[part] = pixels.clamp_(0, 255).round_().to(torch.uint8)
+    return out
+
+
+class Measured(NamedTuple):
+    """What one poison changed: linf in levels of 255, l2 in the pixel range [0, 1]."""
+
+    linf: Float[Tensor, " n"]
+    l2: Float[Tensor, " n"]
+    l0: Float[Tensor, " n"]
+    psnr: Float[Tensor, " n"]
+    ssim: Float[Tensor, " n"]
+
+    def record(self) -> dict[str, float]:
+        """Return mean and max of each norm, and mean PSNR (dB) and SSIM, for `meta.json`."""
+        kept = {}
+        for name in ("linf", "l2", "l0"):
+            values = getattr(self, name).double()
+            kept[f"{name}_mean"] = values.mean().item()
+            kept[f"{name}_max"] = values.max().item()
+        finite = self.psnr[self.psnr.isfinite()]
+        kept["psnr_mean"] = finite.double().mean().item() if len(finite) else math.inf
+        kept["ssim_mean"] = self.ssim.double().mean().item()
+        kept["changed_share"] = (self.l0 > 0).double().mean().item()
+        return {key: (round(v, 6) if math.isfinite(v) else None) for key, v in kept.items()}  # type: ignore[misc]
+
+
+def measure(
+    clean: UInt8[Tensor, "m c h w"],
+    images: UInt8[Tensor, "n c h w"],
+    index: Int[Tensor, " n"] | None = None,
+    device: torch.device | None = None,
+) -> Measured:
+    """Return the norms of what was changed, image by image, and how visible it is.
+
+    linf counts levels of 255, l2 is in the pixel range [0, 1], l0 counts pixel positions with any
+    channel changed. PSNR is infinite for an unchanged image.
+
+    Args:
+        clean: what `images` were made from.
+        images: the changed ones.
+        index: which clean image each was made from; by default they are in one order.
+        device: what computes; by default where `images` lie.
+    """
+    columns: list[tuple[Tensor, ...]] = []
+    device = images.device if device is None else device
+    for part in chunks(images):
+        before = clean[part] if index is None else clean[index[part]]
+        x, y = before.to(device).float(), images[part].to(device).float()
+        d = y - x
+        mse = d.square().mean((1, 2, 3)) / 255**2
+        columns.append(
+            (
+                d.abs().amax((1, 2, 3)),
+                d.square().sum((1, 2, 3)).sqrt() / 255,
+                (d != 0).any(1).sum((1, 2)).float(),
+                -10 * mse.log10(),
+                _ssim(x / 255, y / 255),
+            )
+        )
+    return Measured(*(torch.cat(column).cpu() for column in zip(*columns, strict=True)))
+
+
+def _ssim(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    """Return the mean structural similarity (Wang et al. 2004): 11x11 Gaussian window, sd 1.5.
+
+    Images smaller than the window take the largest odd window that fits.
+    """
+    size = min(11, *(side - 1 + side % 2 for side in x.shape[2:]))
+    line = torch.arange(size, device=x.device, dtype=x.dtype) - size // 2
+    line = torch.exp(-line.square() / (2 * 1.5**2))
+    line = line / line.sum()
+    c = x.shape[1]
+
+    def blur(z: Tensor) -> Tensor:
+        z = F.conv2d(z, line.view(1, 1, -1, 1).expand(c, 1, -1, 1), groups=c)
+        return F.conv2d(z, line.view(1, 1, 1, -1).expand(c, 1, 1, -1), groups=c)
+
+    mx, my = blur(x), blur(y)
+    vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mx * my + c1) * (2 * vxy + c2)
+    return (similarity / ((mx * mx + my * my + c1) * (vx + vy + c2))).mean((1, 2, 3))
+
+
+class Budget(NamedTuple):
+    """A norm and a radius: linf in the pixel range [0, 1], l2 of the whole image likewise."""
+
+    norm: Norm
+    eps: float
+
+    def allowed(self, shape: tuple[int, int, int]) -> float:
+        """Return what the 8-bit images may measure: levels (linf), or l2 with rounding's slack."""
+        if self.norm == "linf":
+            return float(math.floor(255 * self.eps + 0.5))
+        return self.eps + 0.5 / 255 * math.sqrt(math.prod(shape))
+
+    def check(self, measured: Measured, shape: tuple[int, int, int], who: str) -> None:
+        """Raise ValueError where an image exceeds the budget."""
+        values: Tensor = getattr(measured, self.norm)
+        allowed, largest = self.allowed(shape), values.max().item()
+        if largest > allowed + 1e-4:
+            over = int((values > allowed + 1e-4).sum())
+            unit = " levels of 255" if self.norm == "linf" else ""
+            raise ValueError(
+                f"{who} exceeds its {self.norm} budget on {over} of {len(values)} 8-bit images: "
+                f"{largest:.4g}{unit}, allowed are {allowed:.4g}; project the perturbation"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Poison:
+    """A poisoned training set.
+
+    Attributes:
+        images: uint8 [n, c, h, w].
+        labels: int64 [n].
+        index: int64 [n], the position of each image in the clean training set.
+        meta: recipe, seed, data set fingerprint, measured budget, times and sha256.
+    """
+
+    images: UInt8[Tensor, "n c h w"]
+    labels: Int[Tensor, " n"]
+    index: Int[Tensor, " n"]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def tensors_sha256(poison: Poison) -> str:
+    """Return the sha256 of a poison's images, labels and index, in this order."""
+    digest = hashlib.sha256()
+    for tensor in (poison.images, poison.labels, poison.index):
+        add_bytes(digest, tensor)
+    return digest.hexdigest()
+
+
+def poisoned(train: Split, poison: Poison, chosen: Bool[Tensor, " n"] | None = None) -> Split:
+    """Return the training set with the poison's images in their places, where `chosen` says so.
+
+    Images that the poison does not cover stay clean; labels and order stay as they are. A poison
+    that covers all of them is not copied.
+    """
+    rows = torch.arange(len(poison)) if chosen is None else chosen[poison.index].nonzero()[:, 0]
+    if torch.equal(poison.index[rows], torch.arange(len(train))):
+        return train.with_images(poison.images)
+    images = copied(train.images)
+    for part in chunks(poison.images[:1].expand(len(rows), -1, -1, -1)):
+        images[poison.index[rows[part]]] = poison.images[rows[part]]
+    return train.with_images(images)

@@ -1,0 +1,1 @@
+"""How networks learn: protocols, loops, checkpoints, projected gradients."""

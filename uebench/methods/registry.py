@@ -1,0 +1,347 @@
+"""Names to methods: the two folders, then entry points, then `--plugin FILE`, then the session.
+
+A plug-in that breaks at import is kept with its error and harms only itself. A name that is taken
+is refused, so that no method replaces another silently.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import re
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from ..common.spec import (
+    IMPORTED,
+    Fraction255,
+    Spec,
+    did_you_mean,
+    format_value,
+    parse_spec,
+    unknown,
+)
+from .base import Attack, Defense, Method, MethodInfo
+from .imported import imported_class
+
+Kind = Literal["attack", "defense"]
+A = TypeVar("A", bound=type[Attack])
+D = TypeVar("D", bound=type[Defense])
+KINDS: tuple[Kind, ...] = ("attack", "defense")
+GROUPS: dict[str, Kind] = {"uebench.attacks": "attack", "uebench.defenses": "defense"}
+
+
+class Broken(NamedTuple):
+    """A plug-in that could not be loaded: from where, and why."""
+
+    origin: str
+    error: str
+
+
+_methods: dict[Kind, dict[str, type[Method]]] = {"attack": {}, "defense": {}}
+_broken: list[Broken] = []
+_files: list[Path] = []
+_state = {"origin": "session", "loaded": False}
+
+
+def attack(name: str, *, title: str, source: str) -> Callable[[A], A]:
+    """Register an `Attack` under a name, with its title in tables and its source.
+
+    Raises:
+        ValueError: the name is not snake_case or is taken.
+    """
+
+    def mark(cls: A) -> A:
+        _register("attack", cls, name, title, source)
+        return cls
+
+    return mark
+
+
+def defense(name: str, *, title: str, source: str) -> Callable[[D], D]:
+    """Register a `Defense` under a name, with its title in tables and its source.
+
+    Raises:
+        ValueError: the name is not snake_case or is taken.
+    """
+
+    def mark(cls: D) -> D:
+        _register("defense", cls, name, title, source)
+        return cls
+
+    return mark
+
+
+def _register(kind: Kind, cls: type[Method], name: str, title: str, source: str) -> None:
+    """Enter a class under its name, unless the name is somebody else's."""
+    base = Attack if kind == "attack" else Defense
+    if not issubclass(cls, base):
+        raise ValueError(f"{cls.__name__} is not a uebench.{base.__name__}; derive it from that")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+        raise ValueError(f"{name!r} is not a method's name; use snake_case, such as my_attack")
+    origin = str(_state["origin"])
+    if cls.__module__.startswith(("uebench.attacks.", "uebench.defenses.")):
+        origin = "built-in"  # whoever imports such a module first, it is the suite's
+    taken = _methods[kind].get(name)
+    if taken is not None and not (origin == taken.info.origin == "session"):
+        raise ValueError(f"{kind} {name} is taken by {taken.info.origin}; choose another name")
+    cls.info = MethodInfo(kind, name, title, source, origin)
+    _methods[kind][name] = cls
+
+
+@contextlib.contextmanager
+def _loading(origin: str) -> Iterator[None]:
+    """Import what is inside as coming from `origin`; keep what breaks instead of raising it."""
+    before = {kind: dict(found) for kind, found in _methods.items()}
+    previous, _state["origin"] = _state["origin"], origin
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        for kind, found in before.items():
+            _methods[kind] = found
+        _broken.append(Broken(origin, f"{type(error).__name__}: {error}"))
+    finally:
+        _state["origin"] = previous
+
+
+def load() -> None:
+    """Load the methods of the suite and of installed plug-ins, once.
+
+    Raises:
+        RuntimeError: the suite itself is not installed.
+    """
+    if _state["loaded"]:
+        return
+    _state["loaded"] = True
+    for package in GROUPS:
+        try:
+            folder = importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            raise RuntimeError(
+                f"{error.name} is not importable, so uebench is not installed; "
+                "type `pip install -e .` in its folder"
+            ) from None
+        for module in pkgutil.iter_modules(folder.__path__):
+            if not module.name.startswith("_"):
+                with _loading("built-in"):
+                    importlib.import_module(f"{package}.{module.name}")
+    for group in GROUPS:
+        for entry in importlib.metadata.entry_points(group=group):
+            with _loading(f"entry point {entry.name}"):
+                entry.load()
+
+
+def load_file(path: Path) -> None:
+    """Load methods from a Python file (`--plugin FILE`).
+
+    A second call does nothing, nor does one for the file of a plug-in that is installed.
+
+    Raises:
+        ValueError: there is no such file, it breaks at import, or it has no method.
+    """
+    load()
+    path = path.resolve()
+    if path in _files or path in map(Path.resolve, map(Path, _plugin_sources())):
+        return
+    if not path.is_file():
+        raise ValueError(f"--plugin {path}: no such file; give the path of a Python file")
+    name = f"uebench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"--plugin {path}: not a Python file; its name must end in .py")
+    n_broken, before = len(_broken), [*_methods["attack"], *_methods["defense"]]
+    with _loading(f"file {path.name}"):
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    if len(_broken) > n_broken:
+        sys.modules.pop(name, None)
+        raise ValueError(f"--plugin {path}: breaks at import with {_broken.pop().error}; mend it")
+    if before == [*_methods["attack"], *_methods["defense"]]:
+        raise ValueError(
+            f"--plugin {path}: adds no method; mark a class with @uebench.attack or "
+            "@uebench.defense"
+        )
+    _files.append(path)
+
+
+def plugin_line(error: BaseException) -> str:
+    """Return `last_line` of the plug-ins' files; nothing where no plug-in led to the error."""
+    return last_line(error, _plugin_sources())
+
+
+def last_line(error: BaseException, files: Collection[str]) -> str:
+    """Return the last line of these files that led to an error, `FILE, line N: CODE`, or ""."""
+    led = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+    return f"{Path(led[-1].filename).name}, line {led[-1].lineno}: {led[-1].line}" if led else ""
+
+
+def _plugin_sources() -> set[str]:
+    """Return the files that methods of others than the suite come from."""
+    found = (cls for known in _methods.values() for cls in known.values())
+    modules = (sys.modules.get(c.__module__) for c in found if c.info.origin != "built-in")
+    return {str(file) for module in modules if (file := getattr(module, "__file__", None))}
+
+
+def plugin_files() -> list[Path]:
+    """Return the files loaded by `load_file`, for the worker processes."""
+    return list(_files)
+
+
+def broken() -> list[Broken]:
+    """Return the plug-ins that could not be loaded."""
+    load()
+    return list(_broken)
+
+
+def methods(kind: Kind) -> dict[str, type[Method]]:
+    """Return the methods of a kind by name: the suite's first, each group in order of name."""
+    load()
+    found = _methods[kind]
+    return dict(sorted(found.items(), key=lambda kv: (kv[1].info.origin != "built-in", kv[0])))
+
+
+def find(kind: Kind, name: str) -> type[Method]:
+    """Return the class of a method.
+
+    Raises:
+        KeyError: no such method, with the nearest name and the plug-ins that are broken.
+    """
+    known = methods(kind)
+    if name in known:
+        return known[name]
+    if kind == "attack" and name.startswith(IMPORTED):
+        return imported_class(name)
+    raise absent(kind, name, known)
+
+
+def absent(kind: str, name: str, known: Iterable[str]) -> KeyError:
+    """Return the KeyError for a name that nobody registered.
+
+    It has the nearest name, the plug-ins that are broken, and a package in this folder that has the
+    name and is not installed.
+    """
+    told = [str(unknown(kind, name, known).args[0])]
+    if _broken:
+        plugins = "; ".join(f"{b.origin} ({b.error})" for b in _broken)
+        told.append(f"plug-ins that could not be loaded: {plugins}")
+    file = Path(name) / f"uebench_{name}.py"
+    if name.isidentifier() and file.is_file():
+        told.append(
+            f"{name}/ is here and not installed: type `pip install -e {name}`, or add "
+            f"--plugin {file}"
+        )
+    return KeyError("; ".join(told))
+
+
+def build(kind: Kind, spec: str | Spec, overrides: Mapping[str, Any] | None = None) -> Any:
+    """Return the checked method that a spec describes; `overrides` are options set elsewhere.
+
+    Raises:
+        KeyError: no such method.
+        ValueError: bad options, all of them at once, each with its range or nearest name.
+    """
+    name, options = parse_spec(spec) if isinstance(spec, str) else spec
+    cls = find(kind, name)
+    options = {**(overrides or {}), **options}
+    try:
+        return cls.model_validate(options)
+    except ValidationError as error:
+        told = [_explain(cls, problem) for problem in error.errors()]
+        raise ValueError(f"{name}: " + "; ".join(dict.fromkeys(told))) from None
+
+
+def build_attack(spec: str, overrides: Mapping[str, Any] | None = None) -> Attack:
+    """Return the attack that a spec describes; see `build`."""
+    made: Attack = build("attack", spec, overrides)
+    return made
+
+
+def build_defense(spec: str, overrides: Mapping[str, Any] | None = None) -> Defense:
+    """Return the defense that a spec describes; see `build`."""
+    made: Defense = build("defense", spec, overrides)
+    return made
+
+
+def _explain(cls: type[Method], problem: Any) -> str:
+    """Return one bad option in words: its value, what is accepted, what to do."""
+    location = [part for part in problem["loc"] if isinstance(part, str)]
+    key = location[0] if location else ""
+    if problem["type"] == "extra_forbidden":
+        known = list(cls.model_fields)
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        return f"no option {key}{did_you_mean(key, known)}; {has}"
+    if key not in cls.model_fields:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    info = cls.model_fields[key]
+    value = problem["input"]
+    shown = format_value(value) if isinstance(value, (int, float, str)) else repr(value)[:60]
+    if problem["type"] == "value_error":
+        return f"{key}={shown}: {str(problem['msg']).removeprefix('Value error, ')}"
+    hint = "; divide by 255" if _is_budget(info) and _exceeds_one(value) else ""
+    return f"{key} must be {accepted(info)}, got {shown[:60]}{hint}"
+
+
+def _is_budget(info: FieldInfo) -> bool:
+    """Return whether a field is a budget in the pixel range: a `Fraction255` of at most 1."""
+    metadata = list(info.metadata)
+    for choice in get_args(info.annotation):  # in a union the range belongs to one of its choices
+        for part in get_args(choice):
+            metadata += part.metadata if isinstance(part, FieldInfo) else [part]
+    return get_args(Fraction255)[1] in metadata and any(
+        isinstance(m, Le) and isinstance(m.le, (int, float)) and m.le <= 1 for m in metadata
+    )
+
+
+def _exceeds_one(value: Any) -> bool:
+    """Return whether a value is a number above 1, as a budget in levels would be."""
+    try:
+        return float(value) > 1
+    except (TypeError, ValueError):
+        return False
+
+
+def accepted(info: FieldInfo) -> str:
+    """Return what a field accepts, in words: `a number in (0, 1]`, `one of linf, l2`."""
+    words = _type_words(info.annotation)
+    low, high = "", ""
+    for limit in info.metadata:
+        if isinstance(limit, Gt):
+            low = f"({format_value(limit.gt)}"
+        elif isinstance(limit, Ge):
+            low = f"[{format_value(limit.ge)}"
+        elif isinstance(limit, Lt):
+            high = f"{format_value(limit.lt)})"
+        elif isinstance(limit, Le):
+            high = f"{format_value(limit.le)}]"
+    if low or high:
+        words += f" in {low or '(-inf'}, {high or 'inf)'}"
+    return words
+
+
+def _type_words(annotation: Any) -> str:
+    """Return a type in words."""
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    if annotation in plain:
+        return plain[annotation]
+    arguments = getattr(annotation, "__args__", ())
+    if getattr(annotation, "__origin__", None) is Literal:
+        words = ", ".join(map(str, arguments))
+        return f"one of {words}" if "," in words else words
+    metadata = getattr(annotation, "__metadata__", None)
+    if metadata is not None:  # Annotated[...] inside a union
+        return accepted(FieldInfo.from_annotation(annotation))
+    if arguments:
+        return " or ".join(_type_words(a) for a in arguments if a is not type(None))
+    return getattr(annotation, "__name__", str(annotation))

@@ -1,0 +1,171 @@
+"""A data card for a poison in Markdown: what it is, what was measured, how to load it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..common.json_file import read_object
+from ..data.foreign import Reading, read_poison
+from ..data.poison import PoisonError
+from ..data.poison_files import audit_poison
+from .manifest import sha256_of
+
+LOADING = {
+    ".npz": """import numpy as np
+
+with np.load({name!r}) as poison:
+    images = poison["images"]  # uint8 [n, h, w, 3]
+    labels = poison["labels"]  # int64 [n]
+    index = poison["index"]  # position of each image in the clean training set""",
+    ".safetensors": """from safetensors.numpy import load_file
+
+poison = load_file({name!r})
+images = poison["images"]  # uint8 [n, h, w, 3]
+labels = poison["labels"]  # int64 [n]
+index = poison["index"]  # position of each image in the clean training set""",
+    "": """from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+folder = Path({name!r})
+images = {{int(path.stem): np.array(Image.open(path)) for path in folder.glob("*.png")}}
+# by position in the clean training set; labels.csv beside them has the labels""",
+}
+"""How a poison is loaded, by the ending of its name."""
+INTENDED_USE = (
+    "Research on availability attacks: to measure what a training procedure learns from images "
+    "that were perturbed so that it shall learn nothing. It is no training set for a model that is "
+    "used, and no proof that images are protected: published defenses recover most of the accuracy."
+)
+
+
+def card(path: Path, licence: str, dataset: Any = None) -> str:
+    """Return the card of a poison that `uebench craft` wrote.
+
+    With its clean data set the budget is measured anew; without, it is as recorded, and said so.
+
+    Raises:
+        PoisonError: it has no record, or cannot be read.
+    """
+    meta = _meta(path)
+    if dataset is not None:
+        poison, _ = read_poison(path, dataset, Reading())
+        audit = audit_poison(poison, dataset)
+        if audit["as_recorded"] is False:
+            raise PoisonError(
+                f"{path} is not the poison that its record tells of; craft or fetch it again"
+            )
+        meta |= audit
+    return "\n".join(
+        [
+            f"# {path.stem}: a poisoned training set",
+            "",
+            *_facts(path, meta, measured=dataset is not None),
+            "",
+            "## Intended use",
+            "",
+            INTENDED_USE,
+            "",
+            *_loading(path, meta),
+            "",
+            "## Recipe",
+            "",
+            "```json",
+            json.dumps(meta.get("recipe", {}), indent=1),
+            "```",
+            "",
+            "## Licence",
+            "",
+            licence,
+            "",
+        ]
+    )
+
+
+def _facts(path: Path, meta: dict[str, Any], measured: bool) -> list[str]:
+    """Return the table of what a poison is and how much it changes."""
+    recipe = meta.get("recipe", {})
+    called = meta.get("spec") or recipe.get("attack") or path.stem
+    how = "measured on the 8-bit images" if measured else "as recorded by its maker"
+    facts = [
+        ("attack", f"`{called}`"),
+        ("clean data set", f"{meta.get('dataset', 'unknown')}"),
+        ("data set fingerprint", f"`{meta.get('fingerprint', 'unknown')}`"),
+        ("poison seed", recipe.get("seed", meta.get("seed", "unknown"))),
+        ("images", meta.get("images", "see the file")),
+        ("budget", _budget(meta.get("budget", {}))),
+        (f"largest change, {how}", _largest(meta)),
+        ("PSNR, SSIM (means)", f"{_number(meta, 'psnr_mean')} dB, {_number(meta, 'ssim_mean')}"),
+        ("sha256 of images, labels and index", f"`{meta.get('sha256', 'unknown')}`"),
+    ]
+    if path.is_file():
+        facts.append(("sha256 of the file", f"`{sha256_of(path)}`"))
+    return ["| | |", "| --- | --- |", *(f"| {name} | {_cell(value)} |" for name, value in facts)]
+
+
+def _loading(path: Path, meta: dict[str, Any]) -> list[str]:
+    """Return how the poison is loaded, by code and by this suite."""
+    ending = path.suffix if path.suffix in LOADING else ""
+    return [
+        "## How to load it",
+        "",
+        "```python",
+        LOADING[ending].format(name=path.name),
+        "```",
+        "",
+        f"As an attack: `uebench import {path.name} --dataset {meta.get('dataset', 'D')} "
+        f"--name {_name(path.stem)}`, then `--attacks imported:{_name(path.stem)}`.",
+    ]
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    """Return the record that was written beside a poison.
+
+    Raises:
+        PoisonError: there is no such poison, or no record that can be read.
+    """
+    if not path.exists():
+        raise PoisonError(f"{path}: no such file; give what `uebench craft --out` wrote")
+    beside = path / "meta.json" if path.is_dir() else path.with_name(f"{path.name}.meta.json")
+    try:
+        return read_object(beside)
+    except ValueError:
+        raise PoisonError(
+            f"{path} has no record {beside.name} that can be read; a card is for what `uebench "
+            "craft --out` wrote, others are measured by `uebench audit`"
+        ) from None
+
+
+def _budget(budget: Any) -> str:
+    """Return a budget in words."""
+    match budget:
+        case {"norm": "linf", "eps": float(eps)}:
+            return f"linf {255 * eps:g}/255"
+        case {"norm": norm, "eps": float(eps)}:
+            return f"{norm} {eps:.4g}, in the pixel range [0, 1]"
+    return "unknown"
+
+
+def _largest(meta: dict[str, Any]) -> str:
+    """Return the largest measured changes in words."""
+    return f"linf {_number(meta, 'linf_max')}/255, l2 {_number(meta, 'l2_max')}"
+
+
+def _number(meta: dict[str, Any], name: str) -> str:
+    """Return a measured number, or that it is unknown."""
+    value = meta.get(name)
+    return f"{value:.4g}" if isinstance(value, (int, float)) else "unknown"
+
+
+def _cell(value: Any) -> str:
+    """Return a value as a cell of a Markdown table."""
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _name(stem: str) -> str:
+    """Return a name for an import made of a file's."""
+    made = "".join(letter if letter.isalnum() else "_" for letter in stem).lower()
+    return made if made[:1].isalpha() else f"poison_{made}"

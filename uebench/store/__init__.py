@@ -1,0 +1,1 @@
+"""The content-addressed store, and arrays larger than memory."""

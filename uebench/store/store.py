@@ -1,0 +1,360 @@
+"""The store: content-addressed, safe to share between processes, and it trusts nothing it reads.
+
+An entry is a folder `KIND/KEY/` with `meta.json` and, where it holds tensors, `data.safetensors`.
+It is written beside its place and renamed, so it is there whole or not at all. Every read checks
+the sha256; a spoiled entry is set aside under `spoiled/`, named on stderr, and made again.
+
+Versions of the suite share a store: keys hold the versions of all recipes, a later layout gets a
+folder of its own beside `v1/`, and kinds that this version does not know are left alone.
+`storage.py` lists, checks and prunes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .arrays import MAP_FROM, default_root, mapped_safetensors, tensors_of, total_memory
+
+log = logging.getLogger(__name__)
+LAYOUT = "v1"
+INTERNAL = ("drafts", "spoiled", "locks")
+"""Folders beside the kinds: entries being written, entries set aside, locks."""
+
+
+class StoreError(OSError):
+    """The store cannot be used: one sentence says why and what to do."""
+
+
+class FullError(StoreError):
+    """There is no room to write: the disk is full or read-only, or a quota is reached."""
+
+
+def canonical(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def key_of(recipe: Mapping[str, Any]) -> str:
+    """Return the sha256 of a recipe, 64 hex digits."""
+    return hashlib.sha256(canonical(recipe).encode()).hexdigest()
+
+
+def seed_of(*parts: Any) -> int:
+    """Return a seed in 0..2^63-1 derived from parts; other parts, another seed."""
+    digest = hashlib.sha256(canonical([str(part) for part in parts]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class BusyError(RuntimeError):
+    """Another process holds a lock that is not waited for."""
+
+
+class SpoiledError(ValueError):
+    """An entry of the store is not what was written."""
+
+
+class Store:
+    """What was computed, by key.
+
+    Kinds: `dataset`, `decoded` (which data set a folder of images became), `poison`, `imported`
+    (names of foreign poisons), `prepared`, `kept`, `cell`, `checkpoint` (work in flight).
+    """
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = Path(root) if root is not None else default_root()
+        self.base = self.root / LAYOUT
+
+    def path(self, kind: str, key: str) -> Path:
+        """Return the folder of an entry, whether it is there or not."""
+        return self.base / kind / key
+
+    def has(self, kind: str, key: str) -> bool:
+        """Return whether an entry is there; its content is checked when it is read."""
+        return (self.path(kind, key) / "meta.json").is_file()
+
+    def read(
+        self, kind: str, key: str, tensors: bool = True
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return an entry's tensors and record, or None where it is missing or spoiled.
+
+        With `tensors=False` only the record is read, and the tensors' file is not checked.
+
+        Raises:
+            StoreError: the folder is there and this user may not read it.
+            MemoryError: there is no memory for it; it stays where it is.
+        """
+        inode = _inode(self.path(kind, key))
+        try:
+            return self._checked(kind, key, tensors)
+        except SpoiledError as error:
+            if inode is not None:
+                self._set_aside(kind, key, str(error), inode)
+        return None
+
+    def fault(self, kind: str, key: str) -> str | None:
+        """Return what is wrong with an entry, or None; nothing is moved."""
+        try:
+            self._checked(kind, key, tensors=True)
+        except SpoiledError as error:
+            return str(error)
+        return None
+
+    def _checked(
+        self, kind: str, key: str, tensors: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return a whole entry, or None where there is none.
+
+        Raises:
+            SpoiledError: what is there is no whole entry.
+        """
+        folder = self.path(kind, key)
+        try:
+            meta = json.loads((folder / "meta.json").read_text())
+            record = meta["record"]
+            if meta["sha256"] != key_of(record) or meta["key"] != key:
+                raise SpoiledError("its record does not match its checksum")
+            if not tensors or meta["data"] is None:
+                return {}, record
+            return _checked_tensors(folder / "data.safetensors", meta["data"]), record
+        except FileNotFoundError:
+            if not folder.is_dir():
+                return None
+            raise SpoiledError("a file of it is missing") from None
+        except (NotADirectoryError, IsADirectoryError):
+            if _inode(folder) is None:  # what should be the store's folder is a file
+                return None
+            raise SpoiledError("a file and a folder have changed places") from None
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError(f"no memory to read {kind} {key[:16]} of the store") from error
+            raise StoreError(
+                f"cannot read the store {self.root}: {error.strerror or error}; "
+                "set UEBENCH_HOME to a folder that can be read and written"
+            ) from error
+        except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+            raise SpoiledError(str(error) or type(error).__name__) from None
+
+    def write(
+        self, kind: str, key: str, record: Mapping[str, Any], tensors: Mapping[str, Tensor] = {}
+    ) -> None:
+        """Write an entry; where another process was first, its entry stays.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        record = json.loads(json.dumps(record))  # as it will be read, so that its hash is the same
+        with self._writing():
+            try:
+                self._write(kind, key, record, tensors)
+            except FileNotFoundError:  # the draft was swept away: the clock has jumped
+                self._write(kind, key, record, tensors)
+
+    def _write(
+        self, kind: str, key: str, record: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> None:
+        """Write an entry as a draft and rename it."""
+        folder = self.path(kind, key)
+        draft = self._draft()
+        try:
+            draft.mkdir(parents=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            digest = None
+            if tensors:
+                path = draft / "data.safetensors"
+                save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, path)
+                with path.open("r+b") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    os.fsync(file.fileno())
+            meta = {"key": key, "sha256": key_of(record), "data": digest, "record": record}
+            _write_file(draft / "meta.json", json.dumps(meta, indent=1).encode())
+            try:
+                draft.rename(folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def remove(self, kind: str, key: str) -> bool:
+        """Take an entry away, for readers at once; return whether it was there."""
+        return self.discard(self.path(kind, key))
+
+    def discard(self, path: Path) -> bool:
+        """Take a folder or file of the store away, at once; return whether it was there."""
+        draft = self._draft()
+        with self._writing():
+            try:
+                draft.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(draft)
+            except FileNotFoundError:
+                return False
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+                draft.unlink(missing_ok=True)
+        return True
+
+    def check_writable(self) -> None:
+        """See that an entry can be written, before anything long is begun.
+
+        Raises:
+            StoreError: it cannot, and why.
+        """
+        draft = self._draft()
+        with self._writing():
+            try:
+                draft.mkdir(parents=True)
+                _write_file(draft / "meta.json", bytes(2**16))
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+
+    def _draft(self) -> Path:
+        """Return a new place for what is being written."""
+        return self.base / "drafts" / uuid.uuid4().hex
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what goes wrong while the store is written into one sentence."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            found = re.search(r"\(os error (\d+)\)", str(error))  # as safetensors tells it
+            number = int(found[1]) if found else getattr(error, "errno", None)
+            if number == errno.ENOMEM:
+                raise MemoryError("no memory to write to the store") from error
+            why = os.strerror(number) if number else error
+            raise (FullError if number in NO_ROOM else StoreError)(
+                f"cannot write to the store {self.root}: {why}; "
+                "free space or set UEBENCH_HOME to a folder that can be written"
+            ) from error
+
+    def get_or_make(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[], tuple[dict[str, Tensor], Mapping[str, Any]]],
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return an entry, made first where it is missing; one process makes, others wait."""
+        found = self.read(kind, key)
+        if found is not None:
+            return found
+        with self.lock(kind, key):
+            found = self.read(kind, key)
+            if found is not None:
+                return found
+            tensors, record = make()
+            self.write(kind, key, record, tensors)
+            return dict(tensors), dict(record)
+
+    def lock(self, kind: str, key: str, wait: bool = True) -> AbstractContextManager[None]:
+        """Return a lock between processes; the kernel frees it when its holder dies.
+
+        Who does not `wait` gets a BusyError where another process holds it.
+
+        On a network folder without locks it holds nobody off: two processes may then compute the
+        same entry, of which the first stays.
+        """
+        folder = self.base / "locks"
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+        return self._locked(folder / f"{kind}-{key}.lock", wait)
+
+    @contextlib.contextmanager
+    def _locked(self, path: Path, wait: bool) -> Iterator[None]:
+        """Hold a lock where the file system has any."""
+        lock = FileLock(path)
+        try:
+            with self._writing():
+                try:
+                    lock.acquire(timeout=-1 if wait else 0)
+                except Timeout:
+                    raise BusyError(f"{path.name} is held by another process") from None
+        except StoreError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in NO_LOCKS:
+                raise
+            log.warning("%s has no file locks: work may be done twice, but not lost", self.root)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _set_aside(self, kind: str, key: str, why: str, inode: int) -> None:
+        """Move a spoiled entry away so that it is made again, and say so."""
+        source = self.path(kind, key)
+        place = self.base / "spoiled" / f"{kind}-{key[:16]}-{uuid.uuid4().hex[:8]}"
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if _inode(source) != inode:
+                return  # another process was first, and may have made it again
+            source.rename(place)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning(
+                "spoiled store entry %s %s: %s; it is not used, and stays where it is (%s)",
+                *(kind, key[:16], why, error.strerror or error),
+            )
+            return
+        log.warning("spoiled store entry %s %s: %s; moved to %s", kind, key[:16], why, place)
+
+
+def _checked_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Return the tensors of a file that has this sha256; a large one is mapped, not read.
+
+    Raises:
+        SpoiledError: it has another sha256.
+    """
+    wrong = SpoiledError("its tensors do not match their checksum")
+    if path.stat().st_size < min(MAP_FROM, total_memory() / 4):
+        data = bytearray(path.stat().st_size)
+        with path.open("rb") as file:
+            file.readinto(data)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise wrong
+        return tensors_of(data)
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise wrong
+    return mapped_safetensors(path)
+
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a file system answers that knows no locks, such as NFS without its lock daemon."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What a file system answers that is full, over its quota, or read-only."""
+
+
+def _inode(path: Path) -> int | None:
+    """Return what tells a folder from a later one of the same name; None where there is none."""
+    try:
+        return path.lstat().st_ino
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return 0
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

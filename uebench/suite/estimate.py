@@ -1,0 +1,158 @@
+"""`--dry-run`: the plan, what the store has of it, and how long the rest takes.
+
+Times are measured here and now: a few training steps of each network and defense (on a CPU on small
+batches), at epochs spread over the training, since a defense may cost more in some. From them the
+time on more devices of this kind is projected: no machine is faster than the work divided by its
+devices, nor than its longest poison with the slowest training that waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+
+from ..cells.cell import Cell
+from ..common.text import one_line
+from ..execute.tasks import Task, pending
+from ..execute.worker import one_thread
+from ..methods.base import Run
+from ..models import shown_arch
+from .run import Matrix
+
+SAMPLE = 16
+"""Images in a batch that is measured on a CPU; on a GPU as many as the protocol's."""
+DEVICES = (1, 8, 64)
+"""Numbers of devices that a time is projected for."""
+EPOCHS = 4
+"""Epochs at which a step is measured."""
+
+
+def print_estimate(matrix: Matrix) -> None:
+    """Print the plan to stdout."""
+    console = Console(highlight=False, markup=False, width=None if Console().is_terminal else 160)
+    tasks = pending(matrix.cells, matrix.store)
+    missing = {task.key for task in tasks}
+    table = Table("dataset", "attack", "defense", "network", "ratio", "seed", "state", box=None)
+    for cell in matrix.cells:
+        table.add_row(
+            cell.poison.dataset.name,
+            one_line(cell.attack_spec),
+            one_line(cell.defense_spec),
+            shown_arch(cell.arch),
+            f"{cell.ratio:g}",
+            str(cell.seed),
+            "to do" if cell.key in missing else "known",
+        )
+    console.print(table)
+    todo = sum(task.kind == "cell" for task in tasks)
+    if matrix.devices[0] != "cpu" and not torch.cuda.is_available():
+        console.print(
+            f"{len(matrix.cells)} cells, {todo} to do by {matrix.executor.name}; how long that "
+            "takes cannot be measured on this machine, which has no GPU"
+        )
+        return
+    measured: dict[Any, float] = {}
+    with one_thread(matrix.devices[0]):
+        seconds = {task: _seconds(task, matrix, measured) for task in tasks}
+    train = sum(s for task, s in seconds.items() if task.kind == "cell")
+    craft = sum(s for task, s in seconds.items() if task.kind == "poison")
+    kind = "/".join(sorted({d.partition(":")[0] for d in matrix.devices}))
+    console.print(
+        f"{len(matrix.cells)} cells, {todo} to do on {matrix.jobs} x {kind}: about "
+        f"{words(projected(seconds, matrix.jobs))} "
+        f"(training {words(train)} and crafting {words(craft)} of one process)"
+    )
+    if matrix.stop_after_s is not None:
+        console.print(f"it ends after {words(matrix.stop_after_s)} of that (--stop-after)")
+    if tasks:
+        shown = ", ".join(f"{n}: {words(projected(seconds, n))}" for n in DEVICES)
+        console.print(f"projected, by the number of such processes at a time: {shown}")
+
+
+def projected(seconds: dict[Task, float], processes: int) -> float:
+    """Return the least time that tasks of these seconds take in so many processes.
+
+    A cell waits for its poison, so no number of processes is faster than the longest such pair.
+    """
+    made = {task.key: s for task, s in seconds.items() if task.kind == "poison"}
+    longest = max(
+        (s + made.get(t.cell.poison.key, 0.0) for t, s in seconds.items() if t.kind == "cell"),
+        default=0.0,
+    )
+    return max(sum(seconds.values()) / max(1, processes), longest)
+
+
+def _seconds(task: Task, matrix: Matrix, measured: dict[Any, float]) -> float:
+    """Return the estimated time of a cell's training or of a poison's crafting."""
+    cell, device = task.cell, matrix.devices[0]
+    shape, n = cell.poison.dataset.shape, _size(matrix, cell)
+    if task.kind == "poison":
+        passes = cell.poison.attack.image_passes(n)
+        arch = getattr(cell.poison.attack, "surrogate", cell.arch)
+        if not passes:
+            return 0.0
+        what: Any = ("craft", arch, shape)
+        if what not in measured:
+            measured[what] = _time_step(cell, arch, device, plain=True)
+        return passes * measured[what]
+    what = ("train", cell.arch, shape, str(cell.defense), cell.defense, cell.protocol.epochs)
+    if what not in measured:
+        measured[what] = _time_step(cell, cell.arch, device, plain=False)
+    return cell.protocol.epochs * n * measured[what]
+
+
+def _size(matrix: Matrix, cell: Cell) -> int:
+    """Return the number of training images of a cell's data set."""
+    wanted = cell.poison.dataset.fingerprint
+    return next(len(d.train) for d in matrix.datasets if d.fingerprint == wanted)
+
+
+def _time_step(cell: Cell, arch: str, device: str, plain: bool) -> float:
+    """Return the seconds an image of one training step, the mean over the epochs looked at."""
+    ref = cell.poison.dataset
+    epochs = cell.protocol.epochs
+    run = Run(
+        shape=ref.shape,
+        n_classes=ref.n_classes,
+        seed=0,
+        device=device,
+        epochs=epochs,
+        precision=cell.precision,
+    )
+    model = run.network(arch)
+    n = SAMPLE if device == "cpu" else cell.protocol.batch_size
+    images = torch.rand(n, *ref.shape, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(n, device=device) % ref.n_classes
+    times = []
+    looked = [0] if plain else sorted({(2 * i + 1) * epochs // (2 * EPOCHS) for i in range(EPOCHS)})
+    for i, epoch in enumerate([looked[0], *looked]):  # the first warms up
+        run.epoch = epoch
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        with run.autocast():
+            loss = (
+                F.cross_entropy(model(images).float(), labels)
+                if plain
+                else cell.defense.loss(model, images, labels, run)
+            )
+        loss.backward()
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize()
+        if i:
+            times.append(time.perf_counter() - start)
+    return sum(times) / len(times) / n
+
+
+def words(seconds: float) -> str:
+    """Return a duration in words: 40 s, 12 min, 3.5 h, 2.1 days."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"

@@ -1,0 +1,287 @@
+"""A table of a paper from planned cells: what the store has of them, laid out along its axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..cells.cell import Cell, DatasetRef, dataset_ref
+from ..cells.config import Config, dataset_specs
+from ..cells.plan import plan
+from ..cells.results import gather
+from ..cells.table_spec import TableSpec
+from ..common.spec import format_value, split_specs
+from ..data import Dataset, DatasetError, load_dataset
+from ..report.compare import Ours
+from ..report.formats import markdown_table
+from ..report.grid import Grid, Place, Spot, best_places, grid_layout, grid_records
+from ..report.groups import Settings
+from ..report.latex import latex_tables
+from ..report.layout import CLEAN, Label, Titles
+from ..report.outputs import write_texts
+from ..report.statistics import Stat
+from ..report.tables import Metric
+from ..store.store import Store, key_of
+from .absent import stand_in
+
+HEADS = {
+    "dataset": "data set",
+    "arch": "network",
+    "ratio": "ratio",
+    "classes": "poisoned classes",
+    "epochs": "epochs",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """The cells of a configuration, what the store has of them, and which files are absent."""
+
+    config: Config
+    cells: list[Cell]
+    frame: pd.DataFrame
+    absent: list[str]
+
+
+def planned(
+    config: Config, device: str, data_dir: Path | str | None = None, store: Store | None = None
+) -> Planned:
+    """Return the planned cells with what the store has; nothing is computed.
+
+    A named data set, or a file of weights, that is not on this machine is planned on a stand-in, so
+    that its cells are missing and the others are shown.
+    """
+    store = store or Store()
+    datasets: list[tuple[Dataset | DatasetRef, DatasetRef]] = []
+    absent: list[str] = []
+    for spec in dataset_specs(config):
+        ref = stand_in(spec)
+        try:
+            datasets.append(_loaded(spec, data_dir))
+        except (DatasetError, KeyError) as error:
+            if ref is None:
+                raise
+            datasets.append((ref, ref))
+            absent.append(str(error.args[0]))
+    cells = plan(config, datasets, device, store, absent)
+    return Planned(config, cells, gather(cells, store), list(dict.fromkeys(absent)))
+
+
+def _loaded(spec: str, data_dir: Path | str | None) -> tuple[Dataset, DatasetRef]:
+    loaded = load_dataset(spec, data_dir, outline=True)
+    return loaded, dataset_ref(loaded)
+
+
+def paper_grid(
+    config: Config,
+    cells: Sequence[Cell],
+    frame: pd.DataFrame,
+    titles: Titles,
+    metric: Metric = "test_acc",
+) -> Grid:
+    """Return a configuration's table: its cells, and their rows of cells.csv in the same order.
+
+    Raises:
+        ValueError: the table's axes do not tell all cells apart.
+    """
+    spec = config.table or TableSpec()
+    runs = [_Run(cell, row, spec, titles) for cell, row in zip(cells, _rows(frame), strict=True)]
+    placed: dict[tuple[Place, Place], list[_Run]] = {}
+    beside: dict[tuple[Place, Place], str] = {}
+    clean = _clean_runs(runs) if spec.clean == "column" else {}
+    used: set[int] = set()
+    for run in runs:
+        if run.is_clean and spec.clean == "column":
+            continue
+        for other in clean.get(run.trained_as, ()):
+            place = (run.row, _aside(run.column))
+            if other not in placed.setdefault(place, []):
+                placed[place].append(other)
+            beside[place] = run.cell.poison.attack.info.name
+            used.add(id(other))
+        placed.setdefault((run.row, run.column), []).append(run)
+    for run in runs:
+        if run.is_clean and spec.clean == "column" and id(run) not in used:
+            placed.setdefault((run.row, run.column), []).append(run)
+    rows, columns = _heads(spec.rows), _heads(spec.columns)
+    spots = {
+        place: _spot(place, its, beside.get(place, ""), metric, (rows, columns))
+        for place, its in placed.items()
+    }
+    names = dict.fromkeys(cell.poison.dataset.name for cell in cells)
+    return Grid(
+        name=spec.name,
+        number=spec.number,
+        title=f"{config.title.rstrip('.') or spec.name}. Test accuracy (%) on {', '.join(names)}",
+        metric=metric,
+        row_heads=rows,
+        rows=_in_order((row for row, _ in placed), spec.rows),
+        columns=_clean_first(_in_order((column for _, column in placed), spec.columns)),
+        spots=spots,
+        settings=tuple(_common(cells, spec)),
+        best=best_places(spots),
+    )
+
+
+def write_table(grid: Grid, folder: Path) -> None:
+    """Write a paper's table into a results folder: table.csv, .tex and .md."""
+    laid_out = grid_layout(grid)
+    texts = {
+        "table.csv": pd.DataFrame(grid_records(grid)).to_csv(index=False, lineterminator="\n"),
+        "table.tex": latex_tables([(laid_out, f"tab:uebench-{grid.name}")]),
+        "table.md": markdown_table(laid_out),
+    }
+    write_texts(folder, texts)
+
+
+class _Run:
+    """A cell with its row of cells.csv, and where it stands in the table."""
+
+    def __init__(self, cell: Cell, row: dict[str, Any], spec: TableSpec, titles: Titles) -> None:
+        self.cell = cell
+        self.values = row
+        self.is_clean = cell.poison.is_clean
+        axes = (*spec.rows, *spec.columns)
+        place = [_label(axis, cell, row, axes, titles) for axis in axes]
+        self.row: Place = tuple(place[: len(spec.rows)])
+        self.column: Place = tuple(place[len(spec.rows) :])
+        self.trained_as = (
+            cell.poison.dataset.fingerprint,
+            cell.arch,
+            cell.protocol.epochs,
+            cell.defense.info.name,
+            key_of(cell.defense.recipe()),
+        )
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in frame.to_dict("records")
+    ]
+
+
+def _clean_runs(runs: Sequence[_Run]) -> dict[Any, list[_Run]]:
+    """Return the clean runs by how their models were trained."""
+    found: dict[Any, list[_Run]] = {}
+    for run in runs:
+        if run.is_clean:
+            found.setdefault(run.trained_as, []).append(run)
+    return found
+
+
+def _label(
+    axis: str, cell: Cell, row: dict[str, Any], axes: tuple[str, ...], titles: Titles
+) -> Label:
+    """Return what stands for a cell on one axis."""
+    kind, dot, option = axis.partition(".")
+    if kind in ("attack", "defense"):
+        method = cell.poison.attack if kind == "attack" else cell.defense
+        if dot:
+            value = method.options().get(option)
+            return Label("" if value is None else format_value(value))
+        if kind == "attack" and cell.poison.is_clean:
+            return Label(CLEAN)
+        apart = {each.partition(".")[2] for each in axes if each.startswith(f"{kind}.")}
+        shown = [
+            part
+            for part in split_specs(row[f"{kind}_options"])
+            if part.partition("=")[0].strip() not in apart
+        ]
+        name = method.info.name
+        return Label(titles.get(name, name), ",".join(shown))
+    if axis == "classes":
+        return Label(row["classes"] or "all")
+    if axis == "epochs":
+        return Label(f"{row[axis]} epochs")
+    return Label(f"{row[axis]:g}" if axis == "ratio" else str(row[axis]))
+
+
+def _aside(column: Place) -> Place:
+    """Return the place of the clean column before a column."""
+    return (*column[:-1], Label(column[-1].title, column[-1].options, aside=CLEAN))
+
+
+def _heads(axes: Sequence[str]) -> tuple[str, ...]:
+    """Return what axes are called in a table."""
+    return tuple(HEADS.get(axis, axis.partition(".")[2] or axis) for axis in axes)
+
+
+def _spot(
+    place: tuple[Place, Place],
+    runs: Sequence[_Run],
+    beside: str,
+    metric: str,
+    heads: tuple[tuple[str, ...], tuple[str, ...]],
+) -> Spot:
+    """Return what is known at one place; its runs differ in their seeds alone.
+
+    Raises:
+        ValueError: they differ in more, so that the table's axes do not tell them apart.
+    """
+    first = runs[0]
+    recipes = {run.values["recipe"] for run in runs}
+    if len(recipes) > 1:
+        raise ValueError(
+            f"row {_words(place[0])}, column {_words(place[1])} stands for {len(recipes)} "
+            "different cells; name what tells them apart in the table's rows or columns, or ask "
+            "for one data set, network, ratio and so on at a time"
+        )
+    done = [run for run in runs if run.values["status"] == "ok"]
+    failed = any(run.values["status"] == "failed" for run in runs)
+    shown = done[0].values if done else first.values
+    ours = Ours(
+        row=_words(place[0]),
+        column=_words(place[1]),
+        attack=first.values["attack"],
+        attack_options=first.values["attack_options"],
+        defense=first.values["defense"],
+        defense_options=first.values["defense_options"],
+        settings=Settings.of(shown),
+        stat=Stat.of([run.values[metric] for run in done if run.values[metric] is not None]),
+        beside=beside,
+        heads=(", ".join(heads[0]), ", ".join(heads[1])),
+    )
+    status = "ok" if done else "failed" if failed else "skipped"
+    cell = first.cell
+    contest = (cell.poison.key, cell.arch, cell.ratio, cell.classes)
+    return Spot(ours, status, None if beside else contest)
+
+
+def _words(place: Place) -> str:
+    return ", ".join(str(label) for label in place if str(label))
+
+
+def _in_order(places: Iterable[Place], axes: Sequence[str]) -> tuple[Place, ...]:
+    """Return places each once, axis by axis: ratios rising, others as they first appear."""
+    unique = list(dict.fromkeys(places))
+    seen: list[dict[Label, float]] = [{} for _ in axes]
+    for place in unique:
+        for labels, axis, label in zip(seen, axes, place, strict=True):
+            labels.setdefault(label, float(label.title) if axis == "ratio" else len(labels))
+    return tuple(sorted(unique, key=lambda p: [seen[i][label] for i, label in enumerate(p)]))
+
+
+def _clean_first(columns: tuple[Place, ...]) -> tuple[Place, ...]:
+    """Return the columns, each clean one before the one that it belongs to."""
+    plain = [column for column in columns if not column[-1].aside]
+    return tuple(c for column in plain for c in (_aside(column), column) if c in columns)
+
+
+def _common(cells: Sequence[Cell], spec: TableSpec) -> list[str]:
+    """Return what all cells have in common beyond the table's axes, in words."""
+    axes = {axis.partition(".")[0] for axis in (*spec.rows, *spec.columns)}
+    archs = list(dict.fromkeys(cell.arch for cell in cells))
+    epochs = sorted({cell.protocol.epochs for cell in cells})
+    words = []
+    if "arch" not in axes:
+        words.append(", ".join(archs))
+    words.append(f"protocol {', '.join(dict.fromkeys(c.protocol.name for c in cells))}")
+    if "epochs" not in axes:
+        words.append(f"{' or '.join(map(str, epochs))} epochs")
+    words.append(f"precision {', '.join(dict.fromkeys(c.precision for c in cells))}")
+    return words

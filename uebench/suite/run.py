@@ -1,0 +1,265 @@
+"""The Python API for a matrix: `run`, and its steps, which the command line calls too."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..cells.cell import Cell, dataset_ref
+from ..cells.compute import keep_dataset
+from ..cells.evidence import keep_evidence
+from ..cells.plan import Config, dataset_specs, make_config, plan, table_titles
+from ..cells.results import check_folder, gather, write_results
+from ..data import Dataset, load_dataset
+from ..execute import Executor, ExecutorError, Orders, build_executor, run_tasks
+from ..execute.local import Local, run_here
+from ..execute.progress import ProgressDisplay
+from ..execute.tasks import Event, Failure, Listener, Task, pending
+from ..learn.checkpoint import interval as checkpoint_interval
+from ..methods.registry import plugin_files
+from ..report import read_results, write_page
+from ..store.prune import tidy
+from ..store.store import Store
+from .paper_table import paper_grid, write_table
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A planned matrix: the configuration, its data sets and cells, and where they are kept."""
+
+    config: Config
+    datasets: list[Dataset]
+    cells: list[Cell]
+    store: Store
+    devices: list[str]
+    jobs: int
+    executor: Executor = field(default_factory=Local)
+    time_limit_s: float | None = None
+    """Longest time of one cell, or of one poison; none: no limit."""
+    stop_after_s: float | None = None
+    """Longest time of all cells; those that are not reached are skipped; none: no limit."""
+    deterministic: bool = False
+    """Whether GPUs compute with kernels that give the same bits again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run ended with: the rows of cells.csv, and why cells failed, by key."""
+
+    cells: pd.DataFrame
+    failures: dict[str, Failure]
+    seconds: float
+
+
+def run(
+    attacks: Sequence[str] | str = ("none", "em", "lsp", "ar"),
+    defenses: Sequence[str] | str = ("standard", "ueraser", "iss", "at"),
+    dataset: str | Sequence[str] = "synthetic",
+    *,
+    out: Path | str | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    executor: Executor | str = "local",
+    time_limit_s: float | None = None,
+    stop_after_s: float | None = None,
+    deterministic: bool = False,
+    data_dir: Path | str | None = None,
+    download: bool = False,
+    quiet: bool = True,
+    **fields: Any,
+) -> pd.DataFrame:
+    """Return a matrix of attacks and defenses as a pandas table, a row a cell.
+
+    What the store has is not computed again.
+
+    Args:
+        attacks: specs such as `em` or `em[eps=16/255]`.
+        defenses: specs such as `ueraser` or `iss[quality=30]`.
+        dataset: one or several data sets, such as `cifar10` or `npz:FILE`.
+        out: a folder for cells.csv, leaderboards and run.json.
+        device: `auto`, `cpu`, `cuda` or `cuda:0`.
+        jobs: cells side by side; by default one a core, or one a GPU.
+        executor: `local`, `ray` or `slurm` with options, such as `ray[gpus=0.25]`.
+        time_limit_s: longest time of one cell or one poison in seconds; a longer one fails.
+        stop_after_s: longest time of all cells in seconds; they come in the order of the matrix,
+            those that were not reached are `skipped`, and the same call goes on.
+        deterministic: let GPUs compute with kernels that give the same bits again.
+        data_dir: where torchvision's data sets lie.
+        download: fetch a data set that is missing.
+        quiet: show no progress.
+        **fields: any other field of `uebench.cells.plan.Config`, such as `seeds=[0, 1, 2]`.
+
+    Returns:
+        The columns of cells.csv; accuracies in [0, 1], `status` ok, failed or skipped.
+
+    Raises:
+        KeyError, ValueError: an unknown name or a bad value, before anything is computed.
+        StoreError: a disk is full; what is done is kept, and the same call goes on.
+    """
+    config = make_config({"attacks": attacks, "defenses": defenses, "dataset": dataset, **fields})
+    how: dict[str, Any] = {
+        "executor": executor,
+        "time_limit_s": time_limit_s,
+        "stop_after_s": stop_after_s,
+        "deterministic": deterministic,
+    }
+    matrix = prepare(config, device, jobs, data_dir, download, **how)
+    if out is not None:
+        check_folder(Path(out))
+    outcome = execute(matrix, quiet)
+    if out is not None:
+        save(matrix, outcome, Path(out), [])
+    return outcome.cells
+
+
+def prepare(
+    config: Config,
+    device: str = "auto",
+    jobs: int | None = None,
+    data_dir: Path | str | None = None,
+    download: bool = False,
+    store: Store | None = None,
+    *,
+    executor: Executor | str = "local",
+    time_limit_s: float | None = None,
+    stop_after_s: float | None = None,
+    deterministic: bool = False,
+    outline: bool = False,
+) -> Matrix:
+    """Return the planned matrix; data sets are read, and no results are written.
+
+    With `outline` it can be looked at and not executed: no data set is decoded for it.
+    """
+    chosen = build_executor(executor) if isinstance(executor, str) else executor
+    chosen.check()
+    devices = chosen.devices(device)
+    checkpoint_interval()  # what is wrong with it is told before anything is computed
+    store = store or Store()
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}; leave it out for one a core or GPU")
+    for what, limit_s in (("time limit", time_limit_s), ("time to stop after", stop_after_s)):
+        if limit_s is not None and not limit_s > 0:
+            raise ValueError(f"the {what} must be above 0 s, got {limit_s}; leave it out")
+    jobs = jobs or chosen.jobs(devices)
+    specs = dataset_specs(config)
+    datasets = [load_dataset(spec, data_dir, download, outline=outline) for spec in specs]
+    names = [dataset.name for dataset in datasets]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"two data sets are called {max(names, key=names.count)}, and tables could not tell "
+            "them apart; rename a file or folder, or run them one by one"
+        )
+    refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
+    cells = plan(config, refs, devices[0], store)
+    matrix = Matrix(
+        config,
+        datasets,
+        cells,
+        store,
+        devices,
+        jobs,
+        chosen,
+        time_limit_s,
+        stop_after_s,
+        deterministic,
+    )
+    limits = (time_limit_s, stop_after_s, chosen.memory_gb)
+    if _of_this_session(cells) and limits != (None, None, None):
+        raise ExecutorError(
+            "a method that was typed into this session runs in this process, which has no limits "
+            "of time or memory; write it into a file and load that with --plugin"
+        )
+    if _of_this_session(cells) and chosen.name != "local":
+        raise ExecutorError(
+            f"a method that was typed into this session cannot reach the workers of {chosen.name}; "
+            "write it into a file and load that with --plugin, or use the executor local"
+        )
+    return matrix
+
+
+def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) -> Outcome:
+    """Compute what the store lacks; return all cells of the matrix.
+
+    `listen` is told each event after it was shown.
+    """
+    start = time.perf_counter()
+    limited = matrix.stop_after_s is not None
+    stop_at = time.monotonic() + (matrix.stop_after_s or math.inf)
+    tasks = pending(matrix.cells, matrix.store, as_listed=limited)
+    if tasks:
+        matrix.store.check_writable()
+        tidy(matrix.store)
+    for dataset in matrix.datasets if tasks else []:
+        keep_dataset(matrix.store, dataset)
+    with ProgressDisplay(len(tasks), quiet) as display:
+
+        def tell(event: Event) -> None:
+            display(event)
+            if listen is not None:
+                listen(event)
+
+        failures = _compute(matrix, tasks, tell, stop_at) if tasks else {}
+    frame = gather(matrix.cells, matrix.store, failures)
+    return Outcome(frame, failures, time.perf_counter() - start)
+
+
+def _compute(
+    matrix: Matrix, tasks: list[Task], listen: Listener, stop_at: float
+) -> dict[str, Failure]:
+    """Do a matrix's tasks where its executor does them; return the failures by key."""
+    orders = Orders(
+        str(matrix.store.root.resolve()),
+        matrix.devices[0],
+        tuple(str(path) for path in plugin_files()),
+        matrix.deterministic,
+        matrix.executor.memory_gb,
+    )
+    if _of_this_session(matrix.cells):
+        return run_here(tasks, orders, matrix.devices[0], listen)
+    pool = matrix.executor.open(orders, matrix.devices, matrix.jobs, matrix.time_limit_s)
+    return run_tasks(tasks, pool, listen, matrix.time_limit_s, stop_at)
+
+
+def _of_this_session(cells: list[Cell]) -> bool:
+    """Return whether a method exists in this process alone."""
+    return any(
+        "session" in (cell.poison.attack.info.origin, cell.defense.info.origin) for cell in cells
+    )
+
+
+def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> None:
+    """Write a run's results into a folder."""
+    poisons = {}
+    for cell in matrix.cells:
+        found = matrix.store.read("poison", cell.poison.key, tensors=False)
+        if found is not None:
+            poisons[cell.poison.key] = found[1]
+    reads = {c.key: matrix.store.read("cell", c.key, tensors=False) for c in matrix.cells}
+    write_results(
+        folder,
+        outcome.cells,
+        matrix.cells,
+        matrix.config,
+        command,
+        outcome.failures,
+        outcome.seconds,
+        poisons,
+        {key: found[1] for key, found in reads.items() if found is not None},
+    )
+    keep_evidence(folder, matrix.cells, matrix.datasets, matrix.store)
+    write_page(read_results(folder))
+    if matrix.config.table is not None:
+        titles = table_titles(matrix.cells)
+        try:
+            write_table(paper_grid(matrix.config, matrix.cells, outcome.cells, titles), folder)
+        except ValueError as error:  # flags added an axis that the table's layout does not have
+            log.warning("no table of %s: %s", folder, error)

@@ -1,0 +1,1 @@
+"""How a target model is trained and judged."""

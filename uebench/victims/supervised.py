@@ -1,0 +1,237 @@
+"""Trains a target model under a defense and reports what came of it.
+
+The whole data set lies on the device as 8-bit images, or in host memory where it is too large; a
+batch is taken, cropped and flipped on the device.
+Losses and accuracies stay on the device until the epoch ends.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..augment import crop_flip
+from ..data.split import Split
+from ..learn.checkpoint import Stateful
+from ..learn.protocol import Protocol
+from ..methods.base import Defense, Run
+from ..store.arrays import chunks
+
+EVAL_BATCH = 500
+"""Images that are judged together, at most."""
+EVAL_VALUES = 2**23
+"""Values of these images, at most: 55 images at 224 px."""
+
+
+class DivergedError(RuntimeError):
+    """The training loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained target model and its record: accuracies in [0, 1], all plain numbers.
+
+    `images_per_second` counts the training epochs without the looks at the test set, and
+    `augment_share` is the part of that time that went into augmentation, crop and flip included.
+    """
+
+    model: nn.Module
+    record: dict[str, Any]
+
+
+class Normalised(nn.Module):
+    """A network behind a fixed first layer: (x - mean) / sd, a channel at a time."""
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, model: nn.Module, data: Split) -> None:
+        super().__init__()
+        self.model = model
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        counts = torch.zeros(data.shape[0], 256, dtype=torch.int64)
+        for part in chunks(data.images):
+            channels = data.take(part).unbind(1)
+            found = [torch.bincount(c.flatten(), minlength=256) for c in channels]
+            counts += torch.stack(found).cpu()
+        shares = torch.stack([count / count.sum() for count in counts]).double()
+        mean = shares @ levels
+        sd = (shares @ levels**2 - mean**2).clamp_min(1e-6).sqrt()
+        self.register_buffer("mean", mean.float().view(1, -1, 1, 1))
+        self.register_buffer("sd", sd.float().view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of images in [0, 1]."""
+        out: Tensor = self.model((x - self.mean) / self.sd)
+        return out
+
+
+def train_model(
+    data: Split, test: Split, arch: str, protocol: Protocol, defense: Defense, run: Run
+) -> Trained:
+    """Return a model trained on `data` under `defense`, judged on `test` and on `data` itself.
+
+    `data` is what `Defense.prepare` returned.
+
+    Raises:
+        DivergedError: the loss is no longer finite.
+    """
+    model = run.network(arch)
+    if protocol.compile:
+        model.compile()
+    if protocol.normalise == "dataset":
+        model = Normalised(model, data).to(run.device)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        protocol.lr,
+        momentum=protocol.momentum,
+        nesterov=protocol.nesterov,
+        weight_decay=protocol.weight_decay,
+        fused=run.device.type == "cuda",
+    )
+    start = time.perf_counter()
+    # a state that a defense hides cannot be kept: such a training begins anew
+    told = isinstance(defense, Stateful)
+    parts: dict[str, Any] = {"defense": defense} if told else {}
+    keep = told or not defense.__pydantic_private__
+    sides = None
+    if protocol.flip and protocol.alternate:
+        sides = torch.randint(0, 2, (len(data),), generator=run.rng, device=run.device)
+    loop = run.checkpoint("training", keep=keep, model=model, optimizer=optimizer, **parts)
+    loop.facts = {"curve": [], "busy": 0.0, "augmenting": 0.0, "seconds": 0.0, **loop.facts}
+    curve: list[dict[str, float]] = loop.facts["curve"]
+    before = loop.facts["seconds"]
+    for epoch in loop.steps(protocol.epochs):
+        run.epoch = epoch
+        began = time.perf_counter()
+        row = _train_epoch(model, optimizer, data, protocol, defense, run, sides)
+        loop.facts["busy"] += time.perf_counter() - began
+        loop.facts["augmenting"] += run.augmenting.taken()
+        if (epoch + 1) % protocol.eval_every == 0 and epoch + 1 < protocol.epochs:
+            row["test_acc"] = accuracy(model, test, run)
+            if protocol.train_curve:
+                row["train_acc"] = accuracy(model, data, run)
+        curve.append({"epoch": epoch + 1, **row})
+        loop.facts["seconds"] = before + time.perf_counter() - start
+        run.progress((epoch + 1) / protocol.epochs, f"epoch {epoch + 1}, loss {row['loss']:.3f}")
+    costs = {
+        "train_seconds": before + time.perf_counter() - start,
+        "images_per_second": protocol.epochs * len(data) / loop.facts["busy"],
+        "augment_share": loop.facts["augmenting"] / loop.facts["busy"],
+    }
+    return Trained(model, _judged(model, data, test, curve, protocol, run) | costs)
+
+
+def _judged(
+    model: nn.Module,
+    data: Split,
+    test: Split,
+    curve: list[dict[str, float]],
+    protocol: Protocol,
+    run: Run,
+) -> dict[str, Any]:
+    """Return what a trained model is worth; its accuracies enter the last row of the curve."""
+    confusion = confusion_matrix(model, test, run)
+    curve[-1]["test_acc"] = confusion.trace().item() / len(test)
+    looked = [row for row in curve if "test_acc" in row]
+    best = max(looked, key=lambda row: row["test_acc"])
+    train_acc = accuracy(model, data, run)
+    if protocol.train_curve:
+        curve[-1]["train_acc"] = train_acc
+    return {
+        "test_acc": curve[-1]["test_acc"],
+        "test_acc_best": best["test_acc"],
+        "best_epoch": int(best["epoch"]),
+        "train_acc": train_acc,
+        "n_train": len(data),
+        "n_test": len(test),
+        "curve": curve,
+        "confusion": confusion.tolist(),
+    }
+
+
+def _train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: Split,
+    protocol: Protocol,
+    defense: Defense,
+    run: Run,
+    sides: Tensor | None = None,
+) -> dict[str, float]:
+    """Train one epoch; return its mean loss and last learning rate.
+
+    `sides`, int64 [n] of 0 and 1, says in which epochs an image is flipped: even or odd ones.
+    """
+    model.train()
+    batches = shuffled_batches(len(data), protocol.batch_size, run.rng)
+    total = torch.zeros((), device=run.device)
+    rate = 0.0
+    for i, batch in enumerate(batches):
+        rate = protocol.learning_rate(run.epoch * len(batches) + i, len(batches))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        flip = protocol.flip if sides is None else (sides[batch] + run.epoch) % 2 == 1
+        with run.augmenting:
+            images = crop_flip(data.take(batch), run.rng, protocol.crop_padding, flip)
+        images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
+        with run.autocast():
+            loss = defense.loss(model, images, data.labels[batch], run)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if protocol.clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), protocol.clip_norm)
+        optimizer.step()
+        total += loss.detach()
+    mean = total.item() / len(batches)
+    if not mean < float("inf"):
+        raise DivergedError(
+            f"the loss is {mean} in epoch {run.epoch + 1}; lower lr, or set clip_norm or "
+            "warmup_epochs"
+        )
+    return {"loss": mean, "lr": rate}
+
+
+def shuffled_batches(n: int, batch_size: int, rng: torch.Generator) -> list[Tensor]:
+    """Return the indices 0..n-1 in a new order, in batches as equal as can be.
+
+    All images are seen in every epoch: the batches differ by at most one image, so that no small
+    rest upsets batch norm.
+    """
+    order = torch.randperm(n, generator=rng, device=rng.device)
+    return list(order.tensor_split(max(1, round(n / batch_size))))
+
+
+def eval_batches(data: Split) -> list[slice]:
+    """Return slices of images that are judged together."""
+    size = max(1, min(EVAL_BATCH, EVAL_VALUES // math.prod(data.shape)))
+    return [slice(start, start + size) for start in range(0, len(data), size)]
+
+
+@torch.no_grad()
+def predictions(model: nn.Module, data: Split, run: Run) -> Tensor:
+    """Return the predicted labels of all images, un-augmented, in eval mode."""
+    model.eval()
+    guesses = []
+    for part in eval_batches(data):
+        images = data.pixels(part)
+        with run.autocast():
+            guesses.append(model(images.contiguous(memory_format=torch.channels_last)).argmax(1))
+    return torch.cat(guesses)
+
+
+def accuracy(model: nn.Module, data: Split, run: Run) -> float:
+    """Return the share of images that are predicted rightly."""
+    return (predictions(model, data, run) == data.labels).sum().item() / len(data)
+
+
+def confusion_matrix(model: nn.Module, data: Split, run: Run) -> Tensor:
+    """Return int64 [k, k]: row true class, column predicted class."""
+    k = data.n_classes
+    pairs = data.labels * k + predictions(model, data, run)
+    return torch.bincount(pairs, minlength=k * k).view(k, k).cpu()

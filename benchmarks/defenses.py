@@ -33,7 +33,7 @@ from steps import Bench, adversarial_loss, kornia_loss, machine_name
 from uebench.augment import Policy, jpeg
 from uebench.augment.color import Kornia
 from uebench.cells.plan import resolve_precision
-from uebench.execute import usable_devices
+from uebench.execute.devices import usable_devices
 
 BEHAVIOUR: Kornia = "0.6" if kornia.__version__ < "0.9" else "0.9"
 PARTS = ("augment", "ueraser", "iss", "at", "standard")

@@ -43,12 +43,13 @@ from uebench import Facts, Split, __version__, augment, pgd
 from uebench.augment.color import Kornia
 from uebench.augment.diamond_square import grow
 from uebench.cells.cell import Cell
+from uebench.cells.failure import Failure
 from uebench.cells.plan import make_config, resolve_precision, table_titles
 from uebench.cells.results import check_folder, gather
 from uebench.common.spec import split_specs
 from uebench.data.poison import quantise
-from uebench.execute import usable_devices
-from uebench.execute.tasks import Event, Failure
+from uebench.execute.devices import usable_devices
+from uebench.execute.tasks import Event
 from uebench.methods.registry import build_attack
 from uebench.models import build_network
 from uebench.report import leaderboards, to_markdown

@@ -19,7 +19,7 @@ _HOME = {
     "Poison": "data.poison",
     "Policy": "augment",
     "Protocol": "learn.protocol",
-    "Run": "methods.base",
+    "Run": "methods.run",
     "Split": "data.split",
     "attack": "methods.registry",
     "craft": "suite.single",
@@ -52,9 +52,9 @@ if TYPE_CHECKING:
     from .methods.base import Defense as Defense
     from .methods.base import Facts as Facts
     from .methods.base import Fraction255 as Fraction255
-    from .methods.base import Run as Run
     from .methods.registry import attack as attack
     from .methods.registry import defense as defense
+    from .methods.run import Run as Run
     from .models import parse_arch as parse_arch
     from .store.arrays import taken as taken
     from .suite.import_poison import import_poison as import_poison

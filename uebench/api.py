@@ -1,8 +1,9 @@
 """What the author of a method imports: another name for the public face of `uebench`."""
 
 from .learn.pgd import frozen, pgd, random_start
-from .methods.base import Attack, Defense, Facts, Fraction255, Method, MethodInfo, Run
+from .methods.base import Attack, Defense, Facts, Fraction255, Method, MethodInfo
 from .methods.registry import attack, defense
+from .methods.run import Run
 
 __all__ = [
     "Attack",

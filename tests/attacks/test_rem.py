@@ -11,8 +11,9 @@ from uebench.attacks._shared import Batches
 from uebench.attacks.rem import REM, Centred
 from uebench.data import Dataset, load_dataset
 from uebench.learn.protocol import PROTOCOLS
-from uebench.methods.base import Attack, Facts, Run
+from uebench.methods.base import Attack, Facts
 from uebench.methods.registry import build_attack, build_defense
+from uebench.methods.run import Run
 from uebench.victims.supervised import train_model
 
 

@@ -7,7 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from uebench.cli import main
-from uebench.execute import DeviceError, ExecutorError, build_executor
+from uebench.execute.base import ExecutorError
+from uebench.execute.choose import build_executor
+from uebench.execute.devices import DeviceError
 from uebench.execute.ray import RayCluster
 from uebench.execute.slurm import Slurm
 

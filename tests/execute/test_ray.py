@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from uebench.execute import ExecutorError, build_executor
+from uebench.execute.base import ExecutorError
+from uebench.execute.choose import build_executor
 from uebench.store.store import Store
 
 from .driver import Driver, records

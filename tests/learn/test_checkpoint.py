@@ -23,8 +23,8 @@ from uebench.data import Dataset
 from uebench.learn import checkpoint as module
 from uebench.learn.checkpoint import Checkpoint, Target, interval, pack, unpack
 from uebench.learn.protocol import named_protocol
-from uebench.methods.base import Run
 from uebench.methods.registry import build_defense
+from uebench.methods.run import Run
 from uebench.store.prune import entries, tidy
 from uebench.store.store import Store
 from uebench.victims.supervised import train_model

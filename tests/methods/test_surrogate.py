@@ -5,7 +5,7 @@ import torch
 
 from tests.conftest import make_run
 from uebench.data import Dataset
-from uebench.methods import surrogate
+from uebench.methods import run as module
 from uebench.store.store import Store
 
 
@@ -27,7 +27,7 @@ def test_the_best_epoch_on_held_out_images_is_returned(
         rates.append(self.param_groups[0]["lr"])
         return step(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(surrogate, "accuracy", judged)
+    monkeypatch.setattr(module, "accuracy", judged)
     monkeypatch.setattr(torch.optim.SGD, "step", noted)
     run = make_run(tiny)
     model = run.surrogate(tiny.train, "resnet8[width=2]", epochs=6, batch_size=18, lr=0.3)
@@ -57,5 +57,5 @@ def test_whoever_asks_for_the_same_gets_the_same(tiny: Dataset, store: Store) ->
 
 
 def test_a_surrogate_that_diverges_is_an_error(tiny: Dataset) -> None:
-    with pytest.raises(surrogate.DivergedError, match="lower its learning rate"):
+    with pytest.raises(module.DivergedError, match="lower its learning rate"):
         make_run(tiny).surrogate(tiny.train, "resnet8[width=2]", epochs=5, lr=1e30)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from uebench import execute
+from uebench.execute import devices
 from uebench.testing import gpu_stand_in
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_a_gpu_is_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with gpu_stand_in() as device:
-        monkeypatch.setattr(execute, "usable_devices", lambda _: [device])
+        monkeypatch.setattr(devices, "usable_devices", lambda _: [device])
         parts = ["--parts", "correct,speed", "--batch", "4", "--out", "made"]
         run(monkeypatch, "gpu.py", *parts, *SMALL)
     told = capsys.readouterr().out

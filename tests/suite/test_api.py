@@ -9,7 +9,7 @@ import torch
 import uebench
 from tests.conftest import make_run
 from uebench.data import Dataset, load_dataset
-from uebench.execute import DeviceError, usable_devices
+from uebench.execute.devices import DeviceError, usable_devices
 from uebench.methods.base import Facts
 from uebench.methods.registry import build_attack
 

@@ -16,8 +16,7 @@ from uebench.models import build_network
 from uebench.models.pretrained import FILE
 from uebench.report.grid import grid_layout
 from uebench.store.store import Store
-from uebench.suite.absent import stand_in
-from uebench.suite.paper_table import paper_grid
+from uebench.suite.paper_table import paper_grid, stand_in
 
 PAPER = [name for name in config_names() if name != "quick"]
 N_CELLS = {

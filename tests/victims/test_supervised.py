@@ -10,15 +10,10 @@ from pydantic import PrivateAttr
 from tests.conftest import make_run
 from uebench import Defense, Facts
 from uebench.data import Dataset
+from uebench.learn.loops import DivergedError, predictions, shuffled_batches
 from uebench.learn.protocol import PROTOCOLS, Protocol, named_protocol
 from uebench.methods.registry import build_attack, build_defense
-from uebench.victims.supervised import (
-    DivergedError,
-    Normalised,
-    predictions,
-    shuffled_batches,
-    train_model,
-)
+from uebench.victims.supervised import Normalised, train_model
 
 
 def trained(dataset: Dataset, seed: int = 0, **changes: object) -> dict:  # type: ignore[type-arg]

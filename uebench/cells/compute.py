@@ -18,8 +18,8 @@ from ..data.kept import keep_dataset as keep_dataset
 from ..data.kept import stored_dataset
 from ..data.poison import Poison, poisoned, tensors_sha256
 from ..data.split import Split
-from ..methods.base import Run
 from ..methods.imported import ImportedPoison
+from ..methods.run import Run
 from ..store.store import Store, key_of, seed_of
 from ..victims.robust import robust_record
 from ..victims.supervised import train_model

@@ -12,12 +12,12 @@ import pandas as pd
 
 from ..common.json_file import RUN
 from ..common.provenance import git_state, machine, mixed_versions, origins, versions
-from ..execute.tasks import Failure
 from ..models import shown_arch
 from ..report import conform_cells, write_leaderboards
 from ..store.store import Store
 from .cell import Cell
 from .evidence import facts
+from .failure import Failure
 from .plan import Config, table_titles
 
 MEASURED = (

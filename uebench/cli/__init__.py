@@ -40,7 +40,7 @@ KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs", "e
 @contextlib.contextmanager
 def _store_errors() -> Iterator[None]:
     """Turn a store or cluster that fails in a run into one sentence and exit status 1."""
-    from ..execute import ExecutorError
+    from ..execute.base import ExecutorError
     from ..store.store import NO_ROOM, StoreError
 
     try:

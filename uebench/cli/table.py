@@ -136,7 +136,7 @@ def _print_table(
     """Print what the store has of a configuration's cells."""
     from .. import report
     from ..cells.config import make_config
-    from ..execute import usable_devices
+    from ..execute.devices import usable_devices
     from ..report.compare import ours_of
     from ..suite.paper_table import paper_grid, planned
 

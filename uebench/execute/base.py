@@ -15,7 +15,8 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .tasks import Failure, Task
+from ..cells.failure import Failure
+from .tasks import Task
 
 SAFE_PATH = "uebench"
 """Our value of PYTHONSAFEPATH, which any value turns on: a worker takes away this one alone."""

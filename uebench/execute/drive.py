@@ -17,9 +17,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..cells.failure import Failure
 from ..store.store import FullError
 from .base import Pool, Report
-from .tasks import Failure, Listener, Task
+from .tasks import Listener, Task
 
 RETRIES = 1
 """How often a task whose process died is started again."""

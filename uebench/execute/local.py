@@ -19,10 +19,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import ClassVar
 
+from ..cells.failure import Failure
 from .base import Executor, Orders, Pool, Report, worker_environment
 from .devices import usable_cores, usable_devices
 from .drive import Agenda
-from .tasks import Failure, Listener, Task, perform, plain
+from .tasks import Listener, Task, perform, plain
 
 NO_FORKSERVER = (ConnectionError, EOFError)
 """What starting a process raises where the forkserver is dead or dies meanwhile."""
@@ -193,8 +194,8 @@ def run_here(
 ) -> dict[str, Failure]:
     """Do the tasks in this process, one by one: methods of a session exist nowhere else."""
     from ..cells.determinism import determinism
+    from ..learn.threads import one_thread
     from ..store.store import FullError, Store
-    from .worker import one_thread
 
     agenda, store = Agenda(list(tasks)), Store(orders.store)
     with one_thread(device), determinism(device, orders.deterministic):

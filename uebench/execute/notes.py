@@ -15,11 +15,11 @@ import uuid
 from dataclasses import asdict
 from pathlib import Path
 
+from ..cells.failure import Failure
 from ..store.owner import REFRESH_S, refresh, sign
 from ..store.prune import NOTES
 from ..store.store import StoreError
 from .base import Report
-from .tasks import Failure
 
 PROGRESS_EVERY_S = 1.0
 """Least time between two lines of progress."""

@@ -21,13 +21,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from ..cells.failure import Failure
 from ..common.spec import printable
 from ..store.store import Store
 from .base import Executor, ExecutorError, Orders, Pool, Report, worker_environment
 from .devices import remote_devices
 from .notes import Notes
 from .remote import remote_work
-from .tasks import Failure, Task, plain
+from .tasks import Task, plain
 
 log = logging.getLogger(__name__)
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"}

@@ -21,11 +21,13 @@ import torch
 import torch._dynamo  # optimizers import it at their first step: 4 s in every worker otherwise
 
 from ..cells.determinism import determinism
+from ..cells.failure import Failure
+from ..learn.threads import one_thread
 from ..methods import registry
 from ..store.arrays import share_memory
 from ..store.store import Store
 from .base import SAFE_PATH, Orders, Report
-from .tasks import Failure, from_plain, perform_alone
+from .tasks import from_plain, perform_alone
 
 registry.load()
 if os.environ.get("PYTHONSAFEPATH") == SAFE_PATH:
@@ -119,17 +121,3 @@ def _limit_memory(memory_gb: float) -> None:
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
-
-
-class one_thread:  # noqa: N801
-    """Context: compute with one thread on a CPU, where two on busy cores wait for each other."""
-
-    def __init__(self, device: str) -> None:
-        self.wanted = 1 if device == "cpu" else torch.get_num_threads()
-
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(self.wanted)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before)

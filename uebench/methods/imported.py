@@ -15,7 +15,8 @@ from torch import Tensor
 from ..common.spec import Fraction255
 from ..data.poison import Budget
 from ..data.split import Split
-from .base import Attack, MethodInfo, Run
+from .base import Attack, MethodInfo
+from .run import Run
 
 
 class ImportedPoison(Attack):

@@ -18,13 +18,14 @@ from typing import Any, Literal
 import pandas as pd
 
 from ..cells.cell import LATER_FIELDS, Cell, dataset_ref
+from ..cells.failure import Failure
 from ..cells.plan import Config, dataset_specs, make_config, plan
 from ..cells.results import row
 from ..common.json_file import RUN, read_run_json
 from ..common.provenance import same_machine_type
 from ..data import load_dataset
-from ..execute import build_executor, usable_devices
-from ..execute.tasks import Failure
+from ..execute.choose import build_executor
+from ..execute.devices import usable_devices
 from ..learn.protocol import Protocol
 from ..methods.imported import ImportedPoison
 from ..report import read_cells

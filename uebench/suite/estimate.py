@@ -19,8 +19,8 @@ from rich.table import Table
 from ..cells.cell import Cell
 from ..common.text import one_line
 from ..execute.tasks import Task, pending
-from ..execute.worker import one_thread
-from ..methods.base import Run
+from ..learn.threads import one_thread
+from ..methods.run import Run
 from ..models import shown_arch
 from .run import Matrix
 

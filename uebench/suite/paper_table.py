@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from ..cells.config import Config, dataset_specs
 from ..cells.plan import plan
 from ..cells.results import gather
 from ..cells.table_spec import TableSpec
-from ..common.spec import format_value, split_specs
+from ..common.spec import format_value, parse_spec, split_specs
 from ..data import Dataset, DatasetError, load_dataset
 from ..report.compare import Ours
 from ..report.formats import markdown_table
@@ -26,7 +26,6 @@ from ..report.outputs import write_texts
 from ..report.statistics import Stat
 from ..report.tables import Metric
 from ..store.store import Store, key_of
-from .absent import stand_in
 
 HEADS = {
     "dataset": "data set",
@@ -285,3 +284,34 @@ def _common(cells: Sequence[Cell], spec: TableSpec) -> list[str]:
         words.append(f"{' or '.join(map(str, epochs))} epochs")
     words.append(f"precision {', '.join(dict.fromkeys(c.precision for c in cells))}")
     return words
+
+
+class Known(NamedTuple):
+    """Classes and shape of a named data set, and how many training images it has."""
+
+    n_classes: int
+    shape: tuple[int, int, int]
+    n_train: int
+    class_names: tuple[str, ...] = ()
+
+
+_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+
+KNOWN = {
+    "cifar10": Known(10, (3, 32, 32), 50_000, tuple(_CIFAR10.split())),
+    "cifar100": Known(100, (3, 32, 32), 50_000),
+    "svhn": Known(10, (3, 32, 32), 73_257),
+    "imagenet_subset": Known(100, (3, 224, 224), 0),
+}
+"""The data sets that papers' tables are about. ImageNet-subset has no one size."""
+
+
+def stand_in(spec: str) -> DatasetRef | None:
+    """Return a reference to a data set that is not here, or None where nothing is known of it."""
+    if ":" in spec:
+        return None
+    known = KNOWN.get(parse_spec(spec).name)
+    if known is None:
+        return None
+    names = known.class_names or tuple(map(str, range(known.n_classes)))
+    return DatasetRef(spec.strip(), f"absent: {spec}", known.n_classes, known.shape, names)

@@ -15,13 +15,16 @@ import pandas as pd
 from ..cells.cell import Cell, dataset_ref
 from ..cells.compute import keep_dataset
 from ..cells.evidence import keep_evidence
+from ..cells.failure import Failure
 from ..cells.plan import Config, dataset_specs, make_config, plan, table_titles
 from ..cells.results import check_folder, gather, write_results
 from ..data import Dataset, load_dataset
-from ..execute import Executor, ExecutorError, Orders, build_executor, run_tasks
+from ..execute.base import Executor, ExecutorError, Orders
+from ..execute.choose import build_executor
+from ..execute.drive import run_tasks
 from ..execute.local import Local, run_here
 from ..execute.progress import ProgressDisplay
-from ..execute.tasks import Event, Failure, Listener, Task, pending
+from ..execute.tasks import Event, Listener, Task, pending
 from ..learn.checkpoint import interval as checkpoint_interval
 from ..methods.registry import plugin_files
 from ..report import read_results, write_page

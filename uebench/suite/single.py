@@ -11,12 +11,13 @@ from ..cells.compute import fetch_poison
 from ..cells.plan import resolve_precision
 from ..data import Dataset, load_dataset
 from ..data.poison import Poison, measure, poisoned
-from ..execute import usable_devices
-from ..execute.worker import one_thread
+from ..execute.devices import usable_devices
 from ..learn.protocol import Protocol, named_protocol
-from ..methods.base import Facts, Run
+from ..learn.threads import one_thread
+from ..methods.base import Facts
 from ..methods.imported_names import bind
 from ..methods.registry import build_attack, build_defense
+from ..methods.run import Run
 from ..models import parse_arch
 from ..store.store import Store, seed_of
 from ..victims.robust import ball_of, robust_record

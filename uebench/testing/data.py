@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 
 from ..data import Dataset, from_arrays
-from ..methods.base import Facts, Run
+from ..methods.base import Facts
+from ..methods.run import Run
 
 SURROGATE = "resnet8[width=8]"
 """The network that attacks craft with in these tests."""

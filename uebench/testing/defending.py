@@ -8,7 +8,8 @@ import torch
 
 from ..data import Dataset
 from ..learn.protocol import PROTOCOLS, Protocol
-from ..methods.base import Defense, Run
+from ..methods.base import Defense
+from ..methods.run import Run
 from ..victims.supervised import train_model
 from .data import CASES, LARGE, case, make_run
 from .generators import DRAW, reseeded, states

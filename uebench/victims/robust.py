@@ -13,9 +13,10 @@ from torch import nn
 
 from ..data.poison import Norm
 from ..data.split import Split
+from ..learn.loops import eval_batches
 from ..learn.pgd import frozen, pgd, random_start
-from ..methods.base import Defense, Run
-from .supervised import eval_batches
+from ..methods.base import Defense
+from ..methods.run import Run
 
 STEPS = 20
 

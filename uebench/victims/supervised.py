@@ -7,7 +7,6 @@ Losses and accuracies stay on the device until the epoch ends.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -18,18 +17,11 @@ from torch import Tensor, nn
 from ..augment import crop_flip
 from ..data.split import Split
 from ..learn.checkpoint import Stateful
+from ..learn.loops import DivergedError, accuracy, confusion_matrix, shuffled_batches
 from ..learn.protocol import Protocol
-from ..methods.base import Defense, Run
+from ..methods.base import Defense
+from ..methods.run import Run
 from ..store.arrays import chunks
-
-EVAL_BATCH = 500
-"""Images that are judged together, at most."""
-EVAL_VALUES = 2**23
-"""Values of these images, at most: 55 images at 224 px."""
-
-
-class DivergedError(RuntimeError):
-    """The training loss became NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -195,43 +187,3 @@ def _train_epoch(
             "warmup_epochs"
         )
     return {"loss": mean, "lr": rate}
-
-
-def shuffled_batches(n: int, batch_size: int, rng: torch.Generator) -> list[Tensor]:
-    """Return the indices 0..n-1 in a new order, in batches as equal as can be.
-
-    All images are seen in every epoch: the batches differ by at most one image, so that no small
-    rest upsets batch norm.
-    """
-    order = torch.randperm(n, generator=rng, device=rng.device)
-    return list(order.tensor_split(max(1, round(n / batch_size))))
-
-
-def eval_batches(data: Split) -> list[slice]:
-    """Return slices of images that are judged together."""
-    size = max(1, min(EVAL_BATCH, EVAL_VALUES // math.prod(data.shape)))
-    return [slice(start, start + size) for start in range(0, len(data), size)]
-
-
-@torch.no_grad()
-def predictions(model: nn.Module, data: Split, run: Run) -> Tensor:
-    """Return the predicted labels of all images, un-augmented, in eval mode."""
-    model.eval()
-    guesses = []
-    for part in eval_batches(data):
-        images = data.pixels(part)
-        with run.autocast():
-            guesses.append(model(images.contiguous(memory_format=torch.channels_last)).argmax(1))
-    return torch.cat(guesses)
-
-
-def accuracy(model: nn.Module, data: Split, run: Run) -> float:
-    """Return the share of images that are predicted rightly."""
-    return (predictions(model, data, run) == data.labels).sum().item() / len(data)
-
-
-def confusion_matrix(model: nn.Module, data: Split, run: Run) -> Tensor:
-    """Return int64 [k, k]: row true class, column predicted class."""
-    k = data.n_classes
-    pairs = data.labels * k + predictions(model, data, run)
-    return torch.bincount(pairs, minlength=k * k).view(k, k).cpu()

@@ -1,0 +1,107 @@
+"""The rooms of the package: lower ones never import higher ones, and nothing goes in a circle.
+
+Every import is read from the source, those inside functions and under TYPE_CHECKING too.
+"""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "uebench"
+ROOMS = (
+    *("common", "store", "augment"),
+    *("data", "models", "report"),
+    *("learn", "methods", "victims", "cells"),
+    *("execute", "testing", "suite", "share", "cli"),
+)
+"""From the ground up: a room may import those before it."""
+AT_THE_ROOT = {"__init__.py", "__main__.py", "api.py", "py.typed"}
+NO_TORCH = ("report",)
+
+
+def module_name(path: Path) -> str:
+    """Return a file's module, `uebench.store.prune`; a package's `__init__.py` is the package."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported_names(name: str, path: Path) -> set[str]:
+    """Return everything that a module imports, as absolute dotted names."""
+    names: set[str] = set()
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {f"{base}.{alias.name}" for alias in node.names} | {base}
+    return names
+
+
+def imported_modules(name: str, path: Path) -> set[str]:
+    """Return the modules of the package that a module imports, itself left out."""
+    return {other for other in imported_names(name, path) if other in MODULES} - {name}
+
+
+IMPORTS = {name: imported_modules(name, path) for name, path in MODULES.items()}
+
+
+def room_of(name: str) -> str | None:
+    """Return the room of a module; None at the root."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else None
+
+
+def shown(name: str) -> str:
+    return MODULES[name].relative_to(PACKAGE.parent).as_posix()
+
+
+def test_only_the_public_face_lies_at_the_root() -> None:
+    files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert files == AT_THE_ROOT
+    assert folders == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_no_higher_one(room: str) -> None:
+    upwards = [
+        f"{shown(name)} imports {shown(other)}"
+        for name, others in IMPORTS.items()
+        if room_of(name) == room
+        for other in sorted(others)
+        if (there := room_of(other)) is not None and ROOMS.index(there) > ROOMS.index(room)
+    ]
+    assert upwards == []
+
+
+def test_nothing_is_imported_in_a_circle() -> None:
+    # the root's lazy `__init__` names everything, and everybody imports from it what is public
+    graph = {name: others - {"uebench"} for name, others in IMPORTS.items() if room_of(name)}
+    # a package and its own modules know each other: `from . import x` is no circle of files
+    graph = {
+        name: {o for o in others if not name.startswith(f"{o}.")} for name, others in graph.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail("circle: " + " -> ".join(shown(name) for name in error.args[1]))
+
+
+@pytest.mark.parametrize("room", NO_TORCH)
+def test_rooms_for_readers_do_without_torch(room: str) -> None:
+    loading = [
+        shown(name)
+        for name, path in MODULES.items()
+        if room_of(name) == room
+        and any(other.split(".")[0] == "torch" for other in imported_names(name, path))
+    ]
+    assert loading == []

@@ -1,0 +1,24 @@
+"""What a user did wrong, as one kind of exception.
+
+The command line turns a `UserError` into a sentence and exit status 2. Every other exception is a
+fault, of the suite or of somebody's method, and is reported with the file and line that it came
+from. So a method may raise `UserError` from `resolve` to refuse a combination of options, and a
+plain `ValueError` or `KeyError` out of a method is never taken for a typing error.
+"""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Something that was asked for cannot be done: one sentence says why and what to do."""
+
+
+class UnknownNameError(UserError, KeyError):
+    """A name that nobody registered; the sentence gives the nearest one.
+
+    It is a KeyError as well, since Python callers look names up.
+    """
+
+    def __str__(self) -> str:
+        """Return the sentence without the quotes that KeyError adds."""
+        return ValueError.__str__(self)

@@ -1,0 +1,288 @@
+"""What a method is given to work with: `Run`, and the surrogates that it trains.
+
+A surrogate is a network that an attack trains on clean images. It is kept in the store and shared
+by recipe. Source of its defaults: Tao et al., "Better Safe Than Sorry", NeurIPS 2021,
+arXiv:2102.04716, and its authors' code: 150 epochs of SGD, learning rate 0.1 and x0.1 at two thirds
+and five sixths, batch 128, weight decay 5e-4, random crops and flips, the best epoch on 1,000
+held-out training images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..augment import crop_flip
+from ..data.split import Split
+from ..learn.checkpoint import Checkpoint, Stateful, Target
+from ..learn.loops import DivergedError, accuracy, shuffled_batches
+from ..learn.timing import Stopwatch
+from ..models import build_network, network_recipe, parse_arch
+from ..store.arrays import add_bytes, zeros
+from ..store.store import Store, key_of, seed_of
+
+SURROGATE_VERSION = 2
+"""Raised when the numbers of surrogates change, which makes the stored ones stale."""
+
+MOMENTUM, WEIGHT_DECAY, CROP_PADDING = 0.9, 5e-4, 4
+
+
+class Run:
+    """What a method is given to work with: device, randomness, networks, progress.
+
+    Attributes:
+        device: where tensors lie.
+        rng: a generator on that device; the only source of randomness.
+        epoch: the present epoch of the target model's training, from 0.
+        epochs: how many there will be.
+        precision: `fp32` or `bf16`, what `autocast()` computes in.
+        augmenting: `with run.augmenting:` around what a defense does to images before the network
+            sees them; its share of the time enters the cell's record.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, int, int],
+        n_classes: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        epochs: int = 1,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        shared_seed: int = 0,
+        store: Store | None = None,
+        progress: Callable[[float, str], None] | None = None,
+        leads_to: tuple[str, str] | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        if self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # fp32 shall mean fp32 in the key and the table
+        self.rng = torch.Generator(self.device).manual_seed(seed)
+        self.epoch = 0
+        self.epochs = epochs
+        self.precision = precision
+        self.notes: dict[str, Any] = {}
+        self.augmenting = Stopwatch(self.device)
+        self._shape = shape
+        self._n_classes = n_classes
+        self._shared_seed = shared_seed
+        self._store = store
+        self._progress = progress
+        self._target: Target | None = None
+        if store is not None and leads_to is not None:
+            self._target = Target(store, *leads_to, str(self.device.type))
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Tell how much of the work is done, in [0, 1], and what is going on."""
+        if self._progress is not None:
+            self._progress(min(max(fraction, 0.0), 1.0), text)
+
+    def note(self, **facts: Any) -> None:
+        """Keep facts of this run with its record, such as what ended a search."""
+        self.notes |= facts
+
+    def checkpoint(
+        self, name: str, /, *, keep: bool = True, **parts: Tensor | Stateful
+    ) -> Checkpoint:
+        """Return where a long loop stands, taken over from a process that was killed.
+
+        Call it right before the loop, when all that the loop changes is made, and give it that:
+        networks, optimizers, tensors, or anything with `state_dict` and `load_state_dict`. The
+        generators are kept by themselves, and so is what is put into its `facts`:
+
+            loop = run.checkpoint("rounds", model=model, optimizer=optimizer, noise=noise)
+            for done in loop.steps(self.rounds):
+                ...  # one round
+                loop.facts["accuracy"] = accuracy
+
+        `steps` yields what is still to be done and saves about once a minute. `name` tells the loop
+        from others of the method. Without a store, or with `keep=False`, it is a plain loop.
+        """
+        made = Checkpoint(self._target if keep else None, name, self.rng, dict(parts))
+        if made.resumed:
+            self.note(resumed={**self.notes.get("resumed", {}), name: made.resumed})
+        return made
+
+    def forget_checkpoints(self) -> None:
+        """Remove the checkpoints of this run, whose result is kept."""
+        if self._target is not None:
+            self._target.forget()
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Return float32 zeros for the noise of a whole data set.
+
+        They lie on the device where they take less than a quarter of its memory, else in host
+        memory, or in a temporary file of which the system keeps in memory what is in use. Read
+        them by `uebench.taken(noise, index, run.device)`, and write slices of them.
+        """
+        return zeros(shape, device=self.device)
+
+    def network(self, arch: str) -> nn.Module:
+        """Return an untrained network for this data set, seeded from `rng`, on the device."""
+        seed = int(torch.randint(2**62, (), generator=self.rng, device=self.device))
+        return build_network(arch, self._n_classes, self._shape, seed).to(self.device)
+
+    def surrogate(
+        self,
+        data: Split,
+        arch: str,
+        *,
+        epochs: int = 150,
+        lr: float = 0.1,
+        batch_size: int = 128,
+        held_out: int = 1000,
+    ) -> nn.Module:
+        """Return a network trained on `data`, in eval mode, kept in the store.
+
+        It is the same for whoever asks with the same data, settings and poison seed, and a cache
+        hit changes no later number. The learning rate falls to a tenth after two thirds and five
+        sixths of the epochs; the best epoch on `held_out` images of `data` is returned.
+        """
+        return kept_surrogate(
+            data, self, arch=arch, epochs=epochs, lr=lr, batch_size=batch_size, held_out=held_out
+        )
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which networks are evaluated in this run's precision."""
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False
+        )
+
+    def kept(
+        self, name: str, recipe: Mapping[str, Any], make: Callable[[Run], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Return the tensors that `make` gives, made once for each recipe and kept in the store.
+
+        `recipe` names everything that changes them, the precision where networks are trained.
+
+        `make` gets a run with a seed of its own, derived from the recipe and the poison seed, so
+        that a cache hit changes no later number, and whoever asks for the same gets the same.
+        """
+        recipe = {"what": name, "seed": self._shared_seed, **recipe}
+
+        def fresh() -> dict[str, Tensor]:
+            run = Run(
+                shape=self._shape,
+                n_classes=self._n_classes,
+                seed=seed_of("kept", key_of(recipe)),
+                device=self.device,
+                precision=self.precision,
+                shared_seed=self._shared_seed,
+                store=self._store,
+                progress=self._progress,
+                leads_to=("kept", key_of(recipe)),
+            )
+            runs.append(run)
+            return {key: value.cpu() for key, value in make(run).items()}
+
+        runs: list[Run] = []
+        if self._store is None:
+            made = fresh()
+        else:
+            made, _ = self._store.get_or_make("kept", key_of(recipe), lambda: (fresh(), recipe))
+        for run in runs:
+            run.forget_checkpoints()
+        return {key: value.to(self.device) for key, value in made.items()}
+
+
+def kept_surrogate(
+    data: Split, run: Run, *, arch: str, epochs: int, lr: float, batch_size: int, held_out: int
+) -> nn.Module:
+    """Return a network trained on `data` as the module says, from the store where it is there.
+
+    Whoever asks with the same data, settings and poison seed gets the same network, in eval mode.
+
+    Args:
+        data: clean training images.
+        run: gives device, precision and the store.
+        arch: the network, such as `resnet18`.
+        epochs: passes over the images that are not held out.
+        lr: peak learning rate.
+        batch_size: images a step.
+        held_out: images, over all classes, that only choose the best epoch; a tenth where there are
+            fewer than ten times as many.
+    """
+    arch = parse_arch(arch)[0]
+    recipe = {
+        "data": content_hash(data),
+        "classes": data.n_classes,
+        **network_recipe(arch, data.shape),
+        "epochs": epochs,
+        "lr": lr,
+        "batch_size": batch_size,
+        "held_out": held_out,
+        "precision": run.precision,
+        "version": SURROGATE_VERSION,
+    }
+    found = run.kept(
+        "surrogate",
+        recipe,
+        lambda fresh: _trained(data, fresh, arch, epochs, lr, batch_size, held_out),
+    )
+    held_out_acc = found.pop("held_out_acc").item()
+    if held_out_acc >= 0:
+        run.note(surrogate_held_out_acc=round(held_out_acc, 4))
+    model = run.network(arch)
+    model.load_state_dict(found)
+    return model.eval()
+
+
+def content_hash(data: Split) -> str:
+    """Return the sha256 of a split's images and labels."""
+    digest = hashlib.sha256()
+    for values in (data.images, data.labels):
+        add_bytes(digest, values)
+    return digest.hexdigest()
+
+
+def _trained(
+    data: Split, run: Run, arch: str, epochs: int, lr: float, batch_size: int, held_out: int
+) -> dict[str, Tensor]:
+    """Return the weights of the best epoch, and how accurate it was on the held-out images."""
+    model = run.network(arch)
+    n_held = min(held_out, len(data) // 10)
+    order = torch.randperm(len(data), generator=run.rng, device=run.device)
+    judged, train = data.subset(order[:n_held]), data.subset(order[n_held:])
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+    )
+    loop = run.checkpoint("surrogate", model=model, optimizer=optimizer)
+    loop.facts = {"best": -1.0, "weights": {}, **loop.facts}
+    for epoch in loop.steps(epochs):
+        done = epoch / epochs
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (1 if done < 2 / 3 else 0.1 if done < 5 / 6 else 0.01)
+        _epoch(model, optimizer, train, batch_size, run)
+        judged_acc = accuracy(model, judged, run) if n_held else float(epoch)
+        if judged_acc > loop.facts["best"]:
+            loop.facts["best"] = judged_acc
+            loop.facts["weights"] = {k: v.clone() for k, v in model.state_dict().items()}
+        run.progress(
+            (epoch + 1) / epochs, f"surrogate epoch {epoch + 1}, held-out {judged_acc:.3f}"
+        )
+    best = loop.facts["best"] if n_held else -1.0
+    return {**loop.facts["weights"], "held_out_acc": torch.tensor(best)}
+
+
+def _epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, data: Split, batch_size: int, run: Run
+) -> None:
+    """Train one epoch on cropped and flipped images."""
+    model.train()
+    for batch in shuffled_batches(len(data), batch_size, run.rng):
+        images = crop_flip(data.take(batch), run.rng, CROP_PADDING, True)
+        images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
+        with run.autocast():
+            logits = model(images)
+        loss = F.cross_entropy(logits.float(), data.labels[batch])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    if not loss.isfinite():
+        raise DivergedError(f"the surrogate's loss is {loss.item()}; lower its learning rate")

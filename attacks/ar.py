@@ -28,7 +28,7 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor
 
-from uebench import Attack, Facts, Fraction255, Run, Split, attack
+from uebench import Attack, Facts, Fraction255, Run, Split, UserError, attack
 from uebench.learn.pgd import lengths
 
 SEARCH_SIDE, SEARCH_CROP = 36, 4
@@ -149,7 +149,7 @@ class AR(Attack):
         if self.kernels:
             kernels = read_kernels(Path(self.kernels), data.n_classes, data.shape)
             if hashlib.sha256(kernels.numpy().tobytes()).hexdigest() != self.kernels_sha256:
-                raise ValueError(
+                raise UserError(
                     f"ar: {self.kernels} was changed since the cell was planned; run again"
                 )
             return kernels.to(run.device)
@@ -210,7 +210,7 @@ def read_kernels(path: Path, k: int, shape: tuple[int, int, int]) -> Float[Tenso
         kernels = torch.stack([torch.as_tensor(each).float() for each in found])
     except Exception as error:  # every reader has errors of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
+        raise UserError(
             f"ar: {path} holds no readable kernels ({reason}); give float [k, c, 3, 3] as .npy, "
             ".npz, .safetensors or .pt"
         ) from None
@@ -218,14 +218,14 @@ def read_kernels(path: Path, k: int, shape: tuple[int, int, int]) -> Float[Tenso
     if kernels.dim() == 5 and kernels.shape[2] == 1:  # the form of a grouped convolution's weight
         kernels = kernels.squeeze(2)
     if kernels.dim() != 4 or kernels.shape[2:] != (3, 3) or kernels.shape[1] != c:
-        raise ValueError(
+        raise UserError(
             f"ar: {path} holds {list(kernels.shape)} values; kernels are [k, {c}, 3, 3]"
         )
     if len(kernels) < k:
-        raise ValueError(f"ar: {path} has kernels for {len(kernels)} classes, {k} are needed")
+        raise UserError(f"ar: {path} has kernels for {len(kernels)} classes, {k} are needed")
     wrong = ((kernels[:k].sum((2, 3)) - 1).abs() > 1e-3).any(1) | (kernels[:k, :, 2, 2] != 0).any(1)
     if wrong.any() or not kernels[:k].isfinite().all():
-        raise ValueError(
+        raise UserError(
             f"ar: {path}: the kernels of class {int(wrong.int().argmax())} do not sum to 1, or do "
             "not end in 0; such noise does not stay finite"
         )
@@ -236,12 +236,12 @@ def _check_size(path: Path) -> None:
     """Raise ValueError where a file, packed or unpacked, is larger than any set of kernels."""
     size = path.stat().st_size if path.is_file() else 0
     if not path.is_dir() and not path.is_file() and path.exists():
-        raise ValueError("it is no file")
+        raise UserError("it is no file")
     if size and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             size = max(size, sum(member.file_size for member in archive.infolist()))
     if size > MOST_BYTES:
-        raise ValueError(f"it holds {size:,} bytes, at most {MOST_BYTES:,} are read")
+        raise UserError(f"it holds {size:,} bytes, at most {MOST_BYTES:,} are read")
 
 
 def _load(path: Path) -> Any:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from uebench import Attack, Facts, Fraction255, Run, Split, attack, frozen, parse_arch
+from uebench import Attack, Facts, Fraction255, Run, Split, UserError, attack, frozen, parse_arch
 
 from ._shared import cross_entropy_of, descend
 
@@ -52,7 +52,7 @@ class HYPO(Attack):
         if eps == "auto":
             eps = 8 / 255 if self.norm == "linf" else 0.5
         if self.norm == "linf" and eps > 1:
-            raise ValueError(
+            raise UserError(
                 f"hypo: a linf eps lies in (0, 1], got {eps:g}; divide by 255, or set norm=l2"
             )
         arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]

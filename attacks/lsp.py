@@ -18,7 +18,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from uebench import Attack, Facts, Fraction255, Run, Split, attack
+from uebench import Attack, Facts, Fraction255, Run, Split, UserError, attack
 
 TOGETHER = 2**19
 """Most values that are painted together: what a core's cache holds."""
@@ -66,9 +66,9 @@ class LSP(Attack):
         k, (c, h, w) = data.n_classes, data.shape
         features = self._features(data.shape, self.patch)
         if k < 2:
-            raise ValueError("lsp needs at least 2 classes to tell apart, got 1")
+            raise UserError("lsp needs at least 2 classes to tell apart, got 1")
         if 2**features < k:
-            raise ValueError(
+            raise UserError(
                 f"lsp: patches of {self.patch} px give {features} features, too few for {k} "
                 "classes; choose a smaller patch"
             )

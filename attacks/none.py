@@ -9,7 +9,7 @@ from jaxtyping import Float
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from uebench import Attack, Fraction255, Run, Split, attack
+from uebench import Attack, Fraction255, Run, Split, UserError, attack
 
 
 @attack("none", title="Clean", source="no perturbation")
@@ -25,7 +25,7 @@ class NoAttack(Attack):
     @classmethod
     def _has_no_budget(cls, eps: float) -> float:
         if eps != cls.model_fields["eps"].default:
-            raise ValueError("clean images have no budget; leave eps out")
+            raise UserError("clean images have no budget; leave eps out")
         return eps
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:

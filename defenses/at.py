@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from uebench import Defense, Facts, Fraction255, Run, defense, frozen, pgd, random_start
+from uebench import Defense, Facts, Fraction255, Run, UserError, defense, frozen, pgd, random_start
 
 
 @defense("at", title="AT", source="arXiv:1706.06083")
@@ -37,14 +37,14 @@ class AdversarialTraining(Defense):
         radius = self.radius
         if radius == "half":
             if norm != facts.norm:
-                raise ValueError(
+                raise UserError(
                     f"at: radius=half of a {facts.norm} budget says nothing about {norm}; "
                     "give the radius as a number"
                 )
             radius = facts.eps / 2
         for name, value in (("radius", radius), ("step", self.step)):
             if norm == "linf" and not isinstance(value, str) and value > 1:
-                raise ValueError(
+                raise UserError(
                     f"at: a linf {name} lies in (0, 1], got {value:g}; divide by 255, "
                     f"{name}={value:g}/255"
                 )

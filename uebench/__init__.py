@@ -21,6 +21,7 @@ _HOME = {
     "Protocol": "learn.protocol",
     "Run": "methods.run",
     "Split": "data.split",
+    "UserError": "common.errors",
     "attack": "methods.registry",
     "craft": "suite.single",
     "crop_flip": "augment",
@@ -41,6 +42,7 @@ __all__ = sorted([*_HOME, "__version__"])
 if TYPE_CHECKING:
     from .augment import Policy as Policy
     from .augment import crop_flip as crop_flip
+    from .common.errors import UserError as UserError
     from .data import load_dataset as load_dataset
     from .data.poison import Poison as Poison
     from .data.split import Split as Split

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..common.errors import UserError
 from . import color, pillow
 from .affine import warp_pixels
 from .grouped import apply_grouped
@@ -142,9 +143,9 @@ def rand_augment(
         ValueError: `n` or `magnitude` is out of range.
     """
     if n < 0:
-        raise ValueError(f"n must be 0 operations or more, got {n}; the paper takes 2")
+        raise UserError(f"n must be 0 operations or more, got {n}; the paper takes 2")
     if not 0 <= magnitude < RAND.bins:
-        raise ValueError(f"magnitude must lie in [0, {RAND.bins - 1}], got {magnitude}; try 9")
+        raise UserError(f"magnitude must lie in [0, {RAND.bins - 1}], got {magnitude}; try 9")
     operation = _draw_choices((n, len(images)), rng)
     return _in_turn(images, operation, torch.full_like(operation, magnitude), RAND, rng)
 

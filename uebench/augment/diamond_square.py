@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..common.errors import UserError
 from .color import Kornia
 
 __all__ = ["plasma_maps", "scaled_maps"]
@@ -60,7 +61,7 @@ def plasma_maps(
         ValueError: there are not `n` numbers in `roughness`.
     """
     if roughness.shape != (n,):
-        raise ValueError(
+        raise UserError(
             f"roughness must hold one number for each of {n} maps, got {list(roughness.shape)}; "
             "expand it"
         )

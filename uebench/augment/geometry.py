@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
+from ..common.errors import UserError
+
 __all__ = ["crop_flip"]
 
 
@@ -37,9 +39,7 @@ def crop_flip(
         ValueError: `padding` is negative.
     """
     if padding < 0:
-        raise ValueError(
-            f"padding must be 0 or more pixels, got {padding}; 0 switches the crop off"
-        )
+        raise UserError(f"padding must be 0 or more pixels, got {padding}; 0 switches the crop off")
     b, c, h, w = images.shape
     device = images.device
     dy, dx = torch.randint(0, 2 * padding + 1, (2, b, 1), generator=rng, device=device)

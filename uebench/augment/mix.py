@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..common.errors import UserError
 from .color import clip_unit, per_image
 
 __all__ = ["Mixture", "cutmix", "cutout", "mixup"]
@@ -38,7 +39,7 @@ def cutout(
         ValueError: `size` is negative.
     """
     if size < 0:
-        raise ValueError(f"size must be 0 pixels or more, got {size}; the paper takes 16")
+        raise UserError(f"size must be 0 pixels or more, got {size}; the paper takes 16")
     middles = _draw_middles(images, rng)
     sizes = torch.full((len(images),), float(size), device=images.device)
     return images.masked_fill(_boxes(images, middles, sizes, sizes), 0)
@@ -123,9 +124,9 @@ def _draw_shares(
 ) -> tuple[Int[Tensor, " b"], Float[Tensor, " b"]]:
     """Return each image's partner and its own share, 1 for those that are not mixed."""
     if not beta > 0:
-        raise ValueError(f"beta must be above 0, got {beta:g}; the papers take 1")
+        raise UserError(f"beta must be above 0, got {beta:g}; the papers take 1")
     if not 0 <= probability <= 1:
-        raise ValueError(f"probability must lie in [0, 1], got {probability:g}")
+        raise UserError(f"probability must lie in [0, 1], got {probability:g}")
     b, device = len(images), images.device
     partner = torch.randperm(b, generator=rng, device=device)
     gammas = torch._standard_gamma(torch.full((2, b), float(beta), device=device), generator=rng)

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..common.errors import UserError
 from .autoaugment import auto_augment
 from .color import Kornia, draw_channels
 from .plasma import Range, change_sorted, order_by_operation
@@ -78,12 +79,12 @@ class Policy:
         _check("engine", self.engine, get_args(Engine))
         object.__setattr__(self, "letters", _in_order(self.letters))
         if self.engine == "kornia" and self.draw == "image":
-            raise ValueError(
+            raise UserError(
                 "engine='kornia' cannot draw an operation for every image, got draw='image'; "
                 "use draw='batch' or engine='native'"
             )
         if self.engine == "kornia" and "a" in self.letters:
-            raise ValueError(
+            raise UserError(
                 f"engine='kornia' has no AutoAugment for CIFAR-10, got letters={self.letters!r}; "
                 "use engine='native'"
             )
@@ -106,7 +107,7 @@ class Policy:
             ValueError: the images are not a batch of floating-point images.
         """
         if images.dim() != 4 or not images.is_floating_point():
-            raise ValueError(
+            raise UserError(
                 f"images must be floating-point [b, c, h, w], got {images.dtype} "
                 f"{list(images.shape)}; divide 8-bit images by 255"
             )
@@ -169,19 +170,19 @@ class Policy:
 def _check(name: str, value: str, accepted: tuple[str, ...]) -> None:
     """Raise a ValueError unless `value` is accepted."""
     if value not in accepted:
-        raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {value!r}; choose one")
+        raise UserError(f"{name} must be one of {', '.join(accepted)}, got {value!r}; choose one")
 
 
 def _in_order(letters: str) -> str:
     """Return the letters in the order in which they run."""
     parts = letters.split("+")
     if len(set(parts)) < len(parts) or not set(parts) <= set(_LETTERS):
-        raise ValueError(
+        raise UserError(
             "letters must be p, c, and t or a, each at most once and joined by '+', got "
             f"{letters!r}; write for example p+c+t"
         )
     if {"t", "a"} <= set(parts):
-        raise ValueError(f"letter a stands in t's place, got {letters!r}; leave one of them out")
+        raise UserError(f"letter a stands in t's place, got {letters!r}; leave one of them out")
     return "+".join(letter for letter in _LETTERS if letter in parts)
 
 
@@ -193,7 +194,7 @@ def _kornia_pipeline(policy: Policy) -> Callable[[Tensor], Tensor]:
 
     behaviour = "0.6" if tuple(map(int, kornia.__version__.split(".")[:2])) < (0, 9) else "0.9"
     if behaviour != policy.kornia:
-        raise ValueError(
+        raise UserError(
             f"engine='kornia' with kornia={policy.kornia!r} needs another kornia than the "
             f"installed {kornia.__version__}; use kornia={behaviour!r} or engine='native'"
         )

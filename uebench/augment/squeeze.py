@@ -16,6 +16,7 @@ from jaxtyping import Float, Shaped
 from PIL import Image, JpegImagePlugin
 from torch import Tensor
 
+from ..common.errors import UserError
 from .color import clip_unit, straight_through
 
 __all__ = ["fewer_bits", "gaussian_blur", "grayscale", "jpeg"]
@@ -51,7 +52,7 @@ def fewer_bits(images: Shaped[Tensor, "n c h w"], bits: int) -> Shaped[Tensor, "
         ValueError: `bits` is not from 1 to 8.
     """
     if not 1 <= bits <= 8:
-        raise ValueError(f"bits must lie in [1, 8], got {bits}")
+        raise UserError(f"bits must lie in [1, 8], got {bits}")
     mask = 256 - 2 ** (8 - bits)
     if images.is_floating_point():
         levels = (images.detach().double() * 255).round().to(torch.uint8)
@@ -69,7 +70,7 @@ def gaussian_blur(images: Float[Tensor, "n c h w"], sigma: float) -> Float[Tenso
         ValueError: `sigma` is not above 0.
     """
     if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma must be a number of pixels above 0, got {sigma:g}")
+        raise UserError(f"sigma must be a number of pixels above 0, got {sigma:g}")
     h, w = images.shape[2:]
     rows, columns = (_blur_matrix(n, sigma).to(images) for n in (h, w))
     # Trainers call this under autocast, which would round the products to bfloat16.
@@ -99,9 +100,9 @@ def jpeg(images: Shaped[Tensor, "n c h w"], quality: int) -> Shaped[Tensor, "n c
         ValueError: `quality` is not from 1 to 95, or there are other than 1 or 3 channels.
     """
     if not 1 <= quality <= 95:
-        raise ValueError(f"quality must lie in [1, 95], as Pillow's does, got {quality}")
+        raise UserError(f"quality must lie in [1, 95], as Pillow's does, got {quality}")
     if images.shape[1] not in (1, 3):
-        raise ValueError(f"JPEG takes images of 1 or 3 channels, got {images.shape[1]}")
+        raise UserError(f"JPEG takes images of 1 or 3 channels, got {images.shape[1]}")
     if images.is_floating_point():
         levels = (images.detach() * 255).round_().to(torch.uint8)
         return straight_through(images, jpeg(levels, quality).to(images.dtype) / 255)

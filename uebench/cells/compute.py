@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..common.errors import MissingError
 from ..common.provenance import provenance, versions
 from ..data.dataset import Dataset
 from ..data.kept import keep_dataset as keep_dataset
@@ -37,7 +38,7 @@ def fetch_dataset(store: Store, ref: DatasetRef) -> Dataset:
     """
     found = stored_dataset(store, ref.name, ref.fingerprint)
     if found is None:
-        raise LookupError(f"data set {ref.name} is missing from the store; run the command again")
+        raise MissingError(f"data set {ref.name} is missing from the store; run the command again")
     return found
 
 
@@ -58,7 +59,7 @@ def fetch_poison(
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
         if isinstance(ref.attack, ImportedPoison):
-            raise LookupError(f"{ref.attack.info.name} is gone from the store; import it again")
+            raise MissingError(f"{ref.attack.info.name} is gone from the store; import it again")
         run = Run(
             shape=train.shape,
             n_classes=train.n_classes,

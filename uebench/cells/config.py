@@ -14,6 +14,7 @@ from pydantic import (
     ValidationError,
 )
 
+from ..common.errors import UserError
 from ..common.spec import did_you_mean, normalise, parse_number, split_specs
 from ..common.yaml_file import read_yaml
 from .table_spec import TableSpec
@@ -105,7 +106,7 @@ def read_config(name: str) -> dict[str, Any]:
     if path.suffix not in (".yaml", ".yml"):
         known = config_names()
         if name not in known:
-            raise ValueError(
+            raise UserError(
                 f"unknown configuration {name!r}{did_you_mean(name, known)}; known: "
                 f"{', '.join(known)}, or give the path of a .yaml file"
             )
@@ -114,7 +115,7 @@ def read_config(name: str) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no names and values; write lines like `attacks: [em, lsp]`")
+        raise UserError(f"{path} holds no names and values; write lines like `attacks: [em, lsp]`")
     return {str(key): value for key, value in content.items()}
 
 
@@ -141,7 +142,7 @@ def make_config(fields: dict[str, Any]) -> Config:
                 told.append(
                     f"{key}: {text[0].lower()}{text[1:]}, got {str(problem['input'])[:60]!r}"
                 )
-        raise ValueError("; ".join(dict.fromkeys(told))) from None
+        raise UserError("; ".join(dict.fromkeys(told))) from None
 
 
 MERGED = ("set", "protocol_options")
@@ -160,18 +161,18 @@ def check_mappings(fields: dict[str, Any]) -> None:
     """
     matrices, rules = fields.get("matrices") or [], fields.get("under") or {}
     if not isinstance(matrices, list) or not all(isinstance(part, dict) for part in matrices):
-        raise ValueError(
+        raise UserError(
             f"matrices must be a list of fields such as [{{ratio: 0.5}}], got {matrices!r}"
         )
     if not isinstance(rules, dict) or not all(isinstance(rule, dict) for rule in rules.values()):
-        raise ValueError(
+        raise UserError(
             f"under must be fields by protocol such as {{quick: {{arch: resnet8}}}}, got {rules!r}"
         )
     for said in (fields, *matrices, *rules.values()):
         for name in MERGED:
             value = said.get(name) or {}
             if not isinstance(value, dict):
-                raise ValueError(f"{name} must be names and values such as {{a: 1}}, got {value!r}")
+                raise UserError(f"{name} must be names and values such as {{a: 1}}, got {value!r}")
 
 
 def replace_field(fields: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
@@ -218,10 +219,10 @@ def parts(config: Config) -> list[Config]:
         merged = {name: {**whole[name], **(part.get(name) or {})} for name in MERGED}
         try:
             if kept := [name for name in WHOLE if name in part]:
-                raise ValueError(f"{kept[0]} belongs to the whole configuration, not to a part")
+                raise UserError(f"{kept[0]} belongs to the whole configuration, not to a part")
             made.append(make_config({**whole, **part, **merged}))
         except ValueError as error:
-            raise ValueError(f"matrices, part {number}: {error}") from None
+            raise UserError(f"matrices, part {number}: {error}") from None
     return made
 
 

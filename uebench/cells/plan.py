@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..common.errors import UserError
 from ..common.spec import did_you_mean, format_options, normalise
 from ..data.dataset import Dataset
 from ..learn.protocol import Protocol, named_protocol
@@ -62,7 +63,7 @@ def resolve_precision(asked: str, device: str) -> Any:
     if asked != "auto":
         return asked
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
+        raise UserError(
             "precision=auto cannot be told for GPUs that this machine does not have; add "
             "--set protocol.precision=bf16, or fp32 for GPUs before Ampere"
         )
@@ -180,7 +181,7 @@ def _check_size(config: Config) -> None:
         for part in parts(config)
     )
     if n > MOST_CELLS:
-        raise ValueError(
+        raise UserError(
             f"this matrix has {n:,} cells, at most {MOST_CELLS:,} are planned; split it into "
             "several"
         )
@@ -242,9 +243,9 @@ def method_overrides(config: Config, known: list[str]) -> dict[str, dict[str, An
         method, dot, option = str(key).partition(".")
         method, option = normalise(method), normalise(option)
         if not dot or not option:
-            raise ValueError(f"set {key!r} is not METHOD.OPTION; write it like em.rounds=5")
+            raise UserError(f"set {key!r} is not METHOD.OPTION; write it like em.rounds=5")
         if method not in known:
-            raise ValueError(
+            raise UserError(
                 f"set {key}: {method} is not in this matrix{did_you_mean(method, known)}; "
                 f"it has {', '.join(known)}"
             )
@@ -267,7 +268,7 @@ def class_labels(wanted: list[str], dataset: Dataset | DatasetRef) -> tuple[int,
             labels.add(int(text))
         else:
             shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-            raise ValueError(
+            raise UserError(
                 f"{dataset.name} has no class {text!r}{did_you_mean(text, names)}; it has {shown}"
             )
     return tuple(sorted(labels))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..common.errors import UserError
 from ..common.json_file import RUN
 from ..common.provenance import git_state, machine, mixed_versions, origins, versions
 from ..models import shown_arch
@@ -37,7 +38,7 @@ IF_ASKED = ("robust_acc", "robust_norm", "robust_radius")
 """Measured where the protocol asks for it."""
 
 
-class OutputError(ValueError):
+class OutputError(UserError):
     """The output folder cannot be used: one sentence says why and what to do."""
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from ..common.errors import UserError
 from ..common.spec import did_you_mean
 
 AXES = ("dataset", "arch", "ratio", "classes", "attack", "defense", "epochs")
@@ -38,7 +39,7 @@ class TableSpec(BaseModel):
         for axis in value:
             method, dot, option = axis.partition(".")
             if axis not in AXES and not (dot and option and method in ("attack", "defense")):
-                raise ValueError(
+                raise UserError(
                     f"no axis {axis}{did_you_mean(axis, AXES)}; there are {', '.join(AXES)}, and "
                     "options such as attack.eps"
                 )

@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from .. import __version__
+from ..common.errors import UserError
 from ..common.names import SHOWN
 from .authoring import check, new
 from .completion import complete_config, complete_method, complete_shown, completion
@@ -29,7 +30,7 @@ from .matrix import matrix_fields, matrix_options
 from .poison import audit, craft, import_
 from .report import plot, report
 from .share import card, publish, validate
-from .shared import clear_errors, data_options, plugin_option, starting
+from .shared import data_options, plugin_option, starting
 from .store import store_group
 from .table import print_run, table
 from .verify import verify
@@ -125,31 +126,30 @@ def run(
     uebench run --attacks em[eps=16/255],lsp --defenses ueraser,at --seeds 0,1,2
     uebench run --dataset cifar10 --download --protocol paper --dry-run
     """  # noqa: D301
-    with clear_errors():
-        with starting():
-            from ..cells import plan, results
-            from ..suite import run as frontend
+    with starting():
+        from ..cells import plan, results
+        from ..suite import run as frontend
 
-        made = plan.make_config(matrix_fields(config, options))
-        matrix = frontend.prepare(
-            made,
-            options["device"],
-            jobs,
-            options["data_dir"],
-            options["download"],
-            executor=executor,
-            time_limit_s=None if time_limit is None else 60 * time_limit,
-            stop_after_s=None if stop_after is None else 60 * stop_after,
-            deterministic=deterministic,
-            outline=options["dry_run"],
-        )
-        if options["dry_run"]:
-            from ..suite.estimate import print_estimate
+    made = plan.make_config(matrix_fields(config, options))
+    matrix = frontend.prepare(
+        made,
+        options["device"],
+        jobs,
+        options["data_dir"],
+        options["download"],
+        executor=executor,
+        time_limit_s=None if time_limit is None else 60 * time_limit,
+        stop_after_s=None if stop_after is None else 60 * stop_after,
+        deterministic=deterministic,
+        outline=options["dry_run"],
+    )
+    if options["dry_run"]:
+        from ..suite.estimate import print_estimate
 
-            print_estimate(matrix)
-            return
-        folder = Path(out) if out else _default_folder(config, options, matrix.cells)
-        results.check_folder(folder)
+        print_estimate(matrix)
+        return
+    folder = Path(out) if out else _default_folder(config, options, matrix.cells)
+    results.check_folder(folder)
     with _store_errors():
         _run_and_print(matrix, folder, options["quiet"], as_json, compare)
 
@@ -273,14 +273,13 @@ def list_(kind: str | None, as_json: bool) -> None:
     uebench list
     uebench list attacks --json
     """  # noqa: D301
-    with clear_errors():
-        from ..suite.listing import catalog, print_catalog
+    from ..suite.listing import catalog, print_catalog
 
-        found = catalog([kind] if kind else list(KINDS))
-        if as_json:
-            click.echo(json.dumps(found[kind] if kind else found, indent=1))
-        else:
-            print_catalog(found)
+    found = catalog([kind] if kind else list(KINDS))
+    if as_json:
+        click.echo(json.dumps(found[kind] if kind else found, indent=1))
+    else:
+        print_catalog(found)
 
 
 @main.command()
@@ -298,22 +297,21 @@ def show(kind: str | None, name: str | None, as_json: bool) -> None:
     uebench show attack em
     uebench show protocol paper
     """  # noqa: D301
-    with clear_errors():
-        from ..suite.listing import describe, kind_of, print_description
+    from ..suite.listing import describe, kind_of, print_description
 
-        if kind is None:
-            raise ValueError("show needs a NAME, as in `uebench show em`; `uebench list` has them")
-        if name is None:
-            if kind in SHOWN:
-                raise ValueError(f"show {kind} needs a NAME; `uebench list {kind}s` has them")
-            kind, name = kind_of(kind), kind
-        elif kind not in SHOWN:
-            raise ValueError(f"KIND is {', '.join(SHOWN[:-1])} or {SHOWN[-1]}, got {kind!r}")
-        found = describe(kind, name)
-        if as_json:
-            click.echo(json.dumps(found, indent=1))
-        else:
-            print_description(found)
+    if kind is None:
+        raise UserError("show needs a NAME, as in `uebench show em`; `uebench list` has them")
+    if name is None:
+        if kind in SHOWN:
+            raise UserError(f"show {kind} needs a NAME; `uebench list {kind}s` has them")
+        kind, name = kind_of(kind), kind
+    elif kind not in SHOWN:
+        raise UserError(f"KIND is {', '.join(SHOWN[:-1])} or {SHOWN[-1]}, got {kind!r}")
+    found = describe(kind, name)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    else:
+        print_description(found)
 
 
 @main.command()

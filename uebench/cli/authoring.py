@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..common.errors import UserError
 from .completion import complete_method
-from .shared import clear_errors, plugin_option, stdout_console
+from .shared import plugin_option, stdout_console
 
 if TYPE_CHECKING:
     from ..methods.registry import Kind
@@ -44,10 +45,9 @@ def new(kind: str, name: str, into: str) -> None:
     pip install -e 'my_noise[dev]' && python -m pytest my_noise
     uebench run --attacks none,my_noise --defenses standard
     """  # noqa: D301
-    with clear_errors():
-        from ..suite.scaffold import write_package
+    from ..suite.scaffold import write_package
 
-        folder = write_package("attack" if kind == "attack" else "defense", name, Path(into))
+    folder = write_package("attack" if kind == "attack" else "defense", name, Path(into))
     for path in sorted(folder.iterdir()):
         click.echo(path)
     called = name.replace("-", "_")
@@ -80,8 +80,7 @@ def check(method: str | None, kind: Any, quick: bool, full: bool, as_json: bool)
     uebench check my_noise[eps=16/255] --quick
     uebench check --plugin my_noise.py
     """  # noqa: D301
-    with clear_errors():
-        chosen = _chosen(method, kind)
+    chosen = _chosen(method, kind)
     told = [_check(its_kind, spec, quick, full, as_json) for its_kind, spec in chosen]
     if as_json:
         click.echo(json.dumps(told if method is None else told[0], indent=1))
@@ -110,16 +109,16 @@ def _chosen(method: str | None, kind: Kind | None) -> list[tuple[Kind, str]]:
         ]
         if not found:
             what = "has no method" if files else "names nothing to check"
-            raise ValueError(f"check {what}; give NAME, or --plugin FILE with an @attack in it")
+            raise UserError(f"check {what}; give NAME, or --plugin FILE with an @attack in it")
         return found
     name = parse_spec(method).name
     if name.startswith(IMPORTED):
-        raise ValueError(f"{name} has images and crafts none; `uebench audit` measures its file")
+        raise UserError(f"{name} has images and crafts none; `uebench audit` measures its file")
     having = [each for each in kinds if name in methods(each)]
     if not having:
         raise absent(kind or "method", name, [n for each in kinds for n in methods(each)])
     if len(having) > 1:
-        raise ValueError(f"{name} is an attack and a defense; add --kind attack or --kind defense")
+        raise UserError(f"{name} is an attack and a defense; add --kind attack or --kind defense")
     build(having[0], method)
     return [(having[0], method)]
 

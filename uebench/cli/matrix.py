@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ..common.errors import UserError
 from .completion import complete, complete_list
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -113,7 +114,7 @@ def _with_sets(fields: dict[str, Any], sets: tuple[str, ...], epochs: int | None
     for text in sets:
         key, equals, value = text.partition("=")
         if not equals:
-            raise ValueError(f"--set {text} is not NAME.OPTION=VALUE; write it like em.rounds=5")
+            raise UserError(f"--set {text} is not NAME.OPTION=VALUE; write it like em.rounds=5")
         if key.startswith("protocol."):
             protocol[key.removeprefix("protocol.")] = value
         else:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..common.errors import UserError
 from .completion import complete
-from .shared import clear_errors, data_options, plugin_option
+from .shared import data_options, plugin_option
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -83,44 +83,22 @@ def craft(
     uebench craft lsp --out lsp.npz
     uebench craft em[eps=16/255] --dataset cifar10 --picture em.png
     """  # noqa: D301
-    with clear_errors():
-        from ..data import load_dataset
-        from ..data.poison_files import check_target, write_poison
-        from ..suite.single import craft as craft_poison
+    from ..data import load_dataset
+    from ..data.poison_files import check_target, write_poison
+    from ..suite.single import craft as craft_poison
 
-        if out is None and picture is None:
-            raise ValueError("craft writes nothing; give --out FILE.npz or --picture FILE.png")
-        if out is not None:
-            check_target(Path(out))
-        _check_picture(picture)
-        loaded = load_dataset(dataset, data_dir, download)
-        with _faults_told():
-            poison = craft_poison(
-                attack, loaded, seed=seed, protocol=protocol, device=device, quiet=False
-            )
-        if out is not None:
-            write_poison(poison, Path(out), loaded)
-        _draw(picture, poison, loaded, f"{attack} on {loaded.name}")
-        click.echo(json.dumps({k: v for k, v in poison.meta.items() if k != "recipe"}, indent=1))
-        click.echo(f"written: {', '.join(filter(None, (out, picture)))}", err=True)
-
-
-@contextlib.contextmanager
-def _faults_told() -> Iterator[None]:
-    """Tell an exception out of a plug-in's method with its line in that file; exit status 1."""
-    from ..common.text import one_line
-    from ..methods.registry import plugin_line
-    from ..store.store import StoreError
-
-    try:
-        yield
-    except (StoreError, MemoryError):
-        raise
-    except Exception as error:
-        if where := plugin_line(error):
-            told = one_line(f"{type(error).__name__}: {error} ({where})")
-            raise click.ClickException(f"the method broke: {told}; mend it there") from None
-        raise
+    if out is None and picture is None:
+        raise UserError("craft writes nothing; give --out FILE.npz or --picture FILE.png")
+    if out is not None:
+        check_target(Path(out))
+    _check_picture(picture)
+    loaded = load_dataset(dataset, data_dir, download)
+    poison = craft_poison(attack, loaded, seed=seed, protocol=protocol, device=device, quiet=False)
+    if out is not None:
+        write_poison(poison, Path(out), loaded)
+    _draw(picture, poison, loaded, f"{attack} on {loaded.name}")
+    click.echo(json.dumps({k: v for k, v in poison.meta.items() if k != "recipe"}, indent=1))
+    click.echo(f"written: {', '.join(filter(None, (out, picture)))}", err=True)
 
 
 @click.command()
@@ -143,20 +121,19 @@ def audit(
     \b
     uebench audit lsp.npz --dataset synthetic
     """  # noqa: D301
-    with clear_errors():
-        from ..data import load_dataset
-        from ..data.foreign import Reading, read_poison
-        from ..data.poison_files import audit_poison, print_audit
+    from ..data import load_dataset
+    from ..data.foreign import Reading, read_poison
+    from ..data.poison_files import audit_poison, print_audit
 
-        _check_picture(picture)
-        loaded = load_dataset(dataset, data_dir)
-        found, read = read_poison(Path(poison), loaded, Reading(**reading))
-        told = {**read, **audit_poison(found, loaded)}
-        _draw(picture, found, loaded, f"{Path(poison).name} on {loaded.name}")
-        if as_json:
-            click.echo(json.dumps(told, indent=1))
-        else:
-            print_audit(told)
+    _check_picture(picture)
+    loaded = load_dataset(dataset, data_dir)
+    found, read = read_poison(Path(poison), loaded, Reading(**reading))
+    told = {**read, **audit_poison(found, loaded)}
+    _draw(picture, found, loaded, f"{Path(poison).name} on {loaded.name}")
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+    else:
+        print_audit(told)
 
 
 @click.command("import")
@@ -185,23 +162,22 @@ def import_(
     uebench import perturbation.pt --dataset cifar10 --name em_authors
     uebench run --dataset cifar10 --attacks imported:em_authors --defenses standard
     """  # noqa: D301
-    with clear_errors():
-        from ..data import load_dataset
-        from ..data.poison_files import print_audit
-        from ..methods.imported_names import checked_name
-        from ..suite.import_poison import import_poison
+    from ..data import load_dataset
+    from ..data.poison_files import print_audit
+    from ..methods.imported_names import checked_name
+    from ..suite.import_poison import import_poison
 
-        called = checked_name(name)
-        loaded = load_dataset(dataset, data_dir)
-        poison = import_poison(path, loaded, called, replace=replace, **reading)
-        hidden = ("recipe", "budget", "author_record")
-        told = {"name": f"imported:{called}"}
-        told |= {k: v for k, v in poison.meta.items() if k not in hidden}
-        if as_json:
-            click.echo(json.dumps(told, indent=1))
-        else:
-            print_audit(told)
-        click.echo(f"use it as `uebench run --attacks imported:{called}`", err=True)
+    called = checked_name(name)
+    loaded = load_dataset(dataset, data_dir)
+    poison = import_poison(path, loaded, called, replace=replace, **reading)
+    hidden = ("recipe", "budget", "author_record")
+    told = {"name": f"imported:{called}"}
+    told |= {k: v for k, v in poison.meta.items() if k not in hidden}
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+    else:
+        print_audit(told)
+    click.echo(f"use it as `uebench run --attacks imported:{called}`", err=True)
 
 
 def _check_picture(picture: str | None) -> None:
@@ -210,7 +186,7 @@ def _check_picture(picture: str | None) -> None:
 
     if picture is not None:
         if not picture.lower().endswith(".png"):
-            raise ValueError(f"--picture {picture} must end in .png; PNG is what is drawn")
+            raise UserError(f"--picture {picture} must end in .png; PNG is what is drawn")
         check_target(Path(picture), "--picture")
 
 

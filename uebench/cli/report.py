@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .shared import clear_errors, known_titles, plugin_option, writable
+from .shared import known_titles, plugin_option, writable
 
 KINDS = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "examples")
 
@@ -22,11 +22,10 @@ def report(results: str, out: str | None) -> None:
     \b
     uebench report results/quick
     """  # noqa: D301
-    with clear_errors():
-        from ..report import read_results, write_page
+    from ..report import read_results, write_page
 
-        read = read_results(results, known_titles())
-        click.echo(write_page(read, writable(out or read.folder)))
+    read = read_results(results, known_titles())
+    click.echo(write_page(read, writable(out or read.folder)))
 
 
 @click.command()
@@ -51,18 +50,17 @@ def plot(
     \b
     uebench plot results/quick --kind curves
     """  # noqa: D301
-    with clear_errors():
-        from ..report import read_results
+    from ..report import read_results
 
-        read = read_results(results, known_titles())
-        folder = writable(out or read.folder / "plots")
-        if kind == "examples":
-            from ..suite.examples import draw_examples
+    read = read_results(results, known_titles())
+    folder = writable(out or read.folder / "plots")
+    if kind == "examples":
+        from ..suite.examples import draw_examples
 
-            paths = draw_examples(read, folder, data_dir, download)
-        else:
-            from ..report.plots import draw
+        paths = draw_examples(read, folder, data_dir, download)
+    else:
+        from ..report.plots import draw
 
-            paths = draw(read, kind, folder, "test_acc_best" if best else "test_acc")
-        for path in paths:
-            click.echo(path)
+        paths = draw(read, kind, folder, "test_acc_best" if best else "test_acc")
+    for path in paths:
+        click.echo(path)

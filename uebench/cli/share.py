@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .shared import clear_errors, stdout_console
+from .shared import stdout_console
 
 NO_LICENCE = (
     "None was stated. The images derive from the clean data set, whose terms apply to them."
@@ -36,10 +36,9 @@ def publish(results: str, folder: str, licence: str) -> None:
     uebench publish results/quick supplement --licence MIT
     uebench validate supplement
     """  # noqa: D301
-    with clear_errors():
-        from ..share.bundle import publish as write
+    from ..share.bundle import publish as write
 
-        made = write(Path(results), Path(folder), licence)
+    made = write(Path(results), Path(folder), licence)
     for path in sorted(p for p in made.rglob("*") if p.is_file()):
         click.echo(path)
     if not (made / "records.json").exists():
@@ -66,11 +65,10 @@ def validate(folder: str, as_json: bool) -> None:
     uebench validate supplement
     uebench validate results/quick --json
     """  # noqa: D301
-    with clear_errors():
-        from ..share.validate import MOST_TOLD
-        from ..share.validate import validate as examine
+    from ..share.validate import MOST_TOLD
+    from ..share.validate import validate as examine
 
-        findings = examine(Path(folder))
+    findings = examine(Path(folder))
     if as_json:
         click.echo(json.dumps([asdict(found) for found in findings], indent=1))
     else:
@@ -101,9 +99,8 @@ def card(poison: str, dataset: str | None, data_dir: str | None, licence: str) -
     uebench craft lsp --out lsp.npz
     uebench card lsp.npz --dataset synthetic --licence CC-BY-4.0 > README.md
     """  # noqa: D301
-    with clear_errors():
-        from ..data import load_dataset
-        from ..share.card import card as made
+    from ..data import load_dataset
+    from ..share.card import card as made
 
-        loaded = load_dataset(dataset, data_dir) if dataset else None
-        click.echo(made(Path(poison), licence, loaded), nl=False)
+    loaded = load_dataset(dataset, data_dir) if dataset else None
+    click.echo(made(Path(poison), licence, loaded), nl=False)

@@ -11,38 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..common.errors import UserError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 C = TypeVar("C", bound=Callable[..., Any])
-
-
-@contextlib.contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turn what a user did wrong into one sentence and exit status 2."""
-    from ..common.text import plain_text
-
-    try:
-        yield
-    except KeyError as error:
-        raise click.UsageError(plain_text(str(error.args[0] if error.args else error))) from None
-    except (ValueError, FileNotFoundError, LookupError) as error:
-        raise click.UsageError(plain_text(str(error))) from None
-    except OSError as error:
-        from ..store.store import StoreError  # here, since it loads torch
-
-        if not isinstance(error, StoreError):
-            raise
-        raise click.UsageError(plain_text(str(error))) from None
-    except MemoryError as error:
-        told = plain_text(str(error)) or "it was asked for more than there is"
-        raise click.UsageError(
-            f"out of memory: {told}; raise the limit (ulimit) or free memory"
-        ) from None
-    except RuntimeError as error:
-        if "pip install" not in str(error):
-            raise
-        raise click.UsageError(str(error)) from None
 
 
 @contextlib.contextmanager
@@ -63,9 +37,8 @@ def _plugins(_: click.Context, __: click.Parameter, files: tuple[str, ...]) -> N
     if files:
         from ..methods.registry import load_file
 
-        with clear_errors():
-            for file in files:
-                load_file(Path(file))
+        for file in files:
+            load_file(Path(file))
 
 
 plugin_option = click.option(
@@ -121,5 +94,5 @@ def writable(folder: str | Path) -> Path:
     folder = Path(folder)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ValueError(f"{folder} cannot be written; give --out a folder that can")
+        raise UserError(f"{folder} cannot be written; give --out a folder that can")
     return folder

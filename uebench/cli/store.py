@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .shared import clear_errors
+from ..common.errors import UserError
 
 if TYPE_CHECKING:
     from ..store.prune import Doomed
@@ -44,24 +44,20 @@ def store_group() -> None:
 @json_option
 def ls(wanted: tuple[str, ...], as_json: bool) -> None:
     """List what is kept, kind by kind, oldest first."""
-    with clear_errors():
-        from ..store import prune as storage
+    from ..store import prune as storage
 
-        store = storage.opened_store()
-        rows = [
-            {**_plain(entry), "what": storage.describe(store, entry)}
-            for entry in storage.entries(store, _checked_kinds(wanted))
-        ]
-        if as_json:
-            click.echo(json.dumps(rows, indent=1))
-            return
-        cells = [
-            [r["kind"], r["key"][:16], _human(r["bytes"]), _age(r["modified"]), r["what"]]
-            for r in rows
-        ]
-        print_table(
-            ["kind", "key", "size", "age", "what"], cells, f"{store.root}: {len(rows)} entries"
-        )
+    store = storage.opened_store()
+    rows = [
+        {**_plain(entry), "what": storage.describe(store, entry)}
+        for entry in storage.entries(store, _checked_kinds(wanted))
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    cells = [
+        [r["kind"], r["key"][:16], _human(r["bytes"]), _age(r["modified"]), r["what"]] for r in rows
+    ]
+    print_table(["kind", "key", "size", "age", "what"], cells, f"{store.root}: {len(rows)} entries")
 
 
 @store_group.command()
@@ -73,25 +69,24 @@ def verify(wanted: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
 
     What was set aside lies under `spoiled` and is computed again by the next run that needs it.
     """
-    with clear_errors():
-        from ..store import prune as storage
+    from ..store import prune as storage
 
-        store = storage.opened_store()
-        checked, rows = 0, []
-        for entry, fault in storage.faults(store, _checked_kinds(wanted)):
-            checked += 1
-            if fault is not None:
-                rows.append({**_plain(entry), "fault": fault})
-                if not dry_run:
-                    store.read(entry.kind, entry.key)
-        if as_json:
-            click.echo(json.dumps({"checked": checked, "spoiled": rows}, indent=1))
-        else:
-            cells = [[r["kind"], r["key"][:16], _human(r["bytes"]), r["fault"]] for r in rows]
-            told = f"{store.root}: {checked} entries, {len(rows)} spoiled"
-            print_table(["kind", "key", "size", "fault"], cells, told)
-        if rows:
-            raise SystemExit(1)
+    store = storage.opened_store()
+    checked, rows = 0, []
+    for entry, fault in storage.faults(store, _checked_kinds(wanted)):
+        checked += 1
+        if fault is not None:
+            rows.append({**_plain(entry), "fault": fault})
+            if not dry_run:
+                store.read(entry.kind, entry.key)
+    if as_json:
+        click.echo(json.dumps({"checked": checked, "spoiled": rows}, indent=1))
+    else:
+        cells = [[r["kind"], r["key"][:16], _human(r["bytes"]), r["fault"]] for r in rows]
+        told = f"{store.root}: {checked} entries, {len(rows)} spoiled"
+        print_table(["kind", "key", "size", "fault"], cells, told)
+    if rows:
+        raise SystemExit(1)
 
 
 @store_group.command()
@@ -113,46 +108,44 @@ def prune(
     done, notes of drivers that are dead. With --kind or --older-than: also entries of these kinds,
     of this age.
     """
-    with clear_errors():
-        from ..store import prune as storage
+    from ..store import prune as storage
 
-        store = storage.opened_store()
-        doomed = storage.garbage(store)
-        chosen = _checked_kinds(wanted)
-        if chosen is not None or older_than is not None:
-            age = None if older_than is None else parse_age(older_than)
-            gone = {d.entry.path for d in doomed}
-            extra = storage.asked_for(store, chosen or storage.KINDS, age, imported)
-            doomed += [d for d in extra if d.entry.path not in gone]
-        size = sum(d.entry.bytes for d in doomed)
-        freed = storage.discard(store, doomed) if yes else 0
-        if as_json:
-            rows = [{**_plain(d.entry), "why": d.why} for d in doomed]
-            click.echo(json.dumps({"removed": yes, "bytes": size, "entries": rows}, indent=1))
-            return
-        if yes:
-            told = f"{store.root}: removed {len(doomed)}, {_human(freed)}"
-        else:
-            told = f"{store.root}: {len(doomed)} would go, {_human(size)}; add --yes to remove them"
-        print_table(["kind", "why", "entries", "size"], _by_kind(doomed), told)
+    store = storage.opened_store()
+    doomed = storage.garbage(store)
+    chosen = _checked_kinds(wanted)
+    if chosen is not None or older_than is not None:
+        age = None if older_than is None else parse_age(older_than)
+        gone = {d.entry.path for d in doomed}
+        extra = storage.asked_for(store, chosen or storage.KINDS, age, imported)
+        doomed += [d for d in extra if d.entry.path not in gone]
+    size = sum(d.entry.bytes for d in doomed)
+    freed = storage.discard(store, doomed) if yes else 0
+    if as_json:
+        rows = [{**_plain(d.entry), "why": d.why} for d in doomed]
+        click.echo(json.dumps({"removed": yes, "bytes": size, "entries": rows}, indent=1))
+        return
+    if yes:
+        told = f"{store.root}: removed {len(doomed)}, {_human(freed)}"
+    else:
+        told = f"{store.root}: {len(doomed)} would go, {_human(size)}; add --yes to remove them"
+    print_table(["kind", "why", "entries", "size"], _by_kind(doomed), told)
 
 
 @store_group.command()
 @json_option
 def du(as_json: bool) -> None:
     """Say how much room each kind takes."""
-    with clear_errors():
-        from ..store import prune as storage
+    from ..store import prune as storage
 
-        store = storage.opened_store()
-        found = storage.usage(store)
-        total = sum(row["bytes"] for row in found.values())
-        if as_json:
-            told = {"root": str(store.root), "bytes": total, "kinds": found}
-            click.echo(json.dumps(told, indent=1))
-            return
-        cells = [[kind, str(r["entries"] or ""), _human(r["bytes"])] for kind, r in found.items()]
-        print_table(["kind", "entries", "size"], cells, f"{store.root}: {_human(total)}")
+    store = storage.opened_store()
+    found = storage.usage(store)
+    total = sum(row["bytes"] for row in found.values())
+    if as_json:
+        told = {"root": str(store.root), "bytes": total, "kinds": found}
+        click.echo(json.dumps(told, indent=1))
+        return
+    cells = [[kind, str(r["entries"] or ""), _human(r["bytes"])] for kind, r in found.items()]
+    print_table(["kind", "entries", "size"], cells, f"{store.root}: {_human(total)}")
 
 
 def parse_age(text: str) -> float:
@@ -163,7 +156,7 @@ def parse_age(text: str) -> float:
     """
     matched = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([smhdw]?)\s*", text)
     if matched is None:
-        raise ValueError(f"--older-than {text[:40]!r} is no age; write it like 30d, 12h or 2w")
+        raise UserError(f"--older-than {text[:40]!r} is no age; write it like 30d, 12h or 2w")
     return float(matched[1]) * UNITS[matched[2]]
 
 
@@ -178,7 +171,7 @@ def _checked_kinds(wanted: tuple[str, ...]) -> list[str] | None:
 
     for kind in wanted:
         if kind not in KINDS:
-            raise ValueError(
+            raise UserError(
                 f"--kind {kind[:40]!r}: no such kind{did_you_mean(kind, KINDS)}; there are "
                 f"{', '.join(KINDS)}"
             )

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..common.errors import UserError
 from .matrix import matrix_fields, matrix_flags, matrix_options
-from .shared import clear_errors, data_options, known_titles, plugin_option, print_rich
+from .shared import data_options, known_titles, plugin_option, print_rich
 
 if TYPE_CHECKING:
     from ..report.compare import Compared
@@ -68,18 +69,17 @@ def table(
     Flags that say which matrix mean the same as for `uebench run table2`. Nothing is computed: a
     cell that the store has not is shown as missing.
     """  # noqa: D301
-    with clear_errors():
-        form = "json" if as_json else form
-        shape = Shape(form, caption, label, standalone)
-        if standalone and form != "latex":
-            raise ValueError("--standalone makes a LaTeX document; add --format latex")
-        own = Path(published) if published else None
-        metric = "test_acc_best" if best else "test_acc"
-        name = config_of(target)
-        if name is None:
-            _print_results(Path(target), metric, shape, compare or own is not None, own, options)
-        else:
-            _print_table(name, metric, shape, compare or own is not None, own, options)
+    form = "json" if as_json else form
+    shape = Shape(form, caption, label, standalone)
+    if standalone and form != "latex":
+        raise UserError("--standalone makes a LaTeX document; add --format latex")
+    own = Path(published) if published else None
+    metric = "test_acc_best" if best else "test_acc"
+    name = config_of(target)
+    if name is None:
+        _print_results(Path(target), metric, shape, compare or own is not None, own, options)
+    else:
+        _print_table(name, metric, shape, compare or own is not None, own, options)
 
 
 def config_of(target: str) -> str | None:
@@ -101,9 +101,9 @@ def config_of(target: str) -> str | None:
     if Path(target).exists():
         return None
     if "/" in target or target.endswith(".csv"):
-        raise ValueError(f"no cells at {target}; give a cells.csv or the folder it lies in")
+        raise UserError(f"no cells at {target}; give a cells.csv or the folder it lies in")
     tables = ", ".join(sorted(known, key=lambda n: (not n.startswith("table"), len(n), n)))
-    raise ValueError(
+    raise UserError(
         f"no cells at {target}, and no table of that name{did_you_mean(plain, known)}; tables are "
         f"{tables}, by name or number"
     )
@@ -118,7 +118,7 @@ def _print_results(
     from ..report.compare import ours_of
 
     if flags := matrix_flags(options):
-        raise ValueError(
+        raise UserError(
             f"{flags[0]} says which matrix of a table is meant, and {path} is a results folder; "
             "leave it out, or name a table"
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .shared import clear_errors, plugin_option
+from .shared import plugin_option
 
 if TYPE_CHECKING:
     from ..share.verify import Outcome, Verdict
@@ -60,19 +60,18 @@ def verify(
     uebench verify results/quick
     uebench verify results/quick --sample 0
     """  # noqa: D301
-    with clear_errors():
-        from ..share.verify import verify as recompute
+    from ..share.verify import verify as recompute
 
-        verdicts = recompute(
-            Path(results),
-            sample=sample,
-            seed=seed,
-            tolerance=tolerance,
-            device=device,
-            jobs=jobs,
-            data_dir=data_dir,
-            quiet=quiet,
-        )
+    verdicts = recompute(
+        Path(results),
+        sample=sample,
+        seed=seed,
+        tolerance=tolerance,
+        device=device,
+        jobs=jobs,
+        data_dir=data_dir,
+        quiet=quiet,
+    )
     if as_json:
         click.echo(json.dumps([asdict(verdict) for verdict in verdicts], indent=1))
     else:

@@ -22,3 +22,17 @@ class UnknownNameError(UserError, KeyError):
     def __str__(self) -> str:
         """Return the sentence without the quotes that KeyError adds."""
         return ValueError.__str__(self)
+
+
+class MissingError(UserError, LookupError):
+    """Something that an earlier command left behind is gone; the sentence says how to get it back.
+
+    It is a LookupError as well.
+    """
+
+
+class MethodError(ValueError):
+    """A method broke, or did what no method may: its author's fault, not the user's.
+
+    It is a ValueError for callers from Python, and no `UserError`.
+    """

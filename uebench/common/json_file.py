@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .errors import UserError
 from .text import one_line
 
 RUN = "run.json"
@@ -14,7 +15,7 @@ MOST_BYTES = 500 * 2**20
 """Largest file that is read; the results of a thousand models take a tenth of it."""
 
 
-class AbsentFileError(ValueError):
+class AbsentFileError(UserError):
     """There is no such file: one sentence says what is needed."""
 
 
@@ -29,14 +30,14 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not JSON ({one_line(str(error))[:100]}); run again with the same --out, or "
             "remove the file"
         ) from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no object; run again with the same --out, or remove it")
+        raise UserError(f"{path} holds no object; run again with the same --out, or remove it")
     return found
 
 
@@ -52,9 +53,9 @@ def check_size(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise AbsentFileError(f"{path}: no such file") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if size > MOST_BYTES:
-        raise ValueError(
+        raise UserError(
             f"{path} has {size / 2**20:,.0f} MB, and no results of ours have more than "
             f"{MOST_BYTES / 2**20:,.0f}; is it the right file?"
         )
@@ -76,7 +77,7 @@ def read_run_json(folder: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
         ) from None
     lacking = [name for name in needed if not isinstance(told.get(name), dict)]
     if lacking:
-        raise ValueError(
+        raise UserError(
             f"{path} has no {' or '.join(lacking)}: it was not written by `uebench run`, or was "
             "spoiled; run the matrix again"
         )

@@ -20,6 +20,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
+from .errors import UnknownNameError, UserError
 from .text import comma_parts
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -52,7 +53,7 @@ def parse_number(value: Any) -> Any:
         return value
     parts = _FRACTION.fullmatch(value)
     if parts is None or not float(parts[2]):
-        raise ValueError(f"{printable(value)!r} is not a fraction; write it like 8/255 or 1.6/255")
+        raise UserError(f"{printable(value)!r} is not a fraction; write it like 8/255 or 1.6/255")
     return float(parts[1]) / float(parts[2])
 
 
@@ -64,7 +65,7 @@ def _budget(value: Any) -> Any:
     except (TypeError, ValueError):
         return value
     if not math.isfinite(number):
-        raise ValueError(f"must be a finite number, got {value}")
+        raise UserError(f"must be a finite number, got {value}")
     return number
 
 
@@ -80,25 +81,25 @@ def parse_spec(text: str) -> Spec:
     """
     text = text.strip()
     if len(text) > MAX_SPEC:
-        raise ValueError(f"a spec has at most {MAX_SPEC} characters, got {len(text)}")
+        raise UserError(f"a spec has at most {MAX_SPEC} characters, got {len(text)}")
     name, bracket, rest = text.partition("[")
     name = name.strip()
     if not NAME.fullmatch(name.removeprefix(IMPORTED)):
-        raise ValueError(
+        raise UserError(
             f"{shorten(text)} does not begin with a name; write it like em or em[eps=16/255]"
         )
     if bracket and not rest.endswith("]"):
-        raise ValueError(f"{shorten(text)} lacks its closing ]; write it like em[eps=16/255]")
+        raise UserError(f"{shorten(text)} lacks its closing ]; write it like em[eps=16/255]")
     options: dict[str, Any] = {}
     for part in comma_parts(rest[:-1] if bracket else ""):
         key, equals, value = part.partition("=")
         key = normalise(key)
         if not equals or not NAME.fullmatch(key) or not value.strip():
-            raise ValueError(
+            raise UserError(
                 f"{shorten(part)} in {shorten(text)} is not an option; write it like eps=16/255"
             )
         if key in options:
-            raise ValueError(f"{key} is given twice in {shorten(text)}; give it once")
+            raise UserError(f"{key} is given twice in {shorten(text)}; give it once")
         options[key] = value.strip()
     return Spec(normalise(name), options)
 
@@ -142,10 +143,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> KeyError:
-    """Return the KeyError for a name that nobody registered, with the nearest one."""
+def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """Return the error for a name that nobody registered, with the nearest one."""
     known = sorted(known)
-    return KeyError(
+    return UnknownNameError(
         f"unknown {kind} {shorten(name)}{did_you_mean(name, known)}; known: {', '.join(known)}"
     )
 

@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 import yaml
 
+from .errors import UserError
+
 MOST_BYTES = 64 * 2**10
 """Largest configuration; the suite's own are below 1 kB."""
 MOST_LEVELS = 20
@@ -48,25 +50,25 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         if path.exists() and not path.is_file():
-            raise ValueError(f"{path} is no file; give a .yaml file or a name")
+            raise UserError(f"{path} is no file; give a .yaml file or a name")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give a .yaml file or a name") from None
+        raise UserError(f"{path}: no such file; give a .yaml file or a name") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if len(content) > MOST_BYTES:
-        raise ValueError(f"{path} is larger than {MOST_BYTES:,} bytes; a configuration is smaller")
+        raise UserError(f"{path} is larger than {MOST_BYTES:,} bytes; a configuration is smaller")
     try:
         value = yaml.load(content.decode(), BoundedLoader)
         if _is_endless(value, ()):
-            raise ValueError("a value holds itself")
+            raise UserError("a value holds itself")
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where is not None else ""
         why = getattr(error, "problem", None)
         told = f": {why}" if isinstance(why, str) and len(why) < 100 else ""
-        raise ValueError(
+        raise UserError(
             f"{path} is not YAML{line}{told}; write lines like `attacks: [em, lsp]`"
         ) from None
     return value

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..common.errors import UserError
 from ..common.spec import printable
 from ..store.arrays import add_bytes
 from .split import Split
@@ -18,7 +19,7 @@ from .split import Split
 MOST_CLASSES = 100_000
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError):
     """A data set cannot be used: one sentence says what is wrong and what to do."""
 
 

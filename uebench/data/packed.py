@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.errors import UserError
 from ..common.spec import shorten
 from ..store.arrays import total_memory
 
@@ -29,10 +30,10 @@ def check_npz(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if len(members) > MOST_MEMBERS:
-            raise ValueError(f"it has {len(members)} members, more than any array file")
+            raise UserError(f"it has {len(members)} members, more than any array file")
         total = sum(member.file_size for member in members)
         if total > room:
-            raise ValueError(
+            raise UserError(
                 f"unpacked it takes {total:,} bytes, and there are {room:,} of memory; a tree of "
                 "images, folder:PATH, need not fit"
             )
@@ -45,9 +46,9 @@ def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
     who = shorten(member.filename)
     ratio = member.file_size / max(1, member.compress_size)
     if member.file_size > DENSE_BYTES and ratio > MOST_RATIO:
-        raise ValueError(f"{who} is packed {ratio:.0f} to 1; no images are, so it is not unpacked")
+        raise UserError(f"{who} is packed {ratio:.0f} to 1; no images are, so it is not unpacked")
     if not member.filename.endswith(".npy"):
-        raise ValueError(f"{who} is no array")
+        raise UserError(f"{who} is no array")
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read = {
@@ -55,12 +56,12 @@ def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
             (2, 0): np.lib.format.read_array_header_2_0,
         }.get(version)
         if read is None:
-            raise ValueError(f"{who} has an .npy header of version {version}")
+            raise UserError(f"{who} has an .npy header of version {version}")
         shape, _, dtype = read(file)
         header = file.tell()
     if dtype.hasobject:
-        raise ValueError(f"{who} holds Python objects, which could run code")
+        raise UserError(f"{who} holds Python objects, which could run code")
     claimed = math.prod(shape) * dtype.itemsize
     if any(side < 0 for side in shape) or claimed != member.file_size - header:
         there = member.file_size - header
-        raise ValueError(f"{who} claims {claimed:,} bytes and has {there:,}")
+        raise UserError(f"{who} claims {claimed:,} bytes and has {there:,}")

@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from ..common.errors import MethodError, UserError
 from ..store.arrays import add_bytes, chunks, copied, zeros
 from .split import Split
 
 Norm = Literal["linf", "l2"]
 
 
-class PoisonError(ValueError):
+class PoisonError(UserError):
     """A poison file cannot be read, or does not fit its data set."""
 
 
@@ -131,13 +132,13 @@ class Budget(NamedTuple):
         return self.eps + 0.5 / 255 * math.sqrt(math.prod(shape))
 
     def check(self, measured: Measured, shape: tuple[int, int, int], who: str) -> None:
-        """Raise ValueError where an image exceeds the budget."""
+        """Raise MethodError where an image exceeds the budget."""
         values: Tensor = getattr(measured, self.norm)
         allowed, largest = self.allowed(shape), values.max().item()
         if largest > allowed + 1e-4:
             over = int((values > allowed + 1e-4).sum())
             unit = " levels of 255" if self.norm == "linf" else ""
-            raise ValueError(
+            raise MethodError(
                 f"{who} exceeds its {self.norm} budget on {over} of {len(values)} 8-bit images: "
                 f"{largest:.4g}{unit}, allowed are {allowed:.4g}; project the perturbation"
             )

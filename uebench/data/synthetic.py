@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.errors import UserError
+
 F = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 I64 = NDArray[np.int64]
@@ -274,7 +276,7 @@ def _split(seed: int, stream: int, n: int, k: int, size: int) -> tuple[U8, I64]:
 def _check(name: str, value: int, low: int, high: int) -> None:
     """Raise ValueError unless value is a whole number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+        raise UserError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
 
 
 def make_synthetic(

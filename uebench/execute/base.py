@@ -16,6 +16,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..cells.failure import Failure
+from ..common.errors import UserError
 from .tasks import Task
 
 SAFE_PATH = "uebench"
@@ -41,7 +42,7 @@ def worker_environment() -> dict[str, str]:
     return _ENVIRONMENT | {"PYTHONSAFEPATH": os.environ.get("PYTHONSAFEPATH") or SAFE_PATH}
 
 
-class ExecutorError(ValueError):
+class ExecutorError(UserError):
     """An executor cannot be used: one sentence says why and what to do."""
 
 

@@ -6,8 +6,10 @@ import os
 
 import torch
 
+from ..common.errors import UserError
 
-class DeviceError(ValueError):
+
+class DeviceError(UserError):
     """A device that this machine does not have."""
 
 

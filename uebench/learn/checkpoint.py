@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..common.errors import UserError
 from ..common.provenance import machine
 from ..store.arrays import total_memory
 from ..store.store import Store, StoreError, canonical, key_of
@@ -81,7 +82,7 @@ def interval() -> float | None:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise ValueError(
+        raise UserError(
             f"{INTERVAL} must be seconds from 0 on, or off, got {text[:40]!r}; leave it out for "
             f"{DEFAULT_INTERVAL_S:g}"
         )

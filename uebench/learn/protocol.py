@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..common.errors import UserError
 from ..common.spec import did_you_mean, format_spec, unknown
 
 Schedule = Literal["constant", "cosine", "step", "onecycle"]
@@ -151,7 +152,7 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
     for key in changes:
         if key not in known:
             near = did_you_mean(key, known)
-            raise ValueError(f"a protocol has no {key}{near}; it has {', '.join(known)}")
+            raise UserError(f"a protocol has no {key}{near}; it has {', '.join(known)}")
     try:
         made = Protocol.model_validate(fields | changes)
     except ValidationError as error:
@@ -160,7 +161,7 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
             f"got {str(problem['input'])[:60]}"
             for problem in error.errors()
         ]
-        raise ValueError("; ".join(told)) from None
+        raise UserError("; ".join(told)) from None
     told_apart = ("epochs", "arch", "surrogate", "precision", "robust", "train_curve")
     differing = {
         key: value

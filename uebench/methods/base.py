@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from ..common.errors import MethodError
 from ..common.spec import Fraction255, format_options, format_spec
 from ..data.poison import Budget, Norm, Poison, measure, quantise
 from ..data.split import Split
@@ -143,22 +144,22 @@ class Attack(Method):
         """Return the poisoned training set: perturbed, clipped, quantised and audited.
 
         Raises:
-            ValueError: the perturbation is no tensor, has the wrong shape, is not finite, or the
+            MethodError: the perturbation is no tensor, has the wrong shape, is not finite, or the
                 8-bit images exceed the budget.
         """
         delta = self.perturb(data, run)
         if not isinstance(delta, Tensor):
-            raise ValueError(
+            raise MethodError(
                 f"{self}: perturb returned {type(delta).__name__}; a float tensor of shape "
                 f"{tuple(data.images.shape)} is needed (is its `return` missing?)"
             )
         if delta.shape != data.images.shape:
-            raise ValueError(
+            raise MethodError(
                 f"{self} returned a perturbation of shape {tuple(delta.shape)}; "
                 f"{tuple(data.images.shape)} is needed"
             )
         if not is_finite(delta):
-            raise ValueError(f"{self} returned a perturbation with NaN or infinite values")
+            raise MethodError(f"{self} returned a perturbation with NaN or infinite values")
         images = self.export(data, delta)
         budget = self.budget(data.shape)
         measured = measure(data.images, images, device=data.device)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from ..common.errors import MissingError, UserError
 from ..common.spec import Fraction255
 from ..data.poison import Budget
 from ..data.split import Split
@@ -36,12 +37,12 @@ class ImportedPoison(Attack):
     def budget(self, shape: tuple[int, int, int]) -> Budget:
         """Return the norm and the radius that were measured, or asked for."""
         if self.eps == "auto":
-            raise ValueError(f"{self} has no budget yet; it belongs to a data set")
+            raise UserError(f"{self} has no budget yet; it belongs to a data set")
         return Budget(self.norm, self.eps)
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Raise LookupError: there is nothing to craft."""
-        raise LookupError(f"{self.info.name} cannot be crafted; import its file")
+        raise MissingError(f"{self.info.name} cannot be crafted; import its file")
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..common.errors import UnknownNameError
 from ..common.spec import IMPORTED, did_you_mean, normalise, shorten
 from ..data.poison import PoisonError
 from ..store.store import Store, key_of
@@ -106,7 +107,7 @@ def _missing(store: Store, name: str, dataset: str) -> Exception:
         )
     names = sorted({other for other, _ in known})
     there = f"there are {', '.join(names[:20])}" if names else "none was imported yet"
-    return KeyError(
+    return UnknownNameError(
         f"no poison was imported as {name}{did_you_mean(name, names)}; {there}: type "
         "`uebench import PATH --dataset D --name NAME`"
     )

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import pkgutil
 import re
 import sys
@@ -23,6 +24,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from ..common.errors import MethodError, UnknownNameError, UserError
 from ..common.spec import (
     IMPORTED,
     Fraction255,
@@ -32,6 +34,7 @@ from ..common.spec import (
     parse_spec,
     unknown,
 )
+from ..store.store import StoreError
 from .base import Attack, Defense, Method, MethodInfo
 from .imported import imported_class
 
@@ -43,7 +46,7 @@ GROUPS: dict[str, Kind] = {"uebench.attacks": "attack", "uebench.defenses": "def
 
 
 class Broken(NamedTuple):
-    """A plug-in that could not be loaded: from where, and why."""
+    """A plug-in that could not be imported: where it comes from, and why, with file and line."""
 
     origin: str
     error: str
@@ -87,15 +90,15 @@ def _register(kind: Kind, cls: type[Method], name: str, title: str, source: str)
     """Enter a class under its name, unless the name is somebody else's."""
     base = Attack if kind == "attack" else Defense
     if not issubclass(cls, base):
-        raise ValueError(f"{cls.__name__} is not a uebench.{base.__name__}; derive it from that")
+        raise UserError(f"{cls.__name__} is not a uebench.{base.__name__}; derive it from that")
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
-        raise ValueError(f"{name!r} is not a method's name; use snake_case, such as my_attack")
+        raise UserError(f"{name!r} is not a method's name; use snake_case, such as my_attack")
     origin = str(_state["origin"])
     if cls.__module__.startswith(("uebench.attacks.", "uebench.defenses.")):
         origin = "built-in"  # whoever imports such a module first, it is the suite's
     taken = _methods[kind].get(name)
     if taken is not None and not (origin == taken.info.origin == "session"):
-        raise ValueError(f"{kind} {name} is taken by {taken.info.origin}; choose another name")
+        raise UserError(f"{kind} {name} is taken by {taken.info.origin}; choose another name")
     cls.info = MethodInfo(kind, name, title, source, origin)
     _methods[kind][name] = cls
 
@@ -110,7 +113,7 @@ def _loading(origin: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         for kind, found in before.items():
             _methods[kind] = found
-        _broken.append(Broken(origin, f"{type(error).__name__}: {error}"))
+        _broken.append(Broken(origin, in_words(error, _raised_in(error))))
     finally:
         _state["origin"] = previous
 
@@ -119,7 +122,7 @@ def load() -> None:
     """Load the methods of the suite and of installed plug-ins, once.
 
     Raises:
-        RuntimeError: the suite itself is not installed.
+        UserError: the suite itself is not installed.
     """
     if _state["loaded"]:
         return
@@ -128,7 +131,7 @@ def load() -> None:
         try:
             folder = importlib.import_module(package)
         except ModuleNotFoundError as error:
-            raise RuntimeError(
+            raise UserError(
                 f"{error.name} is not importable, so uebench is not installed; "
                 "type `pip install -e .` in its folder"
             ) from None
@@ -148,18 +151,19 @@ def load_file(path: Path) -> None:
     A second call does nothing, nor does one for the file of a plug-in that is installed.
 
     Raises:
-        ValueError: there is no such file, it breaks at import, or it has no method.
+        UserError: there is no such file, or it has no method.
+        MethodError: it breaks at import.
     """
     load()
     path = path.resolve()
     if path in _files or path in map(Path.resolve, map(Path, _plugin_sources())):
         return
     if not path.is_file():
-        raise ValueError(f"--plugin {path}: no such file; give the path of a Python file")
+        raise UserError(f"--plugin {path}: no such file; give the path of a Python file")
     name = f"uebench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"--plugin {path}: not a Python file; its name must end in .py")
+        raise UserError(f"--plugin {path}: not a Python file; its name must end in .py")
     n_broken, before = len(_broken), [*_methods["attack"], *_methods["defense"]]
     with _loading(f"file {path.name}"):
         module = importlib.util.module_from_spec(spec)
@@ -167,13 +171,62 @@ def load_file(path: Path) -> None:
         spec.loader.exec_module(module)
     if len(_broken) > n_broken:
         sys.modules.pop(name, None)
-        raise ValueError(f"--plugin {path}: breaks at import with {_broken.pop().error}; mend it")
+        raise MethodError(f"--plugin {path} breaks at import: {_broken.pop().error}")
     if before == [*_methods["attack"], *_methods["defense"]]:
-        raise ValueError(
+        raise UserError(
             f"--plugin {path}: adds no method; mark a class with @uebench.attack or "
             "@uebench.defense"
         )
     _files.append(path)
+
+
+def _raised_in(error: BaseException) -> list[str]:
+    """Return the file whose import raised an error; a syntax error names its own line itself."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [] if isinstance(error, SyntaxError) else [frames[-1].filename]
+
+
+@contextlib.contextmanager
+def blamed(method: Method, step: str) -> Iterator[None]:
+    """Report whatever a method's own code raises as the method's fault, with file and line.
+
+    A `UserError` passes: by it a method refuses options that do not go together.
+
+    Args:
+        method: whose code runs inside the context.
+        step: what it does there, such as `resolve`.
+
+    Raises:
+        MethodError: the code raised anything else.
+    """
+    try:
+        yield
+    except (UserError, MethodError, StoreError, MemoryError):
+        raise
+    except Exception as error:
+        info = method.info
+        raise MethodError(
+            f"{info.kind} {info.name} failed in {step}: {in_words(error, _files_of(method))}"
+        ) from error
+
+
+def in_words(error: BaseException, files: Collection[str]) -> str:
+    """Return an exception's type and message, with the last line of these files that led to it."""
+    text = " ".join(str(error).split()) or "no message"
+    where = last_line(error, files)
+    return f"{type(error).__name__}: {text[:500]}" + (f" ({where})" if where else "")
+
+
+def _files_of(method: Method) -> set[str]:
+    """Return the files, or the cells of a notebook, that a method's own code was read from."""
+    ours = set(Attack.__mro__) | set(Defense.__mro__)
+    functions = (
+        getattr(each, "__wrapped__", each)
+        for cls in type(method).__mro__
+        if cls not in ours
+        for each in vars(cls).values()
+    )
+    return {each.__code__.co_filename for each in functions if inspect.isfunction(each)}
 
 
 def plugin_line(error: BaseException) -> str:
@@ -216,23 +269,27 @@ def find(kind: Kind, name: str) -> type[Method]:
     """Return the class of a method.
 
     Raises:
-        KeyError: no such method, with the nearest name and the plug-ins that are broken.
+        UnknownNameError: no such method, with the nearest name and the plug-ins that are broken.
+        MethodError: the plug-in that has this name breaks at import.
     """
     known = methods(kind)
     if name in known:
         return known[name]
     if kind == "attack" and name.startswith(IMPORTED):
         return imported_class(name)
+    for plugin in _broken:
+        if plugin.origin == f"entry point {name}":
+            raise MethodError(f"{kind} {name} breaks at import: {plugin.error}")
     raise absent(kind, name, known)
 
 
-def absent(kind: str, name: str, known: Iterable[str]) -> KeyError:
-    """Return the KeyError for a name that nobody registered.
+def absent(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """Return the error for a name that nobody registered.
 
     It has the nearest name, the plug-ins that are broken, and a package in this folder that has the
     name and is not installed.
     """
-    told = [str(unknown(kind, name, known).args[0])]
+    told = [str(unknown(kind, name, known))]
     if _broken:
         plugins = "; ".join(f"{b.origin} ({b.error})" for b in _broken)
         told.append(f"plug-ins that could not be loaded: {plugins}")
@@ -242,7 +299,7 @@ def absent(kind: str, name: str, known: Iterable[str]) -> KeyError:
             f"{name}/ is here and not installed: type `pip install -e {name}`, or add "
             f"--plugin {file}"
         )
-    return KeyError("; ".join(told))
+    return UnknownNameError("; ".join(told))
 
 
 def build(kind: Kind, spec: str | Spec, overrides: Mapping[str, Any] | None = None) -> Any:
@@ -259,7 +316,7 @@ def build(kind: Kind, spec: str | Spec, overrides: Mapping[str, Any] | None = No
         return cls.model_validate(options)
     except ValidationError as error:
         told = [_explain(cls, problem) for problem in error.errors()]
-        raise ValueError(f"{name}: " + "; ".join(dict.fromkeys(told))) from None
+        raise UserError(f"{name}: " + "; ".join(dict.fromkeys(told))) from None
 
 
 def build_attack(spec: str, overrides: Mapping[str, Any] | None = None) -> Attack:

@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from ..common.errors import UserError
+
 FIRST = {"resnet18": "conv1", "resnet50": "conv1", "densenet121": "features.conv0"}
 FIRST |= {"mobilenet_v2": "features.0.0"}
 """Where each network's first convolution is."""
@@ -25,7 +27,7 @@ def ordinary(name: str, n_classes: int, channels: int = 3) -> nn.Module:
     try:
         from torchvision import models
     except (ImportError, RuntimeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{name} for images from 96 px on is torchvision's, which does not load "
             f"({str(error).splitlines()[0]}); install the torchvision that belongs to this torch, "
             f"or take {name}[form=cifar]"

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from ..common.errors import UserError
 from .ordinary import ordinary
 
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -31,7 +32,7 @@ FILE = "resnet18-f37072fd.pth"
 """What torchvision calls its ImageNet weights of ResNet-18."""
 
 
-class NoWeightsError(ValueError):
+class NoWeightsError(UserError):
     """The file of weights is not there."""
 
 
@@ -76,7 +77,7 @@ def resnet18_imagenet(
     """
     state, found = read_weights(weights)
     if sha256 and found != sha256:
-        raise ValueError(
+        raise UserError(
             f"resnet18_imagenet: {weights or default_file()} was changed since the cell was "
             "planned; run again"
         )
@@ -139,7 +140,7 @@ def read_weights(weights: str) -> tuple[dict[str, Tensor], str]:
         state = {str(key).removeprefix("module."): value for key, value in found.items()}
     except Exception as error:  # every reader has errors of its own
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ValueError(
+        raise UserError(
             f"resnet18_imagenet: {path} holds no state dict ({reason}); give torchvision's "
             f"{FILE}, or its tensors as .safetensors"
         ) from None
@@ -162,7 +163,7 @@ def _checked(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
         fits = isinstance(value, Tensor) and value.shape == like.shape
         if value is None or not fits or not value.isfinite().all():
             problem = "no" if value is None else "a wrong" if not fits else "a not finite"
-            raise ValueError(
+            raise UserError(
                 f"resnet18_imagenet: {path} has {problem} {name}; give the state dict of "
                 f"torchvision's ResNet-18 ({FILE})"
             )

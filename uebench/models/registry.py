@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import nn
 
+from ..common.errors import UserError
 from ..common.spec import did_you_mean, format_spec, parse_spec, unknown
 from .densenet import densenet121
 from .mobilenet import mobilenet_v2
@@ -114,14 +115,14 @@ def _checked_options(text: str) -> tuple[str, dict[str, Any]]:
     options = {}
     for key, value in given.items():
         if key not in known:
-            raise ValueError(
+            raise UserError(
                 f"{name} has no option {key}{did_you_mean(key, known)}; it has {', '.join(known)}"
             )
         try:
             options[key] = TypeAdapter(known[key][0]).validate_python(value)
         except ValidationError as error:
             reason = error.errors()[0]["msg"].lower()
-            raise ValueError(f"{name}: {key}={value} is wrong: {reason}") from None
+            raise UserError(f"{name}: {key}={value} is wrong: {reason}") from None
     return name, {key: default for key, (_, default) in known.items()} | options
 
 
@@ -143,7 +144,7 @@ def is_ordinary(arch: str, shape: Shape) -> bool:
         return False
     extra = _changed(name, options | {"form": "auto"})
     if extra:
-        raise ValueError(
+        raise UserError(
             f"{arch}: {', '.join(extra)} belongs to the CIFAR form, and images of "
             f"{shape[1]}x{shape[2]} px get the ordinary one; leave it out, or add form=cifar"
         )

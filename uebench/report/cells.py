@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from ..common.errors import UserError
 from ..common.text import plain_text, write_text
 
 STATUSES = ("ok", "failed", "skipped")
@@ -85,6 +86,10 @@ APPENDED = tuple(COLUMNS)[25:]
 """Columns outside the contract: a file without them is read, with nothing in them."""
 
 
+class NoCellsError(UserError, FileNotFoundError):
+    """There is no cells.csv where one was asked for."""
+
+
 def write_cells(frame: pd.DataFrame, path: Path | str) -> None:
     """Write cells to `path`, whole or not at all; reading them back gives the same numbers.
 
@@ -98,14 +103,14 @@ def read_cells(path: Path | str) -> pd.DataFrame:
     """Return the checked cells of a file, or of the `cells.csv` in a folder.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        NoCellsError: There is no such file.
         ValueError: The file is not such a table, or a value in it is not accepted.
     """
     path = Path(path)
     if path.is_dir():
         path = path / "cells.csv"
     if not path.exists():
-        raise FileNotFoundError(f"no cells at {path}; give a cells.csv or the folder it lies in")
+        raise NoCellsError(f"no cells at {path}; give a cells.csv or the folder it lies in")
     header, rows, lines = _parse(path)
     frame = pd.DataFrame(rows, columns=pd.Index(header), dtype="str")
     return _conform(frame, [f"{path}, line {line}" for line in lines], str(path))
@@ -126,12 +131,12 @@ def _conform(frame: pd.DataFrame, places: Sequence[str], whole: str) -> pd.DataF
     names = [str(name) for name in frame.columns]
     missing = [n for n in COLUMNS if n not in names and n not in APPENDED]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{whole}: no column {', '.join(missing)}; a cells.csv is separated by commas and "
             f"its first line names the columns {', '.join(COLUMNS)}"
         )
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise ValueError(f"{whole}: column {', '.join(twice)} is there twice; remove one")
+        raise UserError(f"{whole}: column {', '.join(twice)} is there twice; remove one")
     columns = {}
     for name in [*COLUMNS, *(n for n in names if n not in COLUMNS)]:
         column = COLUMNS.get(name, _TEXT)
@@ -148,12 +153,12 @@ def _check_status(frame: pd.DataFrame, places: Sequence[str]) -> None:
     pairs = zip(frame["status"].tolist(), frame["test_acc"].tolist(), places, strict=True)
     for status, accuracy, place in pairs:
         if status not in STATUSES:
-            raise ValueError(
+            raise UserError(
                 f"status must be one of {', '.join(STATUSES)}, got {status!r} ({place}); "
                 "mark a cell without a result as failed or skipped"
             )
         if status == "ok" and math.isnan(accuracy):
-            raise ValueError(
+            raise UserError(
                 f"test_acc must lie in [0, 1] where status is ok, got nothing ({place}); "
                 "fill it in, or set status to failed"
             )
@@ -163,7 +168,7 @@ def _value(name: str, column: Column, value: Any, place: str) -> str | int | flo
     """Return one value as its column holds it, None where it is missing."""
     empty = pd.isna(value) or value == ""
     if empty and not column.may_be_empty:
-        raise ValueError(f"{name} must not be empty ({place}); fill it in")
+        raise UserError(f"{name} must not be empty ({place}); fill it in")
     if column.kind == "text":
         return "" if empty else _bounded(plain_text(str(value)))
     if empty:
@@ -172,12 +177,12 @@ def _value(name: str, column: Column, value: Any, place: str) -> str | int | flo
         number = _integer(value) if column.kind == "integer" else _number(value)
     except (ValueError, OverflowError):
         a_number = "a whole number" if column.kind == "integer" else "a finite number"
-        raise ValueError(f"{name} must be {a_number}, got {value!r} ({place})") from None
+        raise UserError(f"{name} must be {a_number}, got {value!r} ({place})") from None
     if not column.low <= number <= column.high:
         allowed = f"lie in [{column.low:g}, {column.high:g}]"
         if column.high == math.inf:
             allowed = f"be at least {column.low:g}"
-        raise ValueError(f"{name} must {allowed}, got {value!r} ({place}){column.hint}")
+        raise UserError(f"{name} must {allowed}, got {value!r} ({place}){column.hint}")
     return number
 
 
@@ -219,15 +224,15 @@ def _parse(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
                     lines.append(before + 1)
                 before = reader.line_num
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a comma-separated table in UTF-8 (near line {before + 1}: {error}); "
             "save it as CSV, or make it again"
         ) from error
     if not rows:
-        raise ValueError(f"{path} is empty; a cells.csv starts with a line of column names")
+        raise UserError(f"{path} is empty; a cells.csv starts with a line of column names")
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(rows[0]):
-            raise ValueError(
+            raise UserError(
                 f"{path}, line {line}: {len(row)} values where the first line names "
                 f"{len(rows[0])} columns; put a text that holds a comma in double quotes"
             )

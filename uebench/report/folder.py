@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
+from ..common.errors import UserError
 from ..common.text import one_line
 from .cells import read_cells
 from .layout import Titles
@@ -102,17 +103,17 @@ def read_results(path: Path | str, titles: Titles | None = None) -> Results:
     """Return what a results folder tells; `titles` are used where the folder has none.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no cells.csv in it.
+        NoCellsError: there is no such folder, or no cells.csv in it.
         ValueError: a file in it is not what a run writes.
     """
     folder = Path(path)
     if folder.name == "cells.csv" and folder.is_file():
         folder = folder.parent
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; give the folder that `uebench run --out` wrote")
+        raise UserError(f"{folder} is no folder; give the folder that `uebench run --out` wrote")
     cells = read_cells(folder)
     if not len(cells):
-        raise ValueError(f"{folder / 'cells.csv'} has no rows; run some cells first")
+        raise UserError(f"{folder / 'cells.csv'} has no rows; run some cells first")
     run = read_run(folder)
     known = {name: facts.title for name, facts in run.methods.items() if facts.title}
     return Results(

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from ..common.errors import UserError
 from .cells import conform_cells
 
 Record: TypeAlias = dict[str, Any]
@@ -104,7 +105,7 @@ def _each_run_once(records: Sequence[Record]) -> list[Record]:
         keys = {record["key"] for record in same}
         if len(same) > 1 and (len(keys) > 1 or "" in keys):
             first = same[0]
-            raise ValueError(
+            raise UserError(
                 f"{len(same)} cells claim to be {the_attack(first)} under {the_defense(first)}, "
                 f"seed {first['seed']}, poison seed {first['poison_seed']}, but their keys differ "
                 f"or are empty ({', '.join(sorted(repr(k) for k in keys))}): they may come from "

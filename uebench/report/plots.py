@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.errors import UserError
 from .boards import settings_data
 from .colors import LINES, RAMP
 from .folder import Results
@@ -81,7 +82,7 @@ def draw(results: Results, kind: str, folder: Path, metric: Metric = "test_acc")
         else:
             drawn = [(_stem(figure), figure.settings, _lines(figure)) for figure in makers[kind]()]
         if not drawn:
-            raise ValueError(NOTHING[kind].format(results.folder))
+            raise UserError(NOTHING[kind].format(results.folder))
         stems = _apart([(stem, settings) for stem, settings, _ in drawn])
         canvases = [canvas for _, _, canvas in drawn]
         return [

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..common.errors import UserError
 from ..common.text import one_line
 
 COLUMNS = (
@@ -48,7 +49,7 @@ def read_published(own: Path | None = None) -> list[Published]:
     """
     paths = sorted(_folder().glob("*.csv"))
     if not paths:
-        raise ValueError("the suite's published numbers are missing; install it again")
+        raise UserError("the suite's published numbers are missing; install it again")
     rows = [row for path in paths for row in _rows(path)]
     return rows + (list(_rows(own)) if own is not None else [])
 
@@ -58,7 +59,7 @@ def _folder() -> Path:
     try:
         package = importlib.import_module("uebench.published")
     except ModuleNotFoundError:
-        raise ValueError(
+        raise UserError(
             "the suite's published numbers are not installed; type `pip install -e .` again"
         ) from None
     return Path(next(iter(package.__path__)))
@@ -75,9 +76,9 @@ def _rows(path: Path) -> Iterator[Published]:
                 if row:
                     yield _row(path, f"{path}, line {reader.line_num}", head, row)
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give a CSV of published numbers") from None
+        raise UserError(f"{path}: no such file; give a CSV of published numbers") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a readable CSV ({error})") from None
+        raise UserError(f"{path} is not a readable CSV ({error})") from None
 
 
 def _check_head(path: Path, head: list[str]) -> None:
@@ -87,27 +88,27 @@ def _check_head(path: Path, head: list[str]) -> None:
         what = f"no column {', '.join(missing)}" if missing else f"unknown column {', '.join(odd)}"
         if not missing and not odd:
             what = "a column is there twice"
-        raise ValueError(f"{path}: {what}; its columns are {', '.join(COLUMNS)}")
+        raise UserError(f"{path}: {what}; its columns are {', '.join(COLUMNS)}")
 
 
 def _row(path: Path, place: str, head: list[str], values: list[str]) -> Published:
     """Return one row, its accuracy as a share of 1."""
     if len(values) != len(head):
-        raise ValueError(
+        raise UserError(
             f"{place}: {len(values)} values for {len(head)} columns; put a text with a comma in "
             "double quotes"
         )
     row = {name: one_line(value) for name, value in zip(head, values, strict=True)}
     if empty := [name for name in NEEDED if not row[name]]:
-        raise ValueError(f"{place}: {empty[0]} must not be empty; fill it in")
+        raise UserError(f"{place}: {empty[0]} must not be empty; fill it in")
     accuracy = _number(row["accuracy"])
     if not 0 <= accuracy <= 100:
-        raise ValueError(
+        raise UserError(
             f"{place}: accuracy must be percent in [0, 100], got {row['accuracy']!r}; correct it"
         )
     epochs = row["epochs"]
     if epochs and not (epochs.isdecimal() and int(epochs)):
-        raise ValueError(f"{place}: epochs must be a whole number or empty, got {epochs!r}")
+        raise UserError(f"{place}: epochs must be a whole number or empty, got {epochs!r}")
     texts = {name: row[name] for name in COLUMNS if name not in ("accuracy", "epochs")}
     return Published(
         source=one_line(path.stem),

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from ..common.errors import UserError
 from ..common.json_file import RUN, AbsentFileError, read_object, read_run_json
 from ..common.text import one_line, write_text
 
@@ -27,16 +28,16 @@ Series = list[float | None]
 def _same_length(curve: dict[str, Series]) -> dict[str, Series]:
     """Return a curve whose columns have one value an epoch each."""
     if len({len(column) for column in curve.values()}) > 1:
-        raise ValueError("the columns of a curve must be of one length")
+        raise UserError("the columns of a curve must be of one length")
     if curve and None in curve.get("epoch", [None]):
-        raise ValueError("a curve needs its epochs")
+        raise UserError("a curve needs its epochs")
     return curve
 
 
 def _square(matrix: list[list[int]]) -> list[list[int]]:
     """Return a confusion matrix that is one."""
     if any(len(row) != len(matrix) for row in matrix):
-        raise ValueError("a confusion matrix must be square")
+        raise UserError("a confusion matrix must be square")
     return matrix
 
 
@@ -115,7 +116,7 @@ def read_records(path: Path) -> dict[str, CellRecord]:
     except AbsentFileError:
         return {}
     if read.get("format") != FORMAT or not isinstance(read.get("records"), dict):
-        raise ValueError(
+        raise UserError(
             f"{path} is not of format {FORMAT}, which is the one that this version reads; "
             "run the command of run.json again, or remove the file"
         )
@@ -143,7 +144,7 @@ def _checked(kind: type[R], value: Any, path: Path, key: str) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in (*([key[:12]] if key else []), *first["loc"]))
-        raise ValueError(
+        raise UserError(
             f"{path}: {one_line(place) or 'the whole'} is not what a run writes "
             f"({one_line(first['msg'])}); run again with the same --out, or remove the file"
         ) from None

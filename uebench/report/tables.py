@@ -11,6 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
+from ..common.errors import UserError
 from .groups import Method, Record, Settings, grouped, the_attack, the_defense
 from .statistics import Stat, best_within_noise, mean_ranks
 
@@ -130,7 +131,7 @@ def leaderboards(cells: pd.DataFrame, metric: Metric = "test_acc") -> list[Leade
             be the same run.
     """
     if metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+        raise UserError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
     return [_leaderboard(settings, runs, metric) for settings, runs in grouped(cells).items()]
 
 
@@ -142,13 +143,13 @@ def leaderboard(cells: pd.DataFrame, metric: Metric = "test_acc") -> Leaderboard
     """
     boards = leaderboards(cells, metric)
     if not boards:
-        raise ValueError("a leaderboard needs at least one cell, got none; run some first")
+        raise UserError("a leaderboard needs at least one cell, got none; run some first")
     if len(boards) > 1:
         differ = "; ".join(
             f"{name}: {', '.join(str(v) for v in values)}"
             for name, values in _differences([board.settings for board in boards]).items()
         )
-        raise ValueError(
+        raise UserError(
             f"these cells make {len(boards)} leaderboards, since they differ in {differ}; "
             "select the cells of one, or call leaderboards(), which returns them all"
         )
@@ -202,7 +203,7 @@ def _check_one_recipe(runs: Sequence[Record]) -> None:
     if len(recipes) > 1:
         seeds = ", ".join(str(run["seed"]) for run in runs)
         versions = ", ".join(sorted({run["suite_version"] or "unknown" for run in runs}))
-        raise ValueError(
+        raise UserError(
             f"{the_attack(runs[0])} under {the_defense(runs[0])}: seeds {seeds} were made by "
             f"{len(recipes)} different recipes (uebench {versions}) and are not averaged; keep the "
             "rows of one version, or run them again"

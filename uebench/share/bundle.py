@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import report
+from ..common.errors import UserError
 from ..common.json_file import RUN
 from ..common.text import one_line
 from ..report.records import RunFacts, read_run
@@ -45,7 +46,7 @@ MEANING = {
 """What each file of a bundle is, for its README.md."""
 
 
-class BundleError(ValueError):
+class BundleError(UserError):
     """A bundle cannot be written: one sentence says why and what to do."""
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from .. import report
+from ..common.errors import UserError
 from ..common.json_file import RUN, AbsentFileError, check_size, read_run_json
 from ..common.spec import format_spec, parse_spec
 from ..report.records import read_records
@@ -40,7 +41,7 @@ class Finding:
     problems: tuple[str, ...] = ()
 
 
-class NotResultsError(ValueError):
+class NotResultsError(UserError):
     """The folder holds no results at all."""
 
 

@@ -21,6 +21,7 @@ from ..cells.cell import LATER_FIELDS, Cell, dataset_ref
 from ..cells.failure import Failure
 from ..cells.plan import Config, dataset_specs, make_config, plan
 from ..cells.results import row
+from ..common.errors import UserError
 from ..common.json_file import RUN, read_run_json
 from ..common.provenance import same_machine_type
 from ..data import load_dataset
@@ -85,13 +86,13 @@ def verify(
         quiet: show no progress.
 
     Raises:
-        ValueError, FileNotFoundError: the folder holds no results, or its data set is not there.
+        UserError: the folder holds no results, or its data set is not there.
     """
     told = read_run_json(folder, ("config",))
     frame = read_cells(folder)
     done = frame[frame["status"] == "ok"]
     if done.empty:
-        raise ValueError(f"{folder} has no finished cell; there is nothing to verify")
+        raise UserError(f"{folder} has no finished cell; there is nothing to verify")
     rows = sampled(done.to_dict("records"), sample, seed)
     on_cpu = all(str(r["device"]) in ("cpu", "") for r in rows)
     devices = usable_devices("cpu" if device == "auto" and on_cpu else device)
@@ -120,7 +121,7 @@ def _config(told: dict[str, Any], folder: Path) -> Config:
     try:
         return make_config({str(k): v for k, v in told["config"].items()})
     except ValueError as error:
-        raise ValueError(f"{folder / RUN}: {error}") from None
+        raise UserError(f"{folder / RUN}: {error}") from None
 
 
 def _planned(

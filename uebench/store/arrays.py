@@ -24,6 +24,8 @@ import platformdirs
 import torch
 from torch import Tensor
 
+from ..common.errors import UserError
+
 if TYPE_CHECKING:
     from hashlib import _Hash
 
@@ -34,7 +36,7 @@ MAP_FROM = 2**30
 """Bytes from which on a file of the store is mapped instead of read."""
 
 
-class RoomError(ValueError):
+class RoomError(UserError):
     """There is no room for a large array: one sentence says where and what to do."""
 
 
@@ -214,7 +216,7 @@ def tensors_of(data: bytearray | mmap.mmap) -> dict[str, Tensor]:
     """
     length = int.from_bytes(data[:8], "little")
     if not 0 < length < 2**26:
-        raise ValueError("its tensors have no header")
+        raise UserError("its tensors have no header")
     header = json.loads(bytes(data[8 : 8 + length]))
     found = {}
     for name, told in header.items():

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..augment import STRENGTHS, Policy, channel_shuffle, plasma_brightness, plasma_contrast
 from ..augment import trivial_augment as trivial
+from ..common.errors import UserError
 from ..data import Dataset, load_dataset
 from ..report import Results
 from ..report.groups import Method
@@ -64,7 +65,7 @@ def draw_examples(
     """
     specs = results.run.config.get("dataset")
     if not isinstance(specs, list) or not specs:
-        raise ValueError(
+        raise UserError(
             f"{results.folder} has no run.json that names its data set, whose images the examples "
             "show; run its command again with the same --out"
         )
@@ -73,7 +74,7 @@ def draw_examples(
     for dataset in datasets:
         known = results.run.datasets.get(dataset.name)
         if known and known.fingerprint not in ("", dataset.fingerprint):
-            raise ValueError(
+            raise UserError(
                 f"{dataset.name} is not the data set of these results: its images have the "
                 f"fingerprint {dataset.fingerprint[:12]}, theirs {known.fingerprint[:12]}"
             )
@@ -107,7 +108,7 @@ def example_rows(results: Results, dataset: Dataset, store: Store) -> list[Row]:
         if len(rows) == IMAGES * (1 + len(poisons)):
             break
     if not rows:
-        raise ValueError("no training image is covered by every poison of these results")
+        raise UserError("no training image is covered by every poison of these results")
     return rows
 
 

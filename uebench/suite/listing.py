@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..cells.config import config_names, read_config
+from ..common.errors import UserError
 from ..common.names import SHOWN
 from ..common.spec import IMPORTED, format_value, normalise, unknown
 from ..common.text import one_line, plain_text
@@ -128,7 +129,7 @@ def kind_of(name: str) -> str:
         raise absent("name", name, [each for names in known.values() for each in names])
     if len(having) > 1:
         told = " or ".join(f"`uebench show {kind} {name}`" for kind in having)
-        raise ValueError(f"{name} is of several kinds; type {told}")
+        raise UserError(f"{name} is of several kinds; type {told}")
     return having[0]
 
 

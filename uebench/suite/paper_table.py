@@ -14,6 +14,7 @@ from ..cells.config import Config, dataset_specs
 from ..cells.plan import plan
 from ..cells.results import gather
 from ..cells.table_spec import TableSpec
+from ..common.errors import UserError
 from ..common.spec import format_value, parse_spec, split_specs
 from ..data import Dataset, DatasetError, load_dataset
 from ..report.compare import Ours
@@ -225,7 +226,7 @@ def _spot(
     first = runs[0]
     recipes = {run.values["recipe"] for run in runs}
     if len(recipes) > 1:
-        raise ValueError(
+        raise UserError(
             f"row {_words(place[0])}, column {_words(place[1])} stands for {len(recipes)} "
             "different cells; name what tells them apart in the table's rows or columns, or ask "
             "for one data set, network, ratio and so on at a time"

@@ -18,6 +18,7 @@ from ..cells.evidence import keep_evidence
 from ..cells.failure import Failure
 from ..cells.plan import Config, dataset_specs, make_config, plan, table_titles
 from ..cells.results import check_folder, gather, write_results
+from ..common.errors import UserError
 from ..data import Dataset, load_dataset
 from ..execute.base import Executor, ExecutorError, Orders
 from ..execute.choose import build_executor
@@ -148,16 +149,16 @@ def prepare(
     checkpoint_interval()  # what is wrong with it is told before anything is computed
     store = store or Store()
     if jobs is not None and jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}; leave it out for one a core or GPU")
+        raise UserError(f"jobs must be at least 1, got {jobs}; leave it out for one a core or GPU")
     for what, limit_s in (("time limit", time_limit_s), ("time to stop after", stop_after_s)):
         if limit_s is not None and not limit_s > 0:
-            raise ValueError(f"the {what} must be above 0 s, got {limit_s}; leave it out")
+            raise UserError(f"the {what} must be above 0 s, got {limit_s}; leave it out")
     jobs = jobs or chosen.jobs(devices)
     specs = dataset_specs(config)
     datasets = [load_dataset(spec, data_dir, download, outline=outline) for spec in specs]
     names = [dataset.name for dataset in datasets]
     if len(set(names)) < len(names):
-        raise ValueError(
+        raise UserError(
             f"two data sets are called {max(names, key=names.count)}, and tables could not tell "
             "them apart; rename a file or folder, or run them one by one"
         )

@@ -8,12 +8,13 @@ import uuid
 from pathlib import Path
 from string import Template
 
+from ..common.errors import UserError
 from ..common.spec import normalise, shorten
 from ..methods.registry import Kind, methods
 from .templates import FILES
 
 
-class ScaffoldError(ValueError):
+class ScaffoldError(UserError):
     """The package cannot be written: one sentence says why and what to do."""
 
 

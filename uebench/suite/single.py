@@ -16,7 +16,7 @@ from ..learn.protocol import Protocol, named_protocol
 from ..learn.threads import one_thread
 from ..methods.base import Facts
 from ..methods.imported_names import bind
-from ..methods.registry import build_attack, build_defense
+from ..methods.registry import blamed, build_attack, build_defense
 from ..methods.run import Run
 from ..models import parse_arch
 from ..store.store import Store, seed_of
@@ -57,7 +57,9 @@ def craft(
     surrogate = parse_arch(chosen.surrogate)[0]
     facts = Facts(family, loaded.n_classes, loaded.shape, chosen.epochs, surrogate)
     store = store or Store()
-    made = bind(build_attack(attack), store, loaded.name, loaded.fingerprint).resolve(facts)
+    asked = bind(build_attack(attack), store, loaded.name, loaded.fingerprint)
+    with blamed(asked, "resolve"):
+        made = asked.resolve(facts)
     precision = resolve_precision(chosen.precision, device)
     ref = PoisonRef(dataset_ref(loaded), made, seed, precision)
 
@@ -65,7 +67,7 @@ def craft(
         if not quiet:
             print(f"{made.info.name}: {share:.0%} {text}", file=sys.stderr, flush=True)
 
-    with one_thread(device):
+    with one_thread(device), blamed(made, "craft"):
         return fetch_poison(store, ref, loaded.train, device, told)
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from ...common.errors import UserError
 from ...common.spec import shorten
 from ..poison import PoisonError
 from .archives import Archive, read_bytes
@@ -110,7 +111,7 @@ def _header(file: IO[bytes], who: str) -> Header:
     try:
         version = np.lib.format.read_magic(file)
         if version not in read:
-            raise ValueError(f"version {version}")
+            raise UserError(f"version {version}")
         shape, fortran, dtype = read[version](file)
     except Exception as error:  # its parser raises whatever Python's tokenizer does
         told = shorten(str(error))

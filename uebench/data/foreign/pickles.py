@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ...common.errors import UserError
 from ...common.spec import shorten
 from ..poison import PoisonError
 from .arrays import check_dtype
@@ -224,10 +225,10 @@ def numbers(raw: Any, dtype: Any, shape: Any, order: Any, limits: Limits, who: s
 def _latin1(text: Any, encoding: Any = "latin1") -> bytes:
     """Return the bytes that old protocols write as text."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise ValueError("text that is not latin1")
+        raise UserError("text that is not latin1")
     return text.encode("latin1")
 
 
 def _not_called(*_: Any) -> NoReturn:
     """Refuse to call what is only named."""
-    raise ValueError("an array made by hand")
+    raise UserError("an array made by hand")

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from ...common.errors import UserError
 from ...common.spec import shorten
 from ...store.arrays import zeros
 from ..poison import PoisonError
@@ -245,7 +246,7 @@ def _from_folders(
 
 def _no_number(text: str) -> None:
     """Refuse NaN and Infinity, which JSON does not have."""
-    raise ValueError(text)
+    raise UserError(text)
 
 
 def parse_record(data: bytes, who: str) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_data_sets_of_all_parts() -> None:
         ({"matrices": [{"title": "x"}]}, "part 1: title belongs to the whole"),
         ({"under": {"quick": 3}}, "under must be fields by protocol"),
         ({"set": "em.rounds=3"}, "set must be names and values"),
-        ({"times_epochs": 0}, "times_epochs: input should be greater than 0"),
+        ({"times_epochs": 0}, "times_epochs must be a number in (0, 100], got 0"),
         ({"table": {"rows": "atack"}}, "no axis atack (did you mean attack?)"),
         ({"table": {"number": "2", "size": 3}}, "table"),
     ],

@@ -107,8 +107,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("run none.yaml", "no such file"),
         ("run nothing", "known: fig3"),
         ("run --jobs 0", "--jobs"),
-        ("run --set protocol.name=x", "a protocol has no name"),
-        ("run --set protocol.lr=a", "protocol.lr: input should be a valid number"),
+        ("run --set protocol.name=x", "protocol: no field name; it has"),
+        ("run --set protocol.lr=a", "protocol: lr must be a number in (0, 100], got a"),
         ("run --attacks em[surrogate=resnet7]", "did you mean resnet"),
         ("run --defenses ueraser[engine=kornia,draw=batch]", "engine='kornia' with kornia='0.6'"),
         ("audit file --dataset synthetic", "not a readable poison file"),
@@ -135,7 +135,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("run --defenses augment[policy=q]", "letters must be p, c, and t or a"),
         ("run --defenses iss[quality=96]", "quality must be a whole number in [1, 95], got 96"),
         ("run --defenses at[radius=4]", "got 4; divide by 255, radius=4/255"),
-        ("run --epochs -3", "greater than or equal to 1, got -3"),
+        ("run --epochs -3", "epochs must be a whole number in [1, 10000], got -3"),
     ],
 )
 def test_bad_input_gets_a_sentence_and_exit_2_and_writes_nothing(

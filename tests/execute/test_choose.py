@@ -30,7 +30,7 @@ def test_options_are_read_from_the_spec() -> None:
         ("slrum", "did you mean slurm?"),
         ("ray[gpu=1]", "no option gpu (did you mean gpus?); it has"),
         ("ray[gpus=-1]", "gpus must be a number in [0, inf)"),
-        ("slurm[gpus=0.5,hours=0]", "hours must be a number in (0, inf), got '0'"),
+        ("slurm[gpus=0.5,hours=0]", "hours must be a number in (0, inf), got 0"),
         ("local[memory_gb=x]", "memory_gb must be"),
         ("ray[gpus", "lacks its closing ]"),
     ],

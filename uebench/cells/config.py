@@ -6,15 +6,10 @@ import importlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..common.errors import UserError
+from ..common.options import validated
 from ..common.spec import did_you_mean, normalise, parse_number, split_specs
 from ..common.yaml_file import read_yaml
 from .table_spec import TableSpec
@@ -126,23 +121,7 @@ def make_config(fields: dict[str, Any]) -> Config:
         ValueError: unknown fields or bad values, all of them at once.
     """
     check_mappings(fields)
-    try:
-        return Config.model_validate(under_protocol(fields))
-    except ValidationError as error:
-        told = []
-        for problem in error.errors():
-            key = str(problem["loc"][0]) if problem["loc"] else "configuration"
-            if problem["type"] == "extra_forbidden":
-                known = list(Config.model_fields)
-                told.append(
-                    f"no field {key}{did_you_mean(key, known)}; there are {', '.join(known)}"
-                )
-            else:
-                text = str(problem["msg"]).removeprefix("Value error, ")
-                told.append(
-                    f"{key}: {text[0].lower()}{text[1:]}, got {str(problem['input'])[:60]!r}"
-                )
-        raise UserError("; ".join(dict.fromkeys(told))) from None
+    return validated(Config, under_protocol(fields), noun="field")
 
 
 MERGED = ("set", "protocol_options")

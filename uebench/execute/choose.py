@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import cast
 
-from pydantic import ValidationError
-
-from ..common.spec import did_you_mean, parse_spec, shorten, unknown
-from ..methods.registry import accepted
+from ..common.options import validated
+from ..common.spec import parse_spec, unknown
 from .base import Executor, ExecutorError
 
 EXECUTORS = {"local": "Local", "ray": "RayCluster", "slurm": "Slurm"}
@@ -36,18 +34,4 @@ def build_executor(text: str) -> Executor:
     """
     name, options = parse_spec(text)
     cls = executor_class(name)
-    try:
-        return cls.model_validate(options)
-    except ValidationError as error:
-        told = []
-        for problem in error.errors():
-            key = str(problem["loc"][0]) if problem["loc"] else ""
-            if problem["type"] == "extra_forbidden":
-                known = list(cls.model_fields)
-                told.append(f"no option {key}{did_you_mean(key, known)}; it has {', '.join(known)}")
-            elif key in cls.model_fields:
-                words = accepted(cls.model_fields[key])
-                told.append(f"{key} must be {words}, got {shorten(str(problem['input']))}")
-            else:
-                told.append(str(problem["msg"]).removeprefix("Value error, "))
-        raise ExecutorError(f"--executor {name}: " + "; ".join(dict.fromkeys(told))) from None
+    return validated(cls, options, owner=f"--executor {name}", error=ExecutorError)

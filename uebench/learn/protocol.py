@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from ..common.errors import UserError
-from ..common.spec import did_you_mean, format_spec, unknown
+from ..common.options import check_name, validated
+from ..common.spec import format_spec, unknown
 
 Schedule = Literal["constant", "cosine", "step", "onecycle"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -150,18 +150,8 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
         fields["crop_padding"] = 0  # its crop is the centre one, made when it is read
     known = [key for key in fields if key != "name"]
     for key in changes:
-        if key not in known:
-            near = did_you_mean(key, known)
-            raise UserError(f"a protocol has no {key}{near}; it has {', '.join(known)}")
-    try:
-        made = Protocol.model_validate(fields | changes)
-    except ValidationError as error:
-        told = [
-            f"protocol.{problem['loc'][0]}: {problem['msg'][0].lower()}{problem['msg'][1:]}, "
-            f"got {str(problem['input'])[:60]}"
-            for problem in error.errors()
-        ]
-        raise UserError("; ".join(told)) from None
+        check_name(key, known, "protocol", "field")
+    made = validated(Protocol, fields | changes, owner="protocol")
     told_apart = ("epochs", "arch", "surrogate", "precision", "robust", "train_curve")
     differing = {
         key: value

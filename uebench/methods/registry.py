@@ -18,22 +18,11 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
-
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic import ValidationError
-from pydantic.fields import FieldInfo
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..common.errors import MethodError, UnknownNameError, UserError
-from ..common.spec import (
-    IMPORTED,
-    Fraction255,
-    Spec,
-    did_you_mean,
-    format_value,
-    parse_spec,
-    unknown,
-)
+from ..common.options import validated
+from ..common.spec import IMPORTED, Spec, parse_spec, unknown
 from ..store.store import StoreError
 from .base import Attack, Defense, Method, MethodInfo
 from .imported import imported_class
@@ -311,12 +300,7 @@ def build(kind: Kind, spec: str | Spec, overrides: Mapping[str, Any] | None = No
     """
     name, options = parse_spec(spec) if isinstance(spec, str) else spec
     cls = find(kind, name)
-    options = {**(overrides or {}), **options}
-    try:
-        return cls.model_validate(options)
-    except ValidationError as error:
-        told = [_explain(cls, problem) for problem in error.errors()]
-        raise UserError(f"{name}: " + "; ".join(dict.fromkeys(told))) from None
+    return validated(cls, {**(overrides or {}), **options}, owner=name)
 
 
 def build_attack(spec: str, overrides: Mapping[str, Any] | None = None) -> Attack:
@@ -329,76 +313,3 @@ def build_defense(spec: str, overrides: Mapping[str, Any] | None = None) -> Defe
     """Return the defense that a spec describes; see `build`."""
     made: Defense = build("defense", spec, overrides)
     return made
-
-
-def _explain(cls: type[Method], problem: Any) -> str:
-    """Return one bad option in words: its value, what is accepted, what to do."""
-    location = [part for part in problem["loc"] if isinstance(part, str)]
-    key = location[0] if location else ""
-    if problem["type"] == "extra_forbidden":
-        known = list(cls.model_fields)
-        has = f"it has {', '.join(known)}" if known else "it has none"
-        return f"no option {key}{did_you_mean(key, known)}; {has}"
-    if key not in cls.model_fields:
-        return str(problem["msg"]).removeprefix("Value error, ")
-    info = cls.model_fields[key]
-    value = problem["input"]
-    shown = format_value(value) if isinstance(value, (int, float, str)) else repr(value)[:60]
-    if problem["type"] == "value_error":
-        return f"{key}={shown}: {str(problem['msg']).removeprefix('Value error, ')}"
-    hint = "; divide by 255" if _is_budget(info) and _exceeds_one(value) else ""
-    return f"{key} must be {accepted(info)}, got {shown[:60]}{hint}"
-
-
-def _is_budget(info: FieldInfo) -> bool:
-    """Return whether a field is a budget in the pixel range: a `Fraction255` of at most 1."""
-    metadata = list(info.metadata)
-    for choice in get_args(info.annotation):  # in a union the range belongs to one of its choices
-        for part in get_args(choice):
-            metadata += part.metadata if isinstance(part, FieldInfo) else [part]
-    return get_args(Fraction255)[1] in metadata and any(
-        isinstance(m, Le) and isinstance(m.le, (int, float)) and m.le <= 1 for m in metadata
-    )
-
-
-def _exceeds_one(value: Any) -> bool:
-    """Return whether a value is a number above 1, as a budget in levels would be."""
-    try:
-        return float(value) > 1
-    except (TypeError, ValueError):
-        return False
-
-
-def accepted(info: FieldInfo) -> str:
-    """Return what a field accepts, in words: `a number in (0, 1]`, `one of linf, l2`."""
-    words = _type_words(info.annotation)
-    low, high = "", ""
-    for limit in info.metadata:
-        if isinstance(limit, Gt):
-            low = f"({format_value(limit.gt)}"
-        elif isinstance(limit, Ge):
-            low = f"[{format_value(limit.ge)}"
-        elif isinstance(limit, Lt):
-            high = f"{format_value(limit.lt)})"
-        elif isinstance(limit, Le):
-            high = f"{format_value(limit.le)}]"
-    if low or high:
-        words += f" in {low or '(-inf'}, {high or 'inf)'}"
-    return words
-
-
-def _type_words(annotation: Any) -> str:
-    """Return a type in words."""
-    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    if annotation in plain:
-        return plain[annotation]
-    arguments = getattr(annotation, "__args__", ())
-    if getattr(annotation, "__origin__", None) is Literal:
-        words = ", ".join(map(str, arguments))
-        return f"one of {words}" if "," in words else words
-    metadata = getattr(annotation, "__metadata__", None)
-    if metadata is not None:  # Annotated[...] inside a union
-        return accepted(FieldInfo.from_annotation(annotation))
-    if arguments:
-        return " or ".join(_type_words(a) for a in arguments if a is not type(None))
-    return getattr(annotation, "__name__", str(annotation))

@@ -15,7 +15,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from torch import nn
 
 from ..common.errors import UserError
-from ..common.spec import did_you_mean, format_spec, parse_spec, unknown
+from ..common.options import check_name, explain_value
+from ..common.spec import format_spec, parse_spec, unknown
 from .densenet import densenet121
 from .mobilenet import mobilenet_v2
 from .ordinary import ordinary
@@ -114,15 +115,11 @@ def _checked_options(text: str) -> tuple[str, dict[str, Any]]:
     known = ARCHITECTURES[name].options
     options = {}
     for key, value in given.items():
-        if key not in known:
-            raise UserError(
-                f"{name} has no option {key}{did_you_mean(key, known)}; it has {', '.join(known)}"
-            )
+        check_name(key, known, name)
         try:
             options[key] = TypeAdapter(known[key][0]).validate_python(value)
         except ValidationError as error:
-            reason = error.errors()[0]["msg"].lower()
-            raise UserError(f"{name}: {key}={value} is wrong: {reason}") from None
+            raise UserError(f"{name}: {explain_value(error, key, known[key][0])}") from None
     return name, {key: default for key, (_, default) in known.items()} | options
 
 

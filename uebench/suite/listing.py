@@ -203,7 +203,7 @@ def _records_of(name: str) -> str:
 
 def _options(model: Any, values: dict[str, Any]) -> list[Row]:
     """Return the fields of a model as rows."""
-    from ..methods.registry import accepted
+    from ..common.options import accepted
 
     return [
         {

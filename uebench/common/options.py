@@ -1,0 +1,164 @@
+"""Check the fields of a pydantic model, and say in words what is wrong with all of them at once.
+
+Methods, protocols, executors, networks and configurations are described by typed fields. This
+module is the only place that turns pydantic's errors and types into sentences, so that every bad
+option reads the same: `eps must be a number in (0, 1], got 8; divide by 255`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from .errors import UserError
+from .spec import Fraction255, did_you_mean, format_value
+
+M = TypeVar("M", bound=BaseModel)
+_PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_BEYOND_THE_TYPE = ("value_error", "assertion_error", "string_pattern_mismatch", "too_short")
+"""Pydantic's errors about more than type and range; its own message explains those better."""
+
+
+def validated(
+    model: type[M],
+    values: Mapping[str, Any],
+    *,
+    owner: str = "",
+    noun: str = "option",
+    error: type[UserError] = UserError,
+) -> M:
+    """Return the model with these values.
+
+    Args:
+        model: the pydantic class whose fields describe what is accepted.
+        values: the fields' names and values.
+        owner: what the message begins with, such as the name of the method; may be empty.
+        noun: what one of the fields is called in the message.
+        error: the class of the exception.
+
+    Raises:
+        UserError: unknown names or bad values, all of them, each with what is accepted.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as failure:
+        sentences = [_explain(problem, model.model_fields, noun) for problem in failure.errors()]
+    text = "; ".join(dict.fromkeys(sentences))  # a union reports one problem per alternative
+    raise error(f"{owner}: {text}" if owner else text)
+
+
+def check_name(
+    name: str,
+    known: Collection[str],
+    owner: str,
+    noun: str = "option",
+    error: type[UserError] = UserError,
+) -> None:
+    """Refuse the name of an option or field that its owner does not have.
+
+    Raises:
+        UserError: with the nearest known name and all of them.
+    """
+    if name not in known:
+        raise error(f"{owner}: {_no_such(name, known, noun)}")
+
+
+def explain_value(error: ValidationError, name: str, annotation: Any) -> str:
+    """Return what is wrong with the value of one option that has this annotated type."""
+    return _explain_field(error.errors()[0], name, FieldInfo.from_annotation(annotation))
+
+
+def accepted(info: FieldInfo) -> str:
+    """Return what a field accepts, in words: `a number in (0, 1]`, `one of linf, l2`."""
+    words = _type_in_words(info.annotation)
+    low, high = "", ""
+    for limit in info.metadata:
+        if isinstance(limit, Gt):
+            low = f"({format_value(limit.gt)}"
+        elif isinstance(limit, Ge):
+            low = f"[{format_value(limit.ge)}"
+        elif isinstance(limit, Lt):
+            high = f"{format_value(limit.lt)})"
+        elif isinstance(limit, Le):
+            high = f"{format_value(limit.le)}]"
+    return f"{words} in {low or '(-inf'}, {high or 'inf)'}" if low or high else words
+
+
+def _no_such(name: str, known: Collection[str], noun: str) -> str:
+    has = f"it has {', '.join(known)}" if known else "it has none"
+    return f"no {noun} {name}{did_you_mean(name, known)}; {has}"
+
+
+def _explain(problem: Any, fields: Mapping[str, FieldInfo], noun: str) -> str:
+    """Return one of pydantic's problems in words: the value, what is accepted, what to do."""
+    # The location also names list positions and the alternatives of unions.
+    location = [part for part in problem["loc"] if isinstance(part, str)]
+    if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+        return _no_such(location[0], fields, noun)
+    if not location or location[0] not in fields:
+        return _own_message(problem)
+    return _explain_field(problem, location[0], fields[location[0]])
+
+
+def _explain_field(problem: Any, name: str, info: FieldInfo) -> str:
+    value = problem["input"]
+    text = format_value(value) if isinstance(value, (int, float, str)) else repr(value)
+    if problem["type"] in _BEYOND_THE_TYPE or _holds_model(info):
+        return f"{name}={text[:60]}: {_own_message(problem)}"
+    hint = "; divide by 255" if _is_budget(info) and _exceeds_one(value) else ""
+    return f"{name} must be {accepted(info)}, got {text[:60]}{hint}"
+
+
+def _own_message(problem: Any) -> str:
+    """Return pydantic's message as the rest of a sentence."""
+    message = str(problem["msg"])
+    if problem["type"] in ("value_error", "assertion_error"):  # a validator's own sentence
+        return message.partition(", ")[2]
+    return message[:1].lower() + message[1:]
+
+
+def _holds_model(info: FieldInfo) -> bool:
+    """Return whether a field is a nested model, whose own fields the problem is about."""
+    choices = get_args(info.annotation) or (info.annotation,)
+    return any(isinstance(choice, type) and issubclass(choice, BaseModel) for choice in choices)
+
+
+def _is_budget(info: FieldInfo) -> bool:
+    """Return whether a field is a budget in the pixel range: a `Fraction255` of at most 1."""
+    metadata = list(info.metadata)
+    for choice in get_args(info.annotation):  # in a union the range belongs to one of its choices
+        for part in get_args(choice):
+            metadata += part.metadata if isinstance(part, FieldInfo) else [part]
+    return get_args(Fraction255)[1] in metadata and any(
+        isinstance(m, Le) and isinstance(m.le, (int, float)) and m.le <= 1 for m in metadata
+    )
+
+
+def _exceeds_one(value: Any) -> bool:
+    """Return whether a value is a number above 1, as a budget in levels of 0..255 would be."""
+    try:
+        return float(value) > 1
+    except (TypeError, ValueError):
+        return False
+
+
+def _type_in_words(annotation: Any) -> str:
+    if annotation in _PLAIN:
+        return _PLAIN[annotation]
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        words = ", ".join(map(str, arguments))
+        return f"one of {words}" if "," in words else words
+    if hasattr(annotation, "__metadata__"):  # Annotated[...] inside a union or a list
+        return accepted(FieldInfo.from_annotation(annotation))
+    if origin is list:
+        return f"a list of values, each {_type_in_words(arguments[0])}"
+    if annotation is dict or origin is dict:
+        return "names and values such as {a: 1}"
+    if arguments:
+        return " or ".join(_type_in_words(a) for a in arguments if a is not type(None))
+    return getattr(annotation, "__name__", str(annotation))

@@ -19,7 +19,18 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from uebench import Attack, Facts, Fraction255, Run, Split, frozen, parse_arch, taken
+from uebench import (
+    Attack,
+    Auto,
+    Facts,
+    Fraction255,
+    Run,
+    Split,
+    auto,
+    frozen,
+    parse_arch,
+    taken,
+)
 from uebench.store.arrays import chunks, is_finite
 
 from ._shared import Batches, View, cross_entropy_of, descend, poisoned, unchanged
@@ -39,28 +50,28 @@ class ErrorMinimizing(Attack):
     version: ClassVar[int] = 2
     norm: Literal["linf"] = "linf"
     """The norm that the budget is measured in."""
-    eps: Annotated[Fraction255, Field(gt=0, le=1)] | Literal["auto"] = "auto"  # type: ignore[assignment]
+    eps: Annotated[Fraction255, Field(gt=0, le=1), Auto()] = auto()
     """Largest change of one pixel value, in the pixel range [0, 1]; auto: 8/255, from 64 px on
     16/255, which the paper takes on ImageNet."""
     surrogate: str = "auto"
     """The network that is trained along; auto: the protocol's (paper: resnet18)."""
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Most rounds before the search gives up on the stop test."""
-    train_steps: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
+    train_steps: Annotated[int, Field(ge=1, le=100_000), Auto()] = auto()
     """SGD steps of the surrogate a round; auto: 10 (from 64 px on: 100; sample-wise on `cifar100`:
     20)."""
-    steps: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = "auto"
+    steps: Annotated[int, Field(ge=1, le=10_000), Auto()] = auto()
     """Signed-gradient steps of the noise a round; auto: 20 (class-wise: 1 a batch)."""
-    step: Annotated[Fraction255, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+    step: Annotated[Fraction255, Field(gt=0, le=1), Auto()] = auto()
     """Length of such a step in the pixel range [0, 1]; auto: eps/10."""
-    stop_accuracy: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+    stop_accuracy: Annotated[float, Field(gt=0, le=1), Auto()] = auto()
     """The search ends when the surrogate is more accurate than this on the poisoned images; auto:
     0.99 (from 64 px on: 0.9)."""
-    batch_size: Annotated[int, Field(ge=2, le=65_536)] | Literal["auto"] = "auto"
+    batch_size: Annotated[int, Field(ge=2, le=65_536), Auto()] = auto()
     """Images a step of the surrogate, and a step of the noise; auto: 512 (from 64 px on: 32)."""
     lr: Annotated[float, Field(gt=0, le=100)] = 0.1
     """Learning rate of the surrogate, constant; momentum 0.9, gradient norm clipped at 5."""
-    weight_decay: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    weight_decay: Annotated[float, Field(ge=0, le=1), Auto()] = auto()
     """L2 penalty of the surrogate; auto: 5e-4 (`cifar100` and from 64 px on: 5e-5)."""
 
     @property
@@ -86,34 +97,21 @@ class ErrorMinimizing(Attack):
     def resolve(self, facts: Facts) -> ErrorMinimizing:
         """Return the attack with network, steps and stop test named."""
         large = max(facts.shape[1:]) >= 64
-        changes: dict[str, float | str] = {}
-        if self.surrogate == "auto":
-            changes["surrogate"] = facts.surrogate
-        else:
-            changes["surrogate"] = parse_arch(self.surrogate)[0]
-        if self.train_steps == "auto":
-            own = facts.dataset == "cifar100" and not self.by_class
-            changes["train_steps"] = 100 if large else 20 if own else 10
-        if self.steps == "auto":
-            changes["steps"] = 1 if self.by_class else 20
-        eps = (16 if large else 8) / 255 if self.eps == "auto" else self.eps
-        changes["eps"] = eps
-        if self.step == "auto":
-            changes["step"] = eps / 10
-        if self.stop_accuracy == "auto":
-            changes["stop_accuracy"] = 0.9 if large else 0.99
-        if self.batch_size == "auto":
-            changes["batch_size"] = 32 if large else 512
-        if self.weight_decay == "auto":
-            slight = large or facts.dataset == "cifar100"
-            changes["weight_decay"] = 5e-5 if slight else USUAL_DECAY
-        return self.with_options(**changes)
+        cifar100 = facts.dataset == "cifar100"
+        arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
+        filled = self.with_options(surrogate=arch).fill_auto(
+            eps=(16 if large else 8) / 255,
+            train_steps=100 if large else 20 if cifar100 and not self.by_class else 10,
+            steps=1 if self.by_class else 20,
+            stop_accuracy=0.9 if large else 0.99,
+            batch_size=32 if large else 512,
+            weight_decay=5e-5 if large or cifar100 else USUAL_DECAY,
+        )
+        return filled.fill_auto(step=filled.eps / 10)
 
     def image_passes(self, n: int) -> int:
         """Return the passes of the rounds that the search usually takes."""
-        assert isinstance(self.train_steps, int)
-        assert isinstance(self.steps, int)
-        batch = min(int(self.batch_size), n)
+        batch = min(self.batch_size, n)
         changed = CLASS_SHARE * n if self.by_class else n
         rounds = min(self.rounds, USUAL_ROUNDS)
         return round(rounds * (self.train_steps * batch + self.steps * changed))
@@ -121,13 +119,14 @@ class ErrorMinimizing(Attack):
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Return noise that a network in training finds easy, and other networks too."""
         model = run.network(self.surrogate)
-        decay = float(self.weight_decay)
-        optimizer = torch.optim.SGD(model.parameters(), self.lr, momentum=0.9, weight_decay=decay)
+        optimizer = torch.optim.SGD(
+            model.parameters(), self.lr, momentum=0.9, weight_decay=self.weight_decay
+        )
         rows = data.labels if self.by_class else torch.arange(len(data), device=run.device)
         n_rows = data.n_classes if self.by_class else len(data)
         noise = run.zeros(n_rows, *data.shape)
         share = data.subset(_share_of_each_class(data, run)) if self.by_class else None
-        order = Batches(len(data), int(self.batch_size), run)
+        order = Batches(len(data), self.batch_size, run)
         loop = run.checkpoint("rounds", model=model, optimizer=optimizer, noise=noise, order=order)
         loop.facts = {"accuracy": 0.0, "done": 0, **loop.facts}
         for step in loop.steps(self.rounds):
@@ -147,10 +146,10 @@ class ErrorMinimizing(Attack):
                 raise FloatingPointError(
                     f"{name}: the surrogate diverged in round {done}; lower lr"
                 )
-            if accuracy > float(self.stop_accuracy):
+            if accuracy > self.stop_accuracy:
                 break
         accuracy, done = loop.facts["accuracy"], loop.facts["done"]
-        ended = "stop test" if accuracy > float(self.stop_accuracy) else "cap"
+        ended = "stop test" if accuracy > self.stop_accuracy else "cap"
         run.note(em_rounds=done, em_accuracy=round(accuracy, 5), em_ended_by=ended)
         if not self.by_class:
             return noise
@@ -170,7 +169,6 @@ class ErrorMinimizing(Attack):
         run: Run,
     ) -> None:
         """Take the surrogate's steps of one round on the poisoned images, in train mode."""
-        assert isinstance(self.train_steps, int)
         model.train()
         loss_of = cross_entropy_of(model, run, self.view(run))
         for _ in range(self.train_steps):
@@ -194,10 +192,10 @@ class ErrorMinimizing(Attack):
             data.labels,
             noise,
             norm="linf",
-            eps=float(self.eps),
-            step=float(self.step),
-            steps=int(self.steps),
-            batch_size=int(self.batch_size),
+            eps=self.eps,
+            step=self.step,
+            steps=self.steps,
+            batch_size=self.batch_size,
         )
 
     def _descend_classes(
@@ -213,7 +211,7 @@ class ErrorMinimizing(Attack):
         rest that fills no batch is left out, whose few images would decide alone.
         """
         order = torch.randperm(len(share), generator=run.rng, device=run.device)
-        size = min(int(self.batch_size), len(share))
+        size = min(self.batch_size, len(share))
         for batch in order[: len(share) // size * size].split(size):
             part = share.subset(batch)
             delta = noise[part.labels]
@@ -232,8 +230,8 @@ class ErrorMinimizing(Attack):
     ) -> float:
         """Return the surrogate's accuracy on x + delta, without augmentation, in eval mode."""
         right = torch.zeros((), device=run.device)
-        for start in range(0, len(data), int(self.batch_size)):
-            part = slice(start, start + int(self.batch_size))
+        for start in range(0, len(data), self.batch_size):
+            part = slice(start, start + self.batch_size)
             with run.autocast():
                 guesses = model(poisoned(data, noise, part, rows[part])).argmax(1)
             right += (guesses == data.labels[part]).sum()

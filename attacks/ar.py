@@ -28,7 +28,7 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor
 
-from uebench import Attack, Facts, Fraction255, Run, Split, UserError, attack
+from uebench import Attack, Auto, Facts, Fraction255, Run, Split, UserError, attack, auto
 from uebench.learn.pgd import lengths
 
 SEARCH_SIDE, SEARCH_CROP = 36, 4
@@ -59,12 +59,12 @@ class AR(Attack):
     version: ClassVar[int] = 2
     norm: Literal["l2"] = "l2"
     """The norm that the budget is measured in."""
-    eps: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"  # type: ignore[assignment]
+    eps: Annotated[Fraction255, Field(gt=0, le=100), Auto()] = auto()
     """l2 norm of each perturbation in the pixel range [0, 1]; auto: 1.0 at 32 px, 3.0 at 96 px,
     else in proportion to the square root of the number of values."""
-    crop: Annotated[int, Field(ge=2, le=64)] | Literal["auto"] = "auto"
+    crop: Annotated[int, Field(ge=2, le=64), Auto()] = auto()
     """First rows and columns that are cut away; auto: 4, or 2 from 128 px on."""
-    threshold: Annotated[float, Field(ge=0, le=1e3)] | Literal["auto"] = "auto"
+    threshold: Annotated[float, Field(ge=0, le=1e3), Auto()] = auto()
     """Least response of every earlier class's matched filter to a new class's noise at 32 px; auto:
     10 for up to 10 classes, else 3."""
     draws: Annotated[int, Field(ge=1000, le=10**9)] = 1_000_000
@@ -90,21 +90,19 @@ class AR(Attack):
             ValueError: a file of kernels cannot be read, or does not fit the data set.
         """
         c, h, w = facts.shape
-        changes: dict[str, float | str] = {}
-        if self.eps == "auto":
-            changes["eps"] = round(math.sqrt(c * h * w / 3072), 3)
-        if self.crop == "auto":
-            changes["crop"] = 2 if max(h, w) >= 128 else 4
-        if self.threshold == "auto":
-            changes["threshold"] = 10.0 if facts.n_classes <= 10 else 3.0
-        if self.kernels:
-            kernels = read_kernels(Path(self.kernels), facts.n_classes, facts.shape)
-            changes["kernels_sha256"] = hashlib.sha256(kernels.numpy().tobytes()).hexdigest()
-        return self.with_options(**changes)
+        filled = self.fill_auto(
+            eps=round(math.sqrt(c * h * w / 3072), 3),
+            crop=2 if max(h, w) >= 128 else 4,
+            threshold=10.0 if facts.n_classes <= 10 else 3.0,
+        )
+        if not filled.kernels:
+            return filled
+        kernels = read_kernels(Path(filled.kernels), facts.n_classes, facts.shape)
+        sha256 = hashlib.sha256(kernels.numpy().tobytes()).hexdigest()
+        return filled.with_options(kernels_sha256=sha256)
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Return each image's noise: its class's recurrence from a start of its own."""
-        assert isinstance(self.eps, float)
         kernels = self._kernels(data, run).permute(0, 2, 3, 1).unsqueeze(-1).contiguous()
         delta = run.zeros(len(data), *data.shape)
         for part, noise in self._unscaled(kernels, data, run):
@@ -123,7 +121,6 @@ class AR(Attack):
 
         Large classes are made by products, as long as their images outnumber the responses.
         """
-        assert isinstance(self.crop, int)
         c, h, w = data.shape
         rows, columns, device = h + self.crop, w + self.crop, run.rng.device
         free = free_values(rows, columns)
@@ -171,7 +168,6 @@ class AR(Attack):
 
     def _search(self, n: int, c: int, run: Run) -> dict[str, Tensor]:
         """Return `n` sets of kernels [n, c, 3, 3] whose noise the others' filters respond to."""
-        assert isinstance(self.threshold, float)
         kernels: list[Tensor] = []
         waiting: list[tuple[Tensor, Tensor]] = []  # bounded, but too like an accepted one
         threshold, drawn, relax_at = self.threshold, 0, self.draws

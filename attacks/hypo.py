@@ -18,7 +18,19 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from uebench import Attack, Facts, Fraction255, Run, Split, UserError, attack, frozen, parse_arch
+from uebench import (
+    Attack,
+    Auto,
+    Facts,
+    Fraction255,
+    Run,
+    Split,
+    UserError,
+    attack,
+    auto,
+    frozen,
+    parse_arch,
+)
 
 from ._shared import cross_entropy_of, descend
 
@@ -30,7 +42,7 @@ class HYPO(Attack):
     version: ClassVar[int] = 2
     norm: Literal["linf", "l2"] = "linf"
     """The norm that the budget is measured in."""
-    eps: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"  # type: ignore[assignment]
+    eps: Annotated[Fraction255, Field(gt=0, le=100), Auto()] = auto()
     """Budget in the pixel range [0, 1]; auto: 8/255, or the authors' 0.5 where norm is l2."""
     surrogate: str = "auto"
     """The network that is trained on clean images; auto: the protocol's (paper: resnet18)."""
@@ -39,7 +51,7 @@ class HYPO(Attack):
     tenth where there are fewer than 10,000."""
     steps: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Gradient steps of every image's noise."""
-    step: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+    step: Annotated[Fraction255, Field(gt=0, le=100), Auto()] = auto()
     """Length of such a step in the pixel range [0, 1]; auto: eps/10."""
     towards: Literal["label", "next"] = "label"
     """Whose loss falls: that of the image's label, or of the next class."""
@@ -48,16 +60,16 @@ class HYPO(Attack):
 
     def resolve(self, facts: Facts) -> HYPO:
         """Return the attack with network and step named."""
-        eps = self.eps
-        if eps == "auto":
-            eps = 8 / 255 if self.norm == "linf" else 0.5
-        if self.norm == "linf" and eps > 1:
-            raise UserError(
-                f"hypo: a linf eps lies in (0, 1], got {eps:g}; divide by 255, or set norm=l2"
-            )
         arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
-        step = eps / 10 if self.step == "auto" else self.step
-        return self.with_options(eps=eps, surrogate=arch, step=step)
+        filled = self.with_options(surrogate=arch).fill_auto(
+            eps=8 / 255 if self.norm == "linf" else 0.5
+        )
+        if filled.norm == "linf" and filled.eps > 1:
+            raise UserError(
+                f"hypo: a linf eps lies in (0, 1], got {filled.eps:g}; divide by 255, or set "
+                "norm=l2"
+            )
+        return filled.fill_auto(step=filled.eps / 10)
 
     def image_passes(self, n: int) -> int:
         """Return the passes of the surrogate's training and of the noise."""
@@ -78,8 +90,8 @@ class HYPO(Attack):
                 labels,
                 delta,
                 norm=self.norm,
-                eps=float(self.eps),
-                step=float(self.step),
+                eps=self.eps,
+                step=self.step,
                 steps=self.steps,
                 batch_size=self.batch_size,
                 told=lambda share: run.progress(share, "hypo noise"),

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from uebench import Attack, Facts, Fraction255, Run, Split, UserError, attack
+from uebench import Attack, Auto, Facts, Fraction255, Run, Split, UserError, attack, auto
 
 TOGETHER = 2**19
 """Most values that are painted together: what a core's cache holds."""
@@ -31,10 +31,10 @@ class LSP(Attack):
     version: ClassVar[int] = 2
     norm: Literal["l2"] = "l2"
     """The norm that the budget is measured in."""
-    eps: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"  # type: ignore[assignment]
+    eps: Annotated[Fraction255, Field(gt=0, le=100), Auto()] = auto()
     """l2 norm of each perturbation in the pixel range [0, 1]; auto: 6/255 * sqrt(c*h*w), which is
     1.304 for 32 px colour images. Some tables print 1.0."""
-    patch: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
+    patch: Annotated[int, Field(ge=1, le=4096), Auto()] = auto()
     """Side of a patch in pixels; auto: a quarter of the side, which is 8 at 32 px, and 32
     from 128 px on; smaller where classes are many."""
     class_sep: Annotated[float, Field(gt=0, le=1e6)] = 10.0
@@ -42,16 +42,12 @@ class LSP(Attack):
 
     def resolve(self, facts: Facts) -> LSP:
         """Return the attack with its budget and patch as numbers."""
-        eps, patch = self.eps, self.patch
         c, h, w = facts.shape
-        if eps == "auto":
-            eps = 6 / 255 * math.sqrt(c * h * w)
-        if patch == "auto":
-            side = max(1, 32 if max(h, w) >= 128 else max(h, w) // 4)
-            while side > 1 and 2 ** self._features(facts.shape, side) < facts.n_classes:
-                side //= 2
-            patch = side
-        return self.with_options(eps=eps, patch=patch)
+        patch = max(1, 32 if max(h, w) >= 128 else max(h, w) // 4)
+        # every class needs a corner of the hypercube of features for its cluster's centre
+        while patch > 1 and 2 ** self._features(facts.shape, patch) < facts.n_classes:
+            patch //= 2
+        return self.fill_auto(eps=6 / 255 * math.sqrt(c * h * w), patch=patch)
 
     @staticmethod
     def _features(shape: tuple[int, int, int], patch: int) -> int:
@@ -61,8 +57,6 @@ class LSP(Attack):
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Return the next sample of each image's class as patches, scaled to l2 = eps."""
-        assert isinstance(self.patch, int)
-        assert isinstance(self.eps, float)
         k, (c, h, w) = data.n_classes, data.shape
         features = self._features(data.shape, self.patch)
         if k < 2:

@@ -23,11 +23,13 @@ from torch import Tensor, nn
 
 from uebench import (
     Attack,
+    Auto,
     Facts,
     Fraction255,
     Run,
     Split,
     attack,
+    auto,
     crop_flip,
     frozen,
     parse_arch,
@@ -48,19 +50,19 @@ class REM(Attack):
     """Largest change of one pixel value, in the pixel range [0, 1]."""
     surrogate: str = "auto"
     """The network that is trained along; auto: the protocol's (paper: resnet18)."""
-    train_steps: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = "auto"
+    train_steps: Annotated[int, Field(ge=1, le=1_000_000), Auto()] = auto()
     """SGD steps of the surrogate; auto: 5,000 (from 64 px on: 3,000)."""
-    steps: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = "auto"
+    steps: Annotated[int, Field(ge=1, le=10_000), Auto()] = auto()
     """Signed-gradient steps of a batch's noise; auto: 10 (from 64 px on: 7)."""
-    step: Annotated[Fraction255, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+    step: Annotated[Fraction255, Field(gt=0, le=1), Auto()] = auto()
     """Length of such a step; auto: eps/5 (from 64 px on: eps/4)."""
-    transform_draws: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = "auto"
+    transform_draws: Annotated[int, Field(ge=1, le=1000), Auto()] = auto()
     """Random crops and flips whose gradients a step sums; auto: 5 (from 64 px on: 4)."""
-    adv_radius: Annotated[Fraction255, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    adv_radius: Annotated[Fraction255, Field(ge=0, le=1), Auto()] = auto()
     """Radius of the inner adversary in linf; auto: eps/2."""
-    adv_steps: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = "auto"
+    adv_steps: Annotated[int, Field(ge=1, le=10_000), Auto()] = auto()
     """Steps of the inner adversary; auto: 10 (from 64 px on: 7)."""
-    adv_step: Annotated[Fraction255, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+    adv_step: Annotated[Fraction255, Field(gt=0, le=1), Auto()] = auto()
     """Length of such a step; auto: a fifth of adv_radius (from 64 px on: a quarter)."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
     """Images a step of the surrogate; the final noise takes as many at a time."""
@@ -72,36 +74,36 @@ class REM(Attack):
         """Return the attack with network, steps and radii as numbers."""
         large = max(facts.shape[1:]) >= 64
         arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
-        radius = self.eps / 2 if self.adv_radius == "auto" else self.adv_radius
-        defaults = {
-            "train_steps": 3000 if large else 5000,
-            "steps": 7 if large else 10,
-            "step": self.eps / (4 if large else 5),
-            "transform_draws": 4 if large else 5,
-            "adv_steps": 7 if large else 10,
-            "adv_step": max(radius, 1e-6) / (4 if large else 5),
-        }
-        open_ones = {k: v for k, v in defaults.items() if getattr(self, k) == "auto"}
-        return self.with_options(surrogate=arch, adv_radius=radius, **open_ones)
+        filled = self.with_options(surrogate=arch).fill_auto(
+            train_steps=3000 if large else 5000,
+            steps=7 if large else 10,
+            step=self.eps / (4 if large else 5),
+            transform_draws=4 if large else 5,
+            adv_radius=self.eps / 2,
+            adv_steps=7 if large else 10,
+        )
+        # adv_radius=0 means no adversary, but a step of zero would be out of its own range
+        adv_step = max(filled.adv_radius, 1e-6) / (4 if large else 5)
+        return filled.fill_auto(adv_step=adv_step)
 
     def image_passes(self, n: int) -> int:
         """Return the passes of the noise and the adversary, in training and for the final noise."""
-        noise = int(self.steps) * int(self.transform_draws) * self._passes_a_view
-        return int(self.train_steps) * min(self.batch_size, n) * (noise + self._passes_a_view) + (
+        noise = self.steps * self.transform_draws * self._passes_a_view
+        return self.train_steps * min(self.batch_size, n) * (noise + self._passes_a_view) + (
             n * noise
         )
 
     @property
     def _passes_a_view(self) -> int:
         """Passes through the network for one crop: the adversary's, and one at the point found."""
-        return int(self.adv_steps) + 1 if self.adv_radius else 1
+        return self.adv_steps + 1 if self.adv_radius else 1
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Return noise that an adversarially trained network finds easy as well."""
         model = nn.Sequential(Centred(), run.network(self.surrogate))
         optimizer = torch.optim.SGD(model.parameters(), self.lr, momentum=0.9, weight_decay=5e-4)
         batches = Batches(len(data), self.batch_size, run, whole=True)
-        total = int(self.train_steps)
+        total = self.train_steps
         loop = run.checkpoint("surrogate", model=model, optimizer=optimizer, batches=batches)
         for done in loop.steps(total):
             for group in optimizer.param_groups:
@@ -147,11 +149,11 @@ class REM(Attack):
             delta,
             norm="linf",
             eps=self.eps,
-            step=float(self.step),
-            steps=int(self.steps),
+            step=self.step,
+            steps=self.steps,
             batch_size=self.batch_size,
             at_once=self.batch_size,
-            draws=int(self.transform_draws),
+            draws=self.transform_draws,
         )
         return delta
 
@@ -177,7 +179,7 @@ class REM(Attack):
         run: Run,
     ) -> Float[Tensor, "b c h w"]:
         """Return the points within the adversary's radius that raise a frozen network's loss."""
-        radius = float(self.adv_radius)
+        radius = self.adv_radius
         if not radius:
             return images
         images = images.contiguous(memory_format=torch.channels_last)
@@ -186,8 +188,8 @@ class REM(Attack):
             images,
             norm="linf",
             eps=radius,
-            step=float(self.adv_step),
-            steps=int(self.adv_steps),
+            step=self.adv_step,
+            steps=self.adv_steps,
             towards="max",
             start=random_start(images, "linf", radius, run.rng),
         )

@@ -14,42 +14,51 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from uebench import Defense, Facts, Fraction255, Run, UserError, defense, frozen, pgd, random_start
+from uebench import (
+    Auto,
+    Defense,
+    Facts,
+    Fraction255,
+    Run,
+    UserError,
+    auto,
+    defense,
+    frozen,
+    pgd,
+    random_start,
+)
 
 
 @defense("at", title="AT", source="arXiv:1706.06083")
 class AdversarialTraining(Defense):
     """PGD-7 adversarial training within half of the poison's budget, in the poison's norm."""
 
-    norm: Literal["auto", "linf", "l2"] = "auto"
+    norm: Annotated[Literal["linf", "l2"], Auto()] = auto()
     """Norm of the ball; auto: the poison's (linf on clean data)."""
-    radius: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["half"] = "half"
+    radius: Annotated[Fraction255, Field(gt=0, le=100), Auto(("half",))] = auto("half")
     """Radius of the ball in the pixel range [0, 1]; half: half of the poison's budget (4/255 on
     clean data)."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 7
     """Steps of the search."""
-    step: Annotated[Fraction255, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+    step: Annotated[Fraction255, Field(gt=0, le=100), Auto()] = auto()
     """Length of a step; auto: a fifth of the radius."""
 
     def resolve(self, facts: Facts) -> AdversarialTraining:
         """Return the defense with norm, radius and step as numbers."""
-        norm = facts.norm if self.norm == "auto" else self.norm
-        radius = self.radius
-        if radius == "half":
-            if norm != facts.norm:
-                raise UserError(
-                    f"at: radius=half of a {facts.norm} budget says nothing about {norm}; "
-                    "give the radius as a number"
-                )
-            radius = facts.eps / 2
-        for name, value in (("radius", radius), ("step", self.step)):
-            if norm == "linf" and not isinstance(value, str) and value > 1:
+        filled = self.fill_auto(norm=facts.norm, radius=facts.eps / 2)
+        if filled.norm != facts.norm and filled.radius != self.radius:
+            raise UserError(
+                f"at: radius=half of a {facts.norm} budget says nothing about {filled.norm}; "
+                "give the radius as a number"
+            )
+        filled = filled.fill_auto(step=filled.radius / 5)
+        for name, value in (("radius", filled.radius), ("step", filled.step)):
+            if filled.norm == "linf" and value > 1:
                 raise UserError(
                     f"at: a linf {name} lies in (0, 1], got {value:g}; divide by 255, "
                     f"{name}={value:g}/255"
                 )
-        step = radius / 5 if self.step == "auto" else self.step
-        return self.with_options(norm=norm, radius=radius, step=step)
+        return filled
 
     def effort(self) -> float:
         """Return one step, and two thirds of one for each step of the search."""
@@ -74,18 +83,16 @@ class AdversarialTraining(Defense):
         run: Run,
     ) -> Float[Tensor, "b c h w"]:
         """Return the points within the ball that raise the loss, searched in eval mode."""
-        assert self.norm != "auto"
-        radius = float(self.radius)
         with frozen(model):
             delta = pgd(
                 lambda x: F.cross_entropy(model(x).float(), labels, reduction="sum"),
                 images,
                 norm=self.norm,
-                eps=radius,
-                step=float(self.step),
+                eps=self.radius,
+                step=self.step,
                 steps=self.steps,
                 towards="max",
-                start=random_start(images, self.norm, radius, run.rng),
+                start=random_start(images, self.norm, self.radius, run.rng),
             )
         point: Tensor = (images + delta).detach()
         return point.contiguous(memory_format=torch.channels_last)

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from uebench import Defense, Facts, Protocol, Run, defense, frozen
+from uebench import Auto, Defense, Facts, Protocol, Run, auto, defense, frozen
 from uebench.augment import Policy
 
 from ._batch import dense
@@ -28,7 +28,7 @@ SHARES = {"cifar10": 50 / 200, "cifar100": 30 / 300, "svhn": 30 / 150, "imagenet
 OF_MANY_COPIES = ("repeats", "select", "bn")
 """Options that say nothing where no epoch has more than one copy of an image."""
 
-Epochs = Annotated[int, Field(ge=0, le=10_000)]
+Epochs = Annotated[int, Field(ge=0, le=10_000), Auto(("auto", "all"))]
 
 
 @defense("ueraser", title="UEraser", source=SOURCE)
@@ -38,7 +38,7 @@ class UEraser(Defense):
     version: ClassVar[int] = 3
     repeats: Annotated[int, Field(ge=1, le=100)] = 5
     """K, augmented copies of an image, of which the one with the largest loss counts."""
-    adversarial_epochs: Epochs | Literal["auto", "all"] = "auto"
+    adversarial_epochs: Epochs = auto()
     """First epochs with K copies; auto: the paper's share of the epochs (CIFAR-10: a quarter), at
     least one; all: every epoch."""
     policy: str = "p+c+t"
@@ -79,13 +79,13 @@ class UEraser(Defense):
             return self.with_options(**{name: fields[name].default for name in OF_MANY_COPIES})
         if self.repeats == 1:
             return self.with_options(adversarial_epochs=0, select="full", bn="tiled")
-        epochs = self.adversarial_epochs
-        if epochs == "auto":
-            epochs = max(1, round(SHARES.get(facts.dataset, 0.25) * facts.epochs))
-        elif epochs == "all":
-            epochs = facts.epochs
-        bn = "tiled" if self.select == "no_grad" else self.bn
-        return self.with_options(adversarial_epochs=min(epochs, facts.epochs), bn=bn)
+        share = max(1, round(SHARES.get(facts.dataset, 0.25) * facts.epochs))
+        all_epochs = self.options()["adversarial_epochs"] == "all"
+        filled = self.fill_auto(adversarial_epochs=facts.epochs if all_epochs else share)
+        return filled.with_options(
+            adversarial_epochs=min(filled.adversarial_epochs, facts.epochs),
+            bn="tiled" if self.select == "no_grad" else self.bn,
+        )
 
     def effort(self) -> float:
         """Return the copies of an image where there are any; epochs with one copy count less."""
@@ -103,7 +103,6 @@ class UEraser(Defense):
         run: Run,
     ) -> Float[Tensor, ""]:
         """Return the mean over the images of the largest loss of their augmented copies."""
-        assert isinstance(self.adversarial_epochs, int)
         repeats = self.repeats if run.epoch < self.adversarial_epochs else 1
         if repeats == 1:
             return F.cross_entropy(model(self._augmented(images, run)).float(), labels)
@@ -132,7 +131,7 @@ class UEraser(Defense):
 class UEraserLite(UEraser):
     """UEraser without adversarial epochs: one random augmentation of each image."""
 
-    adversarial_epochs: Epochs | Literal["auto", "all"] = 0
+    adversarial_epochs: Epochs = 0
     """First epochs with K copies."""
 
 
@@ -140,7 +139,7 @@ class UEraserLite(UEraser):
 class UEraserMax(UEraser):
     """UEraser with K copies in every epoch."""
 
-    adversarial_epochs: Epochs | Literal["auto", "all"] = "all"
+    adversarial_epochs: Epochs = auto("all")
     """First epochs with K copies; all: every epoch."""
 
 

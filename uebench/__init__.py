@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Attack": "methods.base",
+    "Auto": "common.options",
     "Defense": "methods.base",
     "Facts": "methods.base",
     "Fraction255": "methods.base",
@@ -23,6 +24,7 @@ _HOME = {
     "Split": "data.split",
     "UserError": "common.errors",
     "attack": "methods.registry",
+    "auto": "common.options",
     "craft": "suite.single",
     "crop_flip": "augment",
     "defense": "methods.registry",
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from .augment import Policy as Policy
     from .augment import crop_flip as crop_flip
     from .common.errors import UserError as UserError
+    from .common.options import Auto as Auto
+    from .common.options import auto as auto
     from .data import load_dataset as load_dataset
     from .data.poison import Poison as Poison
     from .data.split import Split as Split

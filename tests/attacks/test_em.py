@@ -27,7 +27,7 @@ def test_noise_lowers_the_loss_of_a_network_in_training_and_transfers() -> None:
     poison = made(small, spec).craft(small.train, run)
     assert poison.meta["em_accuracy"] > 0.9
     protocol = PROTOCOLS["quick"].model_copy(update={"epochs": 30, "batch_size": 25, "lr": 0.05})
-    standard = build_defense("standard")
+    standard = build_defense("standard").method
     losses = {}
     for name, images in (("clean", small.train.images), ("em", poison.images)):
         data = small.train.with_images(images)

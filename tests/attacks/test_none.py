@@ -8,7 +8,7 @@ from uebench.methods.registry import build_attack
 
 
 def test_nothing_changes(tiny: Dataset) -> None:
-    assert not build_attack("none").perturb(tiny.train, make_run(tiny)).any()
+    assert not build_attack("none").method.perturb(tiny.train, make_run(tiny)).any()
 
 
 @pytest.mark.parametrize("option", ["eps=4/255", "eps=1", "norm=l2"])

@@ -29,7 +29,7 @@ def made(dataset: Dataset, spec: str) -> Attack:
 
 def test_noise_keeps_the_loss_small_under_the_adversary_where_plain_noise_does_not() -> None:
     data = load_dataset("synthetic[n_train=300,n_test=30,n_classes=3,size=24]")
-    defense = build_defense("standard")
+    defense = build_defense("standard").method
     wanted = {"epochs": 40, "batch_size": 25, "lr": 0.05}
     protocol = PROTOCOLS["quick"].model_copy(update=wanted)
     run = make_run(data, epochs=40)

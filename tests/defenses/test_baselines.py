@@ -48,7 +48,7 @@ def test_the_loss_is_that_of_changed_images(spec: str, tiny: Dataset) -> None:
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_a_mixtures_loss_is_the_mean_of_both_labels(name: str, tiny: Dataset) -> None:
     model, loss = shown(name, tiny)
-    made = build_defense(name)
+    made = build_defense(name).method
     mixed = made.mix(tiny.train.pixels(), make_run(tiny, epochs=8).rng)  # type: ignore[attr-defined]
     assert torch.equal(mixed.images, model.seen)
     labels = tiny.train.labels

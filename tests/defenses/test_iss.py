@@ -15,7 +15,7 @@ from uebench.methods.registry import build_defense
 
 
 def prepared(dataset: Dataset, spec: str) -> torch.Tensor:
-    return build_defense(spec).prepare(dataset.train, make_run(dataset)).images
+    return build_defense(spec).method.prepare(dataset.train, make_run(dataset)).images
 
 
 @pytest.mark.parametrize("quality", [10, 75])
@@ -61,7 +61,7 @@ def test_several_squeezes_in_their_order() -> None:
     dataset = random_dataset([5, 5])
     both = prepared(dataset, "iss[mode=bdr+gray]")
     first = dataset.train.with_images(prepared(dataset, "iss[mode=bdr]"))
-    second = build_defense("iss[mode=gray]").prepare(first, make_run(dataset)).images
+    second = build_defense("iss[mode=gray]").method.prepare(first, make_run(dataset)).images
     assert torch.equal(both, second)
 
 

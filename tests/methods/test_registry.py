@@ -85,7 +85,7 @@ def test_bad_defenses(spec: str, told: str) -> None:
 
 def test_fractions_and_overrides() -> None:
     made = build_attack("em[eps=16/255]", {"rounds": "7", "eps": "1/255"})
-    assert made.eps == 16 / 255  # the spec itself wins
+    assert made.method.eps == 16 / 255  # the spec itself wins
     assert made.options()["rounds"] == 7
     assert made.changed_text == "eps=16/255,rounds=7"
     assert str(made) == "em[eps=16/255,rounds=7]"
@@ -133,9 +133,9 @@ def test_an_edited_plugin_is_another_recipe(tmp_path: Path) -> None:
         path = tmp_path / f"edited_{i}.py"
         path.write_text(PLUGIN.format(name=f"edited_{i}") + f"# edit {i}")
         load_file(path)
-        sources.append(source_of(build_attack(f"edited_{i}")))
+        sources.append(source_of(build_attack(f"edited_{i}").method))
     assert sources[0]["source"] != sources[1]["source"]
-    assert source_of(build_attack("em")) == {}
+    assert source_of(build_attack("em").method) == {}
 
 
 def test_a_broken_plugin_file_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

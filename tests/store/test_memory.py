@@ -193,7 +193,7 @@ def test_memory_does_not_grow_with_the_set_that_is_kept_audited_and_trained_on(
         peaks["files"] = most[0]
         with peak_mib() as most:
             half = poisoned(dataset.train, poison, torch.arange(n) % 2 == 0)
-            defense = build_defense("iss[mode=gray]")
+            defense = build_defense("iss[mode=gray]").method
             run = make_run(dataset)
             data = defense.prepare(half.to("cpu"), run)
             train_model(data, dataset.test, "resnet8[width=4]", protocol, defense, run)

@@ -31,5 +31,5 @@ def test_a_duration_in_words(seconds: float, told: str) -> None:
 
 def test_a_search_with_a_stop_test_is_counted_as_long_as_it_usually_takes() -> None:
     options = "train_steps=10,steps=20,batch_size=100"
-    assert build_attack(f"em[{options}]").image_passes(1000) == 12 * 21_000
-    assert build_attack(f"em[rounds=5,{options}]").image_passes(1000) == 5 * 21_000
+    assert build_attack(f"em[{options}]").method.image_passes(1000) == 12 * 21_000
+    assert build_attack(f"em[rounds=5,{options}]").method.image_passes(1000) == 5 * 21_000

@@ -19,7 +19,7 @@ from uebench.victims.supervised import Normalised, train_model
 def trained(dataset: Dataset, seed: int = 0, **changes: object) -> dict:  # type: ignore[type-arg]
     protocol = named_protocol("quick", "", **{"epochs": 3, "batch_size": 20, **changes})
     run = make_run(dataset, seed, epochs=protocol.epochs)
-    standard = build_defense("standard")
+    standard = build_defense("standard").method
     return train_model(
         dataset.train, dataset.test, "resnet9[width=8]", protocol, standard, run
     ).record

@@ -17,6 +17,7 @@ from ..common.errors import UserError
 from ..common.spec import did_you_mean, format_options, normalise
 from ..data.dataset import Dataset
 from ..learn.protocol import Protocol, named_protocol
+from ..methods.asked import Asked
 from ..methods.base import Attack, Defense, Facts
 from ..methods.imported import ImportedPoison
 from ..methods.imported_names import bind
@@ -149,7 +150,7 @@ def _protocol(config: Config, family: str) -> Protocol:
     return protocol.model_copy(update={"epochs": epochs})
 
 
-def _clean_beside(pair: Cell, defense: Defense, facts: Facts) -> Cell:
+def _clean_beside(pair: Cell, defense: Asked[Defense], facts: Facts) -> Cell:
     """Return the clean cell whose defense is resolved as for the attack that it stands beside.
 
     What the attack's budget changes in the defense is shown among its options.
@@ -188,8 +189,8 @@ def _check_size(config: Config) -> None:
 
 
 def _pair(
-    attack: Attack,
-    defense: Defense,
+    attack: Asked[Attack],
+    defense: Asked[Defense],
     ref: DatasetRef,
     facts: Facts,
     protocol: Protocol,

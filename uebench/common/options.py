@@ -8,11 +8,13 @@ option reads the same: `eps must be a number in (0, 1], got 8; divide by 255`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
 
 from .errors import UserError
 from .spec import Fraction255, did_you_mean, format_value
@@ -21,6 +23,48 @@ M = TypeVar("M", bound=BaseModel)
 _PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _BEYOND_THE_TYPE = ("value_error", "assertion_error", "string_pattern_mismatch", "too_short")
 """Pydantic's errors about more than type and range; its own message explains those better."""
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Let an option also be a word, such as `auto`, until the method is resolved.
+
+    The field keeps the type that it has once the method is resolved, so that a method's code needs
+    neither casts nor checks:
+
+        step: Annotated[Fraction255, Field(gt=0, le=1), Auto()] = auto()
+
+    Attributes:
+        words: the words that `resolve` replaces by a value.
+    """
+
+    words: tuple[str, ...] = ("auto",)
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Accept what the type accepts, or one of the words."""
+        return core_schema.union_schema(
+            [handler(source), core_schema.literal_schema(list(self.words))]
+        )
+
+
+def auto(word: str = "auto") -> Any:
+    """Return the default of a field that is marked with `Auto`, whatever the field's type is."""
+    return word
+
+
+def open_options(values: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> dict[str, str]:
+    """Return the options that are still one of the words of their `Auto`, or the text "auto"."""
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, str) and value in {"auto", *_words(fields[name])}
+    }
+
+
+def _words(info: FieldInfo) -> list[str]:
+    return [word for mark in info.metadata if isinstance(mark, Auto) for word in mark.words]
 
 
 def validated(
@@ -85,7 +129,9 @@ def accepted(info: FieldInfo) -> str:
             high = f"{format_value(limit.lt)})"
         elif isinstance(limit, Le):
             high = f"{format_value(limit.le)}]"
-    return f"{words} in {low or '(-inf'}, {high or 'inf)'}" if low or high else words
+    if low or high:
+        words += f" in {low or '(-inf'}, {high or 'inf)'}"
+    return " or ".join([words, *_words(info)])
 
 
 def _no_such(name: str, known: Collection[str], noun: str) -> str:

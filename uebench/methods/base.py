@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ..common.errors import MethodError
+from ..common.options import open_options
 from ..common.spec import Fraction255, format_options, format_spec
 from ..data.poison import Budget, Norm, Poison, measure, quantise
 from ..data.split import Split
@@ -104,8 +105,16 @@ class Method(BaseModel):
         return self
 
     def with_options(self, **options: Any) -> Self:
-        """Return the method with some options changed, without another check."""
+        """Return the method with some options changed; the new values are not validated again."""
         return self.model_copy(update=options)
+
+    def fill_auto(self, **values: Any) -> Self:
+        """Return the method with these values for those of the options that are still `auto`.
+
+        An option that the user set keeps its value: `self.fill_auto(step=self.eps / 10)`.
+        """
+        still_open = open_options(self.options(), type(self).model_fields)
+        return self.with_options(**{k: v for k, v in values.items() if k in still_open})
 
 
 class Attack(Method):

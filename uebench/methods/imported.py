@@ -12,9 +12,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from ..common.errors import MissingError, UserError
+from ..common.errors import MissingError
+from ..common.options import Auto, auto
 from ..common.spec import Fraction255
-from ..data.poison import Budget
 from ..data.split import Split
 from .base import Attack, MethodInfo
 from .run import Run
@@ -29,16 +29,10 @@ class ImportedPoison(Attack):
 
     norm: Literal["linf", "l2"] = "linf"
     """The norm that its budget is measured in."""
-    eps: Annotated[Fraction255, Field(gt=0, le=10_000)] | Literal["auto"] = "auto"  # type: ignore[assignment]
+    eps: Annotated[Fraction255, Field(gt=0, le=10_000), Auto()] = auto()
     """Its budget in that norm, in the pixel range [0, 1]; auto: as measured on its images."""
     sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
     """Its content; filled in from its name and the data set."""
-
-    def budget(self, shape: tuple[int, int, int]) -> Budget:
-        """Return the norm and the radius that were measured, or asked for."""
-        if self.eps == "auto":
-            raise UserError(f"{self} has no budget yet; it belongs to a data set")
-        return Budget(self.norm, self.eps)
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Raise LookupError: there is nothing to craft."""

@@ -12,6 +12,7 @@ from ..common.errors import UnknownNameError
 from ..common.spec import IMPORTED, did_you_mean, normalise, shorten
 from ..data.poison import PoisonError
 from ..store.store import Store, key_of
+from .asked import Asked
 from .base import Attack
 from .imported import ImportedPoison, imported_recipe
 
@@ -72,15 +73,16 @@ def known_records(store: Store) -> list[tuple[str, Record]]:
     return found
 
 
-def bind(attack: Attack, store: Store, dataset: str, fingerprint: str) -> Attack:
+def bind(asked: Asked[Attack], store: Store, dataset: str, fingerprint: str) -> Asked[Attack]:
     """Return an attack as it is, or an imported one with its content and budget on a data set.
 
     Raises:
         KeyError: no poison was imported under this name.
         ValueError: it was imported for other data sets, or its images are gone.
     """
+    attack = asked.method
     if not isinstance(attack, ImportedPoison):
-        return attack
+        return asked
     name = attack.info.name.removeprefix(IMPORTED)
     found = store.read(_KIND, f"{name}.{fingerprint}")
     if found is None:
@@ -88,12 +90,13 @@ def bind(attack: Attack, store: Store, dataset: str, fingerprint: str) -> Attack
     record = found[1]
     if not store.has("poison", key_of(imported_recipe(fingerprint, record["sha256"]))):
         raise PoisonError(f"the images of imported:{name} are gone from the store; import it again")
-    eps = attack.eps
-    if eps == "auto":
-        eps = record["linf_max"] / 255 if attack.norm == "linf" else record["l2_max"]
-    if attack.norm == "linf" and eps > 1:
-        raise PoisonError(f"imported:{name}: eps must lie in (0, 1], got {eps:g}; divide by 255")
-    return attack.with_options(eps=eps, sha256=record["sha256"])
+    measured = record["linf_max"] / 255 if attack.norm == "linf" else record["l2_max"]
+    bound = attack.fill_auto(eps=measured).with_options(sha256=record["sha256"])
+    if bound.norm == "linf" and bound.eps > 1:
+        raise PoisonError(
+            f"imported:{name}: eps must lie in (0, 1], got {bound.eps:g}; divide by 255"
+        )
+    return Asked(bound)
 
 
 def _missing(store: Store, name: str, dataset: str) -> Exception:

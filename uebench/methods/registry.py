@@ -11,20 +11,20 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import inspect
 import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..common.errors import MethodError, UnknownNameError, UserError
 from ..common.options import validated
 from ..common.spec import IMPORTED, Spec, parse_spec, unknown
-from ..store.store import StoreError
+from .asked import Asked
 from .base import Attack, Defense, Method, MethodInfo
+from .faults import in_words, last_line
 from .imported import imported_class
 
 Kind = Literal["attack", "defense"]
@@ -175,58 +175,9 @@ def _raised_in(error: BaseException) -> list[str]:
     return [] if isinstance(error, SyntaxError) else [frames[-1].filename]
 
 
-@contextlib.contextmanager
-def blamed(method: Method, step: str) -> Iterator[None]:
-    """Report whatever a method's own code raises as the method's fault, with file and line.
-
-    A `UserError` passes: by it a method refuses options that do not go together.
-
-    Args:
-        method: whose code runs inside the context.
-        step: what it does there, such as `resolve`.
-
-    Raises:
-        MethodError: the code raised anything else.
-    """
-    try:
-        yield
-    except (UserError, MethodError, StoreError, MemoryError):
-        raise
-    except Exception as error:
-        info = method.info
-        raise MethodError(
-            f"{info.kind} {info.name} failed in {step}: {in_words(error, _files_of(method))}"
-        ) from error
-
-
-def in_words(error: BaseException, files: Collection[str]) -> str:
-    """Return an exception's type and message, with the last line of these files that led to it."""
-    text = " ".join(str(error).split()) or "no message"
-    where = last_line(error, files)
-    return f"{type(error).__name__}: {text[:500]}" + (f" ({where})" if where else "")
-
-
-def _files_of(method: Method) -> set[str]:
-    """Return the files, or the cells of a notebook, that a method's own code was read from."""
-    ours = set(Attack.__mro__) | set(Defense.__mro__)
-    functions = (
-        getattr(each, "__wrapped__", each)
-        for cls in type(method).__mro__
-        if cls not in ours
-        for each in vars(cls).values()
-    )
-    return {each.__code__.co_filename for each in functions if inspect.isfunction(each)}
-
-
 def plugin_line(error: BaseException) -> str:
     """Return `last_line` of the plug-ins' files; nothing where no plug-in led to the error."""
     return last_line(error, _plugin_sources())
-
-
-def last_line(error: BaseException, files: Collection[str]) -> str:
-    """Return the last line of these files that led to an error, `FILE, line N: CODE`, or ""."""
-    led = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
-    return f"{Path(led[-1].filename).name}, line {led[-1].lineno}: {led[-1].line}" if led else ""
 
 
 def _plugin_sources() -> set[str]:
@@ -303,13 +254,11 @@ def build(kind: Kind, spec: str | Spec, overrides: Mapping[str, Any] | None = No
     return validated(cls, {**(overrides or {}), **options}, owner=name)
 
 
-def build_attack(spec: str, overrides: Mapping[str, Any] | None = None) -> Attack:
-    """Return the attack that a spec describes; see `build`."""
-    made: Attack = build("attack", spec, overrides)
-    return made
+def build_attack(spec: str, overrides: Mapping[str, Any] | None = None) -> Asked[Attack]:
+    """Return the attack that a spec asks for; see `build`."""
+    return Asked(build("attack", spec, overrides))
 
 
-def build_defense(spec: str, overrides: Mapping[str, Any] | None = None) -> Defense:
-    """Return the defense that a spec describes; see `build`."""
-    made: Defense = build("defense", spec, overrides)
-    return made
+def build_defense(spec: str, overrides: Mapping[str, Any] | None = None) -> Asked[Defense]:
+    """Return the defense that a spec asks for; see `build`."""
+    return Asked(build("defense", spec, overrides))

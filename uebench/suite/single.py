@@ -15,8 +15,9 @@ from ..execute.devices import usable_devices
 from ..learn.protocol import Protocol, named_protocol
 from ..learn.threads import one_thread
 from ..methods.base import Facts
+from ..methods.faults import blamed
 from ..methods.imported_names import bind
-from ..methods.registry import blamed, build_attack, build_defense
+from ..methods.registry import build_attack, build_defense
 from ..methods.run import Run
 from ..models import parse_arch
 from ..store.store import Store, seed_of
@@ -58,8 +59,7 @@ def craft(
     facts = Facts(family, loaded.n_classes, loaded.shape, chosen.epochs, surrogate)
     store = store or Store()
     asked = bind(build_attack(attack), store, loaded.name, loaded.fingerprint)
-    with blamed(asked, "resolve"):
-        made = asked.resolve(facts)
+    made = asked.resolve(facts)
     precision = resolve_precision(chosen.precision, device)
     ref = PoisonRef(dataset_ref(loaded), made, seed, precision)
 

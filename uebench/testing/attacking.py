@@ -56,7 +56,7 @@ def norms(subject: Subject, _: str) -> str:
     dataset = case("two classes")
     accepted = get_args(subject.cls.model_fields["norm"].annotation)
     changes: dict[str, dict[str, Any]] = {"l2": {"norm": "l2"}, "linf": {"norm": "linf"}}
-    if "l2" in accepted and not isinstance(subject.plain().options()["eps"], str):
+    if "l2" in accepted and not isinstance(subject.asked().options()["eps"], str):
         changes["l2"]["eps"] = 1.0
     for norm in accepted:
         attack = subject.attack(dataset, **changes.get(norm, {"norm": norm}))

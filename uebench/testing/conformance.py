@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 
 from ..methods.base import Method
-from ..methods.registry import Kind, last_line
+from ..methods.faults import last_line
+from ..methods.registry import Kind
 from . import attacking, costs, defending, describing  # noqa: F401 they enter promises
 from .generators import unchanged
 from .promises import PROMISES, Promise, UnmetError

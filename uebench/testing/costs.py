@@ -78,7 +78,7 @@ def _status(name: str) -> int:
 def speed(subject: Subject, _: str) -> str:
     """How long an image takes, against `none` on the same images; told, never failed."""
     dataset = _images(N_CRAFTED)
-    clean = _seconds(_craft(build_attack("none"), dataset)) / N_CRAFTED
+    clean = _seconds(_craft(build_attack("none").resolve(facts_of(dataset)), dataset)) / N_CRAFTED
     own = _seconds(_craft(_usual(subject, dataset), dataset)) / N_CRAFTED
     return (
         f"{1e3 * own:.3g} ms an image on one core (none {1e3 * clean:.3g}); 50,000 images "

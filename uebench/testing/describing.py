@@ -18,9 +18,6 @@ from .data import case
 from .promises import UnmetError, demand, promise
 from .subject import Subject
 
-OPEN = {"attack": {"auto"}, "defense": {"auto", "half", "all"}}
-"""Values that stand for a number which `resolve` must put in their place."""
-
 
 @promise("attack", "defense", mend="see `uebench show` of another method for an example")
 def documentation(subject: Subject, _: str) -> str:
@@ -83,7 +80,7 @@ def options(subject: Subject, _: str) -> str:
             f"{problem['msg']}",
             "let the default lie in the option's own range",
         ) from None
-    _comes_back(subject, subject.plain())
+    _comes_back(subject, subject.asked().method)
     return f"{len(defaults)} options"
 
 
@@ -131,18 +128,7 @@ def _comes_back(subject: Subject, made: Method) -> None:
 def resolving(subject: Subject, _: str) -> str:
     """Before anything runs, `auto` and the like become numbers, which enter the key."""
     dataset = case("two classes")
-    made = subject.made(dataset)
-    left = {k: v for k, v in made.options().items() if v in OPEN[subject.kind]}
-    demand(
-        not left,
-        f"`resolve` leaves {', '.join(f'{k}={v}' for k, v in left.items())} open",
-        "return self.with_options(...) with numbers, so that the key tells cells apart",
-    )
-    demand(
-        type(made) is subject.cls,
-        f"`resolve` returns a {type(made).__name__}",
-        "return self, or self.with_options(...)",
-    )
+    made = subject.resolved(dataset)  # raises where an option stays open
     try:
         key = key_of(made.recipe())
     except (TypeError, ValueError) as error:
@@ -151,7 +137,7 @@ def resolving(subject: Subject, _: str) -> str:
             "return numbers, text, true or false, in lists and dicts with text keys",
         ) from None
     demand(
-        key == key_of(subject.made(dataset).recipe()),
+        key == key_of(subject.resolved(dataset).recipe()),
         "two equal methods have different recipes",
         "let `recipe` return what changes the numbers, and nothing random or timed",
     )
@@ -161,7 +147,7 @@ def resolving(subject: Subject, _: str) -> str:
 @promise("attack", "defense", mend="keep the interface of uebench.Attack and uebench.Defense")
 def interface(subject: Subject, _: str) -> str:
     """The parts that the suite calls are there and of the right types."""
-    cls, made = subject.cls, subject.made(case("two classes"))
+    cls, made = subject.cls, subject.resolved(case("two classes"))
     demand(
         type(cls.version) is int and cls.version >= 1,
         f"version is {cls.version!r}",

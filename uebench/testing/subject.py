@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ..common.spec import format_options, parse_spec
 from ..data import Dataset
+from ..methods.asked import Asked
 from ..methods.base import Attack, Defense, Method
 from ..methods.registry import Kind, build, find
 from .data import facts_of
@@ -87,18 +88,18 @@ class Subject:
         """The options that it is tested with, where they are not its defaults."""
         return format_options(dict(self.given) | self.quick)
 
-    def plain(self, **changes: Any) -> Method:
-        """Return the method, nothing resolved."""
-        return self.cls.model_validate(dict(self.given) | self.quick | changes)
+    def asked(self, **changes: Any) -> Asked[Method]:
+        """Return the method with its options, of which some may still be `auto`."""
+        return Asked(self.cls.model_validate(dict(self.given) | self.quick | changes))
 
-    def made(self, dataset: Dataset, epochs: int = 4, **changes: Any) -> Method:
+    def resolved(self, dataset: Dataset, epochs: int = 4, **changes: Any) -> Method:
         """Return the method resolved for a data set."""
-        return self.plain(**changes).resolve(facts_of(dataset, epochs))
+        return self.asked(**changes).resolve(facts_of(dataset, epochs))
 
     def attack(self, dataset: Dataset, **changes: Any) -> Attack:
         """Return the attack resolved for a data set."""
-        return cast(Attack, self.made(dataset, **changes))
+        return cast(Attack, self.resolved(dataset, **changes))
 
     def defense(self, dataset: Dataset, epochs: int = 4) -> Defense:
         """Return the defense resolved for a data set."""
-        return cast(Defense, self.made(dataset, epochs))
+        return cast(Defense, self.resolved(dataset, epochs))

@@ -1,0 +1,67 @@
+"""Whose fault an exception is: what a method's own code raises is reported with file and line."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import traceback
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import torch
+
+from ..common.errors import MethodError, UserError
+from ..store.store import StoreError
+from .base import Attack, Defense, Method
+
+NOBODYS_FAULT = (UserError, MethodError, StoreError, MemoryError, torch.OutOfMemoryError)
+"""What passes through a method without being its fault: a refusal, the store, the memory."""
+
+
+@contextlib.contextmanager
+def blamed(method: Method, step: str) -> Iterator[None]:
+    """Report whatever a method's own code raises as the method's fault, with file and line.
+
+    A `UserError` passes: by it a method refuses options that do not go together.
+
+    Args:
+        method: whose code runs inside the context.
+        step: what it does there, such as `resolve`.
+
+    Raises:
+        MethodError: the code raised anything else.
+    """
+    try:
+        yield
+    except NOBODYS_FAULT:
+        raise
+    except Exception as error:
+        info = method.info
+        raise MethodError(
+            f"{info.kind} {info.name} failed in {step}: {in_words(error, _files_of(method))}"
+        ) from error
+
+
+def in_words(error: BaseException, files: Collection[str]) -> str:
+    """Return an exception's type and message, with the last line of these files that led to it."""
+    text = " ".join(str(error).split()) or "no message"
+    where = last_line(error, files)
+    return f"{type(error).__name__}: {text[:500]}" + (f" ({where})" if where else "")
+
+
+def _files_of(method: Method) -> set[str]:
+    """Return the files, or the cells of a notebook, that a method's own code was read from."""
+    ours = set(Attack.__mro__) | set(Defense.__mro__)
+    functions = (
+        getattr(each, "__wrapped__", each)
+        for cls in type(method).__mro__
+        if cls not in ours
+        for each in vars(cls).values()
+    )
+    return {each.__code__.co_filename for each in functions if inspect.isfunction(each)}
+
+
+def last_line(error: BaseException, files: Collection[str]) -> str:
+    """Return the last line of these files that led to an error, `FILE, line N: CODE`, or ""."""
+    led = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+    return f"{Path(led[-1].filename).name}, line {led[-1].lineno}: {led[-1].line}" if led else ""

@@ -95,7 +95,10 @@ def test_cells_travel_as_plain_data(tiny: Dataset) -> None:
         ({"set": {"em.rounds": 3}}, "em is not in this matrix"),
         ({"set": {"rounds": 3}}, "METHOD.OPTION"),
         ({"ratio": "1.5"}, "ratio must be a list of values, each a number in [0, 1], got 1.5"),
-        ({"seeds": "x"}, "valid integer"),
+        (
+            {"seeds": "x"},
+            "seeds must be a list of values, each a whole number in [0, 2147483648), got x",
+        ),
         ({"attaks": "em"}, "did you mean attacks"),
         ({"attacks": ""}, "at least 1 item"),
     ],

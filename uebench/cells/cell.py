@@ -31,7 +31,15 @@ TRAINER_VERSION = 2
 CRAFTER_VERSION = 3
 """Raised when the way changes that all poisons are seeded, quantised or audited."""
 
-LATER_FIELDS = {"alternate": False, "compile": False, "robust": False, "train_curve": False}
+LATER_FIELDS = {
+    "alternate": False,
+    "compile": False,
+    "robust": False,
+    "train_curve": False,
+    "optimizer": "sgd",
+    "rest_lr": 0,
+    "rest_momentum": 0,
+}
 """Fields of the protocol that came later, with the values that change no number: at these they stay
 out of the key, which is then what it was before."""
 

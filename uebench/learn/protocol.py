@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..common.options import check_name, validated
 from ..common.spec import format_spec, unknown
 
-Schedule = Literal["constant", "cosine", "step", "onecycle"]
+Schedule = Literal["constant", "cosine", "step", "onecycle", "linear"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
@@ -40,15 +40,22 @@ class Protocol(BaseModel):
     """Images a step, about: an epoch's batches are made equal, so that none is small (5,000 images
     in 128s are 39 batches of 128 or 129)."""
     lr: Annotated[float, Field(gt=0, le=100)] = 0.01
-    """Peak learning rate of SGD."""
+    """Peak learning rate: of SGD, or of Muon for the filters of convolutions."""
+    optimizer: Literal["sgd", "muon"] = "sgd"
+    """sgd; muon: gradients of filters are made orthogonal, and SGD trains everything else."""
+    rest_lr: Annotated[float, Field(ge=0, le=100)] = 0
+    """Under muon, the peak learning rate of what is no filter: biases, norms, the last layer."""
+    rest_momentum: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Under muon, the momentum of what is no filter."""
     schedule: Schedule = "cosine"
-    """constant; cosine to zero; step: x0.1 at 50 % and 75 %; onecycle: up and down to zero."""
+    """constant; cosine to zero; step: x0.1 at 50 % and 75 %; onecycle: up and down to zero; linear
+    to zero."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of SGD."""
+    """Momentum of SGD, or of Muon for filters."""
     nesterov: bool = False
     """Nesterov's form of the momentum."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
-    """L2 penalty, on every parameter."""
+    """L2 penalty, on every parameter; under muon not on filters, whose length is fixed."""
     warmup_epochs: Annotated[float, Field(ge=0, le=1000)] = 0
     """Epochs over which the learning rate rises linearly from zero; a defense may ask for more."""
     clip_norm: Annotated[float, Field(ge=0, le=1e6)] = 0
@@ -86,6 +93,8 @@ class Protocol(BaseModel):
         elif self.schedule == "onecycle":
             peak = 0.25
             factor = (step + 1) / (total * peak + 1) if done < peak else (1 - done) / (1 - peak)
+        elif self.schedule == "linear":
+            factor = 1 - done
         else:
             factor = 1.0
         return self.lr * factor * min(1.0, (step + 1) / (warmup + 1))
@@ -110,6 +119,24 @@ PROTOCOLS: dict[str, Protocol] = {
         schedule="onecycle",
         nesterov=True,
         alternate=True,
+    ),
+    "airbench": Protocol(
+        name="airbench",
+        arch="airbench",
+        surrogate="resnet8",
+        epochs=10,
+        batch_size=2000,
+        optimizer="muon",
+        lr=0.24,
+        momentum=0.6,
+        nesterov=True,
+        rest_lr=0.053,
+        rest_momentum=0.85,
+        weight_decay=0.0755,  # 2e-6 for each image of a batch, over the learning rate
+        schedule="linear",
+        crop_padding=2,
+        alternate=True,
+        normalise="dataset",
     ),
     "quick": Protocol(
         name="quick",

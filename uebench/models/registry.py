@@ -17,6 +17,7 @@ from torch import nn
 from ..common.errors import UserError
 from ..common.options import check_name, explain_value
 from ..common.spec import format_spec, parse_spec, unknown
+from .airbench import airbench
 from .densenet import densenet121
 from .mobilenet import mobilenet_v2
 from .ordinary import ordinary
@@ -61,6 +62,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "resnet50": Architecture(
         resnet50, "ResNet-50", "arXiv:1512.03385", {"width": (BlockWidth, 64), **_FORM}
+    ),
+    "airbench": Architecture(
+        airbench,
+        "airbench's network, whitened",
+        "arXiv:2404.00498",
+        {"width": (Width, 64), "pool": (Literal["max", "mean"], "max")},
     ),
     "densenet121": Architecture(
         densenet121, "DenseNet-121", "arXiv:1608.06993", {"growth": (Width, 32), **_FORM}

@@ -18,6 +18,7 @@ from ..augment import crop_flip
 from ..data.split import Split
 from ..learn.checkpoint import Stateful
 from ..learn.loops import DivergedError, accuracy, confusion_matrix, shuffled_batches
+from ..learn.muon import Muon
 from ..learn.protocol import Protocol
 from ..methods.base import Defense
 from ..methods.run import Run
@@ -78,14 +79,7 @@ def train_model(
         model.compile()
     if protocol.normalise == "dataset":
         model = Normalised(model, data).to(run.device)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        protocol.lr,
-        momentum=protocol.momentum,
-        nesterov=protocol.nesterov,
-        weight_decay=protocol.weight_decay,
-        fused=run.device.type == "cuda",
-    )
+    optimizer = build_optimizer(model, protocol, run.device)
     start = time.perf_counter()
     # a state that a defense hides cannot be kept: such a training begins anew
     told = isinstance(defense, Stateful)
@@ -117,6 +111,30 @@ def train_model(
         "augment_share": loop.facts["augmenting"] / loop.facts["busy"],
     }
     return Trained(model, _judged(model, data, test, curve, protocol, run) | costs)
+
+
+def build_optimizer(
+    model: nn.Module, protocol: Protocol, device: torch.device
+) -> torch.optim.Optimizer:
+    """Return the optimizer that a protocol names, for all parameters of a network."""
+    if protocol.optimizer == "muon":
+        return Muon(
+            model.parameters(),
+            protocol.lr,
+            rest_lr=protocol.rest_lr,
+            momentum=protocol.momentum,
+            nesterov=protocol.nesterov,
+            rest_momentum=protocol.rest_momentum,
+            weight_decay=protocol.weight_decay,
+        )
+    return torch.optim.SGD(
+        model.parameters(),
+        protocol.lr,
+        momentum=protocol.momentum,
+        nesterov=protocol.nesterov,
+        weight_decay=protocol.weight_decay,
+        fused=device.type == "cuda",
+    )
 
 
 def _judged(
@@ -167,7 +185,7 @@ def _train_epoch(
     for i, batch in enumerate(batches):
         rate = protocol.learning_rate(run.epoch * len(batches) + i, len(batches))
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("relative_lr", 1.0)
         flip = protocol.flip if sides is None else (sides[batch] + run.epoch) % 2 == 1
         with run.augmenting:
             images = crop_flip(data.take(batch), run.rng, protocol.crop_padding, flip)

@@ -1,19 +1,19 @@
 """The network of airbench, made to learn CIFAR-10 in few epochs.
 
 Source: K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv:2404.00498, in the size
-of its variant for the optimizer Muon: 64, 256 and 256 filters, 1,966,168 trained parameters for ten
+of its variant for the optimizer Muon: 64, 256 and 256 filters, 1,971,352 trained parameters for ten
 classes. The first layer whitens 2x2 patches and is not trained, except for its bias. The
 convolutions begin as the identity on the channels that they are given, and batch norm has no
 trained scale.
 
 Departs from it:
-- The whitening is computed from the first batch that the network is trained on, after crop, flip and
-  whatever a defense does to images, and not from 5,000 images beforehand. So every training, of a
-  target model or of a surrogate, whitens what it sees, and a stored network brings its filters along.
+- The whitening is computed from the first batch that the network is trained on, after crop, flip
+  and whatever a defense does to images, and not from 5,000 images beforehand. So every training,
+  of a target model or of a surrogate, whitens what it sees, and a stored network keeps its filters.
 - The whitening's bias is trained to the end, and not for three epochs.
-- Logits are multiplied by 0.395 and the last layer begins at 0.281 of its usual size, where the source
-  multiplies by 1/9 and gives that layer 12.6 times the learning rate of the biases. The two are the
-  same training, and ours needs one learning rate fewer.
+- Logits are multiplied by 0.395 and the last layer begins at 0.281 of its usual size, where the
+  source multiplies by 1/9 and gives that layer 12.6 times the learning rate of the biases. The two
+  are the same training, and ours needs one learning rate fewer.
 - Pooling stops where nothing is left to pool, so that images of any size from 2x2 px pass.
 """
 

@@ -243,3 +243,26 @@ def test_the_time_in_augmentation_is_told(tiny: Dataset) -> None:
     assert 0.2 < made["augment_share"] * 2 * 40 / made["images_per_second"] < 0.5
     assert made["images_per_second"] < 40 / 0.1
     assert run.augmenting.taken() == 0, "every epoch reads the stopwatch"
+
+
+@pytest.mark.parametrize("spec", ["standard", "ueraser_lite", "ueraser", "iss", "at", "cutmix"])
+def test_the_airbench_protocol_trains_under_every_kind_of_defense(spec: str, tiny: Dataset) -> None:
+    protocol = named_protocol("airbench", "", epochs=2, batch_size=20)
+    defense = build_defense(spec).resolve(Facts("test", 2, tiny.shape, 2, "resnet8"))
+    run = make_run(tiny, epochs=2)
+    data = defense.prepare(tiny.train, run)
+    arch = "airbench[width=4]"
+    record = train_model(data, tiny.test, arch, defense.adjust(protocol), defense, run).record
+    assert all(row["loss"] < float("inf") for row in record["curve"])
+    assert record["curve"][0]["lr"] == pytest.approx(0.24 * 3 / 4), "linear, after 1 of 4 steps"
+
+
+def test_muon_learns_what_sgd_learns(small: Dataset) -> None:
+    facts = Facts("test", 10, small.shape, 1, "resnet9")
+    easy = build_attack("lsp[eps=30]").resolve(facts).craft(small.train, make_run(small))
+    data = small.train.with_images(easy.images)
+    protocol = named_protocol("airbench", "", epochs=8, batch_size=25)
+    run = make_run(small, epochs=8)
+    standard = build_defense("standard")
+    record = train_model(data, small.test, "airbench[width=8]", protocol, standard, run).record
+    assert record["train_acc"] > 0.9

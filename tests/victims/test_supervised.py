@@ -263,6 +263,6 @@ def test_muon_learns_what_sgd_learns(small: Dataset) -> None:
     data = small.train.with_images(easy.images)
     protocol = named_protocol("airbench", "", epochs=8, batch_size=25)
     run = make_run(small, epochs=8)
-    standard = build_defense("standard")
+    standard = build_defense("standard").resolve(facts)
     record = train_model(data, small.test, "airbench[width=8]", protocol, standard, run).record
     assert record["train_acc"] > 0.9

@@ -19,8 +19,7 @@ from ..data.dataset import Dataset
 from ..learn.protocol import Protocol, named_protocol
 from ..methods.asked import Asked
 from ..methods.base import Attack, Defense, Facts
-from ..methods.imported import ImportedPoison
-from ..methods.imported_names import bind
+from ..methods.imported import ImportedPoison, bind
 from ..methods.registry import build_attack, build_defense
 from ..models import parse_arch
 from ..store.store import Store

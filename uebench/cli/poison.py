@@ -164,7 +164,7 @@ def import_(
     """  # noqa: D301
     from ..data import load_dataset
     from ..data.poison_files import print_audit
-    from ..methods.imported_names import checked_name
+    from ..methods.imported import checked_name
     from ..suite.import_poison import import_poison
 
     called = checked_name(name)

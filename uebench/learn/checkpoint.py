@@ -9,9 +9,10 @@ Saving takes less than a hundredth of the time: the dearer it is, the rarer it i
 
 from __future__ import annotations
 
+import io
 import logging
-import math
 import os
+import pickle
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -33,6 +34,10 @@ COST = 0.01
 MEMORY_SHARE = 8
 """A state larger than the memory divided by this is not kept: it is copied while it is written."""
 KIND = "checkpoint"
+FORMAT = 2
+"""Raised when the way changes that a state is packed: older checkpoints are then not read."""
+MISFITS = (KeyError, ValueError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError)
+"""What an entry of the store raises whose state belongs to another loop, or to none."""
 
 
 @runtime_checkable
@@ -58,9 +63,16 @@ class Target(NamedTuple):
         """Return what the keys of its checkpoints begin with."""
         from .. import __version__
 
-        made = {"suite": __version__, "torch": torch.__version__}
-        made["machine"] = canonical(machine(self.device))  # bits are promised on one type of it
-        return key_of({"kind": self.kind, "key": self.key, **made})[:40]
+        parts = {
+            "kind": self.kind,
+            "key": self.key,
+            "suite": __version__,
+            "torch": torch.__version__,
+            # the same bits are promised on one type of machine only
+            "machine": canonical(machine(self.device)),
+            "format": FORMAT,
+        }
+        return key_of(parts)[:40]
 
     def forget(self) -> None:
         """Remove its checkpoints: it is done."""
@@ -129,7 +141,8 @@ class Checkpoint:
             if self._target is None:
                 continue
             if step == self.resumed:
-                self._state()  # a state that cannot be kept is told at once, not in an hour
+                for _ in tensors_in(self._state()):  # refuse a bad state now, not in an hour
+                    pass
             if time.monotonic() >= self._due:
                 self._save(self._target, step + 1)
 
@@ -146,25 +159,23 @@ class Checkpoint:
         }
         if self._rng.device.type == "cuda":
             state["cuda_rng"] = torch.cuda.get_rng_state(self._rng.device)
-        packed, tensors = pack(state)
-        return {"packed": packed, "tensors": tensors}
+        return state
 
     def _save(self, target: Target, step: int) -> None:
         """Save the state after so many steps; a full store ends the saving, not the work."""
         start = time.monotonic()
         state = self._state()
-        if sum(t.nbytes for t in state["tensors"].values()) > total_memory() / MEMORY_SHARE:
-            log.warning("no checkpoint of %s: it would take too much of the memory", self._name)
+        if sum(tensor.nbytes for tensor in tensors_in(state)) > total_memory() / MEMORY_SHARE:
+            log.warning("no checkpoint of %s: it would take too much memory", self._name)
             self._target = None
             return
         record = {
             "what": f"{self._name}, step {step}",
             "leads_to": [target.kind, target.key],
             "step": step,
-            "state": state["packed"],
         }
         try:
-            target.store.write(KIND, f"{self._prefix}{step:09d}", record, state["tensors"])
+            target.store.write(KIND, f"{self._prefix}{step:09d}", record, {"state": pack(state)})
             for older in _steps(target.store, self._prefix):
                 if older < f"{self._prefix}{step:09d}":
                     target.store.remove(KIND, older)
@@ -178,17 +189,17 @@ class Checkpoint:
     def _resume(self, store: Store) -> None:
         """Take over the newest state that is whole."""
         for key in reversed(_steps(store, self._prefix)):
-            found = store.read(KIND, key)
-            if found is None:
-                continue  # spoiled: an older one may be whole
-            tensors, record = found
+            entry = store.read(KIND, key)
+            if entry is None:
+                continue  # damaged: an older one may be intact
+            tensors, record = entry
             try:
-                self._take_over(unpack(record["state"], tensors))
-            except (KeyError, ValueError, RuntimeError, TypeError, IndexError) as error:
+                self._take_over(unpack(tensors["state"]))
+            except MISFITS as error:
                 store.remove(KIND, key)
                 raise RuntimeError(
                     f"the checkpoint of {self._name} does not fit ({type(error).__name__}) and was "
-                    "removed; run the command again to begin anew"
+                    "removed; run the command again to start over"
                 ) from error
             self.resumed = int(record["step"])
             return
@@ -208,56 +219,48 @@ class Checkpoint:
             torch.cuda.set_rng_state(state["cuda_rng"], self._rng.device)
 
 
-def pack(value: Any) -> tuple[Any, dict[str, Tensor]]:
-    """Return a nested value as JSON with references, and the tensors that it refers to.
+def tensors_in(state: Any) -> Iterator[Tensor]:
+    """Yield the tensors in a nested state, having checked that a checkpoint can hold all of it.
 
     Raises:
-        TypeError: it holds something else than tensors, plain values, lists, tuples and dicts.
+        TypeError: it holds anything but tensors, plain values, lists, tuples and dicts. Everything
+            else is refused, since it could not be loaded without running code of the file.
     """
-    tensors: dict[str, Tensor] = {}
-    seen: set[int] = set()
-
-    def packed(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            kept = value.detach().cpu()
-            storage = kept.untyped_storage().data_ptr()
-            if kept.numel() and storage in seen:  # views of one memory cannot be saved side by side
-                kept = kept.clone()
-            seen.add(storage)
-            last = kept.dim() == 4 and not kept.is_contiguous()
-            last = last and kept.is_contiguous(memory_format=torch.channels_last)
-            name = f"t{len(tensors)}"
-            tensors[name] = kept
-            return {"tensor": name, "on": value.device.type, "channels_last": last}
-        if isinstance(value, dict):
-            return {"pairs": [[packed(k), packed(v)] for k, v in value.items()]}
-        if isinstance(value, (list, tuple)):
-            return {type(value).__name__: [packed(each) for each in value]}
-        if isinstance(value, float) and not math.isfinite(value):
-            return {"float": str(value)}
-        if value is None or type(value) in (bool, int, float, str):
-            return value
-        raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}; make it a number")
-
-    return packed(value), tensors
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, dict):
+        for key, value in state.items():
+            yield from tensors_in(key)
+            yield from tensors_in(value)
+    elif isinstance(state, (list, tuple)):
+        for value in state:
+            yield from tensors_in(value)
+    elif state is not None and type(state) not in (bool, int, float, str):
+        raise TypeError(f"a checkpoint cannot hold a {type(state).__name__}; convert it to numbers")
 
 
-def unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return the value that `pack` was given; its tensors lie on the CPU."""
-    if not isinstance(value, dict):
-        return value
-    if "tensor" in value:
-        found = tensors[value["tensor"]]
-        if value["channels_last"]:  # other strides take other kernels, which round otherwise
-            found = found.contiguous(memory_format=torch.channels_last)
-        return found
-    if "pairs" in value:
-        return {unpack(k, tensors): unpack(v, tensors) for k, v in value["pairs"]}
-    if "float" in value:
-        return float(value["float"])
-    if "list" in value:
-        return [unpack(each, tensors) for each in value["list"]]
-    return tuple(unpack(each, tensors) for each in value["tuple"])
+def pack(state: Any) -> Tensor:
+    """Return a nested state as bytes, a uint8 tensor that the store can keep and check.
+
+    torch keeps strides and shared memory: channels-last weights come back channels-last, where
+    other strides would select other kernels, which round differently.
+
+    Raises:
+        TypeError: it holds something that a checkpoint cannot hold.
+    """
+    for _ in tensors_in(state):
+        pass
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
+
+
+def unpack(packed: Tensor) -> Any:
+    """Return the state that was packed; its tensors lie on the CPU.
+
+    `weights_only` loads plain values and tensors alone, so that a forged entry runs no code.
+    """
+    return torch.load(io.BytesIO(packed.numpy().data), map_location="cpu", weights_only=True)
 
 
 def _steps(store: Store, prefix: str) -> list[str]:

@@ -10,8 +10,7 @@ from ..data.foreign import Reading, read_poison
 from ..data.foreign.interpret import Kind, Rounding, Scale
 from ..data.poison import Poison, PoisonError, tensors_sha256
 from ..data.poison_files import audit_poison
-from ..methods.imported import imported_recipe
-from ..methods.imported_names import check_free, checked_name, remember
+from ..methods.imported import check_free, checked_name, imported_recipe, remember
 from ..store.arrays import gathered
 from ..store.store import Store, key_of
 

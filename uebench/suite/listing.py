@@ -87,7 +87,7 @@ def _methods(kind: Literal["attack", "defense"]) -> list[Row]:
 
 def _imported() -> list[Row]:
     """Return the imported poisons, a row a name and data set."""
-    from ..methods.imported_names import known_records
+    from ..methods.imported import known_records
     from ..store.store import Store
 
     return [
@@ -186,7 +186,7 @@ def _records_of(name: str) -> str:
     Raises:
         KeyError: none was imported under this name.
     """
-    from ..methods.imported_names import known_records
+    from ..methods.imported import known_records
     from ..store.store import Store
 
     known = known_records(Store())

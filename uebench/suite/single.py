@@ -16,7 +16,7 @@ from ..learn.protocol import Protocol, named_protocol
 from ..learn.threads import one_thread
 from ..methods.base import Facts
 from ..methods.faults import blamed
-from ..methods.imported_names import bind
+from ..methods.imported import bind
 from ..methods.registry import build_attack, build_defense
 from ..methods.run import Run
 from ..models import parse_arch

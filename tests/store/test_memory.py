@@ -24,13 +24,13 @@ from uebench.data.poison_files import audit_poison, write_poison
 from uebench.data.split import Split
 from uebench.execute.base import Orders
 from uebench.execute.local import LocalPool
+from uebench.learn import loops
 from uebench.learn.protocol import PROTOCOLS
 from uebench.methods.base import Attack, Facts
 from uebench.methods.registry import build_attack, build_defense
 from uebench.store import arrays as memory
 from uebench.store.arrays import RoomError, gathered, mapped_safetensors, total_memory, zeros
 from uebench.store.store import Store
-from uebench.victims import supervised as trainer
 from uebench.victims.supervised import train_model
 
 SIDE, CLASSES = 64, 4
@@ -62,7 +62,7 @@ def scarce(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "CHUNK", 2**18)
     monkeypatch.setattr(lsp, "TOGETHER", 2**18)
     monkeypatch.setattr(ar, "GRID_VALUES", 2**20)
-    monkeypatch.setattr(trainer, "EVAL_VALUES", 2**19)
+    monkeypatch.setattr(loops, "EVAL_VALUES", 2**19)
     with contextlib.suppress(AttributeError):  # glibc: what is freed goes back at once
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**16)
 

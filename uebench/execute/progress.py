@@ -33,7 +33,8 @@ class ProgressDisplay:
         self.started: dict[str, float] = {}
         self.told: dict[str, float] = {}
         self.bars: dict[str, TaskID] = {}
-        self.console = Console(stderr=True)
+        # rich's highlighter takes minutes for a long error message that a stranger's method wrote
+        self.console = Console(stderr=True, highlight=False)
         self.progress: Progress | None = None
         if self.console.is_terminal and not quiet:
             self.progress = Progress(

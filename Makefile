@@ -4,13 +4,21 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run test faults lint types check clean
+.PHONY: run test test-slow test-all faults lint types check clean
 
 run: $(VENV)/.installed
 	$(BIN)/uebench run
 
+# Before each commit: every behaviour has a test here that takes seconds.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# Claims that take a training, clusters that are killed, runs that are stopped and resumed.
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+test-all: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 MINUTES ?= 20
 faults: $(VENV)/.installed

@@ -27,7 +27,9 @@ def kept_kernels(store: Store) -> torch.Tensor:
     return found[0]["kernels"]
 
 
-@pytest.mark.parametrize(("k", "threshold"), [(2, 3), (10, 3), (100, 3), (1000, 1)])
+@pytest.mark.parametrize(
+    ("k", "threshold"), [(2, 3), (10, 3), (100, 3), pytest.param(1000, 1, marks=pytest.mark.slow)]
+)
 def test_the_matched_filter_silences_its_own_class_only(
     k: int, threshold: int, store: Store
 ) -> None:

@@ -20,6 +20,7 @@ def made(dataset: Dataset, spec: str) -> Attack:
     return build_attack(spec).resolve(facts)
 
 
+@pytest.mark.slow
 def test_noise_lowers_the_loss_of_a_network_in_training_and_transfers() -> None:
     small = load_dataset("synthetic[n_train=300,n_test=90,n_classes=3,size=24]")
     run = make_run(small)

@@ -27,6 +27,7 @@ def made(dataset: Dataset, spec: str) -> Attack:
     return build_attack(spec).resolve(facts)
 
 
+@pytest.mark.slow
 def test_noise_keeps_the_loss_small_under_the_adversary_where_plain_noise_does_not() -> None:
     data = load_dataset("synthetic[n_train=300,n_test=30,n_classes=3,size=24]")
     defense = build_defense("standard").method

@@ -54,7 +54,10 @@ def installed(package: Path, site: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(site)}
 
 
-@pytest.mark.parametrize(("kind", "name"), [("attack", "my-noise"), ("defense", "fog")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [pytest.param("attack", "my-noise", marks=pytest.mark.slow), ("defense", "fog")],
+)
 def test_a_new_package_passes_at_once(kind: str, name: str, tmp_path: Path) -> None:
     result = call("new", kind, name)
     assert result.exit_code == 0, result.output

@@ -141,7 +141,7 @@ def test_a_process_that_dies_again_fails(tmp_path: Path, store: Store) -> None:
     assert (tmp_path / "mark").read_text() == "2", "no endless retries"
 
 
-@pytest.mark.parametrize("own", ["", "1"])
+@pytest.mark.parametrize("own", ["", pytest.param("1", marks=pytest.mark.slow)])
 def test_a_package_of_our_name_in_the_folder_is_not_taken(own: str, tmp_path: Path) -> None:
     folder, script = tmp_path / "here", tmp_path / "bin" / "uebench"
     (folder / "uebench").mkdir(parents=True)
@@ -249,6 +249,7 @@ print(execute(prepare(make_config(fields), "cpu", 2, store=Store({store!r}))).ce
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     fields = {
         "attacks": "none,lsp,ar",
@@ -277,6 +278,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items()), "computed again"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_to_stop_after_a_while_leaves_a_table(tmp_path: Path) -> None:
     options = ["--attacks", "none", "--defenses", "standard,waits"]
     store = Store(tmp_path / "store")

@@ -36,6 +36,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
         made.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_interrupted_then_killed_it_gives_the_same_table(cluster: Any, tmp_path: Path) -> None:

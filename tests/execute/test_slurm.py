@@ -41,6 +41,7 @@ def queue(environment: dict[str, str]) -> list[str]:
     return told.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_interrupted_then_killed_it_gives_the_same_table(
     cluster: dict[str, str], tmp_path: Path

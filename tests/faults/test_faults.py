@@ -38,13 +38,16 @@ def test_a_killed_forkserver_is_replaced(stage: Stage) -> None:
     assert scenes.forkserver_killed(stage).lost == []
 
 
+@pytest.mark.slow
 def test_a_killed_driver_takes_its_workers_along(stage: Stage) -> None:
     assert scenes.drivers_killed(stage, 1).lost == []
 
 
+@pytest.mark.slow
 def test_drivers_on_one_store_share_the_work(stage: Stage) -> None:
     assert scenes.many_drivers(stage, 3).lost == []
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_the_wall_clock(stage: Stage) -> None:
     assert scenes.jumping_clock(stage).lost == []

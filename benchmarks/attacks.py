@@ -1,17 +1,17 @@
-"""Speed of the attacks: the plain way of public code against ours, side by side in one run.
+"""Speed of the attacks: straightforward public code against ours, compared in one run.
 
-Each part prints how long each way takes for one image and the ratio, taken within a round: median,
-lowest and highest of several rounds in turn. The plain ways:
+Each part prints the time of both implementations per image, and their ratio within a round: the
+median, lowest and highest of several alternating rounds. The straightforward implementations:
 
-- ar: one convolution call for each pixel of each image, as the authors' code generates noise.
+- ar: one convolution call per pixel of each image, which is how the authors' code generates noise.
 - lsp: `make_classification`, then `numpy.repeat` and division by the norms, in float64 and for all
   images at once, as the authors' code builds it.
-- em: a round of the search with the noise as a list of tensors, an image each, stacked for every
-  batch and copied back, float32 and NCHW; parameters are frozen in the noise's steps, as in the
-  authors' code.
+- em: a round of the search with the noise as a list of tensors, one per image, stacked for every
+  batch and copied back, in float32 and NCHW; parameters are frozen in the steps of the noise, as
+  in the authors' code.
 
-Ours is what `uebench craft` runs on this machine, its precision included. On a CPU both have one
-thread.
+Ours is what `uebench craft` runs on this machine, in the precision that it chooses. On a CPU both
+use one thread.
 
     python benchmarks/attacks.py [ar lsp em] [--images 50000] [--arch resnet8] [--rounds 5]
 """
@@ -44,7 +44,7 @@ PARTS = ("ar", "lsp", "em")
 
 
 def compare(title: str, plain: Callable[[], int], ours: Callable[[], int]) -> None:
-    """Time both ways in turn and print a row each; each returns how many images it made."""
+    """Time both ways in alternation and print one row each; each call returns its image count."""
     times: dict[str, list[float]] = {"plain way": [], "uebench": []}
     for _ in range(options.rounds):
         for name, call in (("plain way", plain), ("uebench", ours)):
@@ -55,20 +55,20 @@ def compare(title: str, plain: Callable[[], int], ours: Callable[[], int]) -> No
     for name, taken in times.items():
         ratios = [slow / fast for slow, fast in zip(times["plain way"], taken, strict=True)]
         print(
-            f"  {name:12}{statistics.median(taken) * 1e6:12.1f} us an image"
+            f"  {name:12}{statistics.median(taken) * 1e6:12.1f} us per image"
             f"{statistics.median(ratios):9.1f}x  ({min(ratios):.1f} to {max(ratios):.1f})",
             flush=True,
         )
 
 
 def blank(n: int) -> Split:
-    """Return n random images with labels in turn."""
+    """Return n random images whose labels cycle through the classes."""
     images = torch.randint(0, 256, (n, 3, SIDE, SIDE), dtype=torch.uint8)
     return Split(images, torch.arange(n) % CLASSES, tuple("0123456789"))
 
 
-def made(spec: str) -> Attack:
-    """Return an attack with everything resolved for 32 px images."""
+def resolved(spec: str) -> Attack:
+    """Return an attack with all its options resolved for 32 px images."""
     return build_attack(spec).resolve(Facts("bench", CLASSES, (3, SIDE, SIDE), 1, options.arch))
 
 
@@ -79,18 +79,18 @@ def new_run() -> Run:
 
 
 def ar() -> None:
-    """AR noise, kernels given."""
+    """AR noise from given kernels, without the search for them."""
     rng = torch.Generator().manual_seed(0)
     drawn: list[Tensor] = []
     while len(drawn) < CLASSES:
         drawn += [kernel for kernel, _ in bounded(3, rng)]
     kernels = torch.stack(drawn[:CLASSES])
     data = blank(options.images)
-    attack = made("ar")
+    attack = resolved("ar")
     assert isinstance(attack, AR)
     run = new_run()
-    found = {"kernels": kernels, "threshold": torch.tensor(0.0), "draws": torch.tensor(0)}
-    run.kept = lambda *_: found  # type: ignore[assignment, method-assign]
+    searched = {"kernels": kernels, "threshold": torch.tensor(0.0), "draws": torch.tensor(0)}
+    run.kept = lambda *_: searched  # type: ignore[assignment, method-assign]
 
     def plain() -> int:
         weight = kernels[0].unsqueeze(1)
@@ -112,9 +112,9 @@ def ar() -> None:
 
 
 def lsp() -> None:
-    """LSP noise, the drawing of samples included."""
+    """LSP noise, including the drawing of its samples."""
     n = min(options.images, 10_000)
-    data, attack = blank(n), made("lsp")
+    data, attack = blank(n), resolved("lsp")
 
     def plain() -> int:
         points, _ = make_classification(
@@ -141,10 +141,10 @@ def lsp() -> None:
 
 
 def em() -> None:
-    """One round of EM's search: 2 steps of the network, 20 of the noise, 512 images."""
+    """One round of EM's search: 2 steps of the network and 20 of the noise on 512 images."""
     n = 512
     data = blank(n)
-    attack = made(f"em[rounds=1,train_steps=2,batch_size={n},stop_accuracy=1.0]")
+    attack = resolved(f"em[rounds=1,train_steps=2,batch_size={n},stop_accuracy=1.0]")
 
     def plain() -> int:
         model = build_network(options.arch, CLASSES, (3, SIDE, SIDE), 0)
@@ -194,6 +194,6 @@ if __name__ == "__main__":
     name = machine_name(torch.device("cpu"))
     print(f"{name}, torch {torch.__version__}, one thread, ours in {precision}")
     if wrong := set(options.parts) - set(PARTS):
-        parser.error(f"no such part: {min(wrong)}; there are ar, lsp and em")
+        parser.error(f"there is no part {min(wrong)}; the parts are ar, lsp and em")
     for part in options.parts or PARTS:
         {"ar": ar, "lsp": lsp, "em": em}[part]()

@@ -1,10 +1,10 @@
-"""Speed of UEraser's augmentation: kornia's public pipeline against ours, side by side in one run.
+"""Speed of UEraser's augmentation: kornia's public pipeline against ours, compared in one run.
 
 The peer is `AugmentationSequential(RandomPlasmaBrightness, RandomPlasmaContrast,
 RandomChannelShuffle, TrivialAugment)` of the installed kornia, composed as UEraser's authors do,
-with the numbers of Table 13. Ours is `Policy`, with the installed kornia's behaviour, once drawing
-one TrivialAugment operation a batch, as kornia does, and once one an image. One thread, one batch,
-several rounds in turn; ratios are taken within a round.
+with the numbers of Table 13. Ours is `Policy` with the behaviour of the installed kornia, once with
+one TrivialAugment operation per batch, as in kornia, and once with one per image. One thread, one
+batch, several alternating rounds; ratios are taken within a round.
 
     python benchmarks/augment.py [--batch 128] [--side 32] [--rounds 9] [--device cpu]
 """
@@ -23,7 +23,7 @@ from uebench.augment import Policy, crop_flip
 from uebench.augment.color import Kornia
 
 CALLS = {"cpu": 24, "cuda": 96}
-"""Calls a round: enough for all of the 12 operations to come up where a batch draws one."""
+"""Calls per round: enough for all 12 operations to occur when each batch draws one of them."""
 
 
 def seconds(call: Callable[[], object], calls: int, cuda: bool) -> float:
@@ -39,7 +39,7 @@ def seconds(call: Callable[[], object], calls: int, cuda: bool) -> float:
 
 
 def main() -> None:
-    """Run the rounds and print a row for each contender."""
+    """Run the rounds and print one row per implementation."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--side", type=int, default=32)
@@ -48,7 +48,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    # As any training step does: glibc then keeps freed memory, and neither side pays for new pages.
+    # A training step frees a block as large as this one. glibc then keeps freed memory, so that
+    # neither side pays for new pages.
     torch.zeros(31 * 2**20, dtype=torch.uint8)
     device = torch.device(options.device)
     rng = torch.Generator(device).manual_seed(0)

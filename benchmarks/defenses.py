@@ -1,18 +1,19 @@
-"""Speed of the defenses: public ways against ours, side by side in one run.
+"""Speed of the defenses: public implementations against ours, compared in one run.
 
-Each part prints how long the peer takes and the ratio to ours, taken within a round: median, lowest
-and highest of several rounds in turn. Peers:
+Each part prints the time of the public implementation and the ratio to ours within a round: the
+median, lowest and highest of several alternating rounds. The public implementations:
 
 - augment: kornia's `AugmentationSequential` as UEraser's authors compose it, one batch.
 - ueraser: a training step with K = 5 draws by that pipeline on a tiled batch, the largest loss of
   each image, and backward through all copies; fp32, NCHW.
-- iss: JPEG of every image by `Image.save` and `Image.open`, again in every epoch, one process; ours
-  is made once for `--epochs` epochs.
-- at: PGD-7 by gradients of the points alone, and an update on the points found; fp32, NCHW.
+- iss: JPEG of every image by `Image.save` and `Image.open`, repeated in every epoch, in one
+  process; ours compresses each image once for all `--epochs` epochs.
+- at: PGD-7 with gradients with respect to the images only, then an update on its result; fp32,
+  NCHW.
 - standard: a training step; fp32, NCHW.
 
-Ours is what a cell runs on this machine: its precision, channels-last, fused SGD on a GPU. On a CPU
-both have one thread, as cells that run side by side do.
+Ours is what a cell runs on this machine: in the precision that it chooses, channels-last, with
+fused SGD on a GPU. On a CPU both use one thread, as cells that run at the same time do.
 
     python benchmarks/defenses.py [augment ueraser iss at standard] [--arch resnet9[width=8]]
         [--batch 128] [--rounds 5] [--device auto] [--epochs 12]
@@ -41,7 +42,7 @@ K = 5
 
 
 def augment() -> None:
-    """Compare the augmentation alone, for a batch and for the K copies of one."""
+    """Compare the augmentation on its own, for one batch and for K copies of a batch."""
     peer = Policy(kornia=BEHAVIOUR, draw="batch", engine="kornia")
     for size in (options.batch, K * options.batch):
         images = torch.rand(size, 3, 32, 32, device=device)
@@ -51,7 +52,7 @@ def augment() -> None:
         }
         bench.compare(
             f"UEraser's augmentation of {size} images",
-            24,  # enough for all of the 12 operations to come up where a batch draws one
+            24,  # enough for all 12 operations to occur when each batch draws one
             {
                 "kornia": lambda x=images: peer(x, rng),
                 **{name: lambda x=images, p=p: p(x, rng) for name, p in ours.items()},
@@ -60,7 +61,7 @@ def augment() -> None:
 
 
 def ueraser() -> None:
-    """Compare a step on the hardest of K draws."""
+    """Compare a training step on the hardest of K draws."""
     images, labels = bench.examples()
     loss = kornia_loss(images, labels, K, BEHAVIOUR, rng)
     ours = f"ueraser[kornia={BEHAVIOUR},repeats={K}"
@@ -76,7 +77,7 @@ def ueraser() -> None:
 
 
 def iss() -> None:
-    """Compare JPEG in every epoch with JPEG once."""
+    """Compare JPEG in every epoch with JPEG computed once."""
     n = 2000
     noise = torch.randint(0, 256, (n, 3, 8, 8), dtype=torch.uint8)
     images = F.interpolate(noise.float(), scale_factor=4, mode="bilinear").to(torch.uint8)
@@ -89,7 +90,7 @@ def iss() -> None:
             np.array(Image.open(file).convert("RGB"))
 
     bench.compare(
-        f"JPEG of {n} images, once each",
+        f"JPEG of {n} images, each compressed once",
         1,
         {"Image.save, Image.open": public, "uebench": lambda: jpeg(images, 10)},
     )
@@ -131,13 +132,14 @@ if __name__ == "__main__":
     parser.add_argument("--arch", default="resnet9[width=8]")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=12, help="over which ISS is prepared once")
+    parser.add_argument("--epochs", type=int, default=12, help="epochs that share one run of ISS")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+        parser.error(f"no part {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
     warnings.simplefilter("ignore")
-    # As any training step does: glibc then keeps freed memory, and nobody pays for new pages.
+    # A training step frees a block as large as this one. glibc then keeps freed memory, so that
+    # neither side pays for new pages.
     torch.zeros(31 * 2**20, dtype=torch.uint8)
     device = torch.device(usable_devices(options.device)[0])
     if device.type == "cpu":

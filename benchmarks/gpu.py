@@ -1,19 +1,19 @@
-"""Everything about a GPU in one go: is it right, how fast is it, and a part of Table 2 on CIFAR-10.
+"""Test a GPU in one run: its correctness, its speed, and a part of Table 2 on CIFAR-10.
 
-Parts, in order; each prints a short table and is written to `--out` as it ends:
+The parts run in this order; each prints a short table and writes its figures to `--out`:
 
-- machine: what a large matrix product (bf16 and fp32) and a large copy reach on this device.
-- correct: networks, augmentations and searches on the device against the CPU, both in float32, on
-  the same inputs and draws, as |out - ref| / |ref|.
-- speed: training steps, images/s, the share of the measured bf16 (or fp32) product, and a
-  UEraser step (K = 5) and a PGD-7 step against the ways of public code.
-- attacks: a round of EM and a step of REM, and what the whole attack would take on 50,000 images.
-- packing: cells a minute with one, two, ... cells on the device at a time.
-- table: Table 2 under `--protocol`, most informative cells first, until `--minutes` are over.
-  What is done is kept in the store ($UEBENCH_HOME), so the same command goes on where it stopped.
+- machine: the rates that a large matrix product (bf16 and fp32) and a large copy reach here.
+- correct: networks, augmentations and searches on the device compared with the CPU, both in
+  float32, on the same inputs and random draws, as |out - ref| / |ref|.
+- speed: training steps in images/s and as a share of the measured matrix product, and a UEraser
+  step (K = 5) and a PGD-7 step compared with public code.
+- attacks: a round of EM and a step of REM, and the time of the whole attack on 50,000 images.
+- packing: cells per minute with one, two, ... cells on the device at a time.
+- table: Table 2 under `--protocol`, most informative cells first, until `--minutes` have passed.
+  Finished cells are kept in the store ($UEBENCH_HOME), so the same command resumes the run.
 
-It needs no network; benchmarks/README.md says what to carry to a machine without one. Without a GPU
-it runs on the CPU, where smaller numbers are advised:
+It needs no network; benchmarks/README.md says what to copy to a machine without one. Without a GPU
+it runs on the CPU, where you should choose a smaller network and batch:
 
     python benchmarks/gpu.py --dataset npz:cifar10.npz --minutes 20 --out results/gpu
     python benchmarks/gpu.py --dataset synthetic --arch resnet8 --batch 64 --protocol quick
@@ -61,13 +61,13 @@ DEFENSES = "standard,ueraser,ueraser_lite,iss,at,ueraser_max"
 BEHAVIOUR: Kornia = "0.6" if kornia.__version__ < "0.9" else "0.9"
 K = 5
 SAVE_EVERY_S = 60.0
-"""Least time between two writings of a table that grows."""
+"""Shortest time between two writes of the growing table, in seconds."""
 TOLERANCE = 1e-3
-"""Largest relative error of float32 work on the device."""
+"""Largest accepted relative error of float32 results on the device."""
 
 
 def machine() -> dict[str, float]:
-    """Measure the ceilings: TFLOP/s of a matrix product, GB/s of a copy."""
+    """Measure the peak rates: TFLOP/s of a matrix product and GB/s of a copy."""
     n = 8192 if bench.device.type == "cuda" else 1024
     found = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
@@ -87,7 +87,7 @@ def machine() -> dict[str, float]:
 
 
 def correct() -> dict[str, float]:
-    """Compare the device with the CPU, both in float32: the same inputs and draws."""
+    """Compare the device with the CPU, both in float32, on the same inputs and random draws."""
     rng = torch.Generator().manual_seed(1)
     images = torch.rand(16, *SHAPE, generator=rng)
     labels = torch.randint(CLASSES, (16,), generator=rng)
@@ -126,14 +126,14 @@ def correct() -> dict[str, float]:
 
 
 def _error(call: Callable[..., Tensor], *inputs: Tensor) -> float:
-    """Return |out - ref| / |ref| of a call on the device and on the CPU."""
+    """Return |out - ref| / |ref|, for a call on the device (out) and on the CPU (ref)."""
     reference = call(*inputs).double()
     out = call(*(x.to(bench.device) for x in inputs)).cpu().double()
     return ((out - reference).norm() / reference.norm()).item()
 
 
 def _grown(draws: Tensor, roughness: Tensor, behaviour: Kornia) -> Tensor:
-    """Return the plasma maps of given draws."""
+    """Return the plasma maps that grow from given random draws."""
     grid = draws.clone()
     with torch.inference_mode():
         grow(grid, roughness, behaviour)
@@ -148,7 +148,7 @@ def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def _searched(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the perturbation of seven normalised steps, in eval mode."""
+    """Return the perturbation after seven normalised PGD steps, with the network in eval mode."""
     model = model.to(images.device).eval()
 
     def loss(point: Tensor) -> Tensor:
@@ -167,14 +167,14 @@ def speed() -> dict[str, Any]:
         steps["uebench compiled"] = bench.our_step("standard", images, labels, compiled=True)
     compared = bench.compare("Training step", 8, steps)
     per_second = {name: bench.batch / taken for name, (taken, _) in compared.items()}
-    for times in (2, 4, 8):  # a small batch leaves a large GPU waiting for its next kernel
+    for times in (2, 4, 8):  # with a small batch a large GPU waits for its next kernel
         more = replace(bench, batch=times * bench.batch)
         try:
             step = more.our_step("standard", *more.examples())
             more.seconds(step, 2)
             taken = statistics.median(more.seconds(step, 8) for _ in range(bench.rounds))
         except torch.OutOfMemoryError:
-            print(f"  batch {more.batch} does not fit into the memory")
+            print(f"  batch {more.batch} does not fit into memory")
             break
         per_second[f"uebench, batch {more.batch}"] = more.batch / taken
     work = _operations(images, labels) / bench.batch
@@ -211,7 +211,7 @@ def speed() -> dict[str, Any]:
 
 
 def _operations(images: Tensor, labels: Tensor) -> float:
-    """Return the floating-point operations of a step, forward and backward."""
+    """Return the number of floating-point operations of a step, forward and backward."""
     model = build_network(bench.arch, CLASSES, SHAPE, 0).to(bench.device).train()
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(model(images), labels).backward()
@@ -219,13 +219,13 @@ def _operations(images: Tensor, labels: Tensor) -> float:
 
 
 def attacks() -> dict[str, float]:
-    """Time EM's round and REM's steps on a few images, and say what 50,000 images take."""
+    """Time a round of EM and steps of REM on few images; extrapolate to 50,000 images."""
     n = 4 * bench.batch
     images = torch.randint(0, 256, (n, *SHAPE), dtype=torch.uint8, device=bench.device)
     data = Split(images, torch.arange(n, device=bench.device) % CLASSES, tuple("0123456789"))
     facts = Facts("cifar10", CLASSES, SHAPE, 1, bench.arch)
     one_round = build_attack("em[rounds=1,stop_accuracy=1]").resolve(facts)
-    # one image's noise is made at the end: what is left is the steps
+    # the final noise is computed for one batch only, so that nearly all of the time is steps
     rem = build_attack(f"rem[train_steps={options.rem_steps},batch_size={bench.batch}]")
     rem = rem.resolve(facts)
     found = {}
@@ -234,7 +234,7 @@ def attacks() -> dict[str, float]:
         ("REM, 5,000 steps", rem, data.subset(torch.arange(bench.batch)), 5000.0),
     ):
         taken = bench.seconds(lambda a=attack, d=part: a.perturb(d, bench.run()), 1)  # type: ignore[misc]
-        if attack is rem:  # the final noise of one batch costs as much as a step's, nearly
+        if attack is rem:  # the final noise of one batch costs about as much as one step
             taken /= options.rem_steps + 1
         found[name] = taken * times
         print(f"  {name:36}{found[name]:10.0f} s")
@@ -242,9 +242,12 @@ def attacks() -> dict[str, float]:
 
 
 def packing() -> dict[str, float]:
-    """Count cells a minute with ever more cells side by side."""
+    """Count cells per minute with more and more cells at the same time."""
     found = {}
-    for jobs in [1, *range(1, options.jobs + 1)]:  # the first starts what later ones find running
+    for jobs in [
+        1,
+        *range(1, options.jobs + 1),
+    ]:  # the first pass warms up
         config = make_config(
             {
                 "attacks": ["none"],
@@ -253,7 +256,7 @@ def packing() -> dict[str, float]:
                 "arch": [bench.arch],
                 "protocol": options.protocol,
                 "protocol_options": {"epochs": 1},
-                # seeds of this call alone, since what the store knows takes no time
+                # seeds that no earlier call used: the store would answer known ones at once
                 "seeds": [time.time_ns() // 1000 % 2**31 - i for i in range(2 * jobs)],
             }
         )
@@ -265,12 +268,12 @@ def packing() -> dict[str, float]:
             raise SystemExit(next(iter(outcome.failures.values())).error)
         found[f"{jobs} side by side"] = 60 * len(matrix.cells) / taken
         rate = 60 * len(matrix.cells) / taken
-        print(f"  {jobs} side by side: {rate:8.1f} cells of one epoch a minute", flush=True)
+        print(f"  {jobs} at a time: {rate:8.1f} one-epoch cells per minute", flush=True)
     return found
 
 
 def table() -> dict[str, Any]:
-    """Fill Table 2, most informative cells first, until the time is over."""
+    """Fill Table 2, most informative cells first, until the time has passed."""
     config = make_config(
         {
             "title": "Table 2",
@@ -310,7 +313,7 @@ def table() -> dict[str, Any]:
 
 
 def _rank(cell: Cell) -> tuple[int, int, int]:
-    """Return the place of a cell: first seeds, then defenses, then attacks, as they were asked."""
+    """Return the sort key of a cell: seed, then defense, then attack, in the order given."""
     defenses = [spec.partition("[")[0] for spec in split_specs(options.defenses)]
     names = [spec.partition("[")[0] for spec in split_specs(options.attacks)]
     return (
@@ -321,19 +324,19 @@ def _rank(cell: Cell) -> tuple[int, int, int]:
 
 
 def ceilings() -> dict[str, float]:
-    """Return what `machine` measured in this call or in an earlier one into the same folder."""
+    """Return what `machine` measured in this call, or in an earlier call with the same folder."""
     found: dict[str, float] = results().get("machine", {})
     return found
 
 
 def results() -> dict[str, Any]:
-    """Return what the parts have written so far."""
+    """Return the figures that the parts have written so far."""
     file = options.out / "gpu.json"
     return json.loads(file.read_text()) if file.exists() else {}
 
 
 def keep(part: str, found: Any) -> None:
-    """Write a part's figures, and on what they were measured, beside those of the others."""
+    """Write the figures of a part, and the machine they were measured on, next to the others'."""
     about = {
         "device": machine_name(bench.device),
         "versions": {
@@ -353,28 +356,28 @@ def keep(part: str, found: Any) -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Return the options."""
+    """Return the parsed command-line options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", default=",".join(PARTS), help=",".join(PARTS))
     parser.add_argument("--out", type=Path, default=Path("results/gpu"))
-    parser.add_argument("--dataset", default="cifar10", help="for packing and table")
+    parser.add_argument("--dataset", default="cifar10", help="data set of packing and table")
     parser.add_argument("--attacks", default=ATTACKS)
     parser.add_argument("--defenses", default=DEFENSES)
     parser.add_argument("--set", action="append", default=[], help="METHOD.OPTION=VALUE")
     parser.add_argument("--protocol", default="sprint")
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--minutes", type=float, default=20, help="for the table")
-    parser.add_argument("--jobs", type=int, default=2, help="cells side by side")
+    parser.add_argument("--minutes", type=float, default=20, help="time for the table")
+    parser.add_argument("--jobs", type=int, default=2, help="cells at the same time")
     parser.add_argument("--arch", default="resnet18")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rem-steps", type=int, default=2, help="steps of REM that are timed")
-    parser.add_argument("--compile", action="store_true", help="time a compiled network too")
+    parser.add_argument("--rem-steps", type=int, default=2, help="number of REM steps to time")
+    parser.add_argument("--compile", action="store_true", help="also time a compiled network")
     parser.add_argument("--device", default="auto")
     chosen = parser.parse_args()
     chosen.parts = chosen.parts.split(",")
     if unknown := set(chosen.parts) - set(PARTS):
-        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+        parser.error(f"no part {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
     chosen.sets = dict(text.partition("=")[::2] for text in chosen.set)
     return chosen
 
@@ -398,4 +401,4 @@ if __name__ == "__main__":
         print(f"\n== {part}", flush=True)
         keep(part, globals()[part]())
     if any(error > TOLERANCE for error in results().get("correct", {}).values()):
-        raise SystemExit("the device does not compute what the CPU does: see `correct`")
+        raise SystemExit("the device does not give the CPU's results: see the part `correct`")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing in turns, and training steps, plain ones and ours."""
+"""What the benchmarks share: alternating timing, and training steps of public code and of ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and how to measure: device, our precision, network, batch and rounds."""
+    """Where and how to measure: device, our precision, network, batch size and number of rounds."""
 
     device: torch.device
     precision: str
@@ -49,7 +49,7 @@ class Bench:
         )
 
     def seconds(self, call: Callable[[], object], calls: int) -> float:
-        """Return the mean time of a call, the device's work included."""
+        """Return the mean time of a call in seconds, including queued work on the device."""
         self.wait()
         start = time.perf_counter()
         for _ in range(calls):
@@ -58,17 +58,18 @@ class Bench:
         return (time.perf_counter() - start) / calls
 
     def wait(self) -> None:
-        """Wait until the device has done its work."""
+        """Wait until the device has finished all queued work, which is asynchronous on a GPU."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def compare(
         self, title: str, calls: int, contenders: dict[str, Callable[[], object]]
     ) -> dict[str, tuple[float, float]]:
-        """Time the contenders in turn and print a row each; the first is the peer.
+        """Time the contenders in alternation and print one row each; the first is the reference.
 
         Returns:
-            The median seconds of a call and the median ratio to the peer within a round, by name.
+            By name, the median seconds per call and the median speed-up over the reference, taken
+            within a round.
         """
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for call in contenders.values():
@@ -78,19 +79,19 @@ class Bench:
                 times[name].append(self.seconds(call, calls))
         base = next(iter(times.values()))
         print(f"\n{title}")
-        found = {}
+        compared = {}
         for name, taken in times.items():
             ratios = [slow / fast for slow, fast in zip(base, taken, strict=True)]
-            found[name] = statistics.median(taken), statistics.median(ratios)
+            compared[name] = statistics.median(taken), statistics.median(ratios)
             print(
-                f"  {name:34}{found[name][0] * 1e3:10.1f} ms"
-                f"{found[name][1]:8.2f}x  ({min(ratios):.2f} to {max(ratios):.2f})",
+                f"  {name:34}{compared[name][0] * 1e3:10.1f} ms"
+                f"{compared[name][1]:8.2f}x  ({min(ratios):.2f} to {max(ratios):.2f})",
                 flush=True,
             )
-        return found
+        return compared
 
     def plain_step(self, loss: Callable[[nn.Module], Tensor]) -> Callable[[], None]:
-        """Return a training step as tutorials write it: fp32, NCHW, SGD."""
+        """Return a training step as tutorials write it: fp32, NCHW and plain SGD."""
         model = build_network(self.arch, CLASSES, SHAPE, 0).to(self.device)
         model = model.to(memory_format=torch.contiguous_format).train()
         optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
@@ -105,7 +106,7 @@ class Bench:
     def our_step(
         self, spec: str, images: Tensor, labels: Tensor, compiled: bool = False
     ) -> Callable[[], None]:
-        """Return a training step of a defense, as the trainer takes it."""
+        """Return a training step under a defense, as uebench runs it."""
         defense = build_defense(spec).resolve(Facts("cifar10", CLASSES, SHAPE, 200, self.arch))
         run = self.run()
         model = run.network(self.arch).train()
@@ -133,7 +134,7 @@ class Bench:
 def kornia_loss(
     images: Tensor, labels: Tensor, k: int, behaviour: Kornia, rng: torch.Generator
 ) -> Callable[[nn.Module], Tensor]:
-    """Return UEraser's loss as public code writes it: kornia's pipeline on a tiled batch."""
+    """Return UEraser's loss as public code computes it: kornia's pipeline on a tiled batch."""
     from uebench.augment import Policy
 
     pipeline = Policy(kornia=behaviour, draw="batch", engine="kornia")
@@ -149,7 +150,7 @@ def kornia_loss(
 def adversarial_loss(
     images: Tensor, labels: Tensor, radius: float = 4 / 255
 ) -> Callable[[nn.Module], Tensor]:
-    """Return the loss of adversarial training (linf, PGD-7) as public code writes it."""
+    """Return the loss of adversarial training (linf, PGD-7) as public code computes it."""
 
     def loss(model: nn.Module) -> Tensor:
         model.eval()
@@ -166,6 +167,6 @@ def adversarial_loss(
 
 
 def machine_name(device: torch.device) -> str:
-    """Return the GPU's name, or the processor's."""
+    """Return the name of the GPU, or of the processor if the device is the CPU."""
     found = machine(device)
     return str(found["cpu" if device.type == "cpu" else "device"])

@@ -98,7 +98,7 @@ def test_plots_are_drawn_and_named(made: tuple[Path, Path], tmp_path: Path) -> N
     assert {path.suffix for path in named} == {".pdf", ".png"}
     refused = call("plot", made[0], "--kind", "ratio", "--out", tmp_path / "none")
     assert refused.exit_code == 2
-    assert "one poisoned share alone" in " ".join(refused.stderr.split())
+    assert "only one poisoned share" in " ".join(refused.stderr.split())
     assert not (tmp_path / "none").exists()
 
 

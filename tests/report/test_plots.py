@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.report.story import write_story
-from uebench.report import Results, plots, read_results
+from uebench.report import Results, read_results
 from uebench.report.plots import draw, plain, slug
 
 
@@ -66,15 +66,3 @@ def test_what_cannot_be_drawn_says_why_and_writes_nothing(
 def test_names_are_made_harmless() -> None:
     assert slug("../a b[c=1/2]") == "a-b-c-1-2"
     assert plain("$x$ 漢") == r"\$x\$ ?"
-
-
-def test_the_axis_of_seconds_has_plain_numbers() -> None:
-    canvas = plots.new_canvas(3, 3)
-    axes = canvas.subplots()
-    axes.plot([46, 350], [10, 60])
-    plots._log_axis(axes)
-    canvas.canvas.draw()
-    low, high = axes.get_xlim()
-    ticks = [t for t in axes.xaxis.get_majorticklabels() if low <= t.get_position()[0] <= high]
-    assert [tick.get_text() for tick in ticks] == ["50", "100", "200"]
-    assert not any(tick.get_text() for tick in axes.xaxis.get_minorticklabels())

@@ -8,7 +8,7 @@ from .colors import ink_on, ramp
 from .entries import EntryShown, entry_id, shown_entry
 from .folder import Results
 from .groups import Method, Record, Settings, grouped, the_attack, the_defense
-from .layout import Label, Layout, Shown, layout, percent
+from .layout import Label, Layout, Shown, layout, percent, settings_in_words
 from .matrix import matrix_picture, shares
 from .series import method_title
 from .tables import Extreme, Leaderboard, leaderboards
@@ -156,6 +156,7 @@ def _board(
     entries: dict[str, EntryShown],
 ) -> PageBoard:
     layouts = layout(last, results.titles), layout(best, results.titles)
+    settings = ", ".join(settings_in_words(last.settings, results.titles))
     links: dict[tuple[Method, Method], str] = {}
     for attack in last.attacks:
         for defense in last.defenses:
@@ -164,7 +165,7 @@ def _board(
                 id = entry_id(its)
                 title = f"{method_title(results, attack)} × {method_title(results, defense)}"
                 if id not in entries:
-                    entries[id] = shown_entry(results, id, title, _settings(layouts[0]), its)
+                    entries[id] = shown_entry(results, id, title, settings, its)
                 links[attack, defense] = f"#{id}"
     return PageBoard(
         settings=last.settings,
@@ -180,11 +181,6 @@ def _board(
     )
 
 
-def _settings(made: Layout) -> str:
-    """Return the first sentence of a layout's note: the settings in words."""
-    return made.note.partition(". Accuracy")[0]
-
-
 def _rows(
     last: Leaderboard,
     best: Leaderboard,
@@ -192,32 +188,25 @@ def _rows(
     links: dict[tuple[Method, Method], str],
     scale: tuple[float, float],
 ) -> Iterable[PageRow]:
-    for i, (one, other) in enumerate(zip(layouts[0].rows, layouts[1].rows, strict=True)):
+    for i, (last_row, best_row) in enumerate(zip(layouts[0].rows, layouts[1].rows, strict=True)):
         cells = []
-        for j, pair in enumerate(zip(one.cells, other.cells, strict=True)):
+        for j, pair in enumerate(zip(last_row.cells, best_row.cells, strict=True)):
             inside = i < len(last.attacks) and j < len(last.defenses)
             place = (last.attacks[i], last.defenses[j]) if inside else None
-            faces = _face(last, pair[0], place, scale), _face(best, pair[1], place, scale)
+            colors = scale if inside else None
+            faces = _face(pair[0], colors), _face(pair[1], colors)
             cells.append(PageCell(*faces, href=links.get(place, "") if place else ""))
-        yield PageRow(one.part, one.label, tuple(cells))
+        yield PageRow(last_row.part, last_row.label, tuple(cells))
 
 
-def _face(
-    board: Leaderboard,
-    shown: Shown,
-    place: tuple[Method, Method] | None,
-    scale: tuple[float, float],
-) -> Face:
-    """Return a cell in one metric, coloured where it is an accuracy of the table's inside."""
-    mean = board.stat(*place).mean if place else math.nan
-    if math.isnan(mean):
-        try:
-            return Face(shown, float(shown.value))
-        except ValueError:
-            return Face(shown, None)
+def _face(shown: Shown, scale: tuple[float, float] | None) -> Face:
+    """Return a cell in one metric; worst cases, which have no scale, are not coloured."""
+    accuracy = shown.accuracy
+    if accuracy is None or scale is None:
+        return Face(shown, None if accuracy is None else 100 * accuracy)
     low, high = scale
-    color = ramp((mean - low) / (high - low) if high > low else 1.0)
-    return Face(shown, 100 * mean, color, ink_on(color))
+    color = ramp((accuracy - low) / (high - low) if high > low else 1.0)
+    return Face(shown, 100 * accuracy, color, ink_on(color))
 
 
 def _finding(board: Leaderboard, results: Results) -> str:

@@ -5,6 +5,8 @@ red-green blindness, grey printing and both themes. The line colours are Okabe a
 yellow darkened to be seen on white; lines differ in dashes and marks too.
 """
 
+import math
+
 RAMP = ("#08244f", "#2f4a78", "#5d6b80", "#8f8d7e", "#c4b26c", "#f7dd72")
 """Low to high, at equal distances."""
 
@@ -20,8 +22,20 @@ LINES = (
 )
 """Colours of lines on white; the page has lighter ones for its dark theme."""
 
-DASHES = ("", "6 3", "2 2", "8 3 2 3")
-"""Dashes as SVG writes them: one for every round through the colours."""
+DASHES: tuple[tuple[float, ...], ...] = ((), (6, 3), (2, 2), (8, 3, 2, 3))
+"""Lengths of dashes and gaps in units of a chart; the next pattern for each round of colours."""
+
+MARKS: tuple[tuple[tuple[float, float], ...], ...] = (
+    tuple((3.6 * math.cos(i * math.pi / 8), 3.6 * math.sin(i * math.pi / 8)) for i in range(16)),
+    ((-3.2, -3.2), (3.2, -3.2), (3.2, 3.2), (-3.2, 3.2)),
+    ((0, -4.3), (4, 2.9), (-4, 2.9)),
+    ((0, -4.5), (4.5, 0), (0, 4.5), (-4.5, 0)),
+    ((-3.6, -3.6), (0, -1.6), (3.6, -3.6), (3.6, 3.6), (0, 1.6), (-3.6, 3.6)),
+)
+"""Corners of the marks around their centre, in units of a chart, y downwards.
+
+A circle (16 corners look round at this size), a square, a triangle, a diamond and a bow tie.
+"""
 
 STEPS = 20
 """Steps of the ramp that the style sheet has as classes, where there are many coloured cells."""

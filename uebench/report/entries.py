@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..common.text import one_line
+from .charts import Chart, small_chart
 from .folder import Results
 from .groups import Record
 from .layout import percent
 from .matrix import Confusion, confusion
-from .svg import Chart, small_chart
 
 Facts = tuple[tuple[str, str], ...]
 AUDIT = {

@@ -32,6 +32,10 @@ class Shown:
     remark: str = ""
     bound: Literal["", "≤", "≥"] = ""
     bold: bool = False
+    accuracy: float | None = None
+    """The accuracy in [0, 1] that `value` prints; None where it is no accuracy."""
+    odd_n: bool = False
+    """Whether it is over another number of runs than most cells of its table."""
 
     def __str__(self) -> str:
         spread = f" ± {self.spread}" if self.spread else ""
@@ -133,8 +137,11 @@ def shown_stat(stat: Stat, status: str, usual_n: int, bold: bool) -> Shown:
     """Return an entry as it is printed; `failed`, `skipped` or `—` where nothing was measured."""
     if not stat.n:
         return Shown(status if status in ("failed", "skipped") else "—")
-    remark = f"n={stat.n}" if stat.n != usual_n else ""
-    return Shown(percent(stat.mean), _spread(stat), remark, bold=bold)
+    odd = stat.n != usual_n
+    remark = f"n={stat.n}" if odd else ""
+    return Shown(
+        percent(stat.mean), _spread(stat), remark, bold=bold, accuracy=stat.mean, odd_n=odd
+    )
 
 
 def _without_last(row: Row) -> Row:
@@ -157,7 +164,12 @@ def _extreme(
     label = _label(extreme.by, titles)
     unique = sum(_label(each, titles).title == label.title for each in opponents) == 1
     by = label.title if unique else str(label)
-    return Shown(percent(extreme.value), remark=by, bound="" if extreme.complete else bound)
+    return Shown(
+        percent(extreme.value),
+        remark=by,
+        bound="" if extreme.complete else bound,
+        accuracy=extreme.value,
+    )
 
 
 def _named(name: str, titles: Titles) -> str:
@@ -205,7 +217,7 @@ def accuracy_in_words(
     else:
         runs = "n = 1 run each" if usual else "no run finished"
     cells = [cell for row in rows for cell in row.cells]
-    odd = any(cell.remark.startswith("n=") for cell in cells)
+    odd = any(cell.odd_n for cell in cells)
     sentences = [f"Accuracy {which}, {runs}{' unless a cell says otherwise' if odd else ''}"]
     single = [stat for stat in entries if stat.n == 1]
     if single and n_test:

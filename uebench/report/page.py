@@ -22,13 +22,13 @@ from markupsafe import Markup
 
 from ..common.text import one_line, write_text
 from .boards import page_boards, settings_data, tabs
-from .colors import DASHES, LINES, RAMP, ramp_steps
+from .charts import Chart, LegendEntry, charts, legend
+from .colors import DASHES, LINES, MARKS, RAMP, ramp_steps
 from .entries import Facts, audit_of, facts, seconds, words
 from .folder import Results
 from .groups import Method
 from .matrix import png_uri
 from .series import Figure, curves, figures, method_title
-from .svg import Chart, Key, charts, legend
 from .tables import Metric
 
 PAGE = "index.html"
@@ -43,7 +43,7 @@ class ShownFigure:
     metric: str
     data: dict[str, str]
     charts: tuple[Chart, ...]
-    legend: tuple[Key, ...]
+    legend: tuple[LegendEntry, ...]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def render(results: Results) -> str:
         script=Markup(script),
         lines=LINES,
         dashes=DASHES,
+        marks=MARKS,
         ramp=RAMP,
         steps=ramp_steps(),
         counts=_counts(results),
@@ -139,8 +140,7 @@ def _counts(results: Results) -> list[tuple[str, str]]:
 
 
 def _shown(figure: Figure, metric: str) -> ShownFigure:
-    left_out = ("ratio",) if figure.kind == "ratio" else ()
-    data = settings_data(figure.settings, *left_out)
+    data = settings_data(figure.settings, *figure.varied)
     return ShownFigure(figure, metric, data, tuple(charts(figure)), tuple(legend(figure)))
 
 

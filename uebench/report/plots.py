@@ -1,7 +1,7 @@
-"""Plots as PDF and PNG files for papers: what the page shows, drawn by matplotlib.
+"""Plots as PDF and PNG files for papers: the charts of the page, painted with matplotlib.
 
-Files are the same byte for byte for the same results and the same matplotlib: no dates in them.
-Text stays text in the PDF (TrueType, as conferences ask).
+The same results and the same matplotlib give the same bytes, because the files carry no dates.
+Text stays text in the PDF (as TrueType, which conferences ask for).
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import logging
 import math
 import re
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import UserError
 from .boards import settings_data
-from .colors import LINES, RAMP
+from .charts import HEIGHT, WIDTH, Chart, Look, charts, legend
+from .colors import DASHES, LINES, MARKS, RAMP
 from .folder import Results
 from .groups import Settings, grouped, the_attack, the_defense
 from .matrix import shares
-from .series import Figure, Line, budget, cost, curves, method_title, ratio, repeats, spread
+from .series import Figure, budget, cost, curves, method_title, ratio, repeats
 from .tables import Metric, leaderboards
 
 if TYPE_CHECKING:
@@ -28,11 +30,14 @@ if TYPE_CHECKING:
 
 KINDS = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "examples")
 ACROSS = 4
-"""Most panels side by side."""
-PANEL = (2.7, 2.15)
-"""Inches of a panel."""
-MARKERS = ("o", "s", "^", "D", "X")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+"""The largest number of panels side by side."""
+UNIT = 0.65
+"""Points (1/72 inch) in a unit of a chart: a panel is 2.9 inches wide, its text 7 points high."""
+TITLE = 16.0
+"""Height of a panel's title, in units of a chart."""
+LETTER, LEGEND_KEY = 7.0, 60.0
+"""Widths of a letter and of a line with its margins in the legend, in units of a chart."""
+INK, GRID = "#444444", "#dddddd"
 NUMBERED = 20
 """Most classes whose names stand at a confusion matrix."""
 STYLE: dict[Any, Any] = {
@@ -41,24 +46,21 @@ STYLE: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 8.0,
     "axes.titlesize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.5,
     "legend.frameon": False,
     "figure.dpi": 100,
     "savefig.dpi": 200,
 }
-NOTHING = {
-    "curves": "no curves in {0}: it has no records.json with curves; run its command again",
-    "ratio": "{0} has one poisoned share alone; run with --ratio 0.2,0.5,1, say",
-    "budget": "{0} has no attack with two budgets; run with --attacks em,em[eps=16/255], say",
-    "repeats": "{0} has no defense with two values of repeats; run with "
-    "--defenses ueraser_max[repeats=2],ueraser_max[repeats=5], say",
-    "confusion": "no confusion matrices in {0}: it has no records.json with them; "
-    "run its command again",
-    "cost": "{0} has not two defenses with times of training; run another one",
+MISSING = {
+    "curves": "{0} has no training curves, because it has no records.json with them; run its "
+    "command again",
+    "ratio": "{0} has only one poisoned share; run it with --ratio 0.2,0.5,1, for example",
+    "budget": "{0} has no attack with two budgets; run it with --attacks em,em[eps=16/255], for "
+    "example",
+    "repeats": "{0} has no defense with two values of repeats; run it with "
+    "--defenses ueraser_max[repeats=2],ueraser_max[repeats=5], for example",
+    "confusion": "{0} has no confusion matrices, because it has no records.json with them; run "
+    "its command again",
+    "cost": "{0} has fewer than two defenses with training times; run another defense",
 }
 
 
@@ -80,9 +82,12 @@ def draw(results: Results, kind: str, folder: Path, metric: Metric = "test_acc")
         if kind == "confusion":
             drawn = _confusions(results)
         else:
-            drawn = [(_stem(figure), figure.settings, _lines(figure)) for figure in makers[kind]()]
+            drawn = [
+                (f"{figure.name}-{_setting_stem(figure.settings)}", figure.settings, _lines(figure))
+                for figure in makers[kind]()
+            ]
         if not drawn:
-            raise UserError(NOTHING[kind].format(results.folder))
+            raise UserError(MISSING[kind].format(results.folder))
         stems = _apart([(stem, settings) for stem, settings, _ in drawn])
         canvases = [canvas for _, _, canvas in drawn]
         return [
@@ -100,12 +105,15 @@ def style() -> Any:
     return mpl.rc_context(STYLE)
 
 
-def new_canvas(width: float, height: float) -> Canvas:
-    """Return an empty canvas, in inches, that belongs to no window."""
+def new_canvas(width: float, height: float, layout: Any = "constrained") -> Canvas:
+    """Return an empty canvas, in inches, that belongs to no window.
+
+    `layout` is matplotlib's way to make room for labels, None where the axes are placed by hand.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    canvas = Canvas(figsize=(width, height), layout="constrained")
+    canvas = Canvas(figsize=(width, height), layout=layout)
     FigureCanvasAgg(canvas)
     return canvas
 
@@ -114,68 +122,91 @@ def save(canvas: Canvas, folder: Path, stem: str) -> list[Path]:
     """Write a canvas as PDF and PNG, without dates; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{stem}.pdf", folder / f"{stem}.png"]
-    canvas.savefig(paths[0], metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    canvas.savefig(paths[1], metadata={"Software": None})
+    undated = {"CreationDate": None, "Producer": None, "Creator": None}
+    canvas.savefig(paths[0], metadata=undated, bbox_inches="tight")
+    canvas.savefig(paths[1], metadata={"Software": None}, bbox_inches="tight")
     return paths
 
 
 def _lines(figure: Figure) -> Canvas:
     """Return the panels of a figure with one legend below them."""
-    across = min(ACROSS, len(figure.panels))
-    down = math.ceil(len(figure.panels) / across)
-    canvas = new_canvas(max(PANEL[0] * across, 3.4), PANEL[1] * down + 0.7)
-    grid = canvas.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    legend: dict[str, Any] = {}
-    for i, axes in enumerate(grid.flat):
-        if i >= len(figure.panels):
-            axes.set_axis_off()
-            continue
-        for line in figure.panels[i].lines:
-            legend.setdefault(line.label, _line(axes, line, figure))
-        axes.set_title(plain(figure.panels[i].title))
-        axes.set_ylabel(figure.y_label if i % across == 0 else "")
-        if i + across >= len(figure.panels):
-            axes.set_xlabel(plain(figure.x_label))
-            axes.tick_params(labelbottom=True)
-        if figure.log_x:
-            _log_axis(axes)
-        if figure.kind in ("curves", "repeats"):
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set_ylim(bottom=0)
+    from matplotlib.lines import Line2D
+
+    panels = charts(figure)
+    across = min(ACROSS, len(panels))
+    down = math.ceil(len(panels) / across)
+    canvas = new_canvas(across * WIDTH * UNIT / 72, down * (HEIGHT + TITLE) * UNIT / 72, None)
+    # Each chart has its own margins, so the panels fill the canvas without gaps between them.
+    canvas.subplots_adjust(0, 0, 1, 1, 0, 0)
+    grid = canvas.subplots(down, across, squeeze=False)
+    for axes, chart in zip_longest(grid.flat, panels):
+        axes.set_axis_off()
+        if chart:
+            _paint(axes, chart)
+    entries = legend(figure)
+    longest = max(len(entry.label) for entry in entries)
     canvas.legend(
-        list(legend.values()),
-        [plain(label) for label in legend],
-        loc="outside lower center",
-        ncols=min(5, max(1, int(PANEL[0] * across / 1.4))),
+        [
+            Line2D([], [], **_line_look(e.look, figure.joined), **_mark_look(e.look))
+            for e in entries
+        ],
+        [plain(entry.label) for entry in entries],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        ncols=max(1, int(across * WIDTH / (LETTER * longest + LEGEND_KEY))),
     )
     return canvas
 
 
-def _log_axis(axes: Axes) -> None:
-    """Let x rise by factors, with plain numbers at 1, 2 and 5 of each power of ten."""
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+def _paint(axes: Axes, chart: Chart) -> None:
+    """Paint a chart where it says; the axes are those of the chart's own units."""
+    axes.set(xlim=(0, chart.width), ylim=(chart.height, -TITLE))
+    ink: dict[str, Any] = {"color": INK, "fontsize": 11 * UNIT}
+    for tick in chart.y_ticks:
+        axes.plot([chart.left, chart.right], [tick.at] * 2, color=GRID, linewidth=0.7 * UNIT)
+        axes.text(chart.left - 5, tick.at, tick.text, ha="right", va="center", **ink)
+    for tick in chart.x_ticks:
+        axes.plot([tick.at] * 2, [chart.bottom, chart.bottom + 4], color=INK, linewidth=0.9 * UNIT)
+        axes.text(tick.at, chart.bottom + 15, tick.text, ha="center", va="baseline", **ink)
+    frame = [chart.left, chart.left, chart.right], [chart.top, chart.bottom, chart.bottom]
+    axes.plot(*frame, color=INK, linewidth=0.9 * UNIT)
+    middle_x, middle_y = (chart.left + chart.right) / 2, (chart.top + chart.bottom) / 2
+    axes.text(middle_x, chart.height - 6, plain(chart.x_label), ha="center", **ink)
+    axes.text(11, middle_y, plain(chart.y_label), rotation=90, ha="center", va="center", **ink)
+    title: dict[str, Any] = {"ha": "left", "fontweight": "bold", "fontsize": 11 * UNIT}
+    axes.text(chart.left, 0, plain(chart.title), **title)
+    for line in chart.lines:
+        look = _line_look(line.look, True)
+        axes.plot([x for x, _ in line.places], [y for _, y in line.places], **look)
+        for x, low, high in line.bars:
+            axes.plot([x, x], [low, high], **look | {"linewidth": UNIT, "linestyle": "-"})
+        xs, ys = [mark.x for mark in line.marks], [mark.y for mark in line.marks]
+        axes.plot(xs, ys, linestyle="none", color=look["color"], **_mark_look(line.look))
 
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_formatter(NullFormatter())
+
+def _line_look(look: Look, joined: bool) -> dict[str, Any]:
+    """Return colour, width and dashes of a line."""
+    width = 1.7
+    # matplotlib counts dashes in widths of the line, a chart in its own units.
+    dashes = (0, tuple(length / width for length in DASHES[look.dash])) if look.dash else "-"
+    return {
+        "color": LINES[look.color],
+        "linewidth": width * UNIT,
+        "linestyle": dashes if joined else "none",
+    }
 
 
-def _line(axes: Axes, line: Line, figure: Figure) -> Any:
-    xs = [point.x for point in line.points]
-    ys = [100 * point.y for point in line.points]
-    bars = [100 * spread(point) for point in line.points]
-    return axes.errorbar(
-        xs,
-        ys,
-        yerr=bars if any(bars) else None,
-        color=LINES[line.style % len(LINES)],
-        linestyle=DASHES[line.style // len(LINES) % len(DASHES)] if figure.joined else "none",
-        marker=MARKERS[line.style % len(MARKERS)] if len(xs) <= 20 or not figure.joined else "",
-        markersize=3.5,
-        linewidth=1.2,
-        elinewidth=0.8,
-    )
+def _mark_look(look: Look) -> dict[str, Any]:
+    """Return the shape and size of a mark."""
+    corners = MARKS[look.mark]
+    # matplotlib scales a shape such that its largest coordinate is half of the size that is asked
+    # for, and its y axis points upwards.
+    reach = max(abs(value) for corner in corners for value in corner)
+    return {
+        "marker": [(x, -y) for x, y in (*corners, corners[0])],
+        "markersize": 2 * reach * UNIT,
+        "markeredgewidth": 0.0,
+    }
 
 
 def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
@@ -201,7 +232,6 @@ def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
         for i, attack in enumerate(attacks):
             for j, defense in enumerate(defenses):
                 axes = grid[i][j]
-                axes.grid(visible=False)
                 matrix = found.get((attack, defense), [])
                 if not matrix:
                     axes.set_axis_off()
@@ -238,14 +268,6 @@ def _class_ticks(axes: Axes, names: Sequence[str], i: int, j: int, grid: Any) ->
 def plain(text: str) -> str:
     """Return text of which matplotlib makes no formulas, with the letters that its font has."""
     return text.replace("$", r"\$").encode("latin-1", "replace").decode("latin-1")
-
-
-def _stem(figure: Figure) -> str:
-    """Return a figure's file name without ending."""
-    what: str = "curves-train" if "training images" in figure.title else figure.kind
-    if figure.kind == "budget":
-        what = f"budget-{figure.x_label.partition(' ')[0]}"
-    return f"{what}-{_setting_stem(figure.settings)}"
 
 
 def _setting_stem(settings: Settings) -> str:

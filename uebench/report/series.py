@@ -1,12 +1,12 @@
-"""What the plots show, as numbers: lines in panels. The page and matplotlib draw the same.
+"""The data of every plot as lines in panels; `charts.py` draws them.
 
-Cells are grouped as in the tables, so nothing of two protocols, versions or data sets is averaged.
-A plot of what was not varied does not exist.
+Cells are grouped as in the tables, so that runs under different protocols, versions or data sets
+are never averaged. Where nothing was varied there is no plot.
 """
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,12 +16,12 @@ from .groups import Method, Record, Settings, grouped, the_attack, the_defense
 from .layout import CLEAN, settings_in_words
 from .tables import Metric, Stat
 
-Kind = Literal["curves", "ratio", "budget", "repeats", "cost"]
+PlotKind = Literal["curves", "ratio", "budget", "repeats", "cost"]
 
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a line: y in [0, 1] or seconds, with its sd over `n` runs (NaN for one)."""
+    """One point of a line: y in [0, 1] or in seconds, with its sd over `n` runs (NaN if n = 1)."""
 
     x: float
     y: float
@@ -31,7 +31,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """A line, or one mark: `style` counts the colours, the same for a method in all panels."""
+    """A line, or the marks of one method; its `style` is the same number in all panels."""
 
     label: str
     style: int
@@ -50,41 +50,52 @@ class Panel:
 class Figure:
     """Panels that share their axes and their legend."""
 
-    kind: Kind
+    kind: PlotKind
+    name: str
+    """The first part of the name of its file; it tells figures of one kind and setting apart."""
     settings: Settings
     title: str
     x_label: str
     y_label: str
     note: str
-    """Settings and number of runs, for a caption."""
+    """The settings and the number of runs, for a caption."""
     panels: tuple[Panel, ...]
     log_x: bool = False
+    whole_x: bool = False
+    """Whether x counts something, such as epochs."""
     joined: bool = True
     """Whether the points of a line are joined."""
+    varied: tuple[str, ...] = ()
+    """The settings that vary along x, in which the figure may differ from a leaderboard."""
 
 
 def curves(results: Results) -> list[Figure]:
-    """Return accuracy by epoch: a panel an attack, a line a defense.
+    """Return accuracy by epoch, with one panel per attack and one line per defense.
 
-    On the test images; also on the training images, where the records have that.
+    One figure is of the test images. Another one is of the training images, for results whose
+    records have that accuracy.
     """
-    made = []
+    figures = []
     for settings, runs in grouped(results.cells).items():
-        for column, words in (("test_acc", "test"), ("train_acc", "training")):
+        for name, column, images in (
+            ("curves", "test_acc", "test"),
+            ("curves-train", "train_acc", "training"),
+        ):
 
-            def line(records: Sequence[Record], column: str = column) -> tuple[Point, ...]:
+            def points(records: Sequence[Record], column: str = column) -> tuple[Point, ...]:
                 return _mean_curve(results, records, column)
 
-            panels = _panels(results, runs, the_attack, the_defense, line)
-            made += _figure(
-                settings,
+            figures += _figure(
                 results,
-                panels,
-                "curves",
-                f"Accuracy on {words} images while training",
-                "epoch",
+                settings,
+                _panels(results, runs, the_attack, the_defense, points),
+                kind="curves",
+                name=name,
+                title=f"Accuracy on {images} images during training",
+                x_label="epoch",
+                whole_x=True,
             )
-    return made
+    return figures
 
 
 def ratio(results: Results, metric: Metric = "test_acc") -> list[Figure]:
@@ -93,148 +104,179 @@ def ratio(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     for settings, runs in grouped(results.cells).items():
         merged.setdefault(replace(settings, ratio=1.0), []).extend(runs)
 
-    def line(records: Sequence[Record]) -> tuple[Point, ...]:
+    def points(records: Sequence[Record]) -> tuple[Point, ...]:
         return _points(records, lambda r: 100 * r["ratio"], metric)
 
-    made = []
+    figures = []
     for settings, runs in merged.items():
         poisoned = [run for run in runs if not the_attack(run).is_clean]
         if len({run["ratio"] for run in poisoned if run["status"] == "ok"}) < 2:
             continue
-        panels = _panels(results, _with_clean(runs, poisoned), the_attack, the_defense, line)
-        made += _figure(
-            settings,
+        figures += _figure(
             results,
-            panels,
-            "ratio",
-            "Accuracy against the poisoned share",
-            "poisoned training images (%)",
+            settings,
+            _panels(results, _with_clean(runs, poisoned), the_attack, the_defense, points),
             metric,
+            kind="ratio",
+            title="Accuracy against the poisoned share",
+            x_label="poisoned training images (%)",
+            varied=("ratio",),
         )
-    return made
+    return figures
 
 
 def budget(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     """Return accuracy against the attack's budget, for attacks that were run with several."""
-    made = []
+    figures = []
     for settings, runs in grouped(results.cells).items():
         for norm, unit in (("linf", "levels of 255"), ("l2", "in the range [0, 1]")):
 
             def value(run: Record, norm: str = norm) -> float | None:
                 return _budget(results, run, norm)
 
-            panels = _varied(results, runs, "attack", "eps", value, metric)
-            made += _figure(
-                settings,
+            figures += _figure(
                 results,
-                panels,
-                "budget",
-                f"Accuracy against the {norm} budget",
-                f"{norm} budget ({unit}), 0 is clean",
+                settings,
+                _varied(results, runs, "attack", "eps", value, metric),
                 metric,
+                kind="budget",
+                name=f"budget-{norm}",
+                title=f"Accuracy against the {norm} budget",
+                x_label=f"{norm} budget ({unit}), 0 is clean",
             )
-    return made
+    return figures
 
 
 def repeats(results: Results, metric: Metric = "test_acc") -> list[Figure]:
-    """Return accuracy against K, the augmentations of which a defense takes the hardest."""
+    """Return accuracy against K, the number of augmentations of which UEraser takes the hardest."""
 
     def value(run: Record) -> float | None:
         return _number(results.options(run["key"], "defense").get("repeats"))
 
-    made = []
-    for settings, runs in grouped(results.cells).items():
-        panels = _varied(results, runs, "defense", "repeats", value, metric)
-        made += _figure(
-            settings,
+    return [
+        figure
+        for settings, runs in grouped(results.cells).items()
+        for figure in _figure(
             results,
-            panels,
-            "repeats",
-            "Accuracy against the repeats K of the augmentation",
-            "K",
+            settings,
+            _varied(results, runs, "defense", "repeats", value, metric),
             metric,
+            kind="repeats",
+            title="Accuracy against the repeats K of the augmentation",
+            x_label="K",
+            whole_x=True,
         )
-    return made
+    ]
 
 
 def cost(results: Results, metric: Metric = "test_acc") -> list[Figure]:
-    """Return accuracy against the seconds that training took.
+    """Return accuracy against the seconds of training.
 
     One panel has a mark for each poison and defense, the other the worst poison of each defense.
     """
-    made = []
+    figures = []
     for settings, runs in grouped(results.cells).items():
         timed = [r for r in runs if r["status"] == "ok" and r["train_seconds"]]
         if len({the_defense(r) for r in timed}) < 2:
             continue
-        defenses = list(dict.fromkeys(the_defense(r) for r in runs))
-        marks: dict[Method, list[Point]] = {}
-        for defense in defenses:
-            its = [r for r in timed if the_defense(r) == defense]
-            attacks = dict.fromkeys(the_attack(r) for r in its)
-            marks[defense] = [
-                _mark([r for r in its if the_attack(r) == attack], metric)
-                for attack in attacks
-                if not attack.is_clean
-            ]
-        worst = {d: min(points, key=lambda p: p.y) for d, points in marks.items() if points}
-        panels = [
-            Panel("every poison", _marks(results, defenses, marks)),
-            Panel("worst poison", _marks(results, defenses, {d: [p] for d, p in worst.items()})),
-        ]
-        made += _figure(
-            settings,
+        defenses = dict.fromkeys(the_defense(r) for r in runs)
+        by_pair = _by_pair(timed)
+        every: list[Line] = []
+        worst: list[Line] = []
+        for style, defense in enumerate(defenses):
+            points = tuple(
+                _mark(pair_runs, metric)
+                for (attack, its_defense), pair_runs in by_pair.items()
+                if its_defense == defense and not attack.is_clean
+            )
+            if points:
+                title = method_title(results, defense)
+                every.append(Line(title, style, points))
+                worst.append(Line(title, style, (min(points, key=lambda point: point.y),)))
+        figures += _figure(
             results,
-            panels,
-            "cost",
-            "Accuracy against the cost of training",
-            "seconds of training",
+            settings,
+            [Panel("every poison", tuple(every)), Panel("worst poison", tuple(worst))],
             metric,
+            kind="cost",
+            title="Accuracy against the cost of training",
+            x_label="seconds of training",
             log_x=True,
             joined=False,
         )
-    return made
+    return figures
 
 
 def figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
-    """Return every plot that the results allow, but curves."""
+    """Return every plot that the results allow, except the curves."""
     return [figure for make in (ratio, budget, repeats, cost) for figure in make(results, metric)]
 
 
-def accuracy_words(metric: Metric) -> str:
-    """Return what the accuracy is."""
-    return "test accuracy (%)" + (", best epoch" if metric == "test_acc_best" else "")
-
-
 def spread(point: Point) -> float:
-    """Return a point's sd, 0 for a single run."""
+    """Return the sd of a point, 0 for a single run."""
     return 0.0 if math.isnan(point.sd) else point.sd
 
 
+def without(method: Method, option: str) -> Method:
+    """Return a method without one of its options."""
+    parts = comma_parts(method.options)
+    return Method(method.name, ",".join(p for p in parts if not p.startswith(f"{option}=")))
+
+
+def method_title(results: Results, method: Method) -> str:
+    """Return the display name of a method with its options."""
+    title = CLEAN if method.is_clean else results.titles.get(method.name, method.name)
+    return one_line(f"{title}[{method.options}]" if method.options else title)
+
+
 def _figure(
-    settings: Settings,
     results: Results,
+    settings: Settings,
     panels: Sequence[Panel],
-    kind: Kind,
+    metric: Metric | None = None,
+    *,
+    kind: PlotKind,
+    name: str = "",
     title: str,
     x_label: str,
-    metric: Metric | None = None,
-    **how: bool,
+    **look: Any,
 ) -> list[Figure]:
-    """Return the figure, or none where there is nothing in it."""
-    if not any(panel.lines for panel in panels):
+    """Return the figure, or nothing if its panels are empty."""
+    counts = {point.n for panel in panels for line in panel.lines for point in line.points}
+    if not counts:
         return []
-    words = settings_in_words(settings, results.titles)
-    if kind == "ratio":
-        words = [word for word in words if not word.startswith("poisoning ratio")]
-    n = sorted({point.n for panel in panels for line in panel.lines for point in line.points})
-    runs = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
-    spread = "" if n[-1] == 1 else "; bars are the sample standard deviation"
-    y_label = accuracy_words(metric) if metric else "accuracy (%)"
-    note = f"{', '.join(words)}. Means over {runs} runs{spread}."
-    if n == [1]:
-        note = f"{', '.join(words)}. One run each."
-    return [Figure(kind, settings, title, x_label, y_label, note, tuple(panels), **how)]
+    low, high = min(counts), max(counts)
+    runs = f"Means over n = {low}{f' to {high}' if high > low else ''} runs"
+    if high > 1:
+        runs += "; bars are the sample standard deviation"
+    return [
+        Figure(
+            kind,
+            name or kind,
+            settings,
+            title,
+            x_label,
+            _accuracy_label(metric),
+            f"{', '.join(settings_in_words(settings, results.titles))}. "
+            f"{'One run each' if high == 1 else runs}.",
+            tuple(panels),
+            **look,
+        )
+    ]
+
+
+def _accuracy_label(metric: Metric | None) -> str:
+    if metric is None:
+        return "accuracy (%)"
+    return "test accuracy (%)" + (", best epoch" if metric == "test_acc_best" else "")
+
+
+def _by_pair(runs: Iterable[Record]) -> dict[tuple[Method, Method], list[Record]]:
+    """Return the runs by attack and defense, in their order."""
+    by_pair: dict[tuple[Method, Method], list[Record]] = {}
+    for run in runs:
+        by_pair.setdefault((the_attack(run), the_defense(run)), []).append(run)
+    return by_pair
 
 
 def _panels(
@@ -242,21 +284,20 @@ def _panels(
     runs: Sequence[Record],
     panel_of: Callable[[Record], Method],
     line_of: Callable[[Record], Method],
-    points: Callable[[Sequence[Record]], tuple[Point, ...]],
+    points_of: Callable[[Sequence[Record]], tuple[Point, ...]],
 ) -> list[Panel]:
     """Return a panel for each method of one kind, with a line for each of the other kind."""
-    panels, lines = _methods(runs, panel_of), _methods(runs, line_of)
-    made = []
-    for panel in panels:
-        found = []
-        for style, line in enumerate(lines):
-            its = [r for r in runs if panel_of(r) == panel and line_of(r) == line]
-            shown = points(its)
-            if shown:
-                found.append(Line(method_title(results, line), style, shown))
-        if found:
-            made.append(Panel(method_title(results, panel), tuple(found)))
-    return made
+    lines_of: dict[Method, list[Line]] = {panel: [] for panel in _methods(runs, panel_of)}
+    for style, line in enumerate(_methods(runs, line_of)):
+        for panel, lines in lines_of.items():
+            points = points_of([r for r in runs if panel_of(r) == panel and line_of(r) == line])
+            if points:
+                lines.append(Line(method_title(results, line), style, points))
+    return [
+        Panel(method_title(results, panel), tuple(lines))
+        for panel, lines in lines_of.items()
+        if lines
+    ]
 
 
 def _varied(
@@ -270,43 +311,44 @@ def _varied(
     """Return a panel for each method that was run with several values of an option."""
 
     def base(run: Record) -> Method:
-        method = the_attack(run) if kind == "attack" else the_defense(run)
-        return without(method, option)
+        return without(the_attack(run) if kind == "attack" else the_defense(run), option)
 
-    opponent = the_defense if kind == "attack" else the_attack
-    clean = [run for run in runs if the_attack(run).is_clean]
     values: dict[Method, set[float]] = {}
     for run in runs:
         x = value(run)
         if run["status"] == "ok" and x is not None:
             values.setdefault(base(run), set()).add(x)
-    lent = {run["key"] for run in clean} if kind == "attack" else set()
+    # A clean run is an attack with a budget of zero, so each attack's lines begin with it.
+    clean = [run for run in runs if kind == "attack" and the_attack(run).is_clean]
+    clean_keys = {run["key"] for run in clean}
 
     def points(records: Sequence[Record]) -> tuple[Point, ...]:
-        return _points(records, lambda r: 0.0 if r["key"] in lent else value(r), metric)
+        return _points(records, lambda r: 0.0 if r["key"] in clean_keys else value(r), metric)
 
     panels = []
-    for method in (method for method, found in values.items() if len(found) > 1):
-        its = [run for run in runs if base(run) == method]
-        if kind == "attack":
-            its += [
-                {**run, "attack": method.name, "attack_options": method.options} for run in clean
-            ]
-
-        panels += _panels(results, its, base, opponent, points)
+    for method in (method for method, xs in values.items() if len(xs) > 1):
+        its_runs = [run for run in runs if base(run) == method]
+        its_runs += [_as_attack(run, method) for run in clean]
+        opponent = the_defense if kind == "attack" else the_attack
+        panels += _panels(results, its_runs, base, opponent, points)
     return panels
 
 
+def _as_attack(run: Record, attack: Method) -> Record:
+    """Return a clean run under the name of an attack that left the images as they are."""
+    return {**run, "attack": attack.name, "attack_options": attack.options}
+
+
 def _with_clean(runs: Sequence[Record], poisoned: Sequence[Record]) -> list[Record]:
-    """Return the runs with clean ones as each attack at a ratio of zero, once."""
+    """Return the poisoned runs, and each clean one as every attack at a ratio of zero, once."""
     clean = {run["key"]: run for run in runs if the_attack(run).is_clean}
     attacks = dict.fromkeys(the_attack(run) for run in poisoned)
-    there = {(the_attack(run), the_defense(run)) for run in poisoned if run["ratio"] == 0}
+    at_zero = {(the_attack(run), the_defense(run)) for run in poisoned if run["ratio"] == 0}
     lent = [
-        {**run, "attack": attack.name, "attack_options": attack.options, "ratio": 0.0}
+        {**_as_attack(run, attack), "ratio": 0.0}
         for attack in attacks
         for run in clean.values()
-        if (attack, the_defense(run)) not in there
+        if (attack, the_defense(run)) not in at_zero
     ]
     return [*poisoned, *lent]
 
@@ -320,20 +362,23 @@ def _points(
         x = x_of(record) if record["status"] == "ok" else None
         if x is not None and record[metric] is not None:
             by_x.setdefault(round(x, 6), []).append(record[metric])
-    stats = {x: Stat.of(values) for x, values in by_x.items()}
-    return tuple(Point(x, stat.mean, stat.sd, stat.n) for x, stat in sorted(stats.items()))
+    return _means(by_x)
 
 
 def _mean_curve(results: Results, records: Sequence[Record], column: str) -> tuple[Point, ...]:
-    """Return the mean over runs at each epoch that all of them looked at."""
-    found = []
+    """Return the mean over runs at each epoch at which all of them were evaluated."""
+    measured = []
     for record in records:
         curve = results.record(record["key"]).curve
         pairs = zip(curve.get("epoch", []), curve.get(column, []), strict=False)
-        found.append({x: y for x, y in pairs if x is not None and y is not None})
-    found = [curve for curve in found if curve]
-    common = sorted(set.intersection(*(set(curve) for curve in found))) if found else []
-    stats = [(x, Stat.of([curve[x] for curve in found])) for x in common]
+        measured.append({x: y for x, y in pairs if x is not None and y is not None})
+    measured = [by_epoch for by_epoch in measured if by_epoch]
+    common = set[float]().union(*measured).intersection(*measured)
+    return _means({x: [by_epoch[x] for by_epoch in measured] for x in common})
+
+
+def _means(by_x: dict[float, list[float]]) -> tuple[Point, ...]:
+    stats = ((x, Stat.of(values)) for x, values in sorted(by_x.items()))
     return tuple(Point(x, stat.mean, stat.sd, stat.n) for x, stat in stats)
 
 
@@ -341,16 +386,6 @@ def _mark(records: Sequence[Record], metric: Metric) -> Point:
     """Return mean seconds and mean accuracy of some runs."""
     stat = Stat.of([r[metric] for r in records if r[metric] is not None])
     return Point(statistics.mean(r["train_seconds"] for r in records), stat.mean, stat.sd, stat.n)
-
-
-def _marks(
-    results: Results, defenses: Sequence[Method], marks: dict[Method, list[Point]]
-) -> tuple[Line, ...]:
-    return tuple(
-        Line(method_title(results, d), style, tuple(marks[d]))
-        for style, d in enumerate(defenses)
-        if marks.get(d)
-    )
 
 
 def _budget(results: Results, run: Record, norm: str) -> float | None:
@@ -370,17 +405,5 @@ def _number(value: Any) -> float | None:
 
 def _methods(runs: Sequence[Record], of: Callable[[Record], Method]) -> list[Method]:
     """Return the methods in plan order, clean first."""
-    found = dict.fromkeys(of(run) for run in runs)
-    return sorted(found, key=lambda method: not method.is_clean)
-
-
-def without(method: Method, option: str) -> Method:
-    """Return a method without one of its options."""
-    parts = comma_parts(method.options)
-    return Method(method.name, ",".join(p for p in parts if not p.startswith(f"{option}=")))
-
-
-def method_title(results: Results, method: Method) -> str:
-    """Return what a method is called, with its options."""
-    title = CLEAN if method.is_clean else results.titles.get(method.name, method.name)
-    return one_line(f"{title}[{method.options}]" if method.options else title)
+    methods = dict.fromkeys(of(run) for run in runs)
+    return sorted(methods, key=lambda method: not method.is_clean)

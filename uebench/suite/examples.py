@@ -167,7 +167,6 @@ def _canvas(rows: Sequence[Row]) -> Canvas:
     for i, row in enumerate(rows):
         for j, (name, augment) in enumerate(columns):
             axes = grid[i][j]
-            axes.grid(visible=False)
             axes.set_xticks([])
             axes.set_yticks([])
             for side in axes.spines.values():

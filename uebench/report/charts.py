@@ -1,0 +1,247 @@
+"""The one engine that draws charts: it places axes, ticks, lines, error bars and marks.
+
+A `Chart` is a display list in its own units, y downwards. The page's template writes it as inline
+SVG, whose colours follow the reader's theme, and `plots.py` paints it with matplotlib as PDF and
+PNG. Neither of them decides where anything goes, so that both show the same picture. Drawing the
+page with matplotlib was rejected: importing it takes longer than writing the whole page, and its
+SVG is several times as large.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .colors import DASHES, LINES, MARKS
+from .series import Figure, Line, Point, spread
+
+WIDTH, HEIGHT = 320.0, 220.0
+LEFT, RIGHT, TOP, BOTTOM = 42.0, 310.0, 10.0, 182.0
+"""Where the axes lie."""
+MOST_MARKS = 20
+"""A joined line with more points than this has no marks: they would cover the line."""
+SMALLEST = 1e-9
+"""The smallest value on a logarithmic axis, which has no zero."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A position on an axis and its label."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The centre of a mark, and the text that appears when a reader points at it."""
+
+    x: float
+    y: float
+    tip: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """Indices into `LINES`, `DASHES` and `MARKS`, which tell one line from another."""
+
+    color: int
+    dash: int
+    mark: int
+
+    @classmethod
+    def of(cls, style: int) -> "Look":
+        """Return the look of a line by its number; the dashes change when the colours run out."""
+        return cls(style % len(LINES), style // len(LINES) % len(DASHES), style % len(MARKS))
+
+
+@dataclass(frozen=True)
+class ChartLine:
+    """A line with its error bars and marks."""
+
+    look: Look
+    places: tuple[tuple[float, float], ...]
+    """The points to join; empty where the points are not joined."""
+    bars: tuple[tuple[float, float, float], ...]
+    """x, and the two ends in y, of each error bar."""
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One pair of axes with everything in it."""
+
+    title: str
+    x_label: str
+    y_label: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    lines: tuple[ChartLine, ...]
+    width: float = WIDTH
+    height: float = HEIGHT
+    left: float = LEFT
+    right: float = RIGHT
+    top: float = TOP
+    bottom: float = BOTTOM
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """The label of a line and its look."""
+
+    label: str
+    look: Look
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Maps values in [low, high] to positions from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+    whole: bool = False
+    """Whether it counts something, such as epochs, and so has ticks at whole numbers only."""
+
+    def __call__(self, value: float) -> float:
+        """Return the position of a value; one outside the axis is moved to its nearer end."""
+        low, high, value = (self._linear(v) for v in (self.low, self.high, value))
+        share = (value - low) / (high - low) if high > low else 0.5
+        return round(self.start + min(1.0, max(0.0, share)) * (self.end - self.start), 1)
+
+    def ticks(self) -> tuple[Tick, ...]:
+        """Return round values in [low, high] at their positions."""
+        if self.log:
+            values = log_ticks(self.low, self.high)
+        else:
+            values = ticks(self.low, self.high, 5, whole=self.whole)
+        return tuple(Tick(self(value), number(value)) for value in values)
+
+    def _linear(self, value: float) -> float:
+        return math.log10(max(value, SMALLEST)) if self.log else value
+
+
+def charts(figure: Figure) -> list[Chart]:
+    """Return the panels of a figure, all with the same axes, which hold every point."""
+    points = [p for panel in figure.panels for line in panel.lines for p in line.points]
+    # The axes are chosen from all panels before any is drawn: limits that are set while drawing
+    # would leave out what a later panel has.
+    top = max([10.0, *(100 * (p.y + spread(p)) for p in points)])
+    low, high = limits([p.x for p in points], figure.log_x)
+    x_axis = Axis(low, high, LEFT, RIGHT, figure.log_x, figure.whole_x)
+    y_axis = Axis(0.0, min(100.0, 10 * math.ceil(top / 10)), BOTTOM, TOP)
+    return [
+        Chart(
+            panel.title,
+            figure.x_label,
+            figure.y_label,
+            x_axis.ticks(),
+            y_axis.ticks(),
+            tuple(
+                _draw(_times(line, 100), x_axis, y_axis, figure.joined, "%") for line in panel.lines
+            ),
+        )
+        for panel in figure.panels
+    ]
+
+
+def legend(figure: Figure) -> list[LegendEntry]:
+    """Return the lines of a figure, each once, in the order of their styles."""
+    labels = {line.style: line.label for panel in figure.panels for line in panel.lines}
+    return [LegendEntry(labels[style], Look.of(style)) for style in sorted(labels)]
+
+
+def small_chart(
+    pairs: Sequence[tuple[float, float]], x_label: str, y_label: str, unit: str = ""
+) -> Chart:
+    """Return the chart of a single line, its y axis from zero to a round value above its maximum.
+
+    Args:
+        pairs: The points (x, y); x counts something, such as epochs.
+        x_label: What x is.
+        y_label: What y is.
+        unit: Follows the value in the text of a mark.
+    """
+    xs, ys = [x for x, _ in pairs], [y for _, y in pairs]
+    ceiling = ticks(0, max([*ys, SMALLEST]), 4, upwards=True)[-1]
+    x_axis = Axis(*limits(xs, False), LEFT, RIGHT, whole=True)
+    y_axis = Axis(0.0, ceiling, BOTTOM, TOP)
+    line = Line("", 0, tuple(Point(x, y, math.nan, 1) for x, y in pairs))
+    drawn = _draw(line, x_axis, y_axis, True, unit)
+    return Chart("", x_label, y_label, x_axis.ticks(), y_axis.ticks(), (drawn,))
+
+
+def limits(xs: Sequence[float], log: bool) -> tuple[float, float]:
+    """Return where an axis begins and ends: at its data, with room around a lone value."""
+    low, high = min(xs, default=0.0), max(xs, default=1.0)
+    if log:
+        return max(low, SMALLEST) / 1.25, max(high, SMALLEST) * 1.25
+    if low == high:
+        return low - 1, high + 1
+    return low, high
+
+
+def ticks(
+    low: float, high: float, about: int, upwards: bool = False, whole: bool = False
+) -> list[float]:
+    """Return round values from `low` to `high`.
+
+    Args:
+        low: The lowest value.
+        high: The highest value.
+        about: The approximate number of steps.
+        upwards: Whether to add a value above `high` where none equals it.
+        whole: Whether to keep to whole numbers.
+    """
+    raw = (high - low) / max(about, 1)
+    power = 10.0 ** math.floor(math.log10(raw)) if raw > 0 else 1.0
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
+    if whole:
+        step = max(1.0, step)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    if upwards and last * step < high:
+        last += 1
+    return [i * step for i in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times the powers of ten between `low` and `high`, at most six of them."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
+    return values[:: max(1, math.ceil(len(values) / 6))]
+
+
+def number(value: float) -> str:
+    """Return the label of a tick, with no more digits than it needs."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _times(line: Line, factor: float) -> Line:
+    points = (Point(p.x, p.y * factor, p.sd * factor, p.n) for p in line.points)
+    return Line(line.label, line.style, tuple(points))
+
+
+def _draw(line: Line, x_axis: Axis, y_axis: Axis, joined: bool, unit: str) -> ChartLine:
+    places = tuple((x_axis(p.x), y_axis(p.y)) for p in line.points)
+    marked = len(places) <= MOST_MARKS or not joined
+    return ChartLine(
+        Look.of(line.style),
+        places if joined else (),
+        tuple(
+            (x_axis(p.x), y_axis(p.y - p.sd), y_axis(p.y + p.sd)) for p in line.points if spread(p)
+        ),
+        tuple(
+            Mark(x, y, _tip(line, point, unit))
+            for point, (x, y) in zip(line.points, places, strict=True)
+            if marked
+        ),
+    )
+
+
+def _tip(line: Line, point: Point, unit: str) -> str:
+    label = f"{line.label}: " if line.label else ""
+    sd = f" ± {point.sd:.1f}" if spread(point) else ""
+    runs = f", n = {point.n}" if point.n > 1 else ""
+    y = f"{point.y:.1f} {unit}" if unit else f"{point.y:.4g}"
+    return f"{label}{y}{sd} at {number(point.x)}{runs}"

@@ -24,6 +24,7 @@ from uebench import (
     Auto,
     Facts,
     Fraction255,
+    Option,
     Run,
     Split,
     auto,
@@ -53,23 +54,27 @@ class ErrorMinimizing(Attack):
     eps: Annotated[Fraction255, Field(gt=0, le=1), Auto()] = auto()
     """Largest change of one pixel value, in the pixel range [0, 1]; auto: 8/255, from 64 px on
     16/255, which the paper takes on ImageNet."""
-    surrogate: str = "auto"
+    surrogate: Annotated[str, Option(variant=True)] = "auto"
     """The network that is trained along; auto: the protocol's (paper: resnet18)."""
-    rounds: Annotated[int, Field(ge=1, le=100_000)] = 100
+    rounds: Annotated[int, Field(ge=1, le=100_000), Option(quick=2, variant=True)] = 100
     """Most rounds before the search gives up on the stop test."""
-    train_steps: Annotated[int, Field(ge=1, le=100_000), Auto()] = auto()
+    train_steps: Annotated[int, Field(ge=1, le=100_000), Auto(), Option(quick=40, variant=True)] = (
+        auto()
+    )
     """SGD steps of the surrogate a round; auto: 10 (from 64 px on: 100; sample-wise on `cifar100`:
     20)."""
-    steps: Annotated[int, Field(ge=1, le=10_000), Auto()] = auto()
+    steps: Annotated[int, Field(ge=1, le=10_000), Auto(), Option(quick=2, variant=True)] = auto()
     """Signed-gradient steps of the noise a round; auto: 20 (class-wise: 1 a batch)."""
-    step: Annotated[Fraction255, Field(gt=0, le=1), Auto()] = auto()
+    step: Annotated[Fraction255, Field(gt=0, le=1), Auto(), Option(variant=True)] = auto()
     """Length of such a step in the pixel range [0, 1]; auto: eps/10."""
-    stop_accuracy: Annotated[float, Field(gt=0, le=1), Auto()] = auto()
+    stop_accuracy: Annotated[float, Field(gt=0, le=1), Auto(), Option(variant=True)] = auto()
     """The search ends when the surrogate is more accurate than this on the poisoned images; auto:
     0.99 (from 64 px on: 0.9)."""
-    batch_size: Annotated[int, Field(ge=2, le=65_536), Auto()] = auto()
+    batch_size: Annotated[int, Field(ge=2, le=65_536), Auto(), Option(quick=16, variant=True)] = (
+        auto()
+    )
     """Images a step of the surrogate, and a step of the noise; auto: 512 (from 64 px on: 32)."""
-    lr: Annotated[float, Field(gt=0, le=100)] = 0.1
+    lr: Annotated[float, Field(gt=0, le=100), Option(variant=True)] = 0.1
     """Learning rate of the surrogate, constant; momentum 0.9, gradient norm clipped at 5."""
     weight_decay: Annotated[float, Field(ge=0, le=1), Auto()] = auto()
     """L2 penalty of the surrogate; auto: 5e-4 (`cifar100` and from 64 px on: 5e-5)."""

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from uebench import Policy, Run, attack
+from uebench import Option, Policy, Run, attack
 
 from ._error_minimizing import ErrorMinimizing
 from ._shared import View
@@ -28,9 +28,11 @@ class AdaptiveEM(ErrorMinimizing):
     policy: Letters = "p+c+t"
     """Parts of the augmentation: any of p (plasma brightness and contrast), c (channel shuffle) and
     t (TrivialAugment) or, in its place, a (AutoAugment), joined by "+"."""
-    strength: Literal["paper", "authors", "notebook", "2023"] = "paper"
+    strength: Annotated[Literal["paper", "authors", "notebook", "2023"], Option(variant=True)] = (
+        "paper"
+    )
     """Whose numbers for plasma and shuffle, as for the defense."""
-    kornia: Literal["0.6", "0.9"] = "0.6"
+    kornia: Annotated[Literal["0.6", "0.9"], Option(variant=True)] = "0.6"
     """Whose behaviour the operations have, as for the defense."""
 
     def view(self, run: Run) -> View:

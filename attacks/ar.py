@@ -28,7 +28,7 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor
 
-from uebench import Attack, Auto, Facts, Fraction255, Run, Split, UserError, attack, auto
+from uebench import Attack, Auto, Facts, Fraction255, Option, Run, Split, UserError, attack, auto
 from uebench.learn.pgd import lengths
 
 SEARCH_SIDE, SEARCH_CROP = 36, 4
@@ -64,12 +64,12 @@ class AR(Attack):
     else in proportion to the square root of the number of values."""
     crop: Annotated[int, Field(ge=2, le=64), Auto()] = auto()
     """First rows and columns that are cut away; auto: 4, or 2 from 128 px on."""
-    threshold: Annotated[float, Field(ge=0, le=1e3), Auto()] = auto()
+    threshold: Annotated[float, Field(ge=0, le=1e3), Auto(), Option(variant=True)] = auto()
     """Least response of every earlier class's matched filter to a new class's noise at 32 px; auto:
     10 for up to 10 classes, else 3."""
-    draws: Annotated[int, Field(ge=1000, le=10**9)] = 1_000_000
+    draws: Annotated[int, Field(ge=1000, le=10**9), Option(quick=10_000, variant=True)] = 1_000_000
     """Candidates drawn before the threshold is relaxed by a fifth."""
-    kernels: str = ""
+    kernels: Annotated[str, Option(variant=True)] = ""
     """A file of published kernels, float [k, c, 3, 3]: .npy, .npz, .safetensors or .pt; empty:
     search them."""
     kernels_sha256: str = ""

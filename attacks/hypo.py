@@ -23,6 +23,7 @@ from uebench import (
     Auto,
     Facts,
     Fraction255,
+    Option,
     Run,
     Split,
     UserError,
@@ -44,18 +45,18 @@ class HYPO(Attack):
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=100), Auto()] = auto()
     """Budget in the pixel range [0, 1]; auto: 8/255, or the authors' 0.5 where norm is l2."""
-    surrogate: str = "auto"
+    surrogate: Annotated[str, Option(variant=True)] = "auto"
     """The network that is trained on clean images; auto: the protocol's (paper: resnet18)."""
-    surrogate_epochs: Annotated[int, Field(ge=1, le=10_000)] = 150
+    surrogate_epochs: Annotated[int, Field(ge=1, le=10_000), Option(quick=10, variant=True)] = 150
     """Epochs of the surrogate's training; the best one on held-out images is taken: 1,000, or a
     tenth where there are fewer than 10,000."""
-    steps: Annotated[int, Field(ge=1, le=10_000)] = 100
+    steps: Annotated[int, Field(ge=1, le=10_000), Option(quick=2, variant=True)] = 100
     """Gradient steps of every image's noise."""
-    step: Annotated[Fraction255, Field(gt=0, le=100), Auto()] = auto()
+    step: Annotated[Fraction255, Field(gt=0, le=100), Auto(), Option(variant=True)] = auto()
     """Length of such a step in the pixel range [0, 1]; auto: eps/10."""
     towards: Literal["label", "next"] = "label"
     """Whose loss falls: that of the image's label, or of the next class."""
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 512
+    batch_size: Annotated[int, Field(ge=1, le=65_536), Option(quick=16, variant=True)] = 512
     """Images a step of the noise; it does not change the noise but for rounding."""
 
     def resolve(self, facts: Facts) -> HYPO:

@@ -26,6 +26,7 @@ from uebench import (
     Auto,
     Facts,
     Fraction255,
+    Option,
     Run,
     Split,
     attack,
@@ -48,25 +49,31 @@ class REM(Attack):
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255
     """Largest change of one pixel value, in the pixel range [0, 1]."""
-    surrogate: str = "auto"
+    surrogate: Annotated[str, Option(variant=True)] = "auto"
     """The network that is trained along; auto: the protocol's (paper: resnet18)."""
-    train_steps: Annotated[int, Field(ge=1, le=1_000_000), Auto()] = auto()
+    train_steps: Annotated[
+        int, Field(ge=1, le=1_000_000), Auto(), Option(quick=40, variant=True)
+    ] = auto()
     """SGD steps of the surrogate; auto: 5,000 (from 64 px on: 3,000)."""
-    steps: Annotated[int, Field(ge=1, le=10_000), Auto()] = auto()
+    steps: Annotated[int, Field(ge=1, le=10_000), Auto(), Option(quick=2, variant=True)] = auto()
     """Signed-gradient steps of a batch's noise; auto: 10 (from 64 px on: 7)."""
-    step: Annotated[Fraction255, Field(gt=0, le=1), Auto()] = auto()
+    step: Annotated[Fraction255, Field(gt=0, le=1), Auto(), Option(variant=True)] = auto()
     """Length of such a step; auto: eps/5 (from 64 px on: eps/4)."""
-    transform_draws: Annotated[int, Field(ge=1, le=1000), Auto()] = auto()
+    transform_draws: Annotated[int, Field(ge=1, le=1000), Auto(), Option(quick=1, variant=True)] = (
+        auto()
+    )
     """Random crops and flips whose gradients a step sums; auto: 5 (from 64 px on: 4)."""
     adv_radius: Annotated[Fraction255, Field(ge=0, le=1), Auto()] = auto()
     """Radius of the inner adversary in linf; auto: eps/2."""
-    adv_steps: Annotated[int, Field(ge=1, le=10_000), Auto()] = auto()
+    adv_steps: Annotated[int, Field(ge=1, le=10_000), Auto(), Option(quick=1, variant=True)] = (
+        auto()
+    )
     """Steps of the inner adversary; auto: 10 (from 64 px on: 7)."""
-    adv_step: Annotated[Fraction255, Field(gt=0, le=1), Auto()] = auto()
+    adv_step: Annotated[Fraction255, Field(gt=0, le=1), Auto(), Option(variant=True)] = auto()
     """Length of such a step; auto: a fifth of adv_radius (from 64 px on: a quarter)."""
-    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
+    batch_size: Annotated[int, Field(ge=2, le=65_536), Option(quick=16, variant=True)] = 128
     """Images a step of the surrogate; the final noise takes as many at a time."""
-    lr: Annotated[float, Field(gt=0, le=100)] = 0.1
+    lr: Annotated[float, Field(gt=0, le=100), Option(variant=True)] = 0.1
     """Learning rate of the surrogate, a tenth after every two fifths of its steps; momentum 0.9,
     weight decay 5e-4."""
 

@@ -19,6 +19,7 @@ from uebench import (
     Defense,
     Facts,
     Fraction255,
+    Option,
     Run,
     UserError,
     auto,
@@ -38,9 +39,9 @@ class AdversarialTraining(Defense):
     radius: Annotated[Fraction255, Field(gt=0, le=100), Auto(("half",))] = auto("half")
     """Radius of the ball in the pixel range [0, 1]; half: half of the poison's budget (4/255 on
     clean data)."""
-    steps: Annotated[int, Field(ge=1, le=1000)] = 7
+    steps: Annotated[int, Field(ge=1, le=1000), Option(variant=True)] = 7
     """Steps of the search."""
-    step: Annotated[Fraction255, Field(gt=0, le=100), Auto()] = auto()
+    step: Annotated[Fraction255, Field(gt=0, le=100), Auto(), Option(variant=True)] = auto()
     """Length of a step; auto: a fifth of the radius."""
 
     def resolve(self, facts: Facts) -> AdversarialTraining:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from uebench import Auto, Defense, Facts, Protocol, Run, auto, defense, frozen
+from uebench import Auto, Defense, Facts, Option, Protocol, Run, auto, defense, frozen
 from uebench.augment import Policy
 
 from ._batch import dense
@@ -44,19 +44,21 @@ class UEraser(Defense):
     policy: str = "p+c+t"
     """Parts of the augmentation: p plasma, c channel shuffle, t TrivialAugment or, in its place, a
     AutoAugment."""
-    strength: Literal["paper", "authors", "notebook", "2023"] = "paper"
+    strength: Annotated[Literal["paper", "authors", "notebook", "2023"], Option(variant=True)] = (
+        "paper"
+    )
     """Whose numbers: Table 13, or those of the public code at one time or another."""
-    kornia: Literal["0.6", "0.9"] = "0.6"
+    kornia: Annotated[Literal["0.6", "0.9"], Option(variant=True)] = "0.6"
     """Whose behaviour of kornia; the paper ran 0.6."""
-    draw: Literal["image", "batch"] = "image"
+    draw: Annotated[Literal["image", "batch"], Option(variant=True)] = "image"
     """Whether an image or the whole batch draws a TrivialAugment operation."""
-    engine: Literal["native", "kornia"] = "native"
+    engine: Annotated[Literal["native", "kornia"], Option(variant=True)] = "native"
     """Whose code augments; kornia needs draw=batch and the kornia that is installed."""
-    select: Literal["full", "no_grad"] = "full"
+    select: Annotated[Literal["full", "no_grad"], Option(variant=True)] = "full"
     """full: all K copies carry gradient; no_grad: choose in eval mode, train on the chosen."""
-    bn: Literal["tiled", "loop"] = "tiled"
+    bn: Annotated[Literal["tiled", "loop"], Option(variant=True)] = "tiled"
     """Batch norm with select=full: over one batch of all copies, or over K batches in turn."""
-    clip_norm: Annotated[float, Field(ge=0, le=1e6)] = 5.0
+    clip_norm: Annotated[float, Field(ge=0, le=1e6), Option(variant=True)] = 5.0
     """Gradient clipping that is asked for where the protocol has none."""
 
     @field_validator("policy")

@@ -17,6 +17,7 @@ _HOME = {
     "Defense": "methods.base",
     "Facts": "methods.base",
     "Fraction255": "methods.base",
+    "Option": "common.options",
     "Poison": "data.poison",
     "Policy": "augment",
     "Protocol": "learn.protocol",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from .augment import crop_flip as crop_flip
     from .common.errors import UserError as UserError
     from .common.options import Auto as Auto
+    from .common.options import Option as Option
     from .common.options import auto as auto
     from .data import load_dataset as load_dataset
     from .data.poison import Poison as Poison

@@ -49,6 +49,27 @@ class Auto:
         )
 
 
+@dataclass(frozen=True)
+class Option:
+    """What an option means outside its method, so that nothing else has to know its name.
+
+        rounds: Annotated[int, Field(ge=1, le=1000), Option(quick=2, variant=True)] = 100
+
+    Attributes:
+        quick: a value that makes tests of the method quick; taken where the default is larger.
+        variant: whether another value still means the same method, with another effort or in
+            another variant: results are then compared with those published for the method.
+    """
+
+    quick: int | None = None
+    variant: bool = False
+
+
+def option_of(info: FieldInfo) -> Option:
+    """Return what a field says about itself as an option."""
+    return next((mark for mark in info.metadata if isinstance(mark, Option)), Option())
+
+
 def auto(word: str = "auto") -> Any:
     """Return the default of a field that is marked with `Auto`, whatever the field's type is."""
     return word

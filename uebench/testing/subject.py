@@ -8,24 +8,13 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from ..common.options import option_of
 from ..common.spec import format_options, parse_spec
 from ..data import Dataset
 from ..methods.asked import Asked
 from ..methods.base import Attack, Defense, Method
 from ..methods.registry import Kind, build, find
 from .data import facts_of
-
-QUICK: dict[str, Any] = {
-    "rounds": 2,
-    "train_steps": 40,
-    "steps": 2,
-    "batch_size": 16,
-    "draws": 10_000,
-    "surrogate_epochs": 10,
-    "adv_steps": 1,
-    "transform_draws": 1,
-}
-"""What makes an attack that has these options quick, where they are less than its defaults."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +54,22 @@ class Subject:
 
     @cached_property
     def quick(self) -> dict[str, Any]:
-        """The options that are less than the defaults so that a test is quick."""
+        """The options of an attack that are below their defaults so that a test is quick."""
         if self.kind == "defense" or self.full:
             return {}
-        kept: dict[str, Any] = {}
-        for key, value in QUICK.items():
-            info = self.cls.model_fields.get(key)
-            if info is None or key in dict(self.given):
+        quick: dict[str, Any] = {}
+        for name, info in self.cls.model_fields.items():
+            value = option_of(info).quick
+            if value is None or name in dict(self.given):
                 continue
-            default = info.default
-            if isinstance(default, (int, float)) and default <= value:
+            if isinstance(info.default, (int, float)) and info.default <= value:
                 continue
             try:
-                self.cls.model_validate(dict(self.given) | kept | {key: value})
+                self.cls.model_validate(dict(self.given) | quick | {name: value})
             except ValidationError:
                 continue
-            kept[key] = value
-        return kept
+            quick[name] = value
+        return quick
 
     @property
     def options_text(self) -> str:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from uebench.cli.shared import known_meanings
 from uebench.report.compare import (
     Compared,
     compare,
     compared_dataset,
+    distinguishing,
     ours_of,
     rank_correlations,
-    same_method,
 )
 from uebench.report.comparison import caveats, comparison_layout, comparison_records
 from uebench.report.published import COLUMNS, Published, read_published
@@ -32,7 +33,7 @@ def against(cells, published):
 
     def make(*differences: dict[str, object], table: str = "") -> list[Compared]:
         frame = cells(*(PAPER | difference for difference in differences))
-        return compare(ours_of(leaderboards(frame), {}), published, table)
+        return compare(ours_of(leaderboards(frame), {}), published, table, known_meanings())
 
     return make
 
@@ -80,7 +81,7 @@ def test_options_make_another_method_unless_they_are_variants(against):
     assert gray.outside == 0
     assert rem.differs == (("rem's options", rem.ours.attack_options, "the authors'"),)
     assert usual.published["ueraser-2023"] == (0.2121, 0.2124)
-    assert same_method("em", "eps=16/255,steps=3") == {"eps=16/255"}
+    assert distinguishing("em", "eps=16/255,steps=3", known_meanings()) == {"eps=16/255"}
 
 
 def test_a_table_of_the_source_counts_alone(against):

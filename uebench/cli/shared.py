@@ -16,6 +16,8 @@ from ..common.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..report.compare import Meaning
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -83,6 +85,34 @@ def known_titles() -> dict[str, str]:
     from ..methods.registry import KINDS, methods
 
     return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
+
+
+def known_meanings() -> dict[str, Meaning]:
+    """Return what the options of every known method mean for a comparison with published numbers.
+
+    Usual values are the declared defaults, and the budget that `auto` means on CIFAR-10: papers
+    print it even where it is the one that everybody takes.
+    """
+    from ..common.options import option_of
+    from ..common.spec import format_options
+    from ..methods.asked import Asked
+    from ..methods.base import Facts
+    from ..methods.registry import KINDS, methods
+    from ..report.compare import Meaning
+
+    facts = Facts("cifar10", 10, (3, 32, 32), 200, "resnet18")
+    meanings = {}
+    for cls in (cls for kind in KINDS for cls in methods(kind).values()):
+        fields = cls.model_fields
+        usual = {name: info.default for name, info in fields.items()}
+        if usual.get("eps") == "auto":
+            with contextlib.suppress(ValueError):  # a plug-in that breaks has no usual budget
+                usual["eps"] = Asked(cls()).resolve(facts).options()["eps"]
+        meanings[cls.info.name] = Meaning(
+            frozenset(name for name, info in fields.items() if option_of(info).variant),
+            frozenset(format_options({name: value}) for name, value in usual.items()),
+        )
+    return meanings
 
 
 def writable(folder: str | Path) -> Path:

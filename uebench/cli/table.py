@@ -13,7 +13,7 @@ import click
 
 from ..common.errors import UserError
 from .matrix import matrix_fields, matrix_flags, matrix_options
-from .shared import data_options, known_titles, plugin_option, print_rich
+from .shared import data_options, known_meanings, known_titles, plugin_option, print_rich
 
 if TYPE_CHECKING:
     from ..report.compare import Compared
@@ -182,7 +182,7 @@ def _compared(entries: Any, own: Path | None, number: str) -> list[Compared]:
     from ..report.compare import compare
     from ..report.published import read_published
 
-    return compare(entries, read_published(own), number)
+    return compare(entries, read_published(own), number, known_meanings())
 
 
 def print_boards(

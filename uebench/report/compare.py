@@ -7,6 +7,7 @@ the highest of them. What differs in the protocols is listed, never corrected fo
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from ..common.text import comma_parts
 from .groups import Method, Settings
@@ -14,22 +15,23 @@ from .published import N_TRAIN, Published
 from .statistics import Stat, interval, over_images, spearman
 from .tables import Leaderboard
 
-VARIANTS = frozenset(
-    {
-        *("surrogate", "surrogate_epochs", "rounds", "train_steps", "steps", "step", "lr"),
-        *("stop_accuracy", "batch_size", "transform_draws", "adv_steps", "adv_step", "draws"),
-        *("threshold", "kernels"),
-        *("strength", "kornia", "draw", "engine", "select", "bn", "clip_norm"),
-    }
-)
-"""Options that make another effort or variant of the same method: ours is compared all the same,
-and they are named. Any other option makes another method."""
-USUAL = {
-    **{name: {"eps=8/255"} for name in ("em", "rem", "hypo", "adaptive_em")},
-    **{name: {"policy=p+c+t", "repeats=5"} for name in ("ueraser", "ueraser_lite", "ueraser_max")},
-    "iss": {"mode=jpeg", "quality=10"},
-}
-"""Options that say what a method does anyway."""
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the options of a method mean where ours is compared with what was published.
+
+    Attributes:
+        variants: options that make another effort or variant of the same method: ours is compared
+            all the same, and they are named. Any other option makes another method.
+        usual: options with values that only say what the method does anyway, such as `eps=8/255`.
+    """
+
+    variants: frozenset[str] = frozenset()
+    usual: frozenset[str] = frozenset()
+
+
+Meanings = Mapping[str, Meaning]
+"""By the name of the method; any option of a method that is not in it makes another method."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,10 @@ def ours_of(boards: Sequence[Leaderboard], titles: Mapping[str, str]) -> list[Ou
 
 
 def compare(
-    entries: Iterable[Ours], published: Sequence[Published], table: str = ""
+    entries: Iterable[Ours],
+    published: Sequence[Published],
+    table: str = "",
+    meanings: Meanings = MappingProxyType({}),
 ) -> list[Compared]:
     """Return those of our entries for which something was published.
 
@@ -146,18 +151,19 @@ def compare(
         entries: ours; those without a number are left out.
         published: all that is known.
         table: of a source that has numbers in this table, these alone count.
+        meanings: what the options of each method mean.
     """
     entries = [e for e in entries if e.stat.n]
     shortest = _shortest(entries)
     compared = []
     for entry in entries:
-        found = _matching(entry, published, shortest[_schedule(entry)], table)
+        found = _matching(entry, published, shortest[_schedule(entry)], table, meanings)
         if found:
             by_source: dict[str, set[float]] = {}
             for row in found:
                 by_source.setdefault(row.source, set()).add(row.accuracy)
             values = {source: tuple(sorted(each)) for source, each in by_source.items()}
-            compared.append(Compared(entry, values, tuple(_differences(entry, found))))
+            compared.append(Compared(entry, values, tuple(_differences(entry, found, meanings))))
     return compared
 
 
@@ -189,13 +195,13 @@ def compared_dataset(name: str, published: Sequence[Published]) -> str:
     return next((each for each in known if family == each or family.startswith(each)), "cifar10")
 
 
-def same_method(name: str, options: str) -> frozenset[str]:
+def distinguishing(name: str, options: str, meanings: Meanings) -> frozenset[str]:
     """Return the options that make a method another one, without usual values and variants."""
-    usual = USUAL.get(name, set())
+    meaning = meanings.get(name, Meaning())
     return frozenset(
         part
         for part in comma_parts(options)
-        if part not in usual and part.partition("=")[0] not in VARIANTS
+        if part not in meaning.usual and part.partition("=")[0] not in meaning.variants
     )
 
 
@@ -213,14 +219,14 @@ def _shortest(entries: Sequence[Ours]) -> dict[tuple[str, str, str], int]:
 
 
 def _matching(
-    entry: Ours, published: Sequence[Published], shortest: int, table: str
+    entry: Ours, published: Sequence[Published], shortest: int, table: str, meanings: Meanings
 ) -> list[Published]:
     """Return the published numbers of one entry."""
     s = entry.settings
     if (s.ratio != 1 and entry.attack != "none") or s.classes:
         return []
     dataset = compared_dataset(s.dataset, published)
-    wanted = same_method(entry.attack, entry.attack_options)
+    wanted = distinguishing(entry.attack, entry.attack_options, meanings)
     beside = entry.beside if entry.attack == "none" else ""
     found = [
         row
@@ -228,12 +234,12 @@ def _matching(
         if row.dataset == dataset
         and row.attack == entry.attack
         and row.defense == entry.defense
-        and same_method(row.attack, row.attack_options) == wanted
+        and distinguishing(row.attack, row.attack_options, meanings) == wanted
         and (
             row.beside == beside
             if beside and row.beside
-            else same_method(row.defense, row.defense_options)
-            == same_method(entry.defense, entry.defense_options)
+            else distinguishing(row.defense, row.defense_options, meanings)
+            == distinguishing(entry.defense, entry.defense_options, meanings)
         )
     ]
     family = s.arch.partition("[")[0]
@@ -263,7 +269,9 @@ def _of_length(rows: list[Published], epochs: int | None, shortest: int) -> list
     return kept
 
 
-def _differences(entry: Ours, found: Sequence[Published]) -> Iterable[tuple[str, str, str]]:
+def _differences(
+    entry: Ours, found: Sequence[Published], meanings: Meanings
+) -> Iterable[tuple[str, str, str]]:
     """Yield in what the protocols of ours and of the published differ."""
     s = entry.settings
     dataset, arch = found[0].dataset, found[0].arch
@@ -282,6 +290,7 @@ def _differences(entry: Ours, found: Sequence[Published]) -> Iterable[tuple[str,
         (entry.attack, entry.attack_options),
         (entry.defense, entry.defense_options),
     ):
-        varied = [o for o in comma_parts(options) if o.partition("=")[0] in VARIANTS]
+        variants = meanings.get(name, Meaning()).variants
+        varied = [o for o in comma_parts(options) if o.partition("=")[0] in variants]
         if varied and not (name == entry.defense and entry.beside):
             yield f"{name}'s options", ",".join(varied), "the authors'"

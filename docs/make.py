@@ -1,10 +1,10 @@
-"""Writes a page for every attack and defense, from the code and from the published numbers.
+"""Write a page for every attack and defense, from the code and the published numbers.
 
     python docs/make.py            write docs/attacks/*.md and docs/defenses/*.md
-    python docs/make.py --check    exit 1 where a page is not what the code says
+    python docs/make.py --check    exit with status 1 if a page is out of date
 
-What a page says comes from the method's docstring, its options and `results/published`; so nothing
-here is typed twice.
+The text of a page comes from the method's docstring, its options and `results/published`, so that
+nothing has to be written twice.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from uebench.suite.listing import describe
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "results" / "published"
 FOLDERS: dict[Kind, str] = {"attack": "attacks", "defense": "defenses"}
-SHOWN = "cifar10"
-"""The data set whose published numbers a page prints; the files have the others."""
+DATASET = "cifar10"
+"""The data set whose published numbers a page prints; the CSV files have the others too."""
 
 
 def pages() -> dict[Path, str]:
-    """Return the text of every page by its path; plug-ins have pages of their own elsewhere."""
-    found = {}
+    """Return the text of every page by its path; plug-ins document themselves elsewhere."""
+    texts = {}
     for kind, folder in FOLDERS.items():
         names = [n for n, cls in methods(kind).items() if cls.info.origin == "built-in"]
         for name in names:
-            found[HERE / folder / f"{name}.md"] = page(kind, name)
-        found[HERE / folder / "README.md"] = index(kind, names)
-    return found
+            texts[HERE / folder / f"{name}.md"] = page(kind, name)
+        texts[HERE / folder / "README.md"] = index(kind, names)
+    return texts
 
 
 def index(kind: Kind, names: list[str]) -> str:
-    """Return the list of the pages of a kind."""
+    """Return the page that lists all methods of one kind."""
     rows = [describe(kind, name) for name in names]
     lines = [
         f"# {FOLDERS[kind].capitalize()}",
         "",
-        "| name | what | source |",
+        "| name | description | source |",
         "| --- | --- | --- |",
     ]
     for row in rows:
@@ -53,18 +53,18 @@ def index(kind: Kind, names: list[str]) -> str:
 
 
 def page(kind: Kind, name: str) -> str:
-    """Return what is known of a method: text, options, and what papers print."""
-    found = describe(kind, name)
+    """Return the page of one method: description, options, and published numbers."""
+    method = describe(kind, name)
     text = [
-        f"# {found['title']} (`{name}`)",
+        f"# {method['title']} (`{name}`)",
         "",
-        f"Source: {link(found['source'])}. Version {found['version']} of this suite's recipe.",
+        f"Source: {link(method['source'])}. Version {method['version']} of this suite's recipe.",
         "",
-        plain(found["about"] or found["text"]),
+        plain(method["about"] or method["text"]),
         "",
         "## Options",
         "",
-        *options(name, found["options"]),
+        *options(name, method["options"]),
         "",
         "## Published numbers",
         "",
@@ -75,12 +75,12 @@ def page(kind: Kind, name: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a docstring's paragraphs, a line each, so that a page wraps where its reader does."""
+    """Return a docstring with one line per paragraph, so that the viewer of a page wraps it."""
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def link(source: str) -> str:
-    """Return a source, linked where it is an arXiv number."""
+    """Return a source, with a link if it is an arXiv number."""
     first, comma, rest = source.partition(",")
     number = first.removeprefix("arXiv:")
     if number == first:
@@ -89,22 +89,23 @@ def link(source: str) -> str:
 
 
 def options(name: str, rows: list[dict[str, Any]]) -> list[str]:
-    """Return the table of a method's options, and how one is set."""
+    """Return the table of a method's options, and an example of setting one."""
     if not rows:
         return ["None."]
     lines = ["| option | default | accepts | meaning |", "| --- | --- | --- | --- |"]
     for row in rows:
         cells = (f"`{row['name']}`", f"`{row['default']}`", row["accepts"], row["meaning"])
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    typed = example(rows)
-    told = (
-        f"Set one in brackets, `{name}[{typed}]`, or for a whole run with `--set {name}.{typed}`."
+    setting = example(rows)
+    hint = (
+        f"Set an option in brackets, `{name}[{setting}]`, or for a whole run with "
+        f"`--set {name}.{setting}`."
     )
-    return [*lines, "", told]
+    return [*lines, "", hint]
 
 
 def example(rows: list[dict[str, Any]]) -> str:
-    """Return an option with its default, as it would be typed: a plain one where there is one."""
+    """Return an option with its default as a user would type it, preferably not an `auto` one."""
     ranked = sorted(rows, key=lambda row: (row["default"] in ("", "auto"), row["name"] == "norm"))
     return f"{ranked[0]['name']}={ranked[0]['default']}"
 
@@ -117,22 +118,22 @@ def published(kind: Kind, name: str) -> list[str]:
     for file in sorted(PUBLISHED.glob("*.csv")):
         with file.open(newline="") as lines:
             for row in csv.DictReader(lines):
-                if row[kind] == name and row["dataset"] == SHOWN and row["arch"] == "resnet18":
-                    own, who = typed(row, kind), typed(row, other)
-                    rows[own, who][file.stem].append(row["accuracy"])
+                if row[kind] == name and row["dataset"] == DATASET and row["arch"] == "resnet18":
+                    pair = typed(row, kind), typed(row, other)
+                    rows[pair][file.stem].append(row["accuracy"])
                     if row[other] not in methods(other):
                         foreign.add(row[other])
     if not rows:
         return ["None in `results/published` for CIFAR-10 and ResNet-18."]
-    sources = sorted({source for found in rows.values() for source in found})
-    told = [
-        "Test accuracy in percent on CIFAR-10 with ResNet-18, a column a source of "
-        "[`results/published`](../../results/published/README.md). Several numbers in one place "
-        "are several settings, such as longer training.",
+    sources = sorted({source for by_source in rows.values() for source in by_source})
+    text = [
+        "Test accuracy in percent on CIFAR-10 with ResNet-18, with one column per source in "
+        "[`results/published`](../../results/published/README.md). Several numbers in one cell "
+        "belong to different settings, such as longer training.",
     ]
     if foreign:
         names = ", ".join(f"`{each}`" for each in sorted(foreign))
-        told += ["", f"This suite has no {names}; such numbers stand as their source prints them."]
+        text += ["", f"This suite has no {names}; those numbers are quoted from their source."]
     head = [
         "",
         f"| {kind} | {other} | " + " | ".join(sources) + " |",
@@ -140,40 +141,40 @@ def published(kind: Kind, name: str) -> list[str]:
     ]
     body = []
     for own, who in sorted(rows, key=lambda pair: (natural(pair[0]), natural(pair[1]))):
-        found = rows[own, who]
-        cells = [", ".join(dict.fromkeys(found.get(source, []))) for source in sources]
+        by_source = rows[own, who]
+        cells = [", ".join(dict.fromkeys(by_source.get(source, []))) for source in sources]
         body.append(f"| `{own}` | `{who}` | " + " | ".join(cells) + " |")
-    return [*told, *head, *body]
+    return [*text, *head, *body]
 
 
 def typed(row: dict[str, str], kind: Kind) -> str:
-    """Return a published row's attack or defense as it would be typed here."""
+    """Return the attack or defense of a published row as a user would type it."""
     options_of = row[f"{kind}_options"]
     return row[kind] + (f"[{options_of}]" if options_of else "")
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """Return what sorts `repeats=10` after `repeats=9`."""
+    """Return a sort key that puts `repeats=10` after `repeats=9`."""
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)
     ]
 
 
 def main() -> None:
-    """Write the pages, or say which are not up to date."""
-    made = pages()
+    """Write the pages, or with `--check` print those that are out of date."""
+    texts = pages()
     if "--check" in sys.argv[1:]:
         stale = [
-            path for path, text in made.items() if not path.exists() or path.read_text() != text
+            path for path, text in texts.items() if not path.exists() or path.read_text() != text
         ]
-        stale += [p for f in FOLDERS.values() for p in (HERE / f).glob("*.md") if p not in made]
+        stale += [p for f in FOLDERS.values() for p in (HERE / f).glob("*.md") if p not in texts]
         for path in stale:
-            print(f"{path} is not what the code says; run python docs/make.py")
+            print(f"{path} is out of date; run python docs/make.py")
         raise SystemExit(bool(stale))
-    for path, text in made.items():
+    for path, text in texts.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    print(f"{len(made)} pages")
+    print(f"wrote {len(texts)} pages")
 
 
 if __name__ == "__main__":

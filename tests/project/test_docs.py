@@ -1,6 +1,6 @@
-"""What README.md and docs/ tell to type is run: commands, Python blocks, configurations.
+"""The commands, Python blocks and configurations in README.md and docs/ work when they are typed.
 
-A file's blocks are run in their order, in one folder, each line with what the earlier ones left.
+The blocks of a file run in order and in one folder, so that each can use what earlier ones wrote.
 """
 
 import os
@@ -25,17 +25,17 @@ from uebench.methods import registry
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-# What the test makes smaller, so that it takes seconds: defaults, and flags of some commands.
+# Smaller defaults and extra flags, so that the test takes seconds.
 SIZES = (60, 20, 10, 16, 0)
-"""n_train, n_test, n_classes, size and seed of `synthetic` where nothing else is said."""
+"""Default n_train, n_test, n_classes, size and seed of `synthetic`."""
 EPOCHS = 1
-"""Of the protocol `quick`."""
+"""Epochs of the protocol `quick`."""
 FEWER = {
     "em": "--set em.rounds=1 --set em.train_steps=1 --set em.steps=1",
     "ar": "--set ar.draws=5000",
 }
-"""Flags that are added where a matrix has the attack."""
-INSTEAD = [
+"""Flags that are added if a matrix contains the attack."""
+REPLACEMENTS = [
     (r"^make run", "uebench run --out results/quick"),
     (r"--dataset (cifar10|imagenet_subset|npz:\S+)", "--dataset synthetic"),
     (r" --download| --data-dir \S+", ""),
@@ -48,21 +48,21 @@ INSTEAD = [
     (r"--seeds 0,1,2", "--seeds 0,1"),
     (r" >> ~/.bashrc", ""),
 ]
-"""Data sets that are not here, protocols that take a GPU, and so on."""
+"""Replacements for data sets that must be downloaded, protocols that need a GPU, and the like."""
 LONG = r"--protocol paper|--protocol sprint|--dataset imagenet|--dataset npz:|^uebench run table2"
-"""Runs of hours: names and options are tested by `--dry-run`."""
+"""Runs that take hours: `--dry-run` tests their names and options."""
 NOT_RUN = {
     r"^make test": "it runs this test",
-    r"^\. \.venv/bin/activate": "the tests have an environment",
-    r"^python -m pytest my_noise": "tests/test_cli_kit.py runs a new package's tests",
-    r"^pip install 'uebench\[": "it installs from a network",
-    r"--executor '?(ray|slurm)": "it takes a cluster; tests/execute has one",
+    r"^\. \.venv/bin/activate": "the tests already run in an environment",
+    r"^python -m pytest my_noise": "tests/cli/test_authoring.py runs a new package's tests",
+    r"^pip install 'uebench\[": "it needs a network",
+    r"--executor '?(ray|slurm)": "it needs a cluster; tests/execute has one",
 }
-"""Lines that are not run, and why."""
+"""Commands that are not run, and why."""
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, its first line's number, its text."""
+    """A fenced block: its language, the number of its first line, and its text."""
 
     language: str
     line: int
@@ -72,21 +72,21 @@ class Block(NamedTuple):
 def blocks(path: Path) -> Iterator[Block]:
     """Yield a file's fenced blocks."""
     text = path.read_text()
-    for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        yield Block(found[1], text[: found.start()].count("\n") + 2, found[2])
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield Block(match[1], text[: match.start()].count("\n") + 2, match[2])
 
 
 def commands(text: str) -> list[str]:
-    """Return a block's commands: continued lines joined, comments left out."""
+    """Return the commands of a block, with continued lines joined and comments removed."""
     lines = text.replace("\\\n", " ").splitlines()
     plain = [re.sub(r"\s+# .*", "", line).strip() for line in lines]
     return [" ".join(line.split()) for line in plain if line]
 
 
 def small(command: str) -> str:
-    """Return a command as the test runs it."""
+    """Return the smaller form of a command that the test runs."""
     long = re.search(LONG, command)
-    for pattern, instead in INSTEAD:
+    for pattern, instead in REPLACEMENTS:
         command = re.sub(pattern, instead, command)
     matrix = re.match(r"uebench (run|table \d|table table)", command)
     named = re.search(r"--attacks (\S+)", command)
@@ -98,7 +98,7 @@ def small(command: str) -> str:
 
 
 def run_command(command: str, folder: Path) -> None:
-    """Run a command that a reader is told to type."""
+    """Run a command that a page asks the reader to type."""
     if any(re.search(pattern, command) for pattern in NOT_RUN):
         return
     if installed := re.match(r"pip install -e '?(\w+)", command):
@@ -106,7 +106,7 @@ def run_command(command: str, folder: Path) -> None:
         registry.load_file(module)  # as its entry point would
         return
     words = shlex.split(small(command))
-    assert words[0] == "uebench", f"nothing says how to test {command!r}"
+    assert words[0] == "uebench", f"the test does not know how to run {command!r}"
     result = CliRunner().invoke(main, words[1:])
     assert result.exit_code == 0, f"{shlex.join(words)}:\n{result.output}\n{result.exception!r}"
     assert result.stdout.strip(), f"{command} prints nothing"
@@ -114,25 +114,25 @@ def run_command(command: str, folder: Path) -> None:
 
 @pytest.fixture
 def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty folder, at small defaults, and forget what is registered."""
+    """Work in an empty folder with small defaults, and restore the registry afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(make_synthetic, "__defaults__", SIZES)
     quick = PROTOCOLS["quick"].model_copy(update={"epochs": EPOCHS})
     monkeypatch.setitem(PROTOCOLS, "quick", quick)
     registry.load()
-    ours = {
-        kind: {name: cls for name, cls in found.items() if cls.info.origin == "built-in"}
-        for kind, found in registry._methods.items()
+    built_in = {
+        kind: {name: cls for name, cls in methods.items() if cls.info.origin == "built-in"}
+        for kind, methods in registry._methods.items()
     }
-    monkeypatch.setattr(registry, "_methods", ours)
+    monkeypatch.setattr(registry, "_methods", built_in)
     monkeypatch.setattr(registry, "_files", [])
-    # what "somebody released": a perturbation for each training image
+    # stands for a released file: one perturbation per training image
     torch.save(torch.full((SIZES[0], 3, SIZES[3], SIZES[3]), 4 / 255), "perturbation.pt")
 
 
 @pytest.mark.usefixtures("_small")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(path.relative_to(ROOT).parts))
-def test_what_a_page_tells_to_type_works(path: Path, tmp_path: Path) -> None:
+def test_commands_and_python_blocks_of_a_page_work(path: Path, tmp_path: Path) -> None:
     for block in blocks(path):
         if block.language == "sh":
             for command in commands(block.text):
@@ -148,22 +148,22 @@ def test_what_a_page_tells_to_type_works(path: Path, tmp_path: Path) -> None:
             assert block.language in ("text", "console"), f"{where}: no language"
 
 
-def test_what_is_left_out_is_there() -> None:
-    told = [c for p in FILES for b in blocks(p) if b.language == "sh" for c in commands(b.text)]
-    for pattern in [*NOT_RUN, *LONG.split("|"), *(each for each, _ in INSTEAD)]:
-        assert any(re.search(pattern, line) for line in told), f"no page has {pattern}"
+def test_every_exception_matches_a_command_on_some_page() -> None:
+    typed = [c for p in FILES for b in blocks(p) if b.language == "sh" for c in commands(b.text)]
+    for pattern in [*NOT_RUN, *LONG.split("|"), *(each for each, _ in REPLACEMENTS)]:
+        assert any(re.search(pattern, line) for line in typed), f"no page has {pattern}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(path.relative_to(ROOT).parts))
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_point_to_files_that_exist(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", path.read_text()):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
-def test_method_pages_are_what_the_code_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = runpy.run_path(str(ROOT / "docs" / "make.py"))["pages"]()
-    assert len(made) > 20
-    for page, text in made.items():
+def test_method_pages_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = runpy.run_path(str(ROOT / "docs" / "make.py"))["pages"]()
+    assert len(pages) > 20
+    for page, text in pages.items():
         assert page.read_text() == text, f"{page.name} is stale; run python docs/make.py"
-    there = {p for folder in ("attacks", "defenses") for p in (ROOT / "docs" / folder).iterdir()}
-    assert there == set(made), os.linesep.join(str(p) for p in there ^ set(made))
+    present = {p for folder in ("attacks", "defenses") for p in (ROOT / "docs" / folder).iterdir()}
+    assert present == set(pages), os.linesep.join(str(p) for p in present ^ set(pages))

@@ -15,7 +15,7 @@ from tests.report.story import write_story
 from uebench.report import Results, conform_cells, plots, read_results
 from uebench.report.charts import Chart, charts, legend, log_ticks, small_chart, ticks
 from uebench.report.records import CellRecord, RunFacts
-from uebench.report.series import Figure, Line, Panel, Point, curves, figures, ratio
+from uebench.report.series import Figure, Line, Panel, Point, curves_figures, figures, ratio_figures
 
 ACCURACY = st.floats(0, 1)
 SECONDS = st.floats(1e-3, 1e6)
@@ -84,7 +84,7 @@ def check_true(figure: Figure, panels: list[Chart]) -> None:
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(random_results())
 def test_every_point_of_every_plot_lies_inside_its_axes(results: Results) -> None:
-    drawn = [*curves(results), *figures(results)]
+    drawn = [*curves_figures(results), *figures(results)]
     assert {figure.kind for figure in drawn} == {"curves", "ratio", "budget", "repeats", "cost"}
     for figure in drawn:
         panels = charts(figure)
@@ -95,7 +95,7 @@ def test_every_point_of_every_plot_lies_inside_its_axes(results: Results) -> Non
 
 def test_the_files_have_every_panel_as_the_page_has_it(results: Results) -> None:
     """matplotlib paints the points of all panels at the positions of the page's SVG."""
-    (figure,) = [f for f in ratio(results) if f.settings.dataset == "two"]
+    (figure,) = [f for f in ratio_figures(results) if f.settings.dataset == "two"]
     with plots.style():
         canvas = plots._lines(figure)
     for axes, chart in zip(canvas.axes, charts(figure), strict=False):
@@ -107,7 +107,7 @@ def test_the_files_have_every_panel_as_the_page_has_it(results: Results) -> None
 
 
 def test_a_chart_keeps_all_points_inside_and_each_line_its_colour(results: Results) -> None:
-    figure = ratio(results)[0]
+    figure = ratio_figures(results)[0]
     for chart in charts(figure):
         for line in chart.lines:
             for x, y in line.places:
@@ -129,7 +129,7 @@ def test_ticks_are_round_and_inside() -> None:
 def test_the_axis_of_seconds_has_plain_numbers(results: Results) -> None:
     points = (Point(46, 0.1, math.nan, 1), Point(350, 0.6, math.nan, 1))
     panels = (Panel("", (Line("", 0, points),)),)
-    (chart,) = charts(replace(ratio(results)[0], panels=panels, log_x=True))
+    (chart,) = charts(replace(ratio_figures(results)[0], panels=panels, log_x=True))
     assert [tick.text for tick in chart.x_ticks] == ["50", "100", "200"]
 
 

@@ -15,7 +15,7 @@ from uebench.report.compare import (
     rank_correlations,
 )
 from uebench.report.comparison import caveats, comparison_layout, comparison_records
-from uebench.report.published import COLUMNS, Published, read_published
+from uebench.report.published import PUBLISHED_COLUMNS, Published, read_published
 from uebench.report.tables import leaderboards
 
 PAPER = {"dataset": "cifar10", "protocol": "paper", "epochs": 200, "n_train": 50_000}
@@ -174,8 +174,8 @@ GOOD = "2,cifar10,resnet18,em,,standard,,,200,21.2,\n"
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (",".join(COLUMNS[:-1]) + "\n", "no column note"),
-        (",".join([*COLUMNS, "extra"]) + "\n", "unknown column extra"),
+        (",".join(PUBLISHED_COLUMNS[:-1]) + "\n", "no column note"),
+        (",".join([*PUBLISHED_COLUMNS, "extra"]) + "\n", "unknown column extra"),
         (GOOD.replace("21.2", "212"), r"percent in \[0, 100\], got '212'"),
         (GOOD.replace("21.2", "many"), r"percent in \[0, 100\], got 'many'"),
         (GOOD.replace("200", "-1"), "epochs must be a whole number"),
@@ -186,14 +186,16 @@ GOOD = "2,cifar10,resnet18,em,,standard,,,200,21.2,\n"
 )
 def test_a_file_of_published_numbers_that_was_edited_badly(text: str, told: str, tmp_path: Path):
     path = tmp_path / "mine.csv"
-    path.write_text(text if text.startswith("table,") else ",".join(COLUMNS) + "\n" + text)
+    path.write_text(
+        text if text.startswith("table,") else ",".join(PUBLISHED_COLUMNS) + "\n" + text
+    )
     with pytest.raises(ValueError, match=told):
         read_published(path)
 
 
 def test_numbers_of_ones_own_are_a_source(tmp_path: Path, cells):
     path = tmp_path / "mine.csv"
-    path.write_text(",".join(COLUMNS) + "\n" + GOOD)
+    path.write_text(",".join(PUBLISHED_COLUMNS) + "\n" + GOOD)
     (one,) = compare(ours_of(leaderboards(cells(PAPER)), {}), read_published(path))
     assert one.published["mine"] == (pytest.approx(0.212),)
     with pytest.raises(ValueError, match="no such file"):

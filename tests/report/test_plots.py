@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.report.story import write_story
 from uebench.report import Results, read_results
-from uebench.report.plots import draw, plain, slug
+from uebench.report.plots import draw, plain_label, slug
 
 
 @pytest.fixture(scope="module")
@@ -65,4 +65,4 @@ def test_what_cannot_be_drawn_says_why_and_writes_nothing(
 
 def test_names_are_made_harmless() -> None:
     assert slug("../a b[c=1/2]") == "a-b-c-1-2"
-    assert plain("$x$ 漢") == r"\$x\$ ?"
+    assert plain_label("$x$ 漢") == r"\$x\$ ?"

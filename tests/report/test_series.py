@@ -8,9 +8,16 @@ import pytest
 from tests.report.story import EPOCHS, story_rows, write_story
 from uebench.report import Results, read_results
 from uebench.report.charts import charts
-from uebench.report.colors import LINES, RAMP, STEPS, ink_on, luminance, ramp, ramp_steps
+from uebench.report.colors import COLOR_STEPS, LINES, RAMP, ink_on, luminance, ramp, ramp_steps
 from uebench.report.matrix import confusion
-from uebench.report.series import Figure, budget, cost, curves, ratio, repeats
+from uebench.report.series import (
+    Figure,
+    budget_figures,
+    cost_figures,
+    curves_figures,
+    ratio_figures,
+    repeats_figures,
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +44,7 @@ def points(figure: Figure, panel: str, line: str) -> dict[float, float]:
 
 
 def test_ratio_joins_tables_and_starts_at_clean(results: Results) -> None:
-    made = ratio(results)
+    made = ratio_figures(results)
     assert [(f.settings.dataset, f.settings.arch) for f in made] == [
         ("one", "resnet8"),
         ("two", "resnet8"),
@@ -51,7 +58,7 @@ def test_ratio_joins_tables_and_starts_at_clean(results: Results) -> None:
             100: mean(**wanted, **em, ratio=1.0),
         }
     )
-    best = ratio(results, "test_acc_best")[1]
+    best = ratio_figures(results, "test_acc_best")[1]
     assert points(best, "EM", "standard")[100] == pytest.approx(
         mean("test_acc_best", **wanted, **em, ratio=1.0)
     )
@@ -60,7 +67,9 @@ def test_ratio_joins_tables_and_starts_at_clean(results: Results) -> None:
 
 
 def test_budget_takes_levels_from_the_recipes(results: Results) -> None:
-    made = [f for f in budget(results) if f.settings.dataset == "two" and f.settings.ratio == 1]
+    made = [
+        f for f in budget_figures(results) if f.settings.dataset == "two" and f.settings.ratio == 1
+    ]
     (figure,) = made
     assert [panel.title for panel in figure.panels] == ["EM"], "LSP has one budget"
     found = points(figure, "EM", "UEraser-Max[repeats=5]")
@@ -77,7 +86,7 @@ def test_budget_takes_levels_from_the_recipes(results: Results) -> None:
 
 def test_repeats_have_a_line_an_attack(results: Results) -> None:
     (figure,) = [
-        f for f in repeats(results) if f.settings.dataset == "two" and f.settings.ratio == 1
+        f for f in repeats_figures(results) if f.settings.dataset == "two" and f.settings.ratio == 1
     ]
     (panel,) = figure.panels
     assert panel.title == "UEraser-Max"
@@ -86,7 +95,9 @@ def test_repeats_have_a_line_an_attack(results: Results) -> None:
 
 
 def test_curves_are_means_over_runs(results: Results) -> None:
-    made = [f for f in curves(results) if f.settings.dataset == "two" and f.settings.ratio == 1]
+    made = [
+        f for f in curves_figures(results) if f.settings.dataset == "two" and f.settings.ratio == 1
+    ]
     (figure,) = made
     found = points(figure, "EM", "standard")
     last = mean(dataset="two", attack="em", attack_options="", defense="standard", ratio=1.0)
@@ -95,7 +106,9 @@ def test_curves_are_means_over_runs(results: Results) -> None:
 
 
 def test_cost_shows_each_defenses_worst_poison(results: Results) -> None:
-    (figure,) = [f for f in cost(results) if f.settings.dataset == "two" and f.settings.ratio == 1]
+    (figure,) = [
+        f for f in cost_figures(results) if f.settings.dataset == "two" and f.settings.ratio == 1
+    ]
     every, worst = figure.panels
     for line in worst.lines:
         (lowest,) = line.points
@@ -109,9 +122,9 @@ def test_what_was_not_varied_has_no_plot(results: Results, tmp_path: Path) -> No
     one = cells[(cells["ratio"] == 1) & (cells["attack_options"] == "")]
     alone = one[(one["defense"] == "standard")].reset_index(drop=True)
     bare = Results(tmp_path, alone)
-    for make in (ratio, budget, repeats, cost):
+    for make in (ratio_figures, budget_figures, repeats_figures, cost_figures):
         assert make(bare) == []
-    assert curves(bare) == [], "no records"
+    assert curves_figures(bare) == [], "no records"
 
 
 def test_colours_rise_in_lightness_and_ink_is_read_on_all_of_them() -> None:
@@ -122,7 +135,7 @@ def test_colours_rise_in_lightness_and_ink_is_read_on_all_of_them() -> None:
     for color in [ramp(i / 100) for i in range(101)]:
         light, ink = luminance(color), luminance(ink_on(color))
         assert (max(light, ink) + 0.05) / (min(light, ink) + 0.05) > 4.5, color
-    assert len(ramp_steps()) == STEPS + 1
+    assert len(ramp_steps()) == COLOR_STEPS + 1
     assert all(1.05 / (luminance(color) + 0.05) > 2.5 for color in LINES), "seen on white"
 
 
@@ -138,7 +151,7 @@ def test_a_confusion_matrix_names_its_mistakes() -> None:
 
 def test_a_title_is_no_formula_and_a_single_run_has_no_bar(results: Results) -> None:
     one = Results(results.folder, results.cells[results.cells["seed"] == 0], results.run)
-    figure = ratio(one)[0]
+    figure = ratio_figures(one)[0]
     assert "One run each" in figure.note
     assert all(math.isnan(p.sd) for panel in figure.panels for x in panel.lines for p in x.points)
     assert not any(line.bars for chart in charts(figure) for line in chart.lines)

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from uebench.report.groups import Method
+from uebench.report.groups import MethodSpec
 from uebench.report.statistics import (
     Stat,
     best_within_noise,
-    interval,
+    confidence_interval,
     mean_ranks,
     over_images,
     sampling_margin,
@@ -38,12 +38,12 @@ def test_wilson_covers_as_often_as_it_says():
 
 def test_the_interval_of_several_runs_is_students():
     stat = Stat.of([0.80, 0.82, 0.84])
-    assert interval(stat, 1000) == pytest.approx(
+    assert confidence_interval(stat, 1000) == pytest.approx(
         (0.82 - 4.302653 * 0.02 / math.sqrt(3), 0.82 + 4.302653 * 0.02 / math.sqrt(3)), abs=1e-6
     )
-    assert interval(Stat.of([0.99, 1.0]), 10)[1] == 1.0
-    assert all(map(math.isnan, interval(Stat.of([]), 10)))
-    assert all(map(math.isnan, interval(Stat.of([0.5]), None)))
+    assert confidence_interval(Stat.of([0.99, 1.0]), 10)[1] == 1.0
+    assert all(map(math.isnan, confidence_interval(Stat.of([]), 10)))
+    assert all(map(math.isnan, confidence_interval(Stat.of([0.5]), None)))
 
 
 def test_the_sampling_margin_shrinks_with_the_test_set():
@@ -84,11 +84,11 @@ def test_two_single_runs_have_the_seed_noise_of_all():
 def test_more_seeds_do_not_take_the_test_images_out():
     runs = Stat.of([0.588, 0.590, 0.592])
     low, high = over_images(runs, 1000)
-    seeds = interval(runs, 1000)[1] - 0.59
+    seeds = confidence_interval(runs, 1000)[1] - 0.59
     assert high - 0.59 == pytest.approx(math.hypot(seeds, sampling_margin(runs, 1000)))
     assert 0.59 - low == pytest.approx(high - 0.59)
     assert over_images(Stat.of([0.59]), 1000) == wilson(0.59, 1000)
-    assert over_images(runs, None) == interval(runs, None)
+    assert over_images(runs, None) == confidence_interval(runs, None)
     assert over_images(Stat.of([0.99, 1.0]), 10)[1] == 1.0
 
 
@@ -116,8 +116,8 @@ def test_a_leaderboard_ranks_its_defenses_over_the_poisons(cells):
     board = leaderboard(
         cells(*({"attack": a, "defense": d, "test_acc": v} for (a, d), v in accuracy.items()))
     )
-    assert board.ranks() == {Method("a"): 1.0, Method("b"): 2.0}
-    assert board.best(Method("em")) == {Method("a")}
+    assert board.ranks() == {MethodSpec("a"): 1.0, MethodSpec("b"): 2.0}
+    assert board.best(MethodSpec("em")) == {MethodSpec("a")}
 
 
 def test_two_recipes_are_not_averaged(cells):

@@ -5,11 +5,11 @@ import math
 import pandas as pd
 import pytest
 
-from uebench.report.groups import Method
+from uebench.report.groups import MethodSpec
 from uebench.report.tables import Stat, leaderboard, leaderboards
 
-EM, REM, NONE = Method("em"), Method("rem"), Method("none")
-STANDARD, ISS = Method("standard"), Method("iss")
+EM, REM, NONE = MethodSpec("em"), MethodSpec("rem"), MethodSpec("none")
+STANDARD, ISS = MethodSpec("standard"), MethodSpec("iss")
 
 
 def _grid(cells, accuracies, **same):
@@ -57,7 +57,7 @@ def test_rows_and_columns_follow_the_plan_with_clean_first(cells):
 
 def test_options_make_another_row(cells):
     board = leaderboard(cells({}, {"attack_options": "eps=16/255"}))
-    assert board.attacks == (EM, Method("em", "eps=16/255"))
+    assert board.attacks == (EM, MethodSpec("em", "eps=16/255"))
 
 
 def test_missing_failed_and_skipped_cells_are_told_apart(cells):

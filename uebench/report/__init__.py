@@ -6,20 +6,20 @@ Of the rest of uebench it imports `text` and `json_file`, and no torch: a result
 from .cells import COLUMNS, conform_cells, read_cells, write_cells
 from .folder import Results, read_results
 from .formats import to_csv, to_frame, to_json, to_markdown
-from .groups import Method, Settings
+from .groups import MethodSpec, Settings
 from .latex import to_latex
 from .outputs import write_leaderboards
 from .page import write_page
 from .summary import summary, unlearned
-from .tables import Entry, Extreme, Leaderboard, Stat, leaderboard, leaderboards
+from .tables import BoardEntry, Extreme, Leaderboard, Stat, leaderboard, leaderboards
 from .terminal import to_rich
 
 __all__ = [
     "COLUMNS",
-    "Entry",
+    "BoardEntry",
     "Extreme",
     "Leaderboard",
-    "Method",
+    "MethodSpec",
     "Results",
     "Settings",
     "Stat",

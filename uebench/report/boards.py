@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from .colors import ink_on, ramp
 from .entries import EntryShown, entry_id, shown_entry
 from .folder import Results
-from .groups import Method, Record, Settings, grouped, the_attack, the_defense
+from .groups import CellRow, MethodSpec, Settings, grouped, the_attack, the_defense
 from .layout import Label, Layout, Shown, layout, percent, settings_in_words
 from .matrix import matrix_picture, shares
 from .series import method_title
@@ -151,13 +151,13 @@ def _board(
     results: Results,
     last: Leaderboard,
     best: Leaderboard,
-    runs: Sequence[Record],
+    runs: Sequence[CellRow],
     scale: tuple[float, float],
     entries: dict[str, EntryShown],
 ) -> PageBoard:
     layouts = layout(last, results.titles), layout(best, results.titles)
     settings = ", ".join(settings_in_words(last.settings, results.titles))
-    links: dict[tuple[Method, Method], str] = {}
+    links: dict[tuple[MethodSpec, MethodSpec], str] = {}
     for attack in last.attacks:
         for defense in last.defenses:
             its = [r for r in runs if the_attack(r) == attack and the_defense(r) == defense]
@@ -185,7 +185,7 @@ def _rows(
     last: Leaderboard,
     best: Leaderboard,
     layouts: tuple[Layout, Layout],
-    links: dict[tuple[Method, Method], str],
+    links: dict[tuple[MethodSpec, MethodSpec], str],
     scale: tuple[float, float],
 ) -> Iterable[PageRow]:
     for i, (last_row, best_row) in enumerate(zip(layouts[0].rows, layouts[1].rows, strict=True)):
@@ -212,7 +212,7 @@ def _face(shown: Shown, scale: tuple[float, float] | None) -> Face:
 def _finding(board: Leaderboard, results: Results) -> str:
     """Return which defense holds best in its worst case, and which attack in its own."""
 
-    def complete(found: Mapping[Method, Extreme]) -> dict[Method, Extreme]:
+    def complete(found: Mapping[MethodSpec, Extreme]) -> dict[MethodSpec, Extreme]:
         return {m: e for m, e in found.items() if e.by is not None and e.complete}
 
     def words(extreme: Extreme) -> str:
@@ -240,8 +240,8 @@ def _finding(board: Leaderboard, results: Results) -> str:
 def _matrices(
     results: Results,
     board: Leaderboard,
-    runs: Sequence[Record],
-    links: dict[tuple[Method, Method], str],
+    runs: Sequence[CellRow],
+    links: dict[tuple[MethodSpec, MethodSpec], str],
 ) -> Iterable[tuple[str, tuple[Thumb | None, ...]]]:
     """Yield the confusion matrices of the first finished run of each entry."""
     for attack in board.attacks:

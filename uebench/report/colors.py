@@ -37,13 +37,13 @@ MARKS: tuple[tuple[tuple[float, float], ...], ...] = (
 A circle (16 corners look round at this size), a square, a triangle, a diamond and a bow tie.
 """
 
-STEPS = 20
+COLOR_STEPS = 20
 """Steps of the ramp that the style sheet has as classes, where there are many coloured cells."""
 
 
 def ramp_steps() -> list[tuple[str, str]]:
-    """Return the colours of the steps 0..STEPS, each with the ink that is read on it."""
-    colors = [ramp(step / STEPS) for step in range(STEPS + 1)]
+    """Return the colours of the steps 0..COLOR_STEPS, each with the ink that is read on it."""
+    colors = [ramp(step / COLOR_STEPS) for step in range(COLOR_STEPS + 1)]
     return [(color, ink_on(color)) for color in colors]
 
 

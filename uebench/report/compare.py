@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ..common.text import comma_parts
-from .groups import Method, Settings
+from .groups import MethodSpec, Settings
 from .published import N_TRAIN, Published
-from .statistics import Stat, interval, over_images, spearman
+from .statistics import Stat, confidence_interval, over_images, spearman
 from .tables import Leaderboard
 
 
@@ -64,7 +64,7 @@ class Ours:
 
     def record(self) -> dict[str, object]:
         """Return it as plain data."""
-        low, high = interval(self.stat, self.n_test)
+        low, high = confidence_interval(self.stat, self.n_test)
         names = ("attack", "attack_options", "defense", "defense_options")
         settings = (
             "dataset",
@@ -122,7 +122,7 @@ class Compared:
 def ours_of(boards: Sequence[Leaderboard], titles: Mapping[str, str]) -> list[Ours]:
     """Return the measured entries of leaderboards, named as `titles` says."""
 
-    def shown(method: Method) -> str:
+    def shown(method: MethodSpec) -> str:
         return str(replace(method, name=titles.get(method.name, method.name)))
 
     return [

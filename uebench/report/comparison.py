@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .compare import Compared, Ours, rank_correlations
-from .layout import Label, Layout, Row, Shown, percent
+from .layout import Label, Layout, Shown, TableRow, percent
 from .statistics import LEVEL
 
 AGAINST = "against the span"
@@ -21,7 +21,7 @@ def comparison_layout(compared: Sequence[Compared]) -> Layout:
         spread = "" if math.isnan(ours.stat.sd) else percent(ours.stat.sd)
         mine = Shown(percent(ours.stat.mean), spread, f"n={ours.stat.n}" if spread else "")
         cells = (mine, *(_theirs(each, source) for source in sources), _against(each))
-        rows.append(Row(Label(ours.column), cells, ours.row, ours.row))
+        rows.append(TableRow(Label(ours.column), cells, ours.row, ours.row))
     return Layout(
         caption="Ours beside what was published: test accuracy (%)",
         corner=corner,

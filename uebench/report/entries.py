@@ -9,11 +9,11 @@ from typing import Any
 from ..common.text import one_line
 from .charts import Chart, small_chart
 from .folder import Results
-from .groups import Record
+from .groups import CellRow
 from .layout import percent
 from .matrix import Confusion, confusion
 
-Facts = tuple[tuple[str, str], ...]
+FactList = tuple[tuple[str, str], ...]
 AUDIT = {
     "linf_max": "linf, largest (levels of 255)",
     "linf_mean": "linf, mean (levels of 255)",
@@ -37,14 +37,14 @@ class RunShown:
     status: str
     error: str
     traceback: str
-    measured: Facts
-    made: Facts
-    options: tuple[tuple[str, Facts], ...]
+    measured: FactList
+    made: FactList
+    options: tuple[tuple[str, FactList], ...]
     charts: tuple[Chart, ...]
     confusion: Confusion | None
     poison: str
     """The first eight digits of the poison's key, where the folder tells of it."""
-    audit: Facts
+    audit: FactList
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class EntryShown:
     runs: tuple[RunShown, ...]
 
 
-def entry_id(runs: Sequence[Record]) -> str:
+def entry_id(runs: Sequence[CellRow]) -> str:
     """Return what the page calls an entry: made of its runs' keys, so that links to it last."""
     keys = [str(run["key"]) for run in runs]
     if len(keys) == 1 and re.fullmatch(r"[0-9a-f]{12,64}", keys[0]):
@@ -67,24 +67,24 @@ def entry_id(runs: Sequence[Record]) -> str:
 
 
 def shown_entry(
-    results: Results, id: str, title: str, settings: str, runs: Sequence[Record]
+    results: Results, id: str, title: str, settings: str, runs: Sequence[CellRow]
 ) -> EntryShown:
     """Return an entry with everything that the folder tells of its runs."""
     return EntryShown(id, title, settings, tuple(_shown_run(results, run) for run in runs))
 
 
-def audit_of(poison: Mapping[str, Any]) -> Facts:
+def audit_of(poison: Mapping[str, Any]) -> FactList:
     """Return what was measured on a poison."""
-    return facts({words: poison.get(name) for name, words in AUDIT.items()})
+    return fact_list({words: poison.get(name) for name, words in AUDIT.items()})
 
 
-def facts(values: Mapping[str, Any]) -> Facts:
+def fact_list(values: Mapping[str, Any]) -> FactList:
     """Return names and values in words; what is unknown is left out."""
-    shown = ((name, words(value)) for name, value in values.items())
+    shown = ((name, value_in_words(value)) for name, value in values.items())
     return tuple((one_line(str(name)), text) for name, text in shown if text)
 
 
-def words(value: Any) -> str:
+def value_in_words(value: Any) -> str:
     """Return a value as it is read: numbers short, yes and no, lists with commas."""
     if value is None or value == "":
         return ""
@@ -93,9 +93,9 @@ def words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
-        return ", ".join(words(each) or "none" for each in value)
+        return ", ".join(value_in_words(each) or "none" for each in value)
     if isinstance(value, dict):
-        return ", ".join(f"{name} {words(each)}" for name, each in value.items())
+        return ", ".join(f"{name} {value_in_words(each)}" for name, each in value.items())
     return one_line(str(value))
 
 
@@ -108,7 +108,7 @@ def seconds(value: Any) -> str:
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
 
 
-def _shown_run(results: Results, run: Record) -> RunShown:
+def _shown_run(results: Results, run: CellRow) -> RunShown:
     key = str(run["key"])
     record = results.record(key)
     failure = results.run.failures.get(key, {})
@@ -132,12 +132,12 @@ def _shown_run(results: Results, run: Record) -> RunShown:
     )
 
 
-def _heading(run: Record) -> str:
+def _heading(run: CellRow) -> str:
     poison = f", poison seed {run['poison_seed']}" if run["poison_seed"] is not None else ""
     return f"training seed {run['seed']}{poison}"
 
 
-def _measured(run: Record) -> Facts:
+def _measured(run: CellRow) -> FactList:
     def shown(name: str) -> str:
         return f"{percent(run[name])} %" if run[name] is not None else ""
 
@@ -145,8 +145,12 @@ def _measured(run: Record) -> Facts:
     if best and run["best_epoch"] is not None:
         best += f" (epoch {run['best_epoch']})"
     radius = run["robust_radius"]
-    ball = f" ({words(run['robust_norm'])} {words(radius)})" if radius is not None else ""
-    return facts(
+    ball = (
+        f" ({value_in_words(run['robust_norm'])} {value_in_words(radius)})"
+        if radius is not None
+        else ""
+    )
+    return fact_list(
         {
             "test accuracy, last epoch": shown("test_acc"),
             "test accuracy, best epoch": best,
@@ -156,10 +160,10 @@ def _measured(run: Record) -> Facts:
     )
 
 
-def _made(run: Record, record: Mapping[str, Any]) -> Facts:
+def _made(run: CellRow, record: Mapping[str, Any]) -> FactList:
     share, speed = record["augment_share"], record["images_per_second"]
     memory = run["peak_memory_mb"]
-    return facts(
+    return fact_list(
         {
             "crafting": seconds(run["craft_seconds"]) if run["attack"] != "none" else "",
             "preparing": seconds(record["prepare_seconds"]),
@@ -178,16 +182,16 @@ def _made(run: Record, record: Mapping[str, Any]) -> Facts:
     )
 
 
-def _options(results: Results, key: str) -> tuple[tuple[str, Facts], ...]:
+def _options(results: Results, key: str) -> tuple[tuple[str, FactList], ...]:
     """Return the resolved options of attack, defense and protocol: what made the number."""
     recipe = results.run.recipes.get(key, {})
     poison = recipe.get("poison")
     parts = [
-        ("attack", facts(results.options(key, "attack"))),
-        ("poison", facts(_apart(poison, "options"))),
-        ("defense", facts(results.options(key, "defense"))),
-        ("protocol", facts(_apart(recipe.get("protocol")))),
-        ("cell", facts(_apart(recipe, "poison", "options", "protocol"))),
+        ("attack", fact_list(results.options(key, "attack"))),
+        ("poison", fact_list(_apart(poison, "options"))),
+        ("defense", fact_list(results.options(key, "defense"))),
+        ("protocol", fact_list(_apart(recipe.get("protocol")))),
+        ("cell", fact_list(_apart(recipe, "poison", "options", "protocol"))),
     ]
     return tuple((name, told) for name, told in parts if told)
 

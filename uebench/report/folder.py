@@ -24,7 +24,7 @@ PICTURES = "pictures"
 LARGEST_PICTURE = 2**20
 """Bytes; a larger file is no picture of ours."""
 CAPTION = "uebench"
-NOTHING = CellRecord()
+NO_RECORD = CellRecord()
 
 
 class Picture(NamedTuple):
@@ -53,7 +53,7 @@ class Results:
 
     def record(self, key: str) -> CellRecord:
         """Return a cell's record, an empty one where the folder has none."""
-        return self.records.get(key, NOTHING)
+        return self.records.get(key, NO_RECORD)
 
     def options(self, key: str, kind: str) -> Mapping[str, Any]:
         """Return the resolved options of a cell's attack or defense; none if unknown."""

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from .groups import Method
-from .layout import Layout, Row, Shown, Titles, layout
-from .statistics import Stat, interval
-from .tables import Entry, Extreme, Leaderboard
+from .groups import MethodSpec
+from .layout import Layout, Shown, TableRow, Titles, layout
+from .statistics import Stat, confidence_interval
+from .tables import BoardEntry, Extreme, Leaderboard
 
 Boards: TypeAlias = Leaderboard | Sequence[Leaderboard]
 """Every writer takes one leaderboard or several."""
@@ -78,7 +78,7 @@ def to_frame(boards: Boards) -> pd.DataFrame:
         for attack in board.attacks:
             near = board.best(attack)
             for defense in board.defenses:
-                low, high = interval(board.stat(attack, defense), board.settings.n_test)
+                low, high = confidence_interval(board.stat(attack, defense), board.settings.n_test)
                 flags = {
                     "is_worst_attack": worst[defense] == attack,
                     "is_best_defense": best.get(attack) == defense,
@@ -119,7 +119,7 @@ def escape_markdown(text: str) -> str:
     )
 
 
-def _row(board: Leaderboard, attack: Method, defense: Method) -> dict[str, Any]:
+def _row(board: Leaderboard, attack: MethodSpec, defense: MethodSpec) -> dict[str, Any]:
     entry = board.entry(attack, defense)
     return {
         **asdict(board.settings),
@@ -166,12 +166,12 @@ def _as_json(board: Leaderboard) -> dict[str, Any]:
 
 
 def _interval_json(stat: Stat, n_test: int | None) -> dict[str, Any]:
-    low, high = interval(stat, n_test)
+    low, high = confidence_interval(stat, n_test)
     return {"low": _or_null(low), "high": _or_null(high)}
 
 
-def _entry_json(entry: Entry) -> dict[str, Any]:
-    values: dict[str, Any] = {n: getattr(entry, n) for n in Entry.__match_args__}
+def _entry_json(entry: BoardEntry) -> dict[str, Any]:
+    values: dict[str, Any] = {n: getattr(entry, n) for n in BoardEntry.__match_args__}
     return {n: _stat_json(v) if isinstance(v, Stat) else _or_null(v) for n, v in values.items()}
 
 
@@ -207,7 +207,7 @@ def markdown_table(table: Layout) -> str:
     return "\n".join(lines)
 
 
-def _markdown_labels(table: Layout, row: Row) -> list[str]:
+def _markdown_labels(table: Layout, row: TableRow) -> list[str]:
     """Return what stands before a row's numbers: its group, where there are any, and its label."""
     labels = [row.group, str(row.label)] if table.stub else [str(row.label)]
     return [escape_markdown(label) for label in labels]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from .compare import Ours
-from .layout import Label, Layout, Row, Shown, accuracy_in_words, shown_stat, usual_n
+from .layout import Label, Layout, Shown, TableRow, accuracy_in_words, shown_stat, usual_n
 from .statistics import best_within_noise
 
 Place = tuple[Label, ...]
@@ -72,7 +72,7 @@ def grid_layout(grid: Grid) -> Layout:
     for place in grid.rows:
         cells = tuple(_shown(grid, place, column, usual) for column in grid.columns)
         group = str(place[0]) if stub else ""
-        rows.append(Row(_joined(place[1:] if stub else place), cells, group, group))
+        rows.append(TableRow(_joined(place[1:] if stub else place), cells, group, group))
     groups, columns = _heads(grid.columns)
     sizes = {spot.ours.n_test for spot in grid.spots.values() if spot.ours.stat.n}
     n_test = sizes.pop() if len(sizes) == 1 else None

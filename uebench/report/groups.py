@@ -9,7 +9,7 @@ import pandas as pd
 from ..common.errors import UserError
 from .cells import conform_cells
 
-Record: TypeAlias = dict[str, Any]
+CellRow: TypeAlias = dict[str, Any]
 """A row of cells.csv by column, with None for a missing number."""
 
 
@@ -28,7 +28,7 @@ class Settings:
     n_test: int | None
 
     @classmethod
-    def of(cls, record: Record) -> "Settings":
+    def of(cls, record: CellRow) -> "Settings":
         """Return the settings of one cell."""
         values = {name: record[name] for name in cls.__match_args__}
         return cls(**values | {"precision": record["precision"] or None})
@@ -40,7 +40,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodSpec:
     """An attack or a defense with its options, as cells.csv names them."""
 
     name: str
@@ -55,17 +55,17 @@ class Method:
         return f"{self.name}[{self.options}]" if self.options else self.name
 
 
-def the_attack(record: Record) -> Method:
+def the_attack(record: CellRow) -> MethodSpec:
     """Return the attack of a cell."""
-    return Method(record["attack"], record["attack_options"])
+    return MethodSpec(record["attack"], record["attack_options"])
 
 
-def the_defense(record: Record) -> Method:
+def the_defense(record: CellRow) -> MethodSpec:
     """Return the defense of a cell."""
-    return Method(record["defense"], record["defense_options"])
+    return MethodSpec(record["defense"], record["defense_options"])
 
 
-def grouped(cells: pd.DataFrame) -> dict[Settings, list[Record]]:
+def grouped(cells: pd.DataFrame) -> dict[Settings, list[CellRow]]:
     """Return the runs of each table, tables and runs in the order of `cells`, each run once.
 
     Raises:
@@ -76,13 +76,13 @@ def grouped(cells: pd.DataFrame) -> dict[Settings, list[Record]]:
         for row in conform_cells(cells).to_dict("records")
     ]
     measured = dict.fromkeys(Settings.of(r) for r in records if r["status"] == "ok")
-    groups: dict[Settings, list[Record]] = {}
+    groups: dict[Settings, list[CellRow]] = {}
     for record in records:
         groups.setdefault(_home(record, list(measured)), []).append(record)
     return _lend_clean({s: _each_run_once(group) for s, group in groups.items()})
 
 
-def _home(record: Record, measured: Sequence[Settings]) -> Settings:
+def _home(record: CellRow, measured: Sequence[Settings]) -> Settings:
     """Return the settings a cell belongs to.
 
     A cell that never trained may not know how many images it would have had: it joins the
@@ -95,9 +95,9 @@ def _home(record: Record, measured: Sequence[Settings]) -> Settings:
     return fitting[0] if len(fitting) == 1 else settings
 
 
-def _each_run_once(records: Sequence[Record]) -> list[Record]:
+def _each_run_once(records: Sequence[CellRow]) -> list[CellRow]:
     """Return one record a run: the first finished one of those that share a key."""
-    runs: dict[tuple[object, ...], list[Record]] = {}
+    runs: dict[tuple[object, ...], list[CellRow]] = {}
     for record in records:
         seeds = record["seed"], record["poison_seed"]
         runs.setdefault((the_attack(record), the_defense(record), *seeds), []).append(record)
@@ -114,7 +114,7 @@ def _each_run_once(records: Sequence[Record]) -> list[Record]:
     return [next((r for r in same if r["status"] == "ok"), same[0]) for same in runs.values()]
 
 
-def _lend_clean(groups: dict[Settings, list[Record]]) -> dict[Settings, list[Record]]:
+def _lend_clean(groups: dict[Settings, list[CellRow]]) -> dict[Settings, list[CellRow]]:
     """Return the groups, clean cells also where only ratio and classes keep them apart.
 
     A group of nothing but clean cells that were all lent is left out.
@@ -124,7 +124,7 @@ def _lend_clean(groups: dict[Settings, list[Record]]) -> dict[Settings, list[Rec
     for settings, records in groups.items():
         poisoned = {the_defense(r) for r in records if not the_attack(r).is_clean}
         lacking = poisoned - {the_defense(r) for r in records if the_attack(r).is_clean}
-        borrowed: list[Record] = []
+        borrowed: list[CellRow] = []
         for other, theirs in groups.items():
             if other != replace(settings, ratio=other.ratio, classes=other.classes):
                 continue

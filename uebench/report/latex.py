@@ -14,7 +14,7 @@ from .formats import Boards, several
 from .layout import Label, Layout, Shown, Titles, layout
 from .tables import Leaderboard
 
-NEEDED = r"% Needs \usepackage{booktabs} and \usepackage{graphicx} (for \resizebox)."
+PACKAGES = r"% Needs \usepackage{booktabs} and \usepackage{graphicx} (for \resizebox)."
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -83,7 +83,7 @@ def latex_tables(
         times = used.count(name)
         made.append(_table(table, caption, name if times == 1 else f"{name}-{times}"))
     if not standalone:
-        return "\n".join([NEEDED, *made])
+        return "\n".join([PACKAGES, *made])
     return "\n".join(
         [
             r"\documentclass{article}",

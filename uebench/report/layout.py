@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..common.text import one_line
-from .groups import Method, Settings
+from .groups import MethodSpec, Settings
 from .statistics import LEVEL, Stat, sampling_margin
 from .tables import Extreme, Leaderboard
 
@@ -62,7 +62,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One line of the table; `part` tells writers where to draw a rule."""
 
     label: Label
@@ -80,7 +80,7 @@ class Layout:
     caption: str
     corner: str
     columns: tuple[Label, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     note: str
     stub: str = ""
     """Head of the column of the rows' groups; empty: there is none."""
@@ -104,7 +104,7 @@ def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
         worst = [
             _extreme(board.worst_attack(d), "≤", board.attacks, titles) for d in board.defenses
         ]
-        rows.append(Row(Label(WORST_ATTACK), (*worst, Shown()), "worst"))
+        rows.append(TableRow(Label(WORST_ATTACK), (*worst, Shown()), "worst"))
     best = [Label(BEST_DEFENSE[0], aside=BEST_DEFENSE[1])] if board.poisons else []
     dataset = _named(board.settings.dataset, titles)
     return Layout(
@@ -121,16 +121,16 @@ def percent(accuracy: float) -> str:
     return f"{100 * accuracy:.1f}"
 
 
-def _attack_row(board: Leaderboard, attack: Method, usual_n: int, titles: Titles) -> Row:
+def _attack_row(board: Leaderboard, attack: MethodSpec, usual_n: int, titles: Titles) -> TableRow:
     best = board.best(attack)
     cells = [
         shown_stat(board.stat(attack, d), board.entry(attack, d).status, usual_n, d in best)
         for d in board.defenses
     ]
     if attack.is_clean:
-        return Row(Label(CLEAN, one_line(attack.options)), (*cells, Shown()), "clean")
+        return TableRow(Label(CLEAN, one_line(attack.options)), (*cells, Shown()), "clean")
     highest = _extreme(board.best_defense(attack), "≥", board.opponents, titles)
-    return Row(_label(attack, titles), (*cells, highest), "poison")
+    return TableRow(_label(attack, titles), (*cells, highest), "poison")
 
 
 def shown_stat(stat: Stat, status: str, usual_n: int, bold: bool) -> Shown:
@@ -144,8 +144,8 @@ def shown_stat(stat: Stat, status: str, usual_n: int, bold: bool) -> Shown:
     )
 
 
-def _without_last(row: Row) -> Row:
-    return Row(row.label, row.cells[:-1], row.part)
+def _without_last(row: TableRow) -> TableRow:
+    return TableRow(row.label, row.cells[:-1], row.part)
 
 
 def _spread(stat: Stat) -> str:
@@ -153,7 +153,7 @@ def _spread(stat: Stat) -> str:
 
 
 def _extreme(
-    extreme: Extreme, bound: Literal["≤", "≥"], opponents: Sequence[Method], titles: Titles
+    extreme: Extreme, bound: Literal["≤", "≥"], opponents: Sequence[MethodSpec], titles: Titles
 ) -> Shown:
     """Return a worst case: only a bound of it where some opponents were not measured.
 
@@ -176,7 +176,7 @@ def _named(name: str, titles: Titles) -> str:
     return one_line(titles.get(name, name))
 
 
-def _label(method: Method, titles: Titles) -> Label:
+def _label(method: MethodSpec, titles: Titles) -> Label:
     return Label(_named(method.name, titles), one_line(method.options))
 
 
@@ -191,7 +191,7 @@ def usual_n(entries: Sequence[Stat]) -> int:
     return common[0][0] if common else 0
 
 
-def _note(board: Leaderboard, usual: int, rows: Sequence[Row], titles: Titles) -> str:
+def _note(board: Leaderboard, usual: int, rows: Sequence[TableRow], titles: Titles) -> str:
     entries = [board.stat(a, d) for a in board.attacks for d in board.defenses]
     sentences = [
         ", ".join(settings_in_words(board.settings, titles)),
@@ -206,7 +206,7 @@ def _note(board: Leaderboard, usual: int, rows: Sequence[Row], titles: Titles) -
 
 
 def accuracy_in_words(
-    entries: Sequence[Stat], metric: str, usual: int, rows: Sequence[Row], n_test: int | None
+    entries: Sequence[Stat], metric: str, usual: int, rows: Sequence[TableRow], n_test: int | None
 ) -> list[str]:
     """Return the sentences of a note that say what the numbers are, and how sure."""
     which = "after the last epoch"

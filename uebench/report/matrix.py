@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from .colors import STEPS, ramp
+from .colors import COLOR_STEPS, ramp
 
 READABLE = 12
 """Most classes whose matrix is a table of numbers; larger ones are pictures."""
@@ -20,7 +20,7 @@ class MatrixCell:
 
     count: int
     step: int
-    """0..STEPS, of which the style sheet has the colours."""
+    """0..COLOR_STEPS, of which the style sheet has the colours."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Confusio
     parts = shares(matrix)
     rows = []
     for counts, row in zip(matrix, parts, strict=True) if len(matrix) <= READABLE else ():
-        steps = [round(STEPS * share) for share in row]
+        steps = [round(COLOR_STEPS * share) for share in row]
         rows.append(tuple(MatrixCell(*pair) for pair in zip(counts, steps, strict=True)))
     return Confusion(
         tuple(names),

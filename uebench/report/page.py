@@ -24,15 +24,15 @@ from ..common.text import one_line, write_text
 from .boards import page_boards, settings_data, tabs
 from .charts import Chart, LegendEntry, charts, legend
 from .colors import DASHES, LINES, MARKS, RAMP, ramp_steps
-from .entries import Facts, audit_of, facts, seconds, words
+from .entries import FactList, audit_of, fact_list, seconds, value_in_words
 from .folder import Results
-from .groups import Method
+from .groups import MethodSpec
 from .matrix import png_uri
-from .series import Figure, curves, figures, method_title
+from .series import Figure, curves_figures, figures, method_title
 from .tables import Metric
 
 PAGE = "index.html"
-METRICS: tuple[tuple[str, Metric], ...] = (("last", "test_acc"), ("best", "test_acc_best"))
+METRIC_NAMES: tuple[tuple[str, Metric], ...] = (("last", "test_acc"), ("best", "test_acc_best"))
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class ShownPoison:
     classes: tuple[tuple[str, int], ...]
     """Each class with the number of its columns."""
     factor: str
-    audit: Facts
-    made: Facts
+    audit: FactList
+    made: FactList
 
 
 def write_page(results: Results, folder: Path | str | None = None) -> Path:
@@ -88,9 +88,11 @@ def render(results: Results) -> str:
         tabs=tabs(boards, results),
         boards=boards,
         entries=entries,
-        curves=[_shown(figure, "") for figure in curves(results)],
+        curves=[_shown(figure, "") for figure in curves_figures(results)],
         figures=[
-            _shown(figure, name) for name, metric in METRICS for figure in figures(results, metric)
+            _shown(figure, name)
+            for name, metric in METRIC_NAMES
+            for figure in figures(results, metric)
         ],
         poisons=_poisons(results),
         gaps=results.gaps,
@@ -149,7 +151,7 @@ def _poisons(results: Results) -> list[ShownPoison]:
     shown = []
     rows = results.cells[results.cells["poison_sha256"] != ""]
     attacks = {
-        str(row["poison_sha256"]): Method(str(row["attack"]), str(row["attack_options"]))
+        str(row["poison_sha256"]): MethodSpec(str(row["attack"]), str(row["attack_options"]))
         for row in rows.to_dict("records")
     }
     several = rows["poison_seed"].nunique() > 1
@@ -167,7 +169,7 @@ def _poisons(results: Results) -> list[ShownPoison]:
             "file": told.get("file"),
             "sha256": told.get("sha256"),
         }
-        method = attacks.get(str(told.get("sha256")), Method(spec.partition("[")[0]))
+        method = attacks.get(str(told.get("sha256")), MethodSpec(spec.partition("[")[0]))
         seed = f", seed {made['seed']}" if several else ""
         counted = Counter(picture.classes) if picture else {}
         factor = f"× {picture.factor:.3g}; {picture.why}" if picture and picture.factor else ""
@@ -180,7 +182,7 @@ def _poisons(results: Results) -> list[ShownPoison]:
                 classes=tuple(counted.items()),
                 factor=factor,
                 audit=audit_of(told),
-                made=facts(made),
+                made=fact_list(made),
             )
         )
     return shown
@@ -197,21 +199,21 @@ def _made(results: Results) -> dict[str, Any]:
     return {
         "command": shlex.join(run.command) if run.command else "",
         "config": _yaml(run.config),
-        "versions": facts(run.versions),
+        "versions": fact_list(run.versions),
         "cell_versions": [(one_line(told), n) for told, n in versions.most_common()],
-        "machine": facts(run.machine),
+        "machine": fact_list(run.machine),
         "datasets": [
             (
                 one_line(name),
-                facts({"shape": known.shape, "classes": len(known.class_names)}),
+                fact_list({"shape": known.shape, "classes": len(known.class_names)}),
                 one_line(known.fingerprint),
             )
             for name, known in run.datasets.items()
         ],
         "failures": [
             (
-                one_line(words(told.get("cell"))),
-                words(told.get("error")),
+                one_line(value_in_words(told.get("cell"))),
+                value_in_words(told.get("error")),
                 str(told.get("traceback", "")),
             )
             for told in run.failures.values()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +21,29 @@ from .colors import DASHES, LINES, MARKS, RAMP
 from .folder import Results
 from .groups import Settings, grouped, the_attack, the_defense
 from .matrix import shares
-from .series import Figure, budget, cost, curves, method_title, ratio, repeats
+from .series import (
+    Figure,
+    budget_figures,
+    cost_figures,
+    curves_figures,
+    method_title,
+    ratio_figures,
+    repeats_figures,
+)
 from .tables import Metric, leaderboards
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-KINDS = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "examples")
 ACROSS = 4
 """The largest number of panels side by side."""
 UNIT = 0.65
 """Points (1/72 inch) in a unit of a chart: a panel is 2.9 inches wide, its text 7 points high."""
 TITLE = 16.0
-"""Height of a panel's title, in units of a chart."""
+"""Height of a line of a panel's title, in units of a chart."""
+TITLE_LETTERS = 36
+"""The largest number of letters in a line of a panel's title."""
 LETTER, LEGEND_KEY = 7.0, 60.0
 """Widths of a letter and of a line with its margins in the legend, in units of a chart."""
 INK, GRID = "#444444", "#dddddd"
@@ -72,11 +81,11 @@ def draw(results: Results, kind: str, folder: Path, metric: Metric = "test_acc")
     """
     leaderboards(results.cells, metric)  # refuses what must not be averaged
     makers: dict[str, Callable[[], Sequence[Figure]]] = {
-        "curves": lambda: curves(results),
-        "ratio": lambda: ratio(results, metric),
-        "budget": lambda: budget(results, metric),
-        "repeats": lambda: repeats(results, metric),
-        "cost": lambda: cost(results, metric),
+        "curves": lambda: curves_figures(results),
+        "ratio": lambda: ratio_figures(results, metric),
+        "budget": lambda: budget_figures(results, metric),
+        "repeats": lambda: repeats_figures(results, metric),
+        "cost": lambda: cost_figures(results, metric),
     }
     with style():
         if kind == "confusion":
@@ -93,7 +102,7 @@ def draw(results: Results, kind: str, folder: Path, metric: Metric = "test_acc")
         return [
             path
             for stem, canvas in zip(stems, canvases, strict=True)
-            for path in save(canvas, folder, stem)
+            for path in save_canvas(canvas, folder, stem)
         ]
 
 
@@ -118,7 +127,7 @@ def new_canvas(width: float, height: float, layout: Any = "constrained") -> Canv
     return canvas
 
 
-def save(canvas: Canvas, folder: Path, stem: str) -> list[Path]:
+def save_canvas(canvas: Canvas, folder: Path, stem: str) -> list[Path]:
     """Write a canvas as PDF and PNG, without dates; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{stem}.pdf", folder / f"{stem}.png"]
@@ -133,16 +142,20 @@ def _lines(figure: Figure) -> Canvas:
     from matplotlib.lines import Line2D
 
     panels = charts(figure)
+    titles = [textwrap.wrap(plain_label(chart.title), TITLE_LETTERS) for chart in panels]
+    head = TITLE * max(map(len, titles), default=1)
     across = min(ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
-    canvas = new_canvas(across * WIDTH * UNIT / 72, down * (HEIGHT + TITLE) * UNIT / 72, None)
+    canvas = new_canvas(across * WIDTH * UNIT / 72, down * (HEIGHT + head) * UNIT / 72, None)
     # Each chart has its own margins, so the panels fill the canvas without gaps between them.
     canvas.subplots_adjust(0, 0, 1, 1, 0, 0)
     grid = canvas.subplots(down, across, squeeze=False)
-    for axes, chart in zip_longest(grid.flat, panels):
+    for axes in grid.flat:
         axes.set_axis_off()
-        if chart:
-            _paint(axes, chart)
+    for axes, chart, title in zip(grid.flat, panels, titles, strict=False):
+        axes.set(xlim=(0, chart.width), ylim=(chart.height, -head))
+        axes.text(chart.left, 0, "\n".join(title), fontweight="bold", fontsize=11 * UNIT)
+        _paint(axes, chart)
     entries = legend(figure)
     longest = max(len(entry.label) for entry in entries)
     canvas.legend(
@@ -150,7 +163,7 @@ def _lines(figure: Figure) -> Canvas:
             Line2D([], [], **_line_look(e.look, figure.joined), **_mark_look(e.look))
             for e in entries
         ],
-        [plain(entry.label) for entry in entries],
+        [plain_label(entry.label) for entry in entries],
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         ncols=max(1, int(across * WIDTH / (LETTER * longest + LEGEND_KEY))),
@@ -159,8 +172,7 @@ def _lines(figure: Figure) -> Canvas:
 
 
 def _paint(axes: Axes, chart: Chart) -> None:
-    """Paint a chart where it says; the axes are those of the chart's own units."""
-    axes.set(xlim=(0, chart.width), ylim=(chart.height, -TITLE))
+    """Paint a chart onto axes whose limits are in its own units."""
     ink: dict[str, Any] = {"color": INK, "fontsize": 11 * UNIT}
     for tick in chart.y_ticks:
         axes.plot([chart.left, chart.right], [tick.at] * 2, color=GRID, linewidth=0.7 * UNIT)
@@ -171,10 +183,10 @@ def _paint(axes: Axes, chart: Chart) -> None:
     frame = [chart.left, chart.left, chart.right], [chart.top, chart.bottom, chart.bottom]
     axes.plot(*frame, color=INK, linewidth=0.9 * UNIT)
     middle_x, middle_y = (chart.left + chart.right) / 2, (chart.top + chart.bottom) / 2
-    axes.text(middle_x, chart.height - 6, plain(chart.x_label), ha="center", **ink)
-    axes.text(11, middle_y, plain(chart.y_label), rotation=90, ha="center", va="center", **ink)
-    title: dict[str, Any] = {"ha": "left", "fontweight": "bold", "fontsize": 11 * UNIT}
-    axes.text(chart.left, 0, plain(chart.title), **title)
+    axes.text(middle_x, chart.height - 6, plain_label(chart.x_label), ha="center", **ink)
+    axes.text(
+        11, middle_y, plain_label(chart.y_label), rotation=90, ha="center", va="center", **ink
+    )
     for line in chart.lines:
         look = _line_look(line.look, True)
         axes.plot([x for x, _ in line.places], [y for _, y in line.places], **look)
@@ -239,9 +251,9 @@ def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
                 image = axes.imshow(shares(matrix), cmap=colors, vmin=0, vmax=1)
                 _class_ticks(axes, results.class_names(settings.dataset, len(matrix)), i, j, grid)
                 if i == 0:
-                    axes.set_title(plain(method_title(results, defense)))
+                    axes.set_title(plain_label(method_title(results, defense)))
                 if j == 0:
-                    axes.set_ylabel(f"{plain(method_title(results, attack))}\ntrue class")
+                    axes.set_ylabel(f"{plain_label(method_title(results, attack))}\ntrue class")
                 if i == len(attacks) - 1:
                     axes.set_xlabel("predicted class")
         if image is not None:
@@ -258,14 +270,14 @@ def _class_ticks(axes: Axes, names: Sequence[str], i: int, j: int, grid: Any) ->
     if len(names) > NUMBERED:
         return
     if j == 0:
-        axes.set_yticks(range(len(names)), [plain(name)[:14] for name in names], fontsize=5.5)
+        axes.set_yticks(range(len(names)), [plain_label(name)[:14] for name in names], fontsize=5.5)
     if i == len(grid) - 1:
         axes.set_xticks(
-            range(len(names)), [plain(name)[:14] for name in names], fontsize=5.5, rotation=90
+            range(len(names)), [plain_label(name)[:14] for name in names], fontsize=5.5, rotation=90
         )
 
 
-def plain(text: str) -> str:
+def plain_label(text: str) -> str:
     """Return text of which matplotlib makes no formulas, with the letters that its font has."""
     return text.replace("$", r"\$").encode("latin-1", "replace").decode("latin-1")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from ..common.errors import UserError
 from ..common.text import one_line
 
-COLUMNS = (
+PUBLISHED_COLUMNS = (
     *("table", "dataset", "arch", "attack", "attack_options", "defense", "defense_options"),
     *("beside", "epochs", "accuracy", "note"),
 )
 """Columns of such a file; `beside`, `epochs`, options, `table` and `note` may be empty."""
-NEEDED = ("dataset", "arch", "attack", "defense", "accuracy")
+REQUIRED = ("dataset", "arch", "attack", "defense", "accuracy")
 
 N_TRAIN = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257}
 """Training images of the data sets that papers train on."""
@@ -82,13 +82,13 @@ def _rows(path: Path) -> Iterator[Published]:
 
 
 def _check_head(path: Path, head: list[str]) -> None:
-    missing = [name for name in COLUMNS if name not in head]
-    odd = [name for name in head if name not in COLUMNS]
+    missing = [name for name in PUBLISHED_COLUMNS if name not in head]
+    odd = [name for name in head if name not in PUBLISHED_COLUMNS]
     if missing or odd or len(set(head)) < len(head):
         what = f"no column {', '.join(missing)}" if missing else f"unknown column {', '.join(odd)}"
         if not missing and not odd:
             what = "a column is there twice"
-        raise UserError(f"{path}: {what}; its columns are {', '.join(COLUMNS)}")
+        raise UserError(f"{path}: {what}; its columns are {', '.join(PUBLISHED_COLUMNS)}")
 
 
 def _row(path: Path, place: str, head: list[str], values: list[str]) -> Published:
@@ -99,7 +99,7 @@ def _row(path: Path, place: str, head: list[str], values: list[str]) -> Publishe
             "double quotes"
         )
     row = {name: one_line(value) for name, value in zip(head, values, strict=True)}
-    if empty := [name for name in NEEDED if not row[name]]:
+    if empty := [name for name in REQUIRED if not row[name]]:
         raise UserError(f"{place}: {empty[0]} must not be empty; fill it in")
     accuracy = _number(row["accuracy"])
     if not 0 <= accuracy <= 100:
@@ -109,7 +109,7 @@ def _row(path: Path, place: str, head: list[str], values: list[str]) -> Publishe
     epochs = row["epochs"]
     if epochs and not (epochs.isdecimal() and int(epochs)):
         raise UserError(f"{place}: epochs must be a whole number or empty, got {epochs!r}")
-    texts = {name: row[name] for name in COLUMNS if name not in ("accuracy", "epochs")}
+    texts = {name: row[name] for name in PUBLISHED_COLUMNS if name not in ("accuracy", "epochs")}
     return Published(
         source=one_line(path.stem),
         epochs=int(epochs) if epochs else None,

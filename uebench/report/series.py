@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..common.text import comma_parts, one_line
 from .folder import Results
-from .groups import Method, Record, Settings, grouped, the_attack, the_defense
+from .groups import CellRow, MethodSpec, Settings, grouped, the_attack, the_defense
 from .layout import CLEAN, settings_in_words
 from .tables import Metric, Stat
 
@@ -69,7 +69,7 @@ class Figure:
     """The settings that vary along x, in which the figure may differ from a leaderboard."""
 
 
-def curves(results: Results) -> list[Figure]:
+def curves_figures(results: Results) -> list[Figure]:
     """Return accuracy by epoch, with one panel per attack and one line per defense.
 
     One figure is of the test images. Another one is of the training images, for results whose
@@ -82,7 +82,7 @@ def curves(results: Results) -> list[Figure]:
             ("curves-train", "train_acc", "training"),
         ):
 
-            def points(records: Sequence[Record], column: str = column) -> tuple[Point, ...]:
+            def points(records: Sequence[CellRow], column: str = column) -> tuple[Point, ...]:
                 return _mean_curve(results, records, column)
 
             figures += _figure(
@@ -98,13 +98,13 @@ def curves(results: Results) -> list[Figure]:
     return figures
 
 
-def ratio(results: Results, metric: Metric = "test_acc") -> list[Figure]:
+def ratio_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     """Return accuracy against the poisoned share of the training images."""
-    merged: dict[Settings, list[Record]] = {}
+    merged: dict[Settings, list[CellRow]] = {}
     for settings, runs in grouped(results.cells).items():
         merged.setdefault(replace(settings, ratio=1.0), []).extend(runs)
 
-    def points(records: Sequence[Record]) -> tuple[Point, ...]:
+    def points(records: Sequence[CellRow]) -> tuple[Point, ...]:
         return _points(records, lambda r: 100 * r["ratio"], metric)
 
     figures = []
@@ -125,13 +125,13 @@ def ratio(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     return figures
 
 
-def budget(results: Results, metric: Metric = "test_acc") -> list[Figure]:
+def budget_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     """Return accuracy against the attack's budget, for attacks that were run with several."""
     figures = []
     for settings, runs in grouped(results.cells).items():
         for norm, unit in (("linf", "levels of 255"), ("l2", "in the range [0, 1]")):
 
-            def value(run: Record, norm: str = norm) -> float | None:
+            def value(run: CellRow, norm: str = norm) -> float | None:
                 return _budget(results, run, norm)
 
             figures += _figure(
@@ -147,10 +147,10 @@ def budget(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     return figures
 
 
-def repeats(results: Results, metric: Metric = "test_acc") -> list[Figure]:
+def repeats_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     """Return accuracy against K, the number of augmentations of which UEraser takes the hardest."""
 
-    def value(run: Record) -> float | None:
+    def value(run: CellRow) -> float | None:
         return _number(results.options(run["key"], "defense").get("repeats"))
 
     return [
@@ -169,7 +169,7 @@ def repeats(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     ]
 
 
-def cost(results: Results, metric: Metric = "test_acc") -> list[Figure]:
+def cost_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     """Return accuracy against the seconds of training.
 
     One panel has a mark for each poison and defense, the other the worst poison of each defense.
@@ -209,7 +209,11 @@ def cost(results: Results, metric: Metric = "test_acc") -> list[Figure]:
 
 def figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     """Return every plot that the results allow, except the curves."""
-    return [figure for make in (ratio, budget, repeats, cost) for figure in make(results, metric)]
+    return [
+        figure
+        for make in (ratio_figures, budget_figures, repeats_figures, cost_figures)
+        for figure in make(results, metric)
+    ]
 
 
 def spread(point: Point) -> float:
@@ -217,13 +221,13 @@ def spread(point: Point) -> float:
     return 0.0 if math.isnan(point.sd) else point.sd
 
 
-def without(method: Method, option: str) -> Method:
+def without(method: MethodSpec, option: str) -> MethodSpec:
     """Return a method without one of its options."""
     parts = comma_parts(method.options)
-    return Method(method.name, ",".join(p for p in parts if not p.startswith(f"{option}=")))
+    return MethodSpec(method.name, ",".join(p for p in parts if not p.startswith(f"{option}=")))
 
 
-def method_title(results: Results, method: Method) -> str:
+def method_title(results: Results, method: MethodSpec) -> str:
     """Return the display name of a method with its options."""
     title = CLEAN if method.is_clean else results.titles.get(method.name, method.name)
     return one_line(f"{title}[{method.options}]" if method.options else title)
@@ -271,9 +275,9 @@ def _accuracy_label(metric: Metric | None) -> str:
     return "test accuracy (%)" + (", best epoch" if metric == "test_acc_best" else "")
 
 
-def _by_pair(runs: Iterable[Record]) -> dict[tuple[Method, Method], list[Record]]:
+def _by_pair(runs: Iterable[CellRow]) -> dict[tuple[MethodSpec, MethodSpec], list[CellRow]]:
     """Return the runs by attack and defense, in their order."""
-    by_pair: dict[tuple[Method, Method], list[Record]] = {}
+    by_pair: dict[tuple[MethodSpec, MethodSpec], list[CellRow]] = {}
     for run in runs:
         by_pair.setdefault((the_attack(run), the_defense(run)), []).append(run)
     return by_pair
@@ -281,13 +285,13 @@ def _by_pair(runs: Iterable[Record]) -> dict[tuple[Method, Method], list[Record]
 
 def _panels(
     results: Results,
-    runs: Sequence[Record],
-    panel_of: Callable[[Record], Method],
-    line_of: Callable[[Record], Method],
-    points_of: Callable[[Sequence[Record]], tuple[Point, ...]],
+    runs: Sequence[CellRow],
+    panel_of: Callable[[CellRow], MethodSpec],
+    line_of: Callable[[CellRow], MethodSpec],
+    points_of: Callable[[Sequence[CellRow]], tuple[Point, ...]],
 ) -> list[Panel]:
     """Return a panel for each method of one kind, with a line for each of the other kind."""
-    lines_of: dict[Method, list[Line]] = {panel: [] for panel in _methods(runs, panel_of)}
+    lines_of: dict[MethodSpec, list[Line]] = {panel: [] for panel in _methods(runs, panel_of)}
     for style, line in enumerate(_methods(runs, line_of)):
         for panel, lines in lines_of.items():
             points = points_of([r for r in runs if panel_of(r) == panel and line_of(r) == line])
@@ -302,18 +306,18 @@ def _panels(
 
 def _varied(
     results: Results,
-    runs: Sequence[Record],
+    runs: Sequence[CellRow],
     kind: Literal["attack", "defense"],
     option: str,
-    value: Callable[[Record], float | None],
+    value: Callable[[CellRow], float | None],
     metric: Metric,
 ) -> list[Panel]:
     """Return a panel for each method that was run with several values of an option."""
 
-    def base(run: Record) -> Method:
+    def base(run: CellRow) -> MethodSpec:
         return without(the_attack(run) if kind == "attack" else the_defense(run), option)
 
-    values: dict[Method, set[float]] = {}
+    values: dict[MethodSpec, set[float]] = {}
     for run in runs:
         x = value(run)
         if run["status"] == "ok" and x is not None:
@@ -322,7 +326,7 @@ def _varied(
     clean = [run for run in runs if kind == "attack" and the_attack(run).is_clean]
     clean_keys = {run["key"] for run in clean}
 
-    def points(records: Sequence[Record]) -> tuple[Point, ...]:
+    def points(records: Sequence[CellRow]) -> tuple[Point, ...]:
         return _points(records, lambda r: 0.0 if r["key"] in clean_keys else value(r), metric)
 
     panels = []
@@ -334,12 +338,12 @@ def _varied(
     return panels
 
 
-def _as_attack(run: Record, attack: Method) -> Record:
+def _as_attack(run: CellRow, attack: MethodSpec) -> CellRow:
     """Return a clean run under the name of an attack that left the images as they are."""
     return {**run, "attack": attack.name, "attack_options": attack.options}
 
 
-def _with_clean(runs: Sequence[Record], poisoned: Sequence[Record]) -> list[Record]:
+def _with_clean(runs: Sequence[CellRow], poisoned: Sequence[CellRow]) -> list[CellRow]:
     """Return the poisoned runs, and each clean one as every attack at a ratio of zero, once."""
     clean = {run["key"]: run for run in runs if the_attack(run).is_clean}
     attacks = dict.fromkeys(the_attack(run) for run in poisoned)
@@ -354,7 +358,7 @@ def _with_clean(runs: Sequence[Record], poisoned: Sequence[Record]) -> list[Reco
 
 
 def _points(
-    records: Sequence[Record], x_of: Callable[[Record], float | None], metric: Metric
+    records: Sequence[CellRow], x_of: Callable[[CellRow], float | None], metric: Metric
 ) -> tuple[Point, ...]:
     """Return the mean accuracy at each x, in order."""
     by_x: dict[float, list[float]] = {}
@@ -365,7 +369,7 @@ def _points(
     return _means(by_x)
 
 
-def _mean_curve(results: Results, records: Sequence[Record], column: str) -> tuple[Point, ...]:
+def _mean_curve(results: Results, records: Sequence[CellRow], column: str) -> tuple[Point, ...]:
     """Return the mean over runs at each epoch at which all of them were evaluated."""
     measured = []
     for record in records:
@@ -382,13 +386,13 @@ def _means(by_x: dict[float, list[float]]) -> tuple[Point, ...]:
     return tuple(Point(x, stat.mean, stat.sd, stat.n) for x, stat in stats)
 
 
-def _mark(records: Sequence[Record], metric: Metric) -> Point:
+def _mark(records: Sequence[CellRow], metric: Metric) -> Point:
     """Return mean seconds and mean accuracy of some runs."""
     stat = Stat.of([r[metric] for r in records if r[metric] is not None])
     return Point(statistics.mean(r["train_seconds"] for r in records), stat.mean, stat.sd, stat.n)
 
 
-def _budget(results: Results, run: Record, norm: str) -> float | None:
+def _budget(results: Results, run: CellRow, norm: str) -> float | None:
     """Return an attack's budget in a norm: in levels of 255 for linf, as it is for l2."""
     if the_attack(run).is_clean:
         return None
@@ -403,7 +407,7 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _methods(runs: Sequence[Record], of: Callable[[Record], Method]) -> list[Method]:
+def _methods(runs: Sequence[CellRow], of: Callable[[CellRow], MethodSpec]) -> list[MethodSpec]:
     """Return the methods in plan order, clean first."""
     methods = dict.fromkeys(of(run) for run in runs)
     return sorted(methods, key=lambda method: not method.is_clean)

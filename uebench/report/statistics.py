@@ -44,7 +44,7 @@ def wilson(accuracy: float, n_test: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def interval(stat: Stat, n_test: int | None) -> tuple[float, float]:
+def confidence_interval(stat: Stat, n_test: int | None) -> tuple[float, float]:
     """Return the 95 % interval of an entry, NaN where nothing is known.
 
     One run: the binomial one over the test images. Several: Student's, of the mean over the runs,
@@ -71,7 +71,7 @@ def over_images(stat: Stat, n_test: int | None) -> tuple[float, float]:
 
     That of a single run has the test images in it already; that of several runs is widened by them.
     """
-    low, high = interval(stat, n_test)
+    low, high = confidence_interval(stat, n_test)
     if stat.n < 2:
         return low, high
     images = sampling_margin(stat, n_test)

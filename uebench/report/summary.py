@@ -6,12 +6,12 @@ not in it, and the summary says so. Where not even clean data were learned, that
 
 from collections.abc import Mapping, Sequence
 
-from .groups import Method
+from .groups import MethodSpec
 from .layout import Titles, percent, settings_in_words
 from .statistics import sampling_margin
 from .tables import Leaderboard
 
-SHOWN = 4
+MOST_NAMED = 4
 """Defenses named in a line, and attacks named with ties."""
 
 
@@ -78,20 +78,23 @@ def _of_all(board: Leaderboard, titles: Titles) -> list[str]:
     return lines + _noise(board, titles)
 
 
-def _of_attack(board: Leaderboard, attack: Method, titles: Titles) -> str:
+def _of_attack(board: Leaderboard, attack: MethodSpec, titles: Titles) -> str:
     """Return an attack's accuracies in a line: the first defense, then the best ones."""
     stats = {d: board.stat(attack, d) for d in board.defenses if board.stat(attack, d).n}
     if not stats:
         return ""
     first, *others = stats
-    best = sorted(others, key=lambda d: -stats[d].mean)[: SHOWN - 1]
+    best = sorted(others, key=lambda d: -stats[d].mean)[: MOST_NAMED - 1]
     told = [f"{percent(stats[d].mean)} % under {_title(d, titles)}" for d in (first, *best)]
     more = len(others) - len(best)
     return f"{_title(attack, titles)}: {', '.join(told)}" + (f", {more} lower" if more else "")
 
 
 def _extreme(
-    board: Leaderboard, attacks: Sequence[Method], defenses: Sequence[Method], titles: Titles
+    board: Leaderboard,
+    attacks: Sequence[MethodSpec],
+    defenses: Sequence[MethodSpec],
+    titles: Titles,
 ) -> str:
     """Return the attack whose best defense gives the least, in words."""
     best = {a: board.best_defense(a) for a in attacks}
@@ -117,14 +120,14 @@ def _noise(board: Leaderboard, titles: Titles) -> list[str]:
             ties.append(f"{_title(attack, titles)}: {names}")
     lines = []
     if ties:
-        more = f"; and {len(ties) - SHOWN} more" if len(ties) > SHOWN else ""
-        lines.append(f"best within noise: {'; '.join(ties[:SHOWN])}{more}")
+        more = f"; and {len(ties) - MOST_NAMED} more" if len(ties) > MOST_NAMED else ""
+        lines.append(f"best within noise: {'; '.join(ties[:MOST_NAMED])}{more}")
     if any(0 < board.stat(a, d).n < 2 for a in board.attacks for d in board.defenses):
         lines.append("one seed only: what another seed would change is not in this noise")
     return lines
 
 
-def _title(method: Method, titles: Titles) -> str:
+def _title(method: MethodSpec, titles: Titles) -> str:
     """Return a method as tables call it."""
     name = "clean data" if method.is_clean else titles.get(method.name, method.name)
     return f"{name}[{method.options}]" if method.options else name

@@ -12,12 +12,12 @@ from typing import Literal
 import pandas as pd
 
 from ..common.errors import UserError
-from .groups import Method, Record, Settings, grouped, the_attack, the_defense
+from .groups import CellRow, MethodSpec, Settings, grouped, the_attack, the_defense
 from .statistics import Stat, best_within_noise, mean_ranks
 
 __all__ = [
     "METRICS",
-    "Entry",
+    "BoardEntry",
     "Extreme",
     "Leaderboard",
     "Metric",
@@ -31,7 +31,7 @@ METRICS: tuple[Metric, ...] = ("test_acc", "test_acc_best")
 
 
 @dataclass(frozen=True)
-class Entry:
+class BoardEntry:
     """All runs of one attack under one defense; the costs are means over the finished runs."""
 
     status: Literal["ok", "failed", "skipped", "missing"] = "missing"
@@ -50,7 +50,7 @@ class Extreme:
     """The worst case of a method over its opponents, and the opponent that attains it."""
 
     value: float
-    by: Method | None
+    by: MethodSpec | None
     """None, and the value NaN, where nothing was measured."""
     n_measured: int
     n_possible: int
@@ -67,38 +67,38 @@ class Leaderboard:
 
     settings: Settings
     metric: Metric
-    attacks: tuple[Method, ...]
-    defenses: tuple[Method, ...]
-    entries: Mapping[tuple[Method, Method], Entry]
+    attacks: tuple[MethodSpec, ...]
+    defenses: tuple[MethodSpec, ...]
+    entries: Mapping[tuple[MethodSpec, MethodSpec], BoardEntry]
     versions: tuple[str, ...] = ()
     """The versions of the suite that measured it, where they are known."""
 
     @property
-    def poisons(self) -> tuple[Method, ...]:
+    def poisons(self) -> tuple[MethodSpec, ...]:
         """The attacks without the clean row."""
         return tuple(attack for attack in self.attacks if not attack.is_clean)
 
     @property
-    def opponents(self) -> tuple[Method, ...]:
+    def opponents(self) -> tuple[MethodSpec, ...]:
         """The defenses that were run against a poison; others stand beside clean data alone."""
         faced = {defense for attack, defense in self.entries if not attack.is_clean}
         return tuple(defense for defense in self.defenses if defense in faced)
 
-    def entry(self, attack: Method, defense: Method) -> Entry:
+    def entry(self, attack: MethodSpec, defense: MethodSpec) -> BoardEntry:
         """Return one entry, with status `missing` where no cell was run."""
-        return self.entries.get((attack, defense), Entry())
+        return self.entries.get((attack, defense), BoardEntry())
 
-    def stat(self, attack: Method, defense: Method) -> Stat:
+    def stat(self, attack: MethodSpec, defense: MethodSpec) -> Stat:
         """Return one entry's accuracy in this table's metric."""
         entry = self.entry(attack, defense)
         return entry.test_acc if self.metric == "test_acc" else entry.test_acc_best
 
-    def best(self, attack: Method) -> set[Method]:
+    def best(self, attack: MethodSpec) -> set[MethodSpec]:
         """Return the defenses that are best under `attack`, or within noise of the best."""
         stats = {defense: self.stat(attack, defense) for defense in self.defenses}
         return best_within_noise(stats, self.settings.n_test)
 
-    def ranks(self) -> dict[Method, float]:
+    def ranks(self) -> dict[MethodSpec, float]:
         """Return the mean rank of each opponent over the poisons, 1 the best.
 
         Only poisons under which every opponent was measured count.
@@ -107,11 +107,11 @@ class Leaderboard:
             [{d: self.stat(attack, d).mean for d in self.opponents} for attack in self.poisons]
         )
 
-    def worst_attack(self, defense: Method) -> Extreme:
+    def worst_attack(self, defense: MethodSpec) -> Extreme:
         """Return the lowest accuracy of `defense` over the poisons: the defender's worst case."""
         return _extreme(min, {a: self.stat(a, defense).mean for a in self.poisons})
 
-    def best_defense(self, attack: Method) -> Extreme:
+    def best_defense(self, attack: MethodSpec) -> Extreme:
         """Return the highest accuracy under `attack` over the opponents: the attacker's worst."""
         return _extreme(max, {d: self.stat(attack, d).mean for d in self.opponents})
 
@@ -156,8 +156,8 @@ def leaderboard(cells: pd.DataFrame, metric: Metric = "test_acc") -> Leaderboard
     return boards[0]
 
 
-def _leaderboard(settings: Settings, runs: Sequence[Record], metric: Metric) -> Leaderboard:
-    by_cell: dict[tuple[Method, Method], list[Record]] = {}
+def _leaderboard(settings: Settings, runs: Sequence[CellRow], metric: Metric) -> Leaderboard:
+    by_cell: dict[tuple[MethodSpec, MethodSpec], list[CellRow]] = {}
     for run in runs:
         by_cell.setdefault((the_attack(run), the_defense(run)), []).append(run)
     attacks = dict.fromkeys(attack for attack, _ in by_cell)
@@ -172,7 +172,7 @@ def _leaderboard(settings: Settings, runs: Sequence[Record], metric: Metric) -> 
     )
 
 
-def _entry(runs: Sequence[Record]) -> Entry:
+def _entry(runs: Sequence[CellRow]) -> BoardEntry:
     finished = [run for run in runs if run["status"] == "ok"]
     _check_one_recipe(finished)
     n_failed = sum(run["status"] == "failed" for run in runs)
@@ -181,7 +181,7 @@ def _entry(runs: Sequence[Record]) -> Entry:
     def stat(column: str) -> Stat:
         return Stat.of([run[column] for run in finished if run[column] is not None])
 
-    return Entry(
+    return BoardEntry(
         status="ok" if finished else status,
         test_acc=stat("test_acc"),
         test_acc_best=stat("test_acc_best"),
@@ -193,7 +193,7 @@ def _entry(runs: Sequence[Record]) -> Entry:
     )
 
 
-def _check_one_recipe(runs: Sequence[Record]) -> None:
+def _check_one_recipe(runs: Sequence[CellRow]) -> None:
     """Refuse to average runs that were made in different ways.
 
     Raises:
@@ -210,7 +210,9 @@ def _check_one_recipe(runs: Sequence[Record]) -> None:
         )
 
 
-def _extreme(pick: Callable[[Iterable[float]], float], means: Mapping[Method, float]) -> Extreme:
+def _extreme(
+    pick: Callable[[Iterable[float]], float], means: Mapping[MethodSpec, float]
+) -> Extreme:
     measured = {method: mean for method, mean in means.items() if not math.isnan(mean)}
     if not measured:
         return Extreme(math.nan, None, 0, len(means))

@@ -22,8 +22,8 @@ from ..augment import trivial_augment as trivial
 from ..common.errors import UserError
 from ..data import Dataset, load_dataset
 from ..report import Results
-from ..report.groups import Method
-from ..report.plots import new_canvas, plain, save, slug, style
+from ..report.groups import MethodSpec
+from ..report.plots import new_canvas, plain_label, save_canvas, slug, style
 from ..report.series import method_title
 from ..store.store import Store, seed_of
 
@@ -82,7 +82,7 @@ def draw_examples(
     with style():
         for dataset in datasets:
             canvas = _canvas(example_rows(results, dataset, store))
-            paths += save(canvas, folder, f"examples-{slug(dataset.name)}")
+            paths += save_canvas(canvas, folder, f"examples-{slug(dataset.name)}")
     return paths
 
 
@@ -142,7 +142,7 @@ def _poisons(
     found: dict[str, tuple[str, Any, Tensor]] = {}
     rows = results.cells[results.cells["poison_sha256"] != ""].to_dict("records")
     attacks = {
-        str(row["poison_sha256"]): Method(str(row["attack"]), str(row["attack_options"]))
+        str(row["poison_sha256"]): MethodSpec(str(row["attack"]), str(row["attack_options"]))
         for row in rows
     }
     for key, told in results.run.poisons.items():
@@ -174,6 +174,6 @@ def _canvas(rows: Sequence[Row]) -> Canvas:
             axes.imshow(augmented(row.image, j, augment), interpolation="nearest")
             if i == 0:
                 axes.set_title(name)
-        label = plain(row.label)
+        label = plain_label(row.label)
         grid[i][0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7.5)
     return canvas

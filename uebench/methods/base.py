@@ -29,7 +29,7 @@ __all__ = ["Attack", "Defense", "Facts", "Fraction255", "Method", "MethodInfo", 
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What the registry knows of a method beside its class."""
+    """What the registry knows about a method in addition to its class."""
 
     kind: Literal["attack", "defense"]
     name: str
@@ -41,16 +41,17 @@ class MethodInfo:
 
 @dataclass(frozen=True)
 class Facts:
-    """What `plan()` knows of a cell and a method may turn into numbers before anything runs.
+    """What is known about a cell before anything runs; `resolve` turns it into option values.
 
     Attributes:
-        dataset: its name, such as `cifar10`.
+        dataset: name of the data set without its options, such as `cifar10`.
         n_classes: number of classes.
-        shape: channels, height, width.
-        epochs: epochs of the target model's training.
-        surrogate: the network that the protocol crafts with.
-        norm: the norm that the poison's budget is measured in; `linf` on clean data.
-        eps: the poison's budget in that norm; 8/255 on clean data.
+        shape: channels, height and width of an image.
+        epochs: epochs that the target model is trained for.
+        surrogate: the network that attacks craft with unless they name another one.
+        norm: the norm in which the poison's budget is measured; `linf` on clean data.
+        eps: the poison's budget in that norm, in the pixel range [0, 1]; 8/255 on clean data.
+            Only defenses see the poison's own norm and eps: attacks are resolved before them.
     """
 
     dataset: str
@@ -63,24 +64,29 @@ class Facts:
 
 
 class Method(BaseModel):
-    """What attacks and defenses share: options that are checked, shown, recorded and hashed."""
+    """What attacks and defenses share: options that are checked, shown, recorded and hashed.
+
+    Every field is an option. Its type and `Field(gt=..., le=...)` say what is accepted, its default
+    is what the source uses, and the docstring below it gives meaning and unit. A field that depends
+    on the data set or on the poison is marked with `Auto()`, and `resolve` fills it in.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
     version: ClassVar[int] = 1
-    """Raised when the method's numbers change, which makes the stored cells stale."""
+    """Raise it when the method's numbers change: results of older versions are not reused."""
     info: ClassVar[MethodInfo]
 
     def options(self) -> dict[str, Any]:
-        """Return every option with its value."""
+        """Return every option with its value, as plain data that JSON can hold."""
         return self.model_dump()
 
     def recipe(self) -> dict[str, Any]:
-        """Return what the key holds of the method: every option.
+        """Return what identifies the method's results in the store: by default every option.
 
-        A method with an option that changes no number, such as a path, leaves it out, and puts in
-        what does, such as the file's hash.
+        Override it to leave out an option that changes no number, such as a path, and to put in
+        what does change numbers, such as the hash of the file.
         """
         return self.options()
 
@@ -91,16 +97,24 @@ class Method(BaseModel):
 
     @property
     def changed_text(self) -> str:
-        """The changed options as they would be typed: `eps=16/255,rounds=5`."""
+        """The changed options as they would be typed in a spec: `eps=16/255,rounds=5`."""
         return format_options(self.changed())
 
     def __str__(self) -> str:
         return format_spec(self.info.name, self.changed())
 
     def resolve(self, facts: Facts) -> Self:
-        """Return the method with what depends on the cell turned into numbers.
+        """Return the method with every `auto` replaced by a value that suits the cell.
 
-        The result enters the key. The default: as it is.
+        It is called once while a run is planned, and the values enter the keys of the store. Most
+        methods need no more than `return self.fill_auto(step=self.eps / 10)`. The default returns
+        the method as it is.
+
+        Args:
+            facts: the data set, the protocol and, for a defense, the poison's budget.
+
+        Raises:
+            UserError: raise it to refuse options that do not go together; say what to do instead.
         """
         return self
 
@@ -120,41 +134,65 @@ class Method(BaseModel):
 class Attack(Method):
     """Changes training images within a budget so that a network trained on them learns nothing.
 
-    An author writes `perturb`; `craft` is final.
+    An author writes `perturb`, and may override `resolve`, `budget`, `export` and `image_passes`.
+    `craft` calls them and checks the result; it cannot be overridden.
     """
 
     norm: Literal["linf", "l2"] = "linf"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255
-    """Largest change: of one pixel value (linf) in the pixel range [0, 1]."""
+    """Largest change in that norm, in the pixel range [0, 1]: of one pixel value for linf."""
 
     def budget(self, shape: tuple[int, int, int]) -> Budget:
-        """Return norm and radius that the 8-bit images are held to, for images of this shape."""
+        """Return the norm and radius that the 8-bit images must keep.
+
+        Args:
+            shape: channels, height and width of an image.
+        """
         return Budget(self.norm, self.eps)
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
-        """Return what is added to each image, float, in the pixel range [0, 1]."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how it perturbs")
+        """Return the perturbation that is added to each image.
+
+        Args:
+            data: the clean training set; leave its tensors unchanged.
+            run: device, randomness and networks. Draw random numbers with `generator=run.rng` only.
+
+        Returns:
+            float [n, c, h, w] in the pixel range [0, 1], so that one 8-bit level is 1/255; image by
+            image in the order of `data`, and within `budget` up to the rounding to 8 bits.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no `perturb`; write it")
 
     def export(self, data: Split, delta: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
-        """Return the 8-bit images that a data user receives: round(255 * clip(x + delta, 0, 1))."""
+        """Return the 8-bit images that are published: round(255 * clip(x + delta, 0, 1)).
+
+        Override it only where a method's authors round differently.
+        """
         return quantise(data.images, delta)
 
     def image_passes(self, n: int) -> int:
-        """Return about how many images go forward and backward through a surrogate.
+        """Return about how many forward and backward passes of one image the crafting takes.
 
-        `--dry-run` multiplies it by a measured time. Where a stop test ends a search, count what it
-        usually takes. 0: no surrogate.
+        `uebench run --dry-run` multiplies it by the measured time of one pass. If a stop test ends
+        the search, count the passes that it usually takes. 0 means that no surrogate is used.
+
+        Args:
+            n: number of training images.
         """
         return 0
 
     @final
     def craft(self, data: Split, run: Run) -> Poison:
-        """Return the poisoned training set: perturbed, clipped, quantised and audited.
+        """Return the poisoned training set: perturbed, clipped, rounded to 8 bits and checked.
+
+        Args:
+            data: the clean training set.
+            run: device, randomness and networks.
 
         Raises:
-            MethodError: the perturbation is no tensor, has the wrong shape, is not finite, or the
-                8-bit images exceed the budget.
+            MethodError: the perturbation is not a tensor of the images' shape, is not finite, or
+                the 8-bit images exceed the budget.
         """
         delta = self.perturb(data, run)
         if not isinstance(delta, Tensor):
@@ -178,21 +216,41 @@ class Attack(Method):
 
 
 class Defense(Method):
-    """Trains a target model so that it learns although the training images were perturbed."""
+    """Trains a target model so that it learns although the training images were perturbed.
+
+    An author overrides `loss`, `prepare` or both, and `adjust` where the method needs another
+    setting of the protocol, such as gradient clipping.
+    """
 
     keep_prepared: ClassVar[bool] = False
-    """Whether `prepare` is deterministic and slow enough for its result to be kept in the store."""
+    """Whether the result of `prepare` is cached in the store. Set it only where `prepare` is slow
+    and draws no random numbers, since all training seeds share the cached result."""
 
     def adjust(self, protocol: Protocol) -> Protocol:
-        """Return the protocol with what this defense asks for, such as gradient clipping."""
+        """Return the protocol with the settings that this defense needs.
+
+        Use `protocol.asked(clip_norm=5.0)`, which keeps a value that the user has set. Epochs and
+        network are the user's choice and must stay as they are.
+        """
         return protocol
 
     def effort(self) -> float:
-        """Return about how long a training step takes against a plain one: long cells go first."""
+        """Return how long a training step takes relative to standard training, roughly.
+
+        The cells that take longest are started first, so that they do not hold up the end of a run.
+        """
         return 1.0
 
     def prepare(self, data: Split, run: Run) -> Split:
-        """Return the training set to train on; called once, before training. Default: as it is."""
+        """Return the training set that the model is trained on; called once, before training.
+
+        Args:
+            data: the poisoned training set; leave its tensors unchanged.
+            run: device and randomness.
+
+        Returns:
+            8-bit images of the same size with their labels. The default is `data` itself.
+        """
         return data
 
     def loss(
@@ -202,8 +260,17 @@ class Defense(Method):
         labels: Int[Tensor, " b"],
         run: Run,
     ) -> Float[Tensor, ""]:
-        """Return a batch's loss, a scalar with gradient. Default: the mean cross-entropy.
+        """Return the loss of a batch; by default the mean cross-entropy.
 
-        `images` lie in [0, 1] and were cropped and flipped once an image.
+        Args:
+            model: the target network, in train mode; it must be returned to that mode.
+            images: float in [0, 1], each already cropped and flipped at random; do not change them
+                in place.
+            labels: the class of each image, in 0..k-1.
+            run: `run.epoch` and `run.epochs` tell how far the training is, and `run.rng` draws.
+
+        Returns:
+            A scalar with gradient. Compute it from float32 logits, `model(images).float()`, since
+            networks may run in bf16.
         """
         return F.cross_entropy(model(images), labels)

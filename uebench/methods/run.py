@@ -1,15 +1,18 @@
 """What a method is given to work with: `Run`, and the surrogates that it trains.
 
-A surrogate is a network that an attack trains on clean images. It is kept in the store and shared
-by recipe. Source of its defaults: Tao et al., "Better Safe Than Sorry", NeurIPS 2021,
-arXiv:2102.04716, and its authors' code: 150 epochs of SGD, learning rate 0.1 and x0.1 at two thirds
-and five sixths, batch 128, weight decay 5e-4, random crops and flips, the best epoch on 1,000
-held-out training images.
+A surrogate is a network that an attack trains on clean images. It is cached in the store, and
+attacks that ask for the same one share it.
+
+Source of its defaults: Tao et al., "Better Safe Than Sorry", NeurIPS 2021, arXiv:2102.04716, and
+its authors' code: 150 epochs of SGD, learning rate 0.1 and x0.1 at two thirds and five sixths,
+batch 128, weight decay 5e-4, random crops and flips, the best epoch on 1,000 held-out training
+images.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -22,28 +25,68 @@ from ..augment import crop_flip
 from ..data.split import Split
 from ..learn.checkpoint import Checkpoint, Stateful, Target
 from ..learn.loops import DivergedError, accuracy, shuffled_batches
-from ..learn.timing import Stopwatch
 from ..models import build_network, network_recipe, parse_arch
 from ..store.arrays import add_bytes, zeros
 from ..store.store import Store, key_of, seed_of
 
 SURROGATE_VERSION = 2
-"""Raised when the numbers of surrogates change, which makes the stored ones stale."""
+"""Raise it when the numbers of surrogates change: stored ones are then trained again."""
 
 MOMENTUM, WEIGHT_DECAY, CROP_PADDING = 0.9, 5e-4, 4
 
 
+class Stopwatch:
+    """Adds up the time spent inside `with stopwatch:` without making the host wait for a GPU.
+
+    On a GPU it only records events; `taken()` reads them when an epoch has ended, and the time of a
+    block is then that of its kernels.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._events: list[torch.cuda.Event] = []
+        self._seconds = 0.0
+        self._start = 0.0
+
+    def __enter__(self) -> None:
+        if self._cuda:
+            self._mark()
+        else:
+            self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        if self._cuda:
+            self._mark()
+        else:
+            self._seconds += time.perf_counter() - self._start
+
+    def _mark(self) -> None:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self._events.append(event)
+
+    def taken(self) -> float:
+        """Return the seconds since the last call; on a GPU, wait for the last block first."""
+        seconds, self._seconds = self._seconds, 0.0
+        if self._events:
+            self._events[-1].synchronize()
+            pairs = zip(self._events[::2], self._events[1::2], strict=True)
+            seconds += sum(begin.elapsed_time(end) for begin, end in pairs) / 1000
+            self._events.clear()
+        return seconds
+
+
 class Run:
-    """What a method is given to work with: device, randomness, networks, progress.
+    """What a method is given to work with: device, randomness, networks and progress.
 
     Attributes:
-        device: where tensors lie.
-        rng: a generator on that device; the only source of randomness.
-        epoch: the present epoch of the target model's training, from 0.
-        epochs: how many there will be.
-        precision: `fp32` or `bf16`, what `autocast()` computes in.
-        augmenting: `with run.augmenting:` around what a defense does to images before the network
-            sees them; its share of the time enters the cell's record.
+        device: the device that all tensors are on.
+        rng: a generator on that device, and the only permitted source of randomness.
+        epoch: the current epoch of the target model's training, counted from 0.
+        epochs: the number of epochs.
+        precision: `fp32` or `bf16`, the precision that `autocast()` selects.
+        augmenting: a stopwatch. Put `with run.augmenting:` around what a defense does to images
+            before the network sees them; its share of the time enters the cell's record.
     """
 
     def __init__(
@@ -62,7 +105,7 @@ class Run:
     ) -> None:
         self.device = torch.device(device)
         if self.device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # fp32 shall mean fp32 in the key and the table
+            torch.backends.cudnn.allow_tf32 = False  # else fp32 in a key would mean TF32
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.epoch = 0
         self.epochs = epochs
@@ -79,47 +122,48 @@ class Run:
             self._target = Target(store, *leads_to, str(self.device.type))
 
     def progress(self, fraction: float, text: str = "") -> None:
-        """Tell how much of the work is done, in [0, 1], and what is going on."""
+        """Report what share of the work is done, in [0, 1], with a short text to display."""
         if self._progress is not None:
             self._progress(min(max(fraction, 0.0), 1.0), text)
 
     def note(self, **facts: Any) -> None:
-        """Keep facts of this run with its record, such as what ended a search."""
+        """Add facts to the record of this run, such as what ended a search."""
         self.notes |= facts
 
     def checkpoint(
         self, name: str, /, *, keep: bool = True, **parts: Tensor | Stateful
     ) -> Checkpoint:
-        """Return where a long loop stands, taken over from a process that was killed.
+        """Return the checkpoint of a long loop, resumed if an earlier process was killed in it.
 
-        Call it right before the loop, when all that the loop changes is made, and give it that:
-        networks, optimizers, tensors, or anything with `state_dict` and `load_state_dict`. The
-        generators are kept by themselves, and so is what is put into its `facts`:
+        Call it right before the loop, once everything that the loop changes exists, and pass all of
+        that: networks, optimizers, tensors, or anything with `state_dict` and `load_state_dict`.
+        The random generators are saved automatically, and so is what is put into its `facts`:
 
             loop = run.checkpoint("rounds", model=model, optimizer=optimizer, noise=noise)
             for done in loop.steps(self.rounds):
                 ...  # one round
                 loop.facts["accuracy"] = accuracy
 
-        `steps` yields what is still to be done and saves about once a minute. `name` tells the loop
-        from others of the method. Without a store, or with `keep=False`, it is a plain loop.
+        `steps` yields the steps that are still to be done and saves about once a minute. `name`
+        distinguishes the loop from others of the same method. Without a store, or with
+        `keep=False`, nothing is saved.
         """
-        made = Checkpoint(self._target if keep else None, name, self.rng, dict(parts))
-        if made.resumed:
-            self.note(resumed={**self.notes.get("resumed", {}), name: made.resumed})
-        return made
+        checkpoint = Checkpoint(self._target if keep else None, name, self.rng, dict(parts))
+        if checkpoint.resumed:
+            self.note(resumed={**self.notes.get("resumed", {}), name: checkpoint.resumed})
+        return checkpoint
 
     def forget_checkpoints(self) -> None:
-        """Remove the checkpoints of this run, whose result is kept."""
+        """Remove the checkpoints of this run, once its result is in the store."""
         if self._target is not None:
             self._target.forget()
 
     def zeros(self, *shape: int) -> Tensor:
-        """Return float32 zeros for the noise of a whole data set.
+        """Return float32 zeros of this shape, for the noise of a whole data set.
 
-        They lie on the device where they take less than a quarter of its memory, else in host
-        memory, or in a temporary file of which the system keeps in memory what is in use. Read
-        them by `uebench.taken(noise, index, run.device)`, and write slices of them.
+        They are on the device if they take less than a quarter of its memory, otherwise in host
+        memory or in a memory-mapped temporary file. Read rows with
+        `uebench.taken(noise, index, run.device)`, and write to slices.
         """
         return zeros(shape, device=self.device)
 
@@ -138,15 +182,47 @@ class Run:
         batch_size: int = 128,
         held_out: int = 1000,
     ) -> nn.Module:
-        """Return a network trained on `data`, in eval mode, kept in the store.
+        """Return a network trained on `data`, in eval mode, from the store if it is there.
 
-        It is the same for whoever asks with the same data, settings and poison seed, and a cache
-        hit changes no later number. The learning rate falls to a tenth after two thirds and five
-        sixths of the epochs; the best epoch on `held_out` images of `data` is returned.
+        Everyone who asks with the same data, settings and poison seed gets the same network, and a
+        cache hit changes no later random number.
+
+        Args:
+            data: clean training images.
+            arch: the network, such as `resnet18`.
+            epochs: passes over the images that are not held out.
+            lr: initial learning rate of SGD; divided by ten after two thirds and five sixths of the
+                epochs.
+            batch_size: images per step.
+            held_out: images, over all classes, that only select the best epoch; a tenth of `data`
+                if it has fewer than ten times as many.
+
+        Raises:
+            DivergedError: the loss is no longer finite.
         """
-        return kept_surrogate(
-            data, self, arch=arch, epochs=epochs, lr=lr, batch_size=batch_size, held_out=held_out
+        arch = parse_arch(arch)[0]
+        recipe = {
+            "data": content_hash(data),
+            "classes": data.n_classes,
+            **network_recipe(arch, data.shape),
+            "epochs": epochs,
+            "lr": lr,
+            "batch_size": batch_size,
+            "held_out": held_out,
+            "precision": self.precision,
+            "version": SURROGATE_VERSION,
+        }
+        weights = self.kept(
+            "surrogate",
+            recipe,
+            lambda run: _trained(data, run, arch, epochs, lr, batch_size, held_out),
         )
+        held_out_acc = weights.pop("held_out_acc").item()
+        if held_out_acc >= 0:
+            self.note(surrogate_held_out_acc=round(held_out_acc, 4))
+        model = self.network(arch)
+        model.load_state_dict(weights)
+        return model.eval()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which networks are evaluated in this run's precision."""
@@ -157,12 +233,15 @@ class Run:
     def kept(
         self, name: str, recipe: Mapping[str, Any], make: Callable[[Run], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """Return the tensors that `make` gives, made once for each recipe and kept in the store.
+        """Return the tensors that `make` computes, once per recipe, from the store afterwards.
 
-        `recipe` names everything that changes them, the precision where networks are trained.
+        `make` gets a run with a seed of its own, derived from the recipe and the poison seed. So a
+        cache hit changes no later random number, and equal recipes give equal tensors.
 
-        `make` gets a run with a seed of its own, derived from the recipe and the poison seed, so
-        that a cache hit changes no later number, and whoever asks for the same gets the same.
+        Args:
+            name: what the tensors are, such as `surrogate`.
+            recipe: everything that changes them, including the precision if networks are trained.
+            make: computes them.
         """
         recipe = {"what": name, "seed": self._shared_seed, **recipe}
 
@@ -183,54 +262,12 @@ class Run:
 
         runs: list[Run] = []
         if self._store is None:
-            made = fresh()
+            tensors = fresh()
         else:
-            made, _ = self._store.get_or_make("kept", key_of(recipe), lambda: (fresh(), recipe))
+            tensors, _ = self._store.get_or_make("kept", key_of(recipe), lambda: (fresh(), recipe))
         for run in runs:
             run.forget_checkpoints()
-        return {key: value.to(self.device) for key, value in made.items()}
-
-
-def kept_surrogate(
-    data: Split, run: Run, *, arch: str, epochs: int, lr: float, batch_size: int, held_out: int
-) -> nn.Module:
-    """Return a network trained on `data` as the module says, from the store where it is there.
-
-    Whoever asks with the same data, settings and poison seed gets the same network, in eval mode.
-
-    Args:
-        data: clean training images.
-        run: gives device, precision and the store.
-        arch: the network, such as `resnet18`.
-        epochs: passes over the images that are not held out.
-        lr: peak learning rate.
-        batch_size: images a step.
-        held_out: images, over all classes, that only choose the best epoch; a tenth where there are
-            fewer than ten times as many.
-    """
-    arch = parse_arch(arch)[0]
-    recipe = {
-        "data": content_hash(data),
-        "classes": data.n_classes,
-        **network_recipe(arch, data.shape),
-        "epochs": epochs,
-        "lr": lr,
-        "batch_size": batch_size,
-        "held_out": held_out,
-        "precision": run.precision,
-        "version": SURROGATE_VERSION,
-    }
-    found = run.kept(
-        "surrogate",
-        recipe,
-        lambda fresh: _trained(data, fresh, arch, epochs, lr, batch_size, held_out),
-    )
-    held_out_acc = found.pop("held_out_acc").item()
-    if held_out_acc >= 0:
-        run.note(surrogate_held_out_acc=round(held_out_acc, 4))
-    model = run.network(arch)
-    model.load_state_dict(found)
-    return model.eval()
+        return {key: value.to(self.device) for key, value in tensors.items()}
 
 
 def content_hash(data: Split) -> str:
@@ -244,11 +281,11 @@ def content_hash(data: Split) -> str:
 def _trained(
     data: Split, run: Run, arch: str, epochs: int, lr: float, batch_size: int, held_out: int
 ) -> dict[str, Tensor]:
-    """Return the weights of the best epoch, and how accurate it was on the held-out images."""
+    """Return the weights of the best epoch and its held-out accuracy, -1 if none were held out."""
     model = run.network(arch)
     n_held = min(held_out, len(data) // 10)
     order = torch.randperm(len(data), generator=run.rng, device=run.device)
-    judged, train = data.subset(order[:n_held]), data.subset(order[n_held:])
+    held, train = data.subset(order[:n_held]), data.subset(order[n_held:])
     optimizer = torch.optim.SGD(
         model.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
@@ -259,12 +296,13 @@ def _trained(
         for group in optimizer.param_groups:
             group["lr"] = lr * (1 if done < 2 / 3 else 0.1 if done < 5 / 6 else 0.01)
         _epoch(model, optimizer, train, batch_size, run)
-        judged_acc = accuracy(model, judged, run) if n_held else float(epoch)
-        if judged_acc > loop.facts["best"]:
-            loop.facts["best"] = judged_acc
+        # without held-out images the last epoch counts as the best
+        held_out_acc = accuracy(model, held, run) if n_held else float(epoch)
+        if held_out_acc > loop.facts["best"]:
+            loop.facts["best"] = held_out_acc
             loop.facts["weights"] = {k: v.clone() for k, v in model.state_dict().items()}
         run.progress(
-            (epoch + 1) / epochs, f"surrogate epoch {epoch + 1}, held-out {judged_acc:.3f}"
+            (epoch + 1) / epochs, f"surrogate epoch {epoch + 1}, held-out {held_out_acc:.3f}"
         )
     best = loop.facts["best"] if n_held else -1.0
     return {**loop.facts["weights"], "held_out_acc": torch.tensor(best)}

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from ..common.errors import UserError
 from ..common.provenance import machine
@@ -251,8 +252,13 @@ def pack(state: Any) -> Tensor:
     for _ in tensors_in(state):
         pass
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    # on the CPU, so that a machine without this GPU can read it
+    torch.save(tree_map(_on_cpu, state), buffer)
     return torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
+
+
+def _on_cpu(leaf: Any) -> Any:
+    return leaf.detach().cpu() if isinstance(leaf, Tensor) else leaf
 
 
 def unpack(packed: Tensor) -> Any:

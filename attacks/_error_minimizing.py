@@ -58,7 +58,7 @@ class ErrorMinimizing(Attack):
     """The network that is trained along; auto: the protocol's (paper: resnet18)."""
     rounds: Annotated[int, Field(ge=1, le=100_000), Option(quick=2, variant=True)] = 100
     """Most rounds before the search gives up on the stop test."""
-    train_steps: Annotated[int, Field(ge=1, le=100_000), Auto(), Option(quick=40, variant=True)] = (
+    train_steps: Annotated[int, Field(ge=1, le=100_000), Auto(), Option(quick=10, variant=True)] = (
         auto()
     )
     """SGD steps of the surrogate a round; auto: 10 (from 64 px on: 100; sample-wise on `cifar100`:

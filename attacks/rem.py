@@ -52,7 +52,7 @@ class REM(Attack):
     surrogate: Annotated[str, Option(variant=True)] = "auto"
     """The network that is trained along; auto: the protocol's (paper: resnet18)."""
     train_steps: Annotated[
-        int, Field(ge=1, le=1_000_000), Auto(), Option(quick=40, variant=True)
+        int, Field(ge=1, le=1_000_000), Auto(), Option(quick=10, variant=True)
     ] = auto()
     """SGD steps of the surrogate; auto: 5,000 (from 64 px on: 3,000)."""
     steps: Annotated[int, Field(ge=1, le=10_000), Auto(), Option(quick=2, variant=True)] = auto()

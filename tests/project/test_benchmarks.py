@@ -1,4 +1,4 @@
-"""Every benchmark runs at its smallest; `gpu.py` on a stand-in, since GPUs are rare and dear."""
+"""Every benchmark runs in its smallest form; `gpu.py` runs on a stand-in for a GPU."""
 
 import json
 import runpy
@@ -16,7 +16,7 @@ SMALL = ["--arch", "resnet8[width=8]", "--rounds", "1"]
 
 
 @pytest.fixture(autouse=True)
-def _beside_the_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _import_from_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
 
@@ -35,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> None:
         ("defenses.py", ["--batch", "4", "--epochs", "1", *SMALL], ["K = 5", "PGD-7", "JPEG"]),
     ],
 )
-def test_both_ways_are_timed(
+def test_public_code_and_ours_are_timed(
     script: str,
     arguments: list[str],
     rows: list[str],
@@ -43,11 +43,11 @@ def test_both_ways_are_timed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run(monkeypatch, script, *arguments)
-    told = capsys.readouterr().out
-    assert [row for row in rows if row not in told] == []
+    output = capsys.readouterr().out
+    assert [row for row in rows if row not in output] == []
 
 
-def test_two_results_are_compared(
+def test_agreement_of_two_results_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [str(ROOT / "results" / f"cifar10-small-{name}") for name in ("sprint", "paper60")]
@@ -55,7 +55,7 @@ def test_two_results_are_compared(
     assert "18 cells" in capsys.readouterr().out
 
 
-def test_a_gpu_is_measured(
+def test_gpu_script_measures_a_stand_in(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import uebench.suite.run  # noqa: F401 its modules take the true function, the script ours
@@ -64,15 +64,15 @@ def test_a_gpu_is_measured(
         monkeypatch.setattr(devices, "usable_devices", lambda _: [device])
         parts = ["--parts", "correct,speed", "--batch", "4", "--out", "made"]
         run(monkeypatch, "gpu.py", *parts, *SMALL)
-    told = capsys.readouterr().out
-    assert told.count(" ok\n") >= 15
-    assert "PGD-7" in told
+    output = capsys.readouterr().out
+    assert output.count(" ok\n") >= 15
+    assert "PGD-7" in output
     found = json.loads(Path("made/gpu.json").read_text())
     assert set(found) == {"about", "correct", "speed"}
     assert set(found["correct"].values()) == {0.0}, "the stand-in computes what the CPU computes"
 
 
-def test_a_part_of_table_2_is_filled(
+def test_gpu_script_fills_part_of_table_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     what = ["--attacks", "none,lsp", "--defenses", "standard", "--protocol", "quick"]

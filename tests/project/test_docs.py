@@ -167,3 +167,15 @@ def test_method_pages_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
         assert page.read_text() == text, f"{page.name} is stale; run python docs/make.py"
     present = {p for folder in ("attacks", "defenses") for p in (ROOT / "docs" / folder).iterdir()}
     assert present == set(pages), os.linesep.join(str(p) for p in present ^ set(pages))
+
+
+def test_files_and_names_on_the_architecture_page_exist() -> None:
+    text = " ".join((ROOT / "docs" / "architecture.md").read_text().split())
+    named = re.findall(r"`([\w/]+\.py)`(?: \(((?:`\w+`(?:, )?)+)\))?", text)
+    assert len(named) > 30
+    for file, names in named:
+        candidates = (ROOT / file, ROOT / "uebench" / file, ROOT / "uebench" / "execute" / file)
+        path = next((each for each in candidates if each.is_file()), None)
+        assert path is not None, f"architecture.md names {file}, which does not exist"
+        for name in re.findall(r"\w+", names):
+            assert re.search(rf"(def|class) {name}\b", path.read_text()), f"{file} has no {name}"

@@ -1,4 +1,4 @@
-"""A wheel holds the three folders under `uebench`, and an uninstalled clone says what to type."""
+"""A wheel contains all folders as `uebench`, and an uninstalled clone explains how to install it."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ PARTS = [*FOLDERS, "setup.py", "pyproject.toml", "README.md", "LICENSE"]
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A copy of what a wheel is made of."""
+    """A copy of the files that a wheel is built from."""
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
@@ -47,7 +47,7 @@ def test_a_wheel_has_every_package(clone: Path) -> None:
     assert not any(name.startswith(("attacks/", "defenses/", "tests/")) for name in names)
 
 
-def test_an_uninstalled_clone_says_what_to_type(clone: Path) -> None:
+def test_an_uninstalled_clone_explains_how_to_install_it(clone: Path) -> None:
     # without the editable install's hook: only this folder and the dependencies are importable
     code = (
         "import sys;"

@@ -1,4 +1,4 @@
-"""On real images, where ../shared lies beside the project; skipped, and said so, elsewhere."""
+"""Tests on real images, which are skipped unless `../shared` exists next to the project."""
 
 import pytest
 
@@ -8,7 +8,9 @@ from uebench.data.poison_files import audit_poison
 
 
 @pytest.mark.parametrize(("spec", "norm", "most"), [("lsp", "l2", 1.413), ("ar", "l2", 1.109)])
-def test_budgets_are_kept_on_real_images(spec: str, norm: str, most: float, cifar: Dataset) -> None:
+def test_attacks_stay_within_their_budgets_on_real_images(
+    spec: str, norm: str, most: float, cifar: Dataset
+) -> None:
     found = audit_poison(uebench.craft(spec, cifar), cifar)
     assert 0.9 * (most - 0.109) < found[f"{norm}_mean"] <= found[f"{norm}_max"] <= most
     assert found["psnr_mean"] > 30, "the changes must be small"
@@ -16,7 +18,7 @@ def test_budgets_are_kept_on_real_images(spec: str, norm: str, most: float, cifa
     assert found["order_kept"]
 
 
-def test_the_small_part_is_what_its_readme_says(cifar: Dataset) -> None:
+def test_the_small_data_set_matches_its_readme(cifar: Dataset) -> None:
     assert cifar.train.class_sizes == [100] * 10
     assert cifar.test.class_sizes == [100] * 10
     assert cifar.class_names[9] == "truck"

@@ -67,9 +67,9 @@ def test_gpu_script_measures_a_stand_in(
     output = capsys.readouterr().out
     assert output.count(" ok\n") >= 15
     assert "PGD-7" in output
-    found = json.loads(Path("made/gpu.json").read_text())
-    assert set(found) == {"about", "correct", "speed"}
-    assert set(found["correct"].values()) == {0.0}, "the stand-in computes what the CPU computes"
+    figures = json.loads(Path("made/gpu.json").read_text())
+    assert set(figures) == {"about", "correct", "speed"}
+    assert set(figures["correct"].values()) == {0.0}, "the stand-in computes what the CPU computes"
 
 
 def test_gpu_script_fills_part_of_table_2(

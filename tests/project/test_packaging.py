@@ -1,4 +1,4 @@
-"""A wheel contains all folders as `uebench`, and an uninstalled clone explains how to install it."""
+"""A wheel contains all folders as `uebench`; an uninstalled clone explains how to install it."""
 
 import os
 import shutil

@@ -11,11 +11,11 @@ from uebench.data.poison_files import audit_poison
 def test_attacks_stay_within_their_budgets_on_real_images(
     spec: str, norm: str, most: float, cifar: Dataset
 ) -> None:
-    found = audit_poison(uebench.craft(spec, cifar), cifar)
-    assert 0.9 * (most - 0.109) < found[f"{norm}_mean"] <= found[f"{norm}_max"] <= most
-    assert found["psnr_mean"] > 30, "the changes must be small"
-    assert found["labels_differ"] == 0
-    assert found["order_kept"]
+    audit = audit_poison(uebench.craft(spec, cifar), cifar)
+    assert 0.9 * (most - 0.109) < audit[f"{norm}_mean"] <= audit[f"{norm}_max"] <= most
+    assert audit["psnr_mean"] > 30, "the changes must be small"
+    assert audit["labels_differ"] == 0
+    assert audit["order_kept"]
 
 
 def test_the_small_data_set_matches_its_readme(cifar: Dataset) -> None:

@@ -11,8 +11,9 @@ from uebench.cells.cell import dataset_ref
 from uebench.cells.failure import Failure, failure
 from uebench.cells.plan import make_config, plan
 from uebench.data import Dataset
+from uebench.execute.agenda import Agenda
 from uebench.execute.base import Pool, Report
-from uebench.execute.drive import LOST, RETRIES, Agenda, run_tasks
+from uebench.execute.drive import LOST, RETRIES, run_tasks
 from uebench.execute.tasks import Event, Task, pending
 from uebench.store.store import FullError, Store
 

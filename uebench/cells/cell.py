@@ -1,7 +1,8 @@
 """A cell: one trained target model. What it is, and its keys.
 
-A key is the hash of everything that changes the cell's number, recipe versions too, and of nothing
-else: not paths, workers or the device.
+A key is the hash of everything that changes the cell's number, recipe versions included, and of
+nothing else: not paths, workers or the device. Recipes and keys are computed once for each object,
+since a matrix of 100,000 cells asks for them at every step from planning to the page.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -19,11 +21,13 @@ from ..data import Dataset
 from ..data.poison import Norm
 from ..learn.protocol import Protocol
 from ..methods.base import Attack, Defense, Method
+from ..methods.faults import blamed
 from ..methods.imported import ImportedPoison, imported_recipe
 from ..methods.registry import find
 from ..models import ARCHITECTURES, network_recipe
 from ..store.store import key_of, seed_of
 from ..victims.robust import ball_of
+from .failure import Failure
 
 TRAINER_VERSION = 2
 """Raised when the trainer's numbers change, which makes every stored cell stale."""
@@ -40,13 +44,13 @@ LATER_FIELDS = {
     "rest_lr": 0,
     "rest_momentum": 0,
 }
-"""Fields of the protocol that came later, with the values that change no number: at these they stay
-out of the key, which is then what it was before."""
+"""Protocol fields that were added later, with the values that change no number. At these values
+they are left out of the recipe, so that the keys of older cells stay what they were."""
 
 
 @dataclass(frozen=True)
 class DatasetRef:
-    """A data set by content: what a worker needs to fetch it from the store."""
+    """A data set identified by its content: what a worker needs to fetch it from the store."""
 
     name: str
     fingerprint: str
@@ -56,24 +60,25 @@ class DatasetRef:
 
 
 def dataset_ref(dataset: Dataset) -> DatasetRef:
-    """Return what names a data set by content."""
+    """Return the reference that identifies a loaded data set by its content."""
     return DatasetRef(
         dataset.name, dataset.fingerprint, dataset.n_classes, dataset.shape, dataset.class_names
     )
 
 
 class Share(NamedTuple):
-    """Which training images are poisoned: a share of all, and of some classes or of all."""
+    """Which training images are poisoned: a fraction of all images, or of those of some classes."""
 
     ratio: float = 1.0
     classes: tuple[int, ...] = ()
-    """Labels; empty: all."""
+    """Labels of the poisoned classes; empty means all classes."""
 
     def chosen(self, labels: Tensor, fingerprint: str, seed: int) -> Tensor:
-        """Return bool [n]: the images that are poisoned.
+        """Return a mask, bool [n], of the images that are poisoned.
 
-        The share is a random draw from the data set and the poison seed; it does not depend on the
-        attack, the defense or the training seed, and a larger share contains every smaller one.
+        The draw depends on the data set and the poison seed alone, not on the attack, the defense
+        or the training seed, and a larger share contains every smaller one. So curves over the
+        ratio compare nested training sets.
         """
         chosen = torch.ones(len(labels), dtype=torch.bool)
         if self.classes:
@@ -87,34 +92,47 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class PoisonRef:
-    """A poison by recipe: the attack with everything resolved, its seed and the data set."""
+    """A poison identified by its recipe: the resolved attack, its seed and the data set."""
 
     dataset: DatasetRef
     attack: Attack
     seed: int
     precision: Literal["fp32", "bf16"]
     crafted_on: Share | None = None
-    """The images that the attack is given; none: all, of which the poisoned ones are selected."""
+    """The images that the attack is given. None means all images; the poisoned ones are selected
+    afterwards."""
 
     @property
     def rng_seed(self) -> int:
-        """What the attack's generator starts from.
+        """The seed of the attack's random generator.
 
-        Options do not enter it: two budgets of one attack start from the same network, or kernels,
-        and differ by the budget alone.
+        Options do not enter it, so that two budgets of one attack start from the same network or
+        the same kernels and differ by the budget alone.
         """
         return seed_of("poison", self.attack.info.name, self.dataset.fingerprint, self.seed)
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing is perturbed."""
+        """Whether this is the clean data set, in which nothing is perturbed."""
         return self.attack.info.name == "none"
 
     def recipe(self) -> dict[str, Any]:
-        """Return everything that changes the poison; of an imported one, its content alone."""
+        """Return everything that changes the poison; for an imported one, its content alone.
+
+        All callers share one dictionary, so do not change it.
+
+        Raises:
+            MethodError: the attack's own `recipe` breaks.
+        """
+        return self._recipe
+
+    @cached_property
+    def _recipe(self) -> dict[str, Any]:
         if isinstance(self.attack, ImportedPoison):
             return imported_recipe(self.dataset.fingerprint, self.attack.sha256)
-        options, network = self.attack.recipe(), {}
+        with blamed(self.attack, "recipe"):
+            options = dict(self.attack.recipe())
+        network: dict[str, Any] = {}
         if normalise(str(options.get("surrogate")).partition("[")[0]) in ARCHITECTURES:
             network = network_recipe(options["surrogate"], self.dataset.shape)
             options["surrogate"] = network["arch"]
@@ -132,10 +150,10 @@ class PoisonRef:
             **source_of(self.attack),
         }
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The poison's key in the store."""
-        return key_of(self.recipe())
+        return key_of(self._recipe)
 
 
 @dataclass(frozen=True)
@@ -145,24 +163,41 @@ class Cell:
     poison: PoisonRef
     ratio: float
     classes: tuple[int, ...]
-    """Labels whose images are poisoned; empty: all."""
+    """Labels of the classes that are poisoned; empty means all classes."""
     defense: Defense
     arch: str
     protocol: Protocol
     precision: Literal["fp32", "bf16"]
     seed: int
     attack_options: str = ""
-    """What was asked of the attack, as tables print it; what came of it is in the recipe."""
+    """The attack's options as the user gave them, for tables; the recipe holds resolved values."""
     defense_options: str = ""
-    """What was asked of the defense, likewise."""
+    """The defense's options as the user gave them, likewise."""
+    fault: Failure | None = None
+    """Why this cell cannot be computed: one of its methods broke while the matrix was planned. Its
+    methods are then as they were asked for, with nothing resolved."""
 
     def recipe(self) -> dict[str, Any]:
-        """Return everything that changes the cell's number."""
+        """Return everything that changes the cell's number.
+
+        All callers share one dictionary, so do not change it.
+
+        Raises:
+            MethodError: the own `recipe` of one of its methods breaks.
+        """
+        return self._recipe
+
+    @cached_property
+    def _recipe(self) -> dict[str, Any]:
+        if self.fault is not None:
+            return self._faulty_recipe()
         protocol = self.protocol.model_dump(exclude={"name", "arch", "surrogate", "precision"})
         protocol["alternate"] &= protocol["flip"]
         for name, neutral in LATER_FIELDS.items():
             if protocol[name] == neutral:
                 del protocol[name]
+        with blamed(self.defense, "recipe"):
+            options = self.defense.recipe()
         clean = self.poison.is_clean
         return {
             "what": "cell",
@@ -174,7 +209,7 @@ class Cell:
             "classes": [] if clean else list(self.classes),
             "defense": self.defense.info.name,
             "version": self.defense.version,
-            "options": self.defense.recipe(),
+            "options": options,
             **network_recipe(self.arch, self.poison.dataset.shape),
             "protocol": protocol,
             "precision": self.precision,
@@ -183,20 +218,37 @@ class Cell:
             **self._ratio_seed(),
         }
 
+    def _faulty_recipe(self) -> dict[str, Any]:
+        """Return what tells a cell that cannot be computed from others, without its methods' code.
+
+        It gives the cell a key of its own for tables and run.json; nothing is stored under it.
+        """
+        methods = (self.poison.attack, self.defense)
+        return {
+            "what": "fault",
+            "poison": {"dataset": self.poison.dataset.fingerprint, "seed": self.poison.seed},
+            "ratio": self.ratio,
+            "classes": list(self.classes),
+            "methods": [[type(m).__module__, m.info.name, repr(m)] for m in methods],
+            "arch": self.arch,
+            "epochs": self.protocol.epochs,
+            "seed": self.seed,
+        }
+
     def _ratio_seed(self) -> dict[str, int]:
         """Return the seed that draws the share, where it is not in the poison's recipe."""
         draws = isinstance(self.poison.attack, ImportedPoison) and 0 < self.ratio < 1
         return {"ratio_seed": self.poison.seed} if draws else {}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The cell's key in the store."""
-        return key_of(self.recipe())
+        return key_of(self._recipe)
 
-    @property
+    @cached_property
     def recipe_key(self) -> str:
         """The key without the seeds: only runs that share it are averaged."""
-        recipe = {k: v for k, v in self.recipe().items() if k not in ("seed", "ratio_seed")}
+        recipe = {k: v for k, v in self._recipe.items() if k not in ("seed", "ratio_seed")}
         recipe["poison"] = {k: v for k, v in recipe["poison"].items() if k != "seed"}
         return key_of(recipe)
 
@@ -207,7 +259,7 @@ class Cell:
         return ball_of(self.defense, *self.poison.attack.budget(self.poison.dataset.shape))
 
     def describe(self) -> str:
-        """Return the cell in a few words, for progress and messages."""
+        """Return the cell in a few words, for progress lines and messages."""
         return f"{self.attack_spec} x {self.defense_spec}, seed {self.seed}"
 
     @property
@@ -258,10 +310,10 @@ class Cell:
 
 
 def source_of(method: Method) -> dict[str, str]:
-    """Return the hash of a plug-in's source; a method of the suite has its version for that.
+    """Return the hash of a plug-in's source; empty for the suite's own methods.
 
-    A plug-in is edited and run again under one name and version, and two authors may take the
-    same name.
+    The suite's methods raise their version when their numbers change. A plug-in is edited and run
+    again under one version, and two authors may choose the same name.
     """
     if method.info.origin in ("built-in", "imported"):
         return {}
@@ -275,5 +327,4 @@ def source_of(method: Method) -> dict[str, str]:
 
 
 def _method(kind: Literal["attack", "defense"], name: str, options: dict[str, Any]) -> Any:
-    """Return a method with all its options given."""
     return find(kind, name).model_validate(options)

@@ -74,6 +74,8 @@ class Report(NamedTuple):
     """Progress in words, or how a process died."""
     failure: Failure | None = None
     """Why it failed."""
+    killed: bool = False
+    """Whether its process was killed from outside, as happens where memory runs out."""
 
 
 class Pool(ABC):

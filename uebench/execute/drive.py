@@ -1,9 +1,9 @@
-"""Drives a pool through the tasks of a run: order, retries, time limits, and what is given up.
+"""Drive a pool through the tasks of a run: order, retries, time limits, and what is given up.
 
 A cell waits for its poison. A task whose process died is started again `RETRIES` times, one that
-was taken away with its machine `LOST` times. What fails harms only what waits for it. Nothing here
-looks at the wall clock, which may jump. A full disk is no task's fault and ends the run: what was
-in work is not failed, and the next run goes on with it.
+was lost with its machine `LOST` times. A failure harms only what waits for it. Nothing here looks
+at the wall clock, which may jump. A full disk is no task's fault: it ends the run without failing
+the tasks that were running, and the next run resumes them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import math
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from ..cells.failure import Failure
 from ..store.store import FullError
+from .agenda import Agenda
 from .base import Pool, Report
 from .tasks import Listener, Task
 
@@ -26,73 +25,6 @@ RETRIES = 1
 """How often a task whose process died is started again."""
 LOST = 5
 """How often a task is started again whose machine, or place in a queue, was lost."""
-PATIENCE_S = 5.0
-"""Longest wait for a report; a pool that has something to say returns at once."""
-
-
-@dataclass
-class Agenda:
-    """What is still to be done, what runs, and what failed."""
-
-    waiting: list[Task]
-    running: dict[str, Task] = field(default_factory=dict)
-    failed: dict[str, Failure] = field(default_factory=dict)
-    deaths: Counter[str] = field(default_factory=Counter)
-    losses: Counter[str] = field(default_factory=Counter)
-    not_before: dict[str, float] = field(default_factory=dict)
-    """When a task may be tried again that another driver holds, on the monotonic clock."""
-    due: dict[str, float] = field(default_factory=dict)
-    """When the time limit of a running task ends, on the monotonic clock."""
-
-    def take(self, room: int) -> list[Task]:
-        """Return at most `room` tasks whose poison is there, which run from now on."""
-        now = time.monotonic()
-        busy = {t.key for t in (*self.waiting, *self.running.values()) if t.kind == "poison"}
-        ready = [
-            task
-            for task in self.waiting
-            if (task.kind == "poison" or task.cell.poison.key not in busy)
-            and self.not_before.get(task.key, now) <= now
-        ][: max(0, room)]
-        taken = {task.key for task in ready}
-        self.waiting = [task for task in self.waiting if task.key not in taken]
-        self.running |= {task.key: task for task in ready}
-        return ready
-
-    def again(self, key: str, after_s: float = 0.0) -> Task:
-        """Put a running task back, first of all; it is not tried again for `after_s` seconds.
-
-        First, since cells wait for a poison that another driver holds, perhaps the longest task.
-        """
-        task = self.end(key)
-        if after_s:
-            self.not_before[key] = time.monotonic() + after_s
-        self.waiting.insert(0, task)
-        return task
-
-    def end(self, key: str) -> Task:
-        """Take a task out of those that run."""
-        self.due.pop(key, None)
-        return self.running.pop(key)
-
-    def give_up(self, key: str, why: Failure) -> list[tuple[Task, Failure]]:
-        """Record a failure; return it with those of the cells that waited for this poison."""
-        task = self.end(key)
-        lost = [(task, why)]
-        if task.kind == "poison":
-            stuck = [t for t in self.waiting if t.cell.poison.key == task.key]
-            self.waiting = [t for t in self.waiting if t.cell.poison.key != task.key]
-            told = Failure(f"crafting failed: {why.error}", why.traceback)
-            lost += [(t, told) for t in stuck]
-        self.failed |= {t.key: f for t, f in lost}
-        return lost
-
-    def patience(self, stop_at: float = math.inf) -> float:
-        """Return how long to wait for reports until something else is due."""
-        moments = [*self.due.values(), *(self.not_before.get(t.key, 0.0) for t in self.waiting)]
-        now = time.monotonic()
-        later = [moment - now for moment in moments if moment > now]
-        return max(0.05, min([PATIENCE_S, stop_at - now, *later]))
 
 
 def run_tasks(
@@ -104,16 +36,16 @@ def run_tasks(
 ) -> dict[str, Failure]:
     """Do all tasks in a pool, close it, and return the failures by key.
 
-    At `stop_at`, on the monotonic clock, what still runs is ended: it goes on from its checkpoint
-    another time, and is no failure.
+    At `stop_at`, on the monotonic clock, running tasks are stopped. They are no failures: the next
+    run resumes them from their checkpoints.
 
     Raises:
-        KeyboardInterrupt: after the workers were stopped; what they had finished is kept.
+        KeyboardInterrupt: after the workers were stopped; finished work is in the store.
         FullError: a disk is full; likewise.
     """
-    agenda = Agenda(list(tasks))
+    agenda = Agenda(tasks)
     try:
-        while (agenda.waiting or agenda.running) and time.monotonic() < stop_at:
+        while not agenda.is_finished and time.monotonic() < stop_at:
             ready = agenda.take(pool.slots - len(agenda.running))
             if ready:
                 pool.submit(ready)
@@ -130,7 +62,7 @@ def run_tasks(
 def _deal_with(
     report: Report, agenda: Agenda, pool: Pool, listen: Listener, time_limit_s: float | None
 ) -> None:
-    """Deal with what a pool tells of a running task."""
+    """Act on a pool's report about a running task."""
     key, task = report.key, agenda.running[report.key]
     match report.kind:
         case "start":
@@ -140,7 +72,7 @@ def _deal_with(
         case "progress":
             listen(("progress", task, report.share, report.text))
         case "done":
-            agenda.end(key)
+            agenda.finish(key)
             listen(("done", task, 1.0, ""))
         case "failed":
             why = report.failure or Failure("no reason was given")
@@ -163,7 +95,7 @@ def _deal_with(
 
 
 def _after_death(report: Report, agenda: Agenda, pool: Pool, listen: Listener) -> None:
-    """Start a task again whose process died, or give it up."""
+    """Restart a task whose process died, or give it up."""
     key, task, how = report.key, agenda.running[report.key], report.text
     agenda.deaths[key] += 1
     if agenda.deaths[key] <= RETRIES:
@@ -171,13 +103,14 @@ def _after_death(report: Report, agenda: Agenda, pool: Pool, listen: Listener) -
         listen(("again", task, 0.0, f"the process died ({how}); starting it again"))
         return
     pool.check()
-    memory = "; it may have run out of memory" if "signal 9" in how else ""
+    # the kernel kills a process that asks for more memory than the machine has
+    memory = "; it may have run out of memory" if report.killed else ""
     why = Failure(f"the process died {agenda.deaths[key]} times ({how}){memory}")
     _give_up(agenda, key, why, listen)
 
 
 def _end_overdue(agenda: Agenda, pool: Pool, listen: Listener, limit_s: float | None) -> None:
-    """End the tasks that have taken longer than they may."""
+    """Stop the tasks that have taken longer than their time limit."""
     now = time.monotonic()
     for key in [key for key, moment in agenda.due.items() if moment <= now]:
         pool.cancel(key)
@@ -186,14 +119,14 @@ def _end_overdue(agenda: Agenda, pool: Pool, listen: Listener, limit_s: float | 
 
 
 def _give_up(agenda: Agenda, key: str, why: Failure, listen: Listener) -> None:
-    """Record and tell a failure and those that follow from it."""
+    """Record and announce a failure and those that follow from it."""
     for task, reason in agenda.give_up(key, why):
         listen(("failed", task, 1.0, reason.error))
 
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Hold off Ctrl-C while workers are being stopped, so that none is left behind."""
+    """Ignore Ctrl-C while workers are being stopped, so that none is left behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

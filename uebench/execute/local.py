@@ -19,11 +19,13 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import ClassVar
 
+from ..cells.determinism import determinism
 from ..cells.failure import Failure
+from ..learn.threads import one_thread
+from ..store.store import Store
 from .base import Executor, Orders, Pool, Report, worker_environment
 from .devices import usable_cores, usable_devices
-from .drive import Agenda
-from .tasks import Listener, Task, perform, plain
+from .tasks import Listener, Task, perform_alone, plain
 
 NO_FORKSERVER = (ConnectionError, EOFError)
 """What starting a process raises where the forkserver is dead or dies meanwhile."""
@@ -152,7 +154,7 @@ class LocalPool(Pool):
             return worker.last
         code = worker.process.exitcode or 0
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return Report("died", worker.task.key, text=how)
+        return Report("died", worker.task.key, text=how, killed=code == -signal.SIGKILL)
 
 
 def _start(task: Task, orders: Orders, patience_s: float) -> Worker:
@@ -189,33 +191,51 @@ def _start_once(task: Task, orders: Orders) -> Worker:
     return Worker(task, orders.device, process, inbox)
 
 
-def run_here(
-    tasks: list[Task], orders: Orders, device: str, listen: Listener
-) -> dict[str, Failure]:
-    """Do the tasks in this process, one by one: methods of a session exist nowhere else."""
-    from ..cells.determinism import determinism
-    from ..learn.threads import one_thread
-    from ..store.store import FullError, Store
+class InProcessPool(Pool):
+    """Does tasks in this process, one at a time: a method of a session exists nowhere else."""
 
-    agenda, store = Agenda(list(tasks)), Store(orders.store)
-    with one_thread(device), determinism(device, orders.deterministic):
-        while ready := agenda.take(1):
-            (task,) = ready
-            listen(("start", task, 0.0, ""))
+    slots = 1
 
-            def progress(fraction: float, text: str, task: Task = task) -> None:
-                listen(("progress", task, fraction, text))
+    def __init__(self, orders: Orders, listen: Listener) -> None:
+        self.orders = orders
+        self.store = Store(orders.store)
+        self.listen = listen
+        self.task: Task | None = None
+        self.is_announced = False
 
-            why = perform(task, store, device, progress)
-            if why is None:
-                agenda.end(task.key)
-                listen(("done", task, 1.0, ""))
-                continue
-            if why.full:
-                raise FullError(why.error)
-            for lost, reason in agenda.give_up(task.key, why):
-                listen(("failed", lost, 1.0, reason.error))
-    return agenda.failed
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Accept the next task; `reports` performs it."""
+        (self.task,) = tasks
+        self.is_announced = False
+
+    def reports(self, timeout_s: float) -> list[Report]:
+        """Return that the task starts, or perform it and return how it went."""
+        task = self.task
+        if task is None:  # another process holds what is left
+            time.sleep(timeout_s)
+            return []
+        if not self.is_announced:
+            self.is_announced = True
+            return [Report("start", task.key)]
+
+        def progress(share: float, text: str) -> None:
+            # passed on at once, since nothing is returned before the task has ended
+            self.listen(("progress", task, share, text))
+
+        self.task = None
+        device = self.orders.device
+        with one_thread(device), determinism(device, self.orders.deterministic):
+            result = perform_alone(task, self.store, device, progress)
+        if isinstance(result, Failure):
+            return [Report("failed", task.key, failure=result)]
+        return [Report(result, task.key)]
+
+    def cancel(self, key: str) -> None:
+        """Forget a task that has not begun; one that is being performed cannot be ended."""
+        self.task = None
+
+    def close(self) -> None:
+        """Leave nothing behind, since there are no processes."""
 
 
 @contextlib.contextmanager

@@ -143,7 +143,8 @@ class RayPool(Pool):
         try:
             self.ray.get(ref)
         except errors.OutOfMemoryError:
-            return Report("died", key, text="signal 9 by Ray, whose node is short of memory")
+            how = "signal 9 by Ray, whose node is short of memory"
+            return Report("died", key, text=how, killed=True)
         except (errors.NodeDiedError, errors.ObjectLostError, errors.OwnerDiedError):
             return Report("lost", key, text="its node died")
         except errors.WorkerCrashedError:

@@ -23,7 +23,7 @@ from ..data import Dataset, load_dataset
 from ..execute.base import Executor, ExecutorError, Orders
 from ..execute.choose import build_executor
 from ..execute.drive import run_tasks
-from ..execute.local import Local, run_here
+from ..execute.local import InProcessPool, Local
 from ..execute.progress import ProgressDisplay
 from ..execute.tasks import Event, Listener, Task, pending
 from ..learn.checkpoint import interval as checkpoint_interval
@@ -228,7 +228,7 @@ def _compute(
         matrix.executor.memory_gb,
     )
     if _of_this_session(matrix.cells):
-        return run_here(tasks, orders, matrix.devices[0], listen)
+        return run_tasks(tasks, InProcessPool(orders, listen), listen)
     pool = matrix.executor.open(orders, matrix.devices, matrix.jobs, matrix.time_limit_s)
     return run_tasks(tasks, pool, listen, matrix.time_limit_s, stop_at)
 

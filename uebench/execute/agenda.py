@@ -1,0 +1,116 @@
+"""What is still to be done in a run, what is running, and what failed.
+
+A look at the agenda costs what becomes ready or due since the last one, not what waits: a plan may
+have 100,000 cells, and the driver looks several times a second. Tasks that can start wait in a heap
+in the order of the plan, cells whose poison is being crafted wait in a list of that poison, and
+tasks that are to be tried again later wait in a heap by time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections import Counter
+
+from ..cells.failure import Failure
+from .tasks import Task
+
+PATIENCE_S = 5.0
+"""Longest wait for a report; a pool that has something to report returns at once."""
+SHORTEST_WAIT_S = 0.05
+"""Shortest wait for a report, so that a moment that is almost due does not make a busy loop."""
+
+
+class Agenda:
+    """The tasks of a run: waiting, running and failed. Times are those of the monotonic clock.
+
+    Attributes:
+        running: tasks that are with the pool, by key.
+        failed: why tasks were given up, by key.
+        deaths: how often a task's process died, by key.
+        losses: how often a task was lost with its machine or its place in a queue, by key.
+        due: when the time limit of a running task ends, by key.
+    """
+
+    def __init__(self, tasks: list[Task]) -> None:
+        self.running: dict[str, Task] = {}
+        self.failed: dict[str, Failure] = {}
+        self.deaths: Counter[str] = Counter()
+        self.losses: Counter[str] = Counter()
+        self.due: dict[str, float] = {}
+        self._ready: list[tuple[int, str]] = []
+        self._later: list[tuple[float, int, str]] = []
+        self._blocked: dict[str, list[str]] = {t.key: [] for t in tasks if t.kind == "poison"}
+        self._tasks = {task.key: task for task in tasks}
+        self._ranks = {key: rank for rank, key in enumerate(self._tasks)}
+        self._first_rank = 0
+        for key, task in self._tasks.items():
+            waiting_cells = self._blocked.get(task.cell.poison.key)
+            if task.kind == "cell" and waiting_cells is not None:
+                waiting_cells.append(key)
+            else:
+                self._ready.append((self._ranks[key], key))  # ranks rise, so this is a heap already
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not (self._ready or self._later or self.running)
+
+    def take(self, room: int) -> list[Task]:
+        """Return at most `room` tasks that can start; they count as running from now on."""
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now:
+            _, rank, key = heapq.heappop(self._later)
+            heapq.heappush(self._ready, (rank, key))
+        tasks = [
+            self._tasks[heapq.heappop(self._ready)[1]]
+            for _ in range(min(max(0, room), len(self._ready)))
+        ]
+        self.running |= {task.key: task for task in tasks}
+        return tasks
+
+    def again(self, key: str, after_s: float = 0.0) -> None:
+        """Put a running task back in front of all others, not to be tried for `after_s` seconds.
+
+        It goes to the front because cells wait for a poison, which may be the longest task of all.
+        """
+        self._remove(key)
+        self._first_rank -= 1
+        if after_s:
+            heapq.heappush(self._later, (time.monotonic() + after_s, self._first_rank, key))
+        else:
+            heapq.heappush(self._ready, (self._first_rank, key))
+
+    def finish(self, key: str) -> None:
+        """Remove a running task that is done, and let the cells that waited for it start."""
+        task = self._remove(key)
+        if task.kind == "poison":
+            for cell_key in self._blocked.pop(key):
+                heapq.heappush(self._ready, (self._ranks[cell_key], cell_key))
+
+    def give_up(self, key: str, why: Failure) -> list[tuple[Task, Failure]]:
+        """Record a failure; return it with those of the cells that waited for this poison."""
+        task = self._remove(key)
+        given_up = [(task, why)]
+        if task.kind == "poison":
+            consequence = Failure(f"crafting failed: {why.error}", why.traceback)
+            given_up += [(self._tasks[k], consequence) for k in self._blocked.pop(key)]
+        self.failed |= {each.key: failure for each, failure in given_up}
+        return given_up
+
+    def patience(self, stop_at: float = math.inf) -> float:
+        """Return how many seconds to wait for reports before something else is due."""
+        now = time.monotonic()
+        moments = [stop_at, *self.due.values()]
+        if self._later:
+            moments.append(self._later[0][0])
+        # the time limit of a task that is over is dealt with by whoever asks, so it is no reason
+        # to hurry; a run that must stop is
+        waits = [moment - now for moment in moments if moment > now or moment == stop_at]
+        return max(SHORTEST_WAIT_S, min([PATIENCE_S, *waits]))
+
+    def _remove(self, key: str) -> Task:
+        """Remove a task from those that run."""
+        self.due.pop(key, None)
+        return self.running.pop(key)

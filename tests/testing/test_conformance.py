@@ -311,5 +311,5 @@ def test_a_failing_check_says_how_to_mend_it() -> None:
 
     checks = attack_conformance(named(Flat)).mark.args[1]
     (check,) = [c for c in checks if str(c) == "flat-budget-small"]
-    with pytest.raises(UnmetError, match=r"most images are unchanged.*To mend it: see that"):
+    with pytest.raises(UnmetError, match=r"most images are unchanged.*To fix it: check that"):
         check()

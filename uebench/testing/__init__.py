@@ -8,7 +8,7 @@
     def test_it_conforms(check):
         check()
 
-Each test says what it found and how to mend it.
+Each test reports what it found and how to fix it.
 """
 
 from .conformance import Outcome, conform

@@ -1,4 +1,4 @@
-"""Promises of every attack: budgets, labels and order kept, and one seed one poison."""
+"""Promises of every attack: budget, labels and order are kept; one seed gives one poison."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ IN_PARTS = "use run.rng alone, keep eps, and write `perturb` for any size and nu
 
 
 def crafted(attack: Attack, dataset: Dataset, **options: Any) -> Poison:
-    """Return the poison that an attack makes, having seen that it leaves the clean images alone."""
+    """Return the poison that an attack crafts, having checked that the clean images are intact."""
     train = dataset.train
     images, labels = train.images.clone(), train.labels.clone()
     poison = attack.craft(train, make_run(dataset, **options))
     demand(
         torch.equal(images, train.images) and torch.equal(labels, train.labels),
-        "the clean images or labels that it was given were changed",
+        "the clean images or labels were changed in place",
         "work on data.pixels() or on a clone",
     )
     return poison
@@ -41,11 +41,11 @@ def budget(subject: Subject, name: str) -> str:
     _same_set(poison, dataset)
     changed = _kept(attack, poison, dataset)
     if subject.name != "none":
-        # a network as small as these has images without any gradient, so not all need be changed
+        # such small networks give some images no gradient at all, so not all need be changed
         demand(
             (changed.flatten(1) != 0).any(1).float().mean() > 0.5,
             "most images are unchanged",
-            "see that `perturb` fills all rows, and in [0, 1]: eps of a level is 1/255, not 1",
+            "check that `perturb` fills all rows, in the range [0, 1]: one level is 1/255, not 1",
         )
     return ""
 
@@ -65,13 +65,13 @@ def norms(subject: Subject, _: str) -> str:
 
 
 def _same_set(poison: Poison, dataset: Dataset) -> None:
-    """See that a poison has the clean set's form, labels and order."""
+    """Check that a poison has the shape, labels and order of the clean set."""
     train = dataset.train
     demand(
         poison.images.dtype == torch.uint8 and poison.images.shape == train.images.shape,
         f"the poison is {poison.images.dtype} {list(poison.images.shape)}, not uint8 "
         f"{list(train.images.shape)}",
-        "return one perturbation an image from `perturb`, in the order of data.images",
+        "return one perturbation per image from `perturb`, in the order of data.images",
     )
     demand(
         torch.equal(poison.labels, train.labels),
@@ -86,13 +86,13 @@ def _same_set(poison: Poison, dataset: Dataset) -> None:
 
 
 def _kept(attack: Attack, poison: Poison, dataset: Dataset) -> Tensor:
-    """Return what was changed in levels, having seen that it keeps the budget."""
+    """Return the changes in levels of 0..255, having checked that they keep the budget."""
     changed = poison.images.int() - dataset.train.images.int()
     norm, eps = attack.budget(dataset.shape)
     asked = attack.options().get("eps")
     demand(
         not isinstance(asked, float) or norm != attack.norm or eps <= asked + 1e-9,
-        f"`budget` allows {eps:g} where the option eps is {asked}",
+        f"`budget` allows {eps:g}, but the option eps is {asked}",
         "let `budget` return what the options say",
     )
     if norm == "linf":
@@ -102,7 +102,7 @@ def _kept(attack: Attack, poison: Poison, dataset: Dataset) -> Tensor:
         allowed = eps + 0.5 / 255 * dataset.train.images[0].numel() ** 0.5 + 1e-5
     demand(
         most <= allowed,
-        f"an image is changed by {most:.4g} in {norm}, allowed are {allowed:.4g}",
+        f"an image is changed by {most:.4g} in {norm}, but {allowed:.4g} is allowed",
         "project the perturbation: delta.clamp(-eps, eps), or scale it down to l2 = eps",
     )
     return changed
@@ -112,26 +112,26 @@ def _kept(attack: Attack, poison: Poison, dataset: Dataset) -> Tensor:
 def randomness(subject: Subject, _: str) -> str:
     """Same seed, same poison; other seed, other poison; global generators are neither read nor set.
 
-    `none` draws nothing.
+    `none` is exempt from the second: it draws nothing.
     """
     dataset = case("two classes")
     attack = subject.attack(dataset)
-    found = []
+    poisons = []
     for world, seed in ((1, 3), (2, 3), (3, 4)):
         before = reseeded(world)
-        found.append(crafted(attack, dataset, seed=seed, shared_seed=seed).images)
+        poisons.append(crafted(attack, dataset, seed=seed, shared_seed=seed).images)
         demand(
             before == states(),
             "a global generator of torch or numpy was used or set",
             DRAW,
         )
     demand(
-        torch.equal(found[0], found[1]),
+        torch.equal(poisons[0], poisons[1]),
         "the same seed gave two different poisons",
-        f"{DRAW}; take no time, process id or order of a set into it",
+        f"{DRAW}; do not depend on the time, the process or the order of a set",
     )
     demand(
-        subject.name == "none" or not torch.equal(found[0], found[2]),
+        subject.name == "none" or not torch.equal(poisons[0], poisons[2]),
         "another seed gave the same poison",
         DRAW,
     )

@@ -1,4 +1,4 @@
-"""Hold a method to its promises and tell what came of it."""
+"""Test a method against its promises and report the outcomes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from .subject import Subject
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one promise on one of its cases.
+    """The outcome of one promise on one of its cases.
 
     Attributes:
         promise: its name.
         text: what is promised.
-        case: the data set, where there are several.
+        case: the data set, if there are several.
         status: `passed` or `failed`.
         found: what was measured, or what is wrong.
-        mend: what to do about it.
+        mend: how to fix it.
         seconds: how long the test took.
     """
 
@@ -44,8 +44,8 @@ class Outcome:
 
 
 def promised(kind: Kind, costly: bool = True) -> list[tuple[Promise, str]]:
-    """Return the promises of a kind of methods, each with each of its cases."""
-    # what is quick and of every method first, what takes long last
+    """Return the promises of one kind of methods, each with each of its cases."""
+    # quick promises of every method come first, costly ones last
     ordered = sorted(PROMISES, key=lambda each: (len(each.kinds) < 2, each.cases == each.costly))
     return [
         (each, case)
@@ -59,16 +59,16 @@ def promised(kind: Kind, costly: bool = True) -> list[tuple[Promise, str]]:
 def conform(
     kind: Kind, method: str | type[Method], *, full: bool = False, costly: bool = True
 ) -> Iterator[Outcome]:
-    """Yield what comes of each promise as it is tested.
+    """Yield the outcome of each promise as it is tested.
 
     Args:
         kind: attack or defense.
         method: a spec such as `em[eps=16/255]`, or a class.
-        full: test an attack at its defaults, not with the fewest steps and rounds.
-        costly: large images, time and memory too.
+        full: test an attack at its defaults instead of with few steps and rounds.
+        costly: also test large images, time and memory.
 
     Raises:
-        KeyError, ValueError: no such method, or bad options.
+        UserError: there is no such method, or its options are bad.
     """
     subject = Subject.of(kind, method, full)
     for each, case in promised(kind, costly):
@@ -76,7 +76,7 @@ def conform(
 
 
 def outcome_of(subject: Subject, each: Promise, case: str) -> Outcome:
-    """Return what comes of one promise on one case; whatever the method raises is told."""
+    """Return the outcome of one promise on one case; whatever the method raises is a failure."""
     start = time.perf_counter()
     status: Literal["passed", "failed"] = "passed"
     mend = ""
@@ -92,10 +92,10 @@ def hold(subject: Subject, each: Promise, case: str) -> str:
     """Test one promise on one case and return what was measured.
 
     Raises:
-        UnmetError: it is not kept; also from whatever the method raises.
+        UnmetError: the promise is not kept, or the method raises.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # one thread gives one number, and two on busy cores are slower
+    torch.set_num_threads(1)  # the same bits need one thread, and two are slower on busy cores
     try:
         with unchanged():
             return each.body(subject, case)
@@ -108,9 +108,9 @@ def hold(subject: Subject, each: Promise, case: str) -> str:
 
 
 def _raised(error: Exception, subject: Subject) -> str:
-    """Return an exception in a line, with the line of the method's own file that led to it."""
-    told = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"[:400]
+    """Return an exception on one line, with the line of the method's own file that led to it."""
+    message = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"[:400]
     with contextlib.suppress(TypeError, OSError):
         if where := last_line(error, [inspect.getfile(subject.cls)]):
-            return f"{told} ({where})"
-    return told
+            return f"{message} ({where})"
+    return message

@@ -1,4 +1,4 @@
-"""Promises about time and memory: told against `none` and `standard` on the same images."""
+"""Promises about time and memory, reported relative to `none` and `standard`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .subject import Subject
 
 N_CRAFTED = 1000
 """Images that attacks are timed on; memory is compared with three times as many."""
-BYTES_A_VALUE = 64
-"""Most memory that an attack may take for each pixel value of the training set: sixteen float32
-copies of it, which is 9.8 GB for 50,000 images of 32 px."""
+BYTES_PER_VALUE = 64
+"""Most memory that an attack may take per pixel value of the training set: sixteen float32 copies
+of it, which is 9.8 GB for 50,000 images of 32 px."""
 BATCH = 128
 STEPS = 4
 
@@ -53,7 +53,7 @@ def _craft(attack: Attack, dataset: Dataset) -> Callable[[], object]:
 def _peak_bytes(work: Callable[[], object]) -> int | None:
     """Return by how much the process's memory rises at most during some work.
 
-    None where the system does not tell: only Linux lets the peak be set back.
+    None if the system cannot tell: only Linux allows the peak to be reset.
     """
     gc.collect()
     try:
@@ -76,12 +76,12 @@ def _status(name: str) -> int:
 
 @promise("attack", cases=("1,000 images",), costly=("1,000 images",), mend="see the other tests")
 def speed(subject: Subject, _: str) -> str:
-    """How long an image takes, against `none` on the same images; told, never failed."""
+    """How long an image takes, next to `none` on the same images; reported, never a failure."""
     dataset = _images(N_CRAFTED)
     clean = _seconds(_craft(build_attack("none").resolve(facts_of(dataset)), dataset)) / N_CRAFTED
     own = _seconds(_craft(_usual(subject, dataset), dataset)) / N_CRAFTED
     return (
-        f"{1e3 * own:.3g} ms an image on one core (none {1e3 * clean:.3g}); 50,000 images "
+        f"{1e3 * own:.3g} ms per image on one core (none {1e3 * clean:.3g}); 50,000 images "
         f"{_duration(50_000 * own)}{_quickly(subject)}"
     )
 
@@ -105,32 +105,33 @@ def _duration(seconds: float) -> str:
     mend="work in parts: for part in delta.split(1024)",
 )
 def memory(subject: Subject, _: str) -> str:
-    """Memory grows by few copies of the training set, so that 50,000 images fit."""
+    """Memory grows by a few copies of the training set only, so that 50,000 images fit."""
     peaks = []
     for n in (N_CRAFTED, 3 * N_CRAFTED):
         dataset = _images(n)
         peaks.append(_peak_bytes(_craft(_usual(subject, dataset), dataset)))
     first, second = peaks
     if first is None or second is None:
-        return "not measured: this system does not tell a peak"
+        return "not measured: this system does not report peak memory"
     growth = max(0, second - first) / (2 * N_CRAFTED * 3 * 32 * 32)
     demand(
-        growth <= BYTES_A_VALUE,
-        f"{growth:.0f} bytes for each pixel value of the training set, {BYTES_A_VALUE} are most: "
+        growth <= BYTES_PER_VALUE,
+        f"{growth:.0f} bytes for each pixel value of the training set, "
+        f"at most {BYTES_PER_VALUE} are allowed: "
         f"50,000 images of 32 px would take {growth * 50_000 * 3072 / 1e9:.0f} GB",
         "work in parts (for part in delta.split(1024)), and fill run.zeros(n, c, h, w)",
     )
-    return f"{growth:.0f} bytes a pixel value, {growth * 50_000 * 3072 / 1e9:.1f} GB for 50,000"
+    return f"{growth:.0f} bytes per pixel value, {growth * 50_000 * 3072 / 1e9:.1f} GB for 50,000"
 
 
 @promise("defense", cases=("512 images",), costly=("512 images",), mend="see the other tests")
 def cost(subject: Subject, _: str) -> str:
-    """How long a step takes and its memory, against `standard`; told, never failed."""
+    """How long a step takes, and its memory, next to `standard`; reported, never a failure."""
     dataset = _images(STEPS * BATCH)
     standard = build_defense("standard").resolve(facts_of(dataset))
     own = subject.defense(dataset, 1)
     prepared = _seconds(lambda: own.prepare(dataset.train, make_run(dataset)))
-    _train(standard, dataset)  # what is loaded by the first step of all is nobody's
+    _train(standard, dataset)  # warm-up: neither of the two pays for what loads once
     plain, slower = (
         _seconds(lambda: _train(standard, dataset)),
         _seconds(lambda: _train(own, dataset)),
@@ -139,13 +140,13 @@ def cost(subject: Subject, _: str) -> str:
         _peak_bytes(lambda: _train(standard, dataset)),
         _peak_bytes(lambda: _train(own, dataset)),
     )
-    told = (
+    summary = (
         f"a step takes {slower / plain:.2g} times as long as under standard (`effort` says "
-        f"{own.effort():.2g}); `prepare` {1e3 * prepared / len(dataset.train):.2g} ms an image"
+        f"{own.effort():.2g}); `prepare` {1e3 * prepared / len(dataset.train):.2g} ms per image"
     )
     if base is None or peak is None:
-        return told
-    return f"{told}; memory {max(0, peak - base) / 2**20:+.0f} MB"
+        return summary
+    return f"{summary}; memory {max(0, peak - base) / 2**20:+.0f} MB"
 
 
 def _train(defense: Defense, dataset: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""Small random data sets of every form that a method may meet, and runs for them."""
+"""Small random data sets of every shape that a method may meet, and runs for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def random_dataset(
 
 
 def _one_class_of_two() -> Dataset:
-    """Return two classes of which one has no image, as `--craft-on subset` gives them."""
+    """Return two classes of which one has no images, as with `--craft-on subset`."""
     dataset = random_dataset([6, 6])
     rows = (dataset.train.labels == 1).nonzero().squeeze(1)
     return replace(dataset, train=dataset.train.subset(rows))
@@ -48,7 +48,7 @@ _MAKERS: dict[str, Callable[[], Dataset]] = {
 CASES = tuple(_MAKERS)
 """The names of the data sets, the large one last."""
 LARGE = ("224 px",)
-"""Those that take a method long."""
+"""Those that take long."""
 
 
 @cache
@@ -58,7 +58,7 @@ def case(name: str) -> Dataset:
 
 
 def facts_of(dataset: Dataset, epochs: int = 4) -> Facts:
-    """Return what a method may know of a cell on a data set."""
+    """Return what a method may know about a cell on a data set."""
     return Facts("test", dataset.n_classes, dataset.shape, epochs, SURROGATE)
 
 

@@ -1,4 +1,4 @@
-"""Promises of every defense: a finite loss with gradients, data left alone, one seed one model."""
+"""Promises of every defense: a finite loss with gradients, data left intact, one model per seed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def loss(subject: Subject, name: str) -> str:
 
 
 def _one_step(defense: Defense, dataset: Dataset, run: Run) -> None:
-    """See that a batch's loss has gradients and leaves model and batch as they were."""
+    """Check that a batch's loss has gradients and leaves model and batch as they were."""
     model = run.network(TARGET)
     images, labels = dataset.train.pixels().to(run.device), dataset.train.labels.to(run.device)
     before, named = images.clone(), labels.clone()
@@ -60,26 +60,26 @@ def _one_step(defense: Defense, dataset: Dataset, run: Run) -> None:
         "leave all parameters trainable, and detach only what is searched for",
     )
     demand(
-        min(dataset.shape[1:]) < 10  # a square of cutout's usual size hides images of 8 px whole
+        min(dataset.shape[1:]) < 10  # cutout at its default size covers images of 8 px completely
         or any(g.abs().sum() > 0 for g in gradients if g is not None),
         "all gradients are zero",
         "do not detach the loss",
     )
     demand(
         model.training and all(p.requires_grad for p in model.parameters()),
-        "the model is not given back in train mode with trainable parameters",
+        "the model is not returned in train mode with trainable parameters",
         "search inside `with frozen(model):`, which puts the model back",
     )
     demand(
         torch.equal(images, before) and torch.equal(labels, named),
         "the batch was changed in place",
-        "write images + noise, not images += noise",
+        "write images + noise instead of images += noise",
     )
 
 
 @promise("defense", mend="write `prepare` for any size and number of classes", cases=CASES)
 def preparing(subject: Subject, name: str) -> str:
-    """`prepare` returns 8-bit images of the same size with labels, and leaves the given ones."""
+    """`prepare` returns labelled 8-bit images of the same size, and leaves the given ones intact."""
     dataset = case(name)
     train = dataset.train
     before, labels = train.images.clone(), train.labels.clone()
@@ -93,7 +93,7 @@ def preparing(subject: Subject, name: str) -> str:
     demand(
         len(made.labels) == len(made.images) > 0 and low >= 0 and high < dataset.n_classes,
         f"`prepare` returns {len(made.images)} images with labels {low}..{high}",
-        "return a label for each image, within the classes",
+        "return one label per image, in 0..k-1",
     )
     demand(
         torch.equal(before, train.images) and torch.equal(labels, train.labels),
@@ -140,20 +140,20 @@ def randomness_(subject: Subject, _: str) -> str:
     demand(
         records[0] == records[1],
         "the same seed trained two different models",
-        f"{DRAW}; take no time, process id or order of a set into it",
+        f"{DRAW}; do not depend on the time, the process or the order of a set",
     )
     return ""
 
 
-@promise("defense", mend="return protocol.asked(warmup_epochs=1), say")
+@promise("defense", mend="return protocol.asked(warmup_epochs=1), for example")
 def adjusting(subject: Subject, _: str) -> str:
     """`adjust` returns a protocol, and keeps what it may not decide."""
     protocol = PROTOCOLS["quick"]
     made = subject.defense(case("two classes")).adjust(protocol)
     demand(
         isinstance(made, Protocol) and Protocol.model_validate(made.model_dump()) == made,
-        "`adjust` returns no sound protocol",
-        "return protocol.asked(warmup_epochs=1), say",
+        "`adjust` does not return a valid protocol",
+        "return protocol.asked(warmup_epochs=1), for example",
     )
     changed = [key for key, v in made.model_dump().items() if getattr(protocol, key) != v]
     demand(

@@ -21,19 +21,19 @@ from .subject import Subject
 
 @promise("attack", "defense", mend="see `uebench show` of another method for an example")
 def documentation(subject: Subject, _: str) -> str:
-    """What it is, its source and each option are told."""
+    """The method, its source and each option are described."""
     cls, info = subject.cls, subject.cls.info
     decorator = f'@{subject.kind}("{info.name}", title="...", source="...")'
     demand(info.title.strip(), "it has no title", f"name it for tables: {decorator}")
     demand(
         _says_something(info.source),
         f"its source is {info.source!r}",
-        f"say where it comes from, such as arXiv:2101.04898 or `ours`: {decorator}",
+        f"name the source, such as arXiv:2101.04898 or `ours`: {decorator}",
     )
     demand(
         (cls.__dict__.get("__doc__") or "").strip(),
         f"the class {cls.__name__} has no docstring",
-        "let its first line say what the method does",
+        "say in its first line what the method does",
     )
     module = inspect.getmodule(cls)
     demand(
@@ -57,7 +57,7 @@ def _says_something(source: str) -> bool:
 
 @promise("attack", "defense", mend="give each option a type, a range and a default that fits both")
 def options(subject: Subject, _: str) -> str:
-    """Options have ranges, defaults that keep them, and come back from a spec and a record."""
+    """Options have ranges, valid defaults, and survive a round trip through spec and record."""
     for key, field in subject.cls.model_fields.items():
         demand(
             not field.is_required(),
@@ -78,14 +78,14 @@ def options(subject: Subject, _: str) -> str:
         raise UnmetError(
             f"the default of {'.'.join(map(str, problem['loc']))} is not accepted: "
             f"{problem['msg']}",
-            "let the default lie in the option's own range",
+            "choose a default within the option's own range",
         ) from None
     _comes_back(subject, subject.asked().method)
     return f"{len(defaults)} options"
 
 
 def _missing_bounds(field: FieldInfo) -> str:
-    """Return which bounds a number lacks; nothing for what is no number."""
+    """Return which bounds a numeric option lacks; nothing for other options."""
     parts = [field.annotation, *get_args(field.annotation)]
     metadata = list(field.metadata)
     number = field.annotation in (int, float)
@@ -108,7 +108,7 @@ def _missing_bounds(field: FieldInfo) -> str:
 
 
 def _comes_back(subject: Subject, made: Method) -> None:
-    """See that a spec and a record give the same method back."""
+    """Check that a spec and a record give the same method back."""
     if subject.cls is find(subject.kind, subject.name):
         again = build(subject.kind, str(made))
         demand(
@@ -139,14 +139,14 @@ def resolving(subject: Subject, _: str) -> str:
     demand(
         key == key_of(subject.resolved(dataset).recipe()),
         "two equal methods have different recipes",
-        "let `recipe` return what changes the numbers, and nothing random or timed",
+        "return from `recipe` what changes the numbers, and nothing random",
     )
     return ""
 
 
 @promise("attack", "defense", mend="keep the interface of uebench.Attack and uebench.Defense")
 def interface(subject: Subject, _: str) -> str:
-    """The parts that the suite calls are there and of the right types."""
+    """The parts that the suite calls exist and have the right types."""
     cls, made = subject.cls, subject.resolved(case("two classes"))
     demand(
         type(cls.version) is int and cls.version >= 1,
@@ -166,9 +166,9 @@ def interface(subject: Subject, _: str) -> str:
 
 
 def _is_amount(value: Any, what: str, least: float) -> None:
-    """See that a method's guess of its own work is a number."""
+    """Check that a method's estimate of its own work is a number."""
     demand(
         isinstance(value, (int, float)) and math.isfinite(value) and value >= least,
         f"`{what}` returns {value!r}",
-        f"return a number of at least {least:g}: `--dry-run` tells times by it",
+        f"return a number of at least {least:g}: `--dry-run` derives times from it",
     )

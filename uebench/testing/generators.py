@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 DRAW = "draw with generator=run.rng, device=run.device; numpy: seed it from run.rng"
-"""How to mend a method that does."""
+"""How to fix a method that does."""
 
 
 def reseeded(seed: int) -> tuple[Any, ...]:
@@ -23,7 +23,7 @@ def reseeded(seed: int) -> tuple[Any, ...]:
 
 
 def states() -> tuple[Any, ...]:
-    """Return the states of torch's and numpy's generators, such that they can be compared.
+    """Return the states of torch's and numpy's generators, in a form that can be compared.
 
     Python's own is left out, since checkers of shapes and types draw from it; that a method reads
     it shows in the poison.
@@ -34,11 +34,11 @@ def states() -> tuple[Any, ...]:
 
 @contextlib.contextmanager
 def unchanged() -> Iterator[None]:
-    """Put the global generators back to where they were."""
-    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    """Restore the states of the global generators afterwards."""
+    saved = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         yield
     finally:
-        torch.set_rng_state(kept[0])
-        np.random.set_state(kept[1])  # noqa: NPY002
-        random.setstate(kept[2])
+        torch.set_rng_state(saved[0])
+        np.random.set_state(saved[1])  # noqa: NPY002
+        random.setstate(saved[2])

@@ -1,4 +1,4 @@
-"""The promises as parameters of a pytest test: one test each promise and case, by name."""
+"""The promises as parameters of a pytest test: one named test per promise and case."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ConformanceTest:
         """Test it.
 
         Raises:
-            UnmetError: the promise is not kept, with how to mend it.
+            UnmetError: the promise is not kept, with how to fix it.
         """
         hold(Subject.of(self.kind, self.method, self.full), self.promise, self.case)
 
@@ -41,7 +41,7 @@ class ConformanceTest:
 def attack_conformance(
     *attacks: str | type[Attack], full: bool = False, costly: bool = False
 ) -> pytest.MarkDecorator:
-    """Return a decorator that gives a test each promise of attacks as its argument `check`.
+    """Return a decorator that runs a test once per promise, passed as its argument `check`.
 
     ```python
     @attack_conformance("my_attack")
@@ -51,8 +51,8 @@ def attack_conformance(
 
     Args:
         *attacks: names, specs such as `em[eps=16/255]`, or classes.
-        full: test at the defaults, not with the fewest steps and rounds.
-        costly: large images, time and memory too, as `uebench check` does.
+        full: test at the defaults instead of with few steps and rounds.
+        costly: also test large images, time and memory, as `uebench check` does.
     """
     return _marked("attack", attacks, full, costly)
 
@@ -60,7 +60,7 @@ def attack_conformance(
 def defense_conformance(
     *defenses: str | type[Defense], costly: bool = False
 ) -> pytest.MarkDecorator:
-    """Return a decorator that gives a test each promise of defenses as its argument `check`.
+    """Return a decorator that runs a test once per promise, passed as its argument `check`.
 
     See `attack_conformance`.
     """
@@ -68,16 +68,16 @@ def defense_conformance(
 
 
 def _marked(
-    kind: Kind, wanted: tuple[str | type[Method], ...], full: bool, costly: bool
+    kind: Kind, methods: tuple[str | type[Method], ...], full: bool, costly: bool
 ) -> pytest.MarkDecorator:
-    """Return the parameters of a test, one a promise and case of each method."""
+    """Return the parameters of a test, one per promise and case of each method."""
     import pytest
 
-    if not wanted:
+    if not methods:
         raise ValueError(f"{kind}_conformance needs a method; give its name or class")
     tests = [
         ConformanceTest(kind, method, each, case, full)
-        for method in wanted
+        for method in methods
         for each, case in promised(kind, costly)
     ]
     return pytest.mark.parametrize("check", tests, ids=str)

@@ -1,4 +1,4 @@
-"""A promise: one thing that every method must do, as a test that says how to mend what fails."""
+"""A promise: one thing that every method must do, as a test that says how to fix what fails."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Body = Callable[[Subject, str], str]
 
 
 class UnmetError(AssertionError):
-    """What a method does not do that it must, and how to mend it.
+    """A promise that a method does not keep, and how to fix it.
 
     Attributes:
         what: what was found.
-        mend: what to do about it.
+        mend: how to fix it.
     """
 
     def __init__(self, what: str, mend: str) -> None:
-        super().__init__(f"{what}. To mend it: {mend}")
+        super().__init__(f"{what}. To fix it: {mend}")
         self.what = what
         self.mend = mend
 
@@ -30,12 +30,12 @@ class Promise:
     """One thing that every method of some kinds must do, tested on each of its cases.
 
     Attributes:
-        name: a word or two.
-        text: what is promised, a sentence.
-        kinds: the kinds of methods that it binds.
-        cases: data sets by name, or nothing in particular: `("",)`.
-        mend: what to do where the method raises.
-        costly: cases that take long, or measure time and memory.
+        name: one or two words.
+        text: what is promised, as a sentence.
+        kinds: the kinds of methods that it applies to.
+        cases: names of data sets; `("",)` if there is no choice of data.
+        mend: how to fix the method if it raises.
+        costly: the cases that take long, or measure time and memory.
         body: tests a subject on a case and returns what was measured, or raises.
     """
 
@@ -55,7 +55,7 @@ PROMISES: list[Promise] = []
 def promise(
     *kinds: Kind, mend: str, cases: tuple[str, ...] = ("",), costly: tuple[str, ...] = ()
 ) -> Callable[[Body], Body]:
-    """Enter a test of a promise under its function's name and the first line of its docstring."""
+    """Register a promise under its function's name, with the docstring's first line as its text."""
 
     def enter(body: Body) -> Body:
         name = body.__name__.removesuffix("_").replace("_", " ")
@@ -66,7 +66,7 @@ def promise(
     return enter
 
 
-def demand(truth: object, what: str, mend: str) -> None:
-    """Raise `UnmetError` where something is not so."""
-    if not truth:
+def demand(condition: object, what: str, mend: str) -> None:
+    """Raise `UnmetError` unless the condition holds."""
+    if not condition:
         raise UnmetError(what, mend)

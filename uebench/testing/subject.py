@@ -1,4 +1,4 @@
-"""The method under test: its class, its options, and how it is made quick for a test."""
+"""The method under test: its class, its options, and the options that make its tests quick."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Subject:
     Attributes:
         kind: attack or defense.
         cls: its class.
-        given: options that it shall be tested with, as text or values.
-        full: leave all other options at their defaults.
+        given: options to test it with, as text or values.
+        full: whether all other options stay at their defaults.
     """
 
     kind: Kind
@@ -38,18 +38,18 @@ class Subject:
         """Return the subject that a spec or a class means.
 
         Raises:
-            KeyError: no such method, with the nearest name.
-            ValueError: bad options.
+            UnknownNameError: there is no such method; the message gives the nearest name.
+            UserError: its options are bad.
         """
         if not isinstance(method, str):
             return cls(kind, method, (), full)
         name, options = parse_spec(method)
-        build(kind, method)  # so that bad options are told as everywhere
+        build(kind, method)  # reports bad options in the usual words
         return cls(kind, find(kind, name), tuple(options.items()), full)
 
     @property
     def name(self) -> str:
-        """What it is called in specs."""
+        """Its name in specs."""
         return self.cls.info.name
 
     @cached_property
@@ -73,7 +73,7 @@ class Subject:
 
     @property
     def options_text(self) -> str:
-        """The options that it is tested with, where they are not its defaults."""
+        """The options that differ from its defaults in these tests."""
         return format_options(dict(self.given) | self.quick)
 
     def asked(self, **changes: Any) -> Asked[Method]:

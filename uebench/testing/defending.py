@@ -79,7 +79,7 @@ def _one_step(defense: Defense, dataset: Dataset, run: Run) -> None:
 
 @promise("defense", mend="write `prepare` for any size and number of classes", cases=CASES)
 def preparing(subject: Subject, name: str) -> str:
-    """`prepare` returns labelled 8-bit images of the same size, and leaves the given ones intact."""
+    """`prepare` returns labelled 8-bit images of the same size and leaves the given ones intact."""
     dataset = case(name)
     train = dataset.train
     before, labels = train.images.clone(), train.labels.clone()

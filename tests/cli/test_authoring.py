@@ -108,8 +108,8 @@ def test_a_new_package_passes_at_once(kind: str, name: str, tmp_path: Path) -> N
         ("attack _noise", "must begin with a letter"),
         ("attack em", "attack em is taken by built-in"),
         ("defense iss", "defense iss is taken by built-in"),
-        ("attack there", "there is there already"),
-        ("attack noise --into nowhere", "nowhere is no folder"),
+        ("attack there", "there already exists"),
+        ("attack noise --into nowhere", "nowhere is not a directory"),
         ("attac noise", "is not one of"),
     ],
 )

@@ -39,6 +39,8 @@ def test_a_wheel_has_every_package(clone: Path) -> None:
         assert f"uebench/report/page/{path.name}" in names, (
             "the report's template, style and script"
         )
+    for path in (ROOT / "uebench/suite/templates").iterdir():
+        assert f"uebench/suite/templates/{path.name}" in names, "what `uebench new` writes"
     for folder in ("attacks", "defenses"):
         for path in (ROOT / folder).glob("*.py"):
             assert f"uebench/{folder}/{path.name}" in names

@@ -1,4 +1,7 @@
-"""A new package with one small method that works: what `uebench new` writes."""
+"""What `uebench new` writes: a package with one small method that works.
+
+The files are templates in the folder `templates/`, filled in with the words of `_words`.
+"""
 
 from __future__ import annotations
 
@@ -11,65 +14,95 @@ from string import Template
 from ..common.errors import UserError
 from ..common.spec import normalise, shorten
 from ..methods.registry import Kind, methods
-from .templates import FILES
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_FLAGS = {
+    "attack": "--attacks none,{name} --defenses standard",
+    "defense": "--attacks none,lsp --defenses standard,{name}",
+}
+"""Flags of a first run with the new method, by kind."""
 
 
 class ScaffoldError(UserError):
-    """The package cannot be written: one sentence says why and what to do."""
+    """The package cannot be written; the message says why and what to do."""
 
 
 def write_package(kind: Kind, name: str, into: Path) -> Path:
-    """Write the package of a new method into a folder of its name; return the folder.
+    """Write the package of a new method into a folder named after it, and return that folder.
 
-    It is written beside its place and renamed, so it is there whole or not at all.
+    It is written next to its final place and then renamed, so it is never left half written.
 
     Raises:
-        ScaffoldError: the name is none or is taken, or the folder is there or cannot be made.
+        ScaffoldError: the name is invalid or taken, or the folder exists or cannot be created.
     """
-    called = checked_name(kind, name)
-    folder = into / called
+    method_name = checked_name(kind, name)
+    folder = into / method_name
     if folder.exists():
-        raise ScaffoldError(f"{folder} is there already; choose another name, or remove it")
+        raise ScaffoldError(f"{folder} already exists; choose another name, or remove it")
     if not into.is_dir() or not os.access(into, os.W_OK):
-        raise ScaffoldError(f"{into} is no folder that can be written; make it, or give --into")
-    words = {
-        "name": called,
-        "module": f"uebench_{called}",
-        "project": f"uebench-{called.replace('_', '-')}",
-        "title": called.replace("_", " ").capitalize(),
-        "class_name": _class_name(kind, called),
-    }
+        raise ScaffoldError(
+            f"{into} is not a directory that can be written; create it, or give another --into"
+        )
+    words = _words(kind, method_name)
     draft = into / f".{uuid.uuid4().hex}.part"
     try:
         draft.mkdir()
-        for path, text in FILES[kind].items():
-            (draft / Template(path).substitute(words)).write_text(Template(text).substitute(words))
+        for template, target in {
+            f"{kind}.py.txt": f"{words['module']}.py",
+            f"test_{kind}.py.txt": f"test_{method_name}.py",
+            "pyproject.toml.txt": "pyproject.toml",
+            "README.md.txt": "README.md",
+        }.items():
+            text = (_TEMPLATES / template).read_text(encoding="utf-8")
+            (draft / target).write_text(Template(text).substitute(words), encoding="utf-8")
         draft.rename(folder)
     except OSError as error:
-        raise ScaffoldError(f"{folder} cannot be made: {error.strerror or error}") from None
+        raise ScaffoldError(f"{folder} cannot be created: {error.strerror or error}") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 
 def checked_name(kind: Kind, name: str) -> str:
-    """Return a method's name in snake_case.
+    """Return a new method's name in snake_case.
 
     Raises:
-        ScaffoldError: it is no name, or is taken.
+        ScaffoldError: it is not a valid name, or another method of this kind has it.
     """
-    called = normalise(name)
-    if not called.isidentifier() or not called.isascii() or called != called.lower():
+    method_name = normalise(name)
+    if (
+        not method_name.isidentifier()
+        or not method_name.isascii()
+        or method_name != method_name.lower()
+    ):
         raise ScaffoldError(
             f"{shorten(name)} is not a method's name; use lower-case letters, digits and _, such "
             "as my_noise"
         )
-    if not called[0].isalpha() or len(called) > 64:
-        raise ScaffoldError(f"{shorten(name)} must begin with a letter and have at most 64")
-    taken = methods(kind).get(called)
+    if not method_name[0].isalpha() or len(method_name) > 64:
+        raise ScaffoldError(
+            f"{shorten(name)} must begin with a letter and have at most 64 characters"
+        )
+    taken = methods(kind).get(method_name)
     if taken is not None:
-        raise ScaffoldError(f"{kind} {called} is taken by {taken.info.origin}; choose another name")
-    return called
+        raise ScaffoldError(
+            f"{kind} {method_name} is taken by {taken.info.origin}; choose another name"
+        )
+    return method_name
+
+
+def _words(kind: Kind, name: str) -> dict[str, str]:
+    """Return what replaces each $-word of the templates."""
+    return {
+        "name": name,
+        "kind": kind,
+        "article": "an" if kind == "attack" else "a",
+        "flags": _FLAGS[kind].format(name=name),
+        "module": f"uebench_{name}",
+        "project": f"uebench-{name.replace('_', '-')}",
+        "title": name.replace("_", " ").capitalize(),
+        "class_name": _class_name(kind, name),
+    }
 
 
 def _class_name(kind: Kind, name: str) -> str:

@@ -138,7 +138,7 @@ def test_check_tells_what_fails_and_how_to_mend_it(tmp_path: Path) -> None:
     text = " ".join(result.stdout.split())
     assert "attack bad_signs (file bad.py)" in text
     assert "FAIL randomness a global generator" in text
-    assert "to mend it: draw with generator=run.rng" in text
+    assert "to fix it: draw with generator=run.rng" in text
     told = json.loads(call("check", "bad_signs", "--plugin", "bad.py", "--quick", "--json").stdout)
     assert told["passed"] is False
     failed = {o["promise"] for o in told["outcomes"] if o["status"] == "failed"}

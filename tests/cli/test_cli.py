@@ -119,8 +119,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("show attack emm", "did you mean em"),
         ("show emm", "did you mean em"),
         ("show", "show needs a NAME"),
-        ("show defense", "`uebench list defenses` has them"),
-        ("show model em", "KIND is attack, defense, protocol or executor"),
+        ("show defense", "`uebench list defenses` prints the names"),
+        ("show model em", "KIND must be attack, defense, protocol or executor"),
         ("craft emm --out x.npz", "did you mean em"),
         ("craft lsp --out file", "is there already"),
         ("audit none.npz --dataset synthetic", "no such file"),
@@ -240,7 +240,7 @@ def test_cells_that_somebody_takes_away_meanwhile_are_told(
     command = ["run", "--attacks", "none", "--defenses", "standard", *FAST, "--out", "made"]
     result = call(*command)
     assert result.exit_code == 1, result.output
-    assert "1 of 1 cells were lost again; type the same command to go on" in result.stderr
+    assert "1 of 1 cells are missing: their results disappeared from the store" in result.stderr
 
 
 @pytest.mark.parametrize(

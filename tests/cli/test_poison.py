@@ -60,7 +60,7 @@ def test_an_imported_poison_runs_like_any_attack(tmp_path: Path) -> None:
         assert "imported:em" in call("table", "made", "--format", form).stdout
     (tmp_path / "perturbation.pt").unlink()
     again = call("run", "mine.yaml", "--device", "cpu", "--out", "again")
-    assert "4 cells, 4 of them known" in again.stderr
+    assert "4 cells, 4 already computed" in again.stderr
     other = call("run", "--attacks", "imported:em_authors", "--dataset", OTHER)
     assert other.exit_code == 2
     assert f"imported:em_authors belongs to {DATA}, not to {OTHER}" in " ".join(

@@ -149,7 +149,7 @@ def test_a_table_of_missing_weights_is_laid_out_and_a_run_refuses(
         ("table 22", "no cells at 22, and no table of that name"),
         ("table tabel2", "did you mean table2?"),
         ("table none/cells.csv", "no cells at none/cells.csv"),
-        ("table made --epochs 3", "--epochs says which matrix of a table"),
+        ("table made --epochs 3", "--epochs describes the matrix of a table"),
         ("table made --standalone", "add --format latex"),
         ("table made --published none.csv", "no such file"),
         ("table bad.csv", "no column dataset"),

@@ -120,7 +120,7 @@ def test_a_disk_that_fills_in_the_middle_ends_the_run_once(
         told = ended.stderr.splitlines()[-1]
         assert told.startswith("stopped: ")
         assert "No space left on device" in told
-        assert told.endswith("1 of 4 cells are kept; type the same command again to go on")
+        assert told.endswith("1 of 4 cells are finished; run the same command again to continue")
         assert "failed" not in ended.stderr
         assert not list((tmp_path / "out").iterdir()), "no table of failed cells"
         assert all(fault is None for _, fault in storage.faults(Store(folder)))
@@ -128,7 +128,7 @@ def test_a_disk_that_fills_in_the_middle_ends_the_run_once(
         (folder / "enough").touch()
         again = CliRunner().invoke(main, command)
         assert again.exit_code == 0, again.stderr
-        assert "4 cells, 1 of them known" in again.stderr
+        assert "4 cells, 1 already computed" in again.stderr
 
 
 def test_a_read_only_store_is_read_and_says_why_it_cannot_be_written(

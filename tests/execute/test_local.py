@@ -311,7 +311,7 @@ def test_a_polite_kill_ends_a_run_as_ctrl_c_does(tmp_path: Path) -> None:
         assert driver.ended() == 130
     finally:
         driver.stop()
-    assert "1 of 2 cells are kept; type the same command again to go on" in driver.told()
+    assert "1 of 2 cells are finished; run the same command again to continue" in driver.told()
     assert "Traceback" not in driver.told()
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)

@@ -54,7 +54,7 @@ def test_interrupted_then_killed_it_gives_the_same_table(cluster: Any, tmp_path:
         driver.until(lambda: len(list((store.base / "cell").glob("*"))) == 1)
         told = driver.told()
         assert driver.interrupt() == 130
-        assert "1 of 2 cells are kept; type the same command again" in driver.told()
+        assert "1 of 2 cells are finished; run the same command again" in driver.told()
         assert list((store.root / "notes").iterdir()) == []
     finally:
         driver.stop()  # from now on nothing waits
@@ -67,7 +67,7 @@ def test_interrupted_then_killed_it_gives_the_same_table(cluster: Any, tmp_path:
         assert again.ended() == 0, again.told()
     finally:
         again.stop()
-    assert "2 cells, 1 of them known" in again.told()
+    assert "2 cells, 1 already computed" in again.told()
     there = records(store, attacks="lsp", defenses="standard")
     assert there == records(Store(tmp_path / "here"), attacks="lsp", defenses="standard")
 

@@ -55,7 +55,7 @@ def test_interrupted_then_killed_it_gives_the_same_table(
         assert first.interrupt() == 130
     finally:
         first.stop()
-    assert "1 of 2 cells are kept; type the same command again" in first.told()
+    assert "1 of 2 cells are finished; run the same command again" in first.told()
     assert "[1/3] craft lsp" in first.told(), "progress comes back"
     assert queue(cluster) == [], "Ctrl-C leaves no job behind"
     assert list((store.root / "notes").iterdir()) == []
@@ -70,7 +70,7 @@ def test_interrupted_then_killed_it_gives_the_same_table(
         assert second.ended() == 0, second.told()
     finally:
         second.stop()
-    assert "2 cells, 1 of them known" in second.told()
+    assert "2 cells, 1 already computed" in second.told()
     assert "starting it again" in second.told()
 
     there = records(store, attacks="lsp", defenses="standard")

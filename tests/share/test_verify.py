@@ -71,7 +71,7 @@ def test_a_difference_is_found_and_named(results: Path, tmp_path: Path) -> None:
     made = change(results, tmp_path / "a", test_acc="0.123", poison_sha256="0" * 64)
     result = call(str(made), "--sample", "0", "--quiet")
     assert result.exit_code == 1
-    assert "1 the same bit for bit; 1 differ" in result.stdout
+    assert "1 identical bit for bit; 1 different" in result.stdout
     assert "test_acc 0.123 now" in result.stdout
     assert "poison_sha256 000000000000... now" in result.stdout
 

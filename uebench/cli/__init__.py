@@ -1,8 +1,8 @@
-"""The command line. Data goes to stdout, progress and messages to stderr.
+"""The command line: the group `main`, and the verbs that it collects.
 
-Exit status: 0 all is well; 1 some cells failed or were not reached; 2 the command was wrong, and
-nothing was written.
-torch is loaded by the verbs that need it, so that `--help` does not wait for it.
+Data goes to stdout; progress and messages go to stderr. The exit status is 0 if all went well, 1 if
+cells failed or were not reached or a method broke, and 2 if the command itself was wrong (then
+nothing was written). torch is loaded only by the verbs that need it: `--help` must not wait for it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ from .verify import verify
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="uebench")
 def main() -> None:
-    """Benchmark unlearnable-example attacks against the defenses that learn anyway.
+    """Benchmark unlearnable-example attacks against defenses.
 
     \b
-    uebench run                                            the default matrix
-    uebench run --attacks em,lsp --defenses ueraser,at     a matrix of your own
-    uebench list attacks                                   what there is
-    uebench show em                                        a method and its options
+    uebench run                                          run the default matrix
+    uebench run --attacks em,lsp --defenses ueraser,at   run a matrix of your own
+    uebench list attacks                                 list the attacks
+    uebench show em                                      describe one of them
     """  # noqa: D301
+    # Recorded with every result; workers inherit it, whatever their own command line is.
     os.environ["UEBENCH_COMMAND"] = json.dumps(["uebench", *sys.argv[1:]])
     logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -15,30 +14,30 @@ import click
 
 from ..common.errors import UserError
 from .completion import complete_method
-from .shared import plugin_option, stdout_console
+from .shared import json_option, plugin_option, stdout_console
 
 if TYPE_CHECKING:
     from ..methods.registry import Kind
     from ..testing import Outcome
 
-KIND = click.Choice(["attack", "defense"])
+_KIND = click.Choice(["attack", "defense"])
 
 
 @click.command()
-@click.argument("kind", type=KIND)
+@click.argument("kind", type=_KIND)
 @click.argument("name")
 @click.option(
     "--into",
     metavar="FOLDER",
     default=".",
     show_default=True,
-    help="Where the package's folder is made.",
+    help="Existing folder in which the package's folder is created.",
 )
 def new(kind: str, name: str, into: str) -> None:
-    """Write a package with a small attack or defense that works, to be made into yours.
+    """Create a package with a small working attack or defense.
 
-    It has the method in one file, a test, a pyproject.toml with the entry point and a README. NAME
-    is what specs will call the method.
+    Turn it into your own. The package has the method in one file, a test, a pyproject.toml with the
+    entry point, and a README. NAME is the method's name on the command line and in configurations.
 
     \b
     uebench new attack my_noise
@@ -50,30 +49,31 @@ def new(kind: str, name: str, into: str) -> None:
     folder = write_package("attack" if kind == "attack" else "defense", name, Path(into))
     for path in sorted(folder.iterdir()):
         click.echo(path)
-    called = name.replace("-", "_")
     click.echo(
         f"next: pip install -e {shlex.quote(f'{folder}[dev]')} && "
         f"python -m pytest {shlex.quote(str(folder))}, "
-        f"then `uebench check {called}`",
+        f"then `uebench check {folder.name}`",
         err=True,
     )
 
 
 @click.command()
 @click.argument("method", metavar="[NAME]", required=False, shell_complete=complete_method)
-@click.option("--kind", type=KIND, help="Which one, where both an attack and a defense have NAME.")
-@click.option("--quick", is_flag=True, help="Leave out large images, time and memory.")
+@click.option("--kind", type=_KIND, help="Needed if both an attack and a defense are called NAME.")
+@click.option("--quick", is_flag=True, help="Skip the tests of large images, time and memory.")
 @click.option(
-    "--full", is_flag=True, help="Test an attack at its defaults, not with the fewest steps."
+    "--full",
+    is_flag=True,
+    help="Test an attack with its default options, not with the fewest steps.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @plugin_option
 def check(method: str | None, kind: Any, quick: bool, full: bool, as_json: bool) -> None:
-    """Test whether a method keeps what is promised of all, and say how to mend what fails.
+    """Test whether a method does what every method must do.
 
-    NAME may have options: em[eps=16/255]. With --plugin FILE and no NAME, every method in the file
-    is tested. The exit status is 1 where something fails. The same tests are importable:
-    `from uebench.testing import attack_conformance`.
+    Each failure comes with a remedy, and the exit status is 1 if there is one. NAME may have
+    options, such as em[eps=16/255]; with --plugin FILE and no NAME, every method in the file is
+    tested. Test suites can import the same tests: `from uebench.testing import attack_conformance`.
 
     \b
     uebench check em
@@ -81,19 +81,19 @@ def check(method: str | None, kind: Any, quick: bool, full: bool, as_json: bool)
     uebench check --plugin my_noise.py
     """  # noqa: D301
     chosen = _chosen(method, kind)
-    told = [_check(its_kind, spec, quick, full, as_json) for its_kind, spec in chosen]
+    reports = [_check(its_kind, spec, quick, full, as_json) for its_kind, spec in chosen]
     if as_json:
-        click.echo(json.dumps(told if method is None else told[0], indent=1))
-    if not all(each["passed"] for each in told):
+        click.echo(json.dumps(reports if method is None else reports[0], indent=1))
+    if not all(report["passed"] for report in reports):
         raise SystemExit(1)
 
 
 def _chosen(method: str | None, kind: Kind | None) -> list[tuple[Kind, str]]:
-    """Return kind and spec of the methods that are meant.
+    """Return kind and spec of each method to test.
 
     Raises:
-        KeyError: no such method.
-        ValueError: none is named, several are meant, bad options, or an imported poison.
+        UserError: no method is named, it does not exist or is an imported poison, an attack and a
+            defense both have the name, or an option is wrong.
     """
     from ..common.spec import IMPORTED, parse_spec
     from ..methods.registry import KINDS, absent, build, methods, plugin_files
@@ -101,30 +101,35 @@ def _chosen(method: str | None, kind: Kind | None) -> list[tuple[Kind, str]]:
     kinds = [kind] if kind else list(KINDS)
     if method is None:
         files = {f"file {path.name}" for path in plugin_files()}
-        found = [
+        in_files = [
             (each, name)
             for each in kinds
             for name, cls in methods(each).items()
             if cls.info.origin in files
         ]
-        if not found:
-            what = "has no method" if files else "names nothing to check"
-            raise UserError(f"check {what}; give NAME, or --plugin FILE with an @attack in it")
-        return found
+        if not in_files:
+            problem = "found no method in the file" if files else "needs something to check"
+            raise UserError(f"check {problem}; give NAME, or --plugin FILE with an @attack in it")
+        return in_files
     name = parse_spec(method).name
     if name.startswith(IMPORTED):
-        raise UserError(f"{name} has images and crafts none; `uebench audit` measures its file")
-    having = [each for each in kinds if name in methods(each)]
-    if not having:
+        raise UserError(
+            f"{name} is a fixed set of images, which crafts nothing; `uebench audit` measures "
+            "its file"
+        )
+    kinds_of_name = [each for each in kinds if name in methods(each)]
+    if not kinds_of_name:
         raise absent(kind or "method", name, [n for each in kinds for n in methods(each)])
-    if len(having) > 1:
-        raise UserError(f"{name} is an attack and a defense; add --kind attack or --kind defense")
-    build(having[0], method)
-    return [(having[0], method)]
+    if len(kinds_of_name) > 1:
+        raise UserError(
+            f"{name} is both an attack and a defense; add --kind attack or --kind defense"
+        )
+    build(kinds_of_name[0], method)  # refuses wrong options before anything is tested
+    return [(kinds_of_name[0], method)]
 
 
 def _check(kind: Kind, spec: str, quick: bool, full: bool, silent: bool) -> dict[str, Any]:
-    """Test a method, printing what comes of it unless silent; return it as data."""
+    """Test a method and return the report as data; print it as it grows unless silent."""
     from ..common.spec import parse_spec
     from ..methods.registry import find
     from ..testing import conform
@@ -132,24 +137,21 @@ def _check(kind: Kind, spec: str, quick: bool, full: bool, silent: bool) -> dict
 
     name = parse_spec(spec).name
     options = Subject.of(kind, spec, full).options_text
-    outcomes = []
-
-    def kept() -> Iterable[Outcome]:
-        for outcome in conform(kind, spec, full=full, costly=not quick):
-            outcomes.append(outcome)
-            yield outcome
-
-    if silent:
-        list(kept())
-    else:
+    if not silent:
         origin = find(kind, name).info.origin
         click.echo(f"{kind} {name} ({origin})" + (f", tested with {options}" if options else ""))
-        told: set[str] = set()
-        for _, group in groupby(kept(), key=lambda outcome: outcome.promise):
-            _print_outcomes(list(group), told)
-        failed = len({o.promise for o in outcomes if o.status == "failed"})
-        of_all = len({o.promise for o in outcomes})
-        click.echo(f"{of_all - failed} of {of_all} promises are kept")
+    outcomes: list[Outcome] = []
+    printed_faults: set[str] = set()
+    stream = conform(kind, spec, full=full, costly=not quick)
+    for _, group in groupby(stream, key=lambda outcome: outcome.promise):
+        of_promise = list(group)
+        outcomes += of_promise
+        if not silent:
+            _print_outcomes(of_promise, printed_faults)
+    if not silent:
+        n_failed = len({o.promise for o in outcomes if o.status == "failed"})
+        n_all = len({o.promise for o in outcomes})
+        click.echo(f"{n_all - n_failed} of {n_all} promises are kept")
     return {
         "method": name,
         "kind": kind,
@@ -159,10 +161,10 @@ def _check(kind: Kind, spec: str, quick: bool, full: bool, silent: bool) -> dict
     }
 
 
-def _print_outcomes(outcomes: list[Outcome], told: set[str]) -> None:
-    """Print what came of one promise: a line where it is kept, else its failures with the mend.
+def _print_outcomes(outcomes: list[Outcome], printed_faults: set[str]) -> None:
+    """Print the outcomes of one promise: one line if it is kept, else each failure and its remedy.
 
-    A fault fails many promises: it is told once, and `told` holds those that were.
+    One fault can break many promises; it is printed once and then added to `printed_faults`.
     """
     from rich.table import Table
     from rich.text import Text
@@ -174,19 +176,19 @@ def _print_outcomes(outcomes: list[Outcome], told: set[str]) -> None:
     table.add_column(overflow="fold")
     name = outcomes[0].promise
     if not failed:
-        found = outcomes[0].found if len(outcomes) == 1 else f"on {len(outcomes)} data sets"
-        table.add_row(Text("ok", "green"), Text(name), Text(found or outcomes[0].text))
-    again = []
+        measured = outcomes[0].found if len(outcomes) == 1 else f"on {len(outcomes)} data sets"
+        table.add_row(Text("ok", "green"), Text(name), Text(measured or outcomes[0].text))
+    repeated = []
     for outcome in failed:
-        fault = re.sub(r"[\d.]+", "#", outcome.found)  # sizes and seeds differ
-        if fault in told:
-            again.append(outcome.case)
+        fault = re.sub(r"[\d.]+", "#", outcome.found)  # the same fault shows other sizes and seeds
+        if fault in printed_faults:
+            repeated.append(outcome.case)
             continue
-        told.add(fault)
-        where = f"{outcome.case}: " if outcome.case else ""
-        table.add_row(Text("FAIL", "bold red"), Text(name), Text(f"{where}{outcome.found}"))
-        table.add_row("", "", Text(f"to mend it: {outcome.mend}"))
-    if again:
-        on = f", on {', '.join(again)}" if all(again) else ""
+        printed_faults.add(fault)
+        case = f"{outcome.case}: " if outcome.case else ""
+        table.add_row(Text("FAIL", "bold red"), Text(name), Text(f"{case}{outcome.found}"))
+        table.add_row("", "", Text(f"to fix it: {outcome.mend}"))
+    if repeated:
+        on = f", on {', '.join(repeated)}" if all(repeated) else ""
         table.add_row(Text("FAIL", "bold red"), Text(name), Text(f"the same as above{on}"))
     stdout_console().print(table)

@@ -1,29 +1,32 @@
-"""What the shell completes: names of methods, data sets and so on, without loading torch."""
+"""Shell completion of methods, data sets and other names, without loading torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, get_completion_class
 
 from ..common.names import SHOWN, names
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
+def _matching(candidates: list[str], start: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in candidates if name.startswith(start)]
+
+
 def complete(kind: str) -> Completer:
-    """Return what completes one name of a kind, as in `uebench list KIND`."""
+    """Return a completer of one name of a kind, as in `uebench list KIND`."""
 
     def completer(_: click.Context, __: click.Parameter, start: str) -> list[CompletionItem]:
-        known = [name.replace("PATH", "") for name in names(kind)]
-        return [CompletionItem(name) for name in known if name.startswith(start)]
+        return _matching([name.replace("PATH", "") for name in names(kind)], start)
 
     return completer
 
 
 def complete_list(kind: str) -> Completer:
-    """Return what completes the last name of a list such as `em,lsp`, each name once."""
+    """Return a completer of the last name in a list such as `em,lsp`; it offers no name twice."""
 
     def completer(_: click.Context, __: click.Parameter, start: str) -> list[CompletionItem]:
         before, comma, last = start.rpartition(",")
@@ -38,39 +41,36 @@ def complete_list(kind: str) -> Completer:
 
 
 def complete_method(context: click.Context, _: click.Parameter, start: str) -> list[CompletionItem]:
-    """Complete a method's name of the kind that was given before it, or of both."""
+    """Complete the name of a method, of the kind that precedes it or of both kinds."""
     kind = context.params.get("kind")
     kinds = [f"{kind}s"] if kind else ["attacks", "defenses"]
-    known = [name for each in kinds for name in names(each)]
-    return [CompletionItem(name) for name in known if name.startswith(start)]
+    return _matching([name for each in kinds for name in names(each)], start)
 
 
 def complete_shown(_: click.Context, __: click.Parameter, start: str) -> list[CompletionItem]:
-    """Complete the kind, or the name that does without one, of what `uebench show` shows."""
-    known = [*SHOWN, *(name for kind in SHOWN for name in names(f"{kind}s"))]
-    return [CompletionItem(name) for name in known if name.startswith(start)]
+    """Complete the first argument of `uebench show`: a kind, or a name of any kind."""
+    return _matching([*SHOWN, *(name for kind in SHOWN for name in names(f"{kind}s"))], start)
 
 
 def complete_config(_: click.Context, __: click.Parameter, start: str) -> list[CompletionItem]:
-    """Complete a configuration's name, or a file."""
-    known = [CompletionItem(name) for name in names("configs") if name.startswith(start)]
-    return known or [CompletionItem(start, type="file")]
+    """Complete the name of a configuration or, if none matches, of a file."""
+    return _matching(names("configs"), start) or [CompletionItem(start, type="file")]
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script that completes verbs, options and names in a shell.
+    """Print the completion script for bash, zsh or fish.
+
+    The script completes verbs, options, and the names of methods and data sets.
 
     \b
     uebench completion bash >> ~/.bashrc
     uebench completion zsh >> ~/.zshrc
     uebench completion fish > ~/.config/fish/completions/uebench.fish
     """  # noqa: D301
-    from click.shell_completion import get_completion_class
-
-    found = get_completion_class(shell)
-    assert found is not None
+    shell_class = get_completion_class(shell)
+    assert shell_class is not None
     main = context.find_root().command
-    click.echo(found(main, {}, "uebench", "_UEBENCH_COMPLETE").source())
+    click.echo(shell_class(main, {}, "uebench", "_UEBENCH_COMPLETE").source())

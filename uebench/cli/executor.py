@@ -1,4 +1,4 @@
-"""Where and how cells are computed, as options of the command line; and what ends a run."""
+"""Options that say where and how long cells are computed, and the signals that end a run."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ def executor_options(command: C) -> C:
             metavar="NAME[OPTION=VALUE,...]",
             default="local",
             show_default=True,
-            help="What computes the cells: local, ray or slurm, with options such as "
-            "ray[gpus=0.25] (see `uebench show executor slurm`).",
+            help="Where cells are computed: local, ray or slurm, with options such as "
+            "ray[gpus=0.25]; `uebench show executor slurm` lists them.",
         ),
         click.option(
             "--jobs",
             type=click.IntRange(1, 4096),
-            help="Cells side by side; on slurm, in the queue at a time.",
+            help="Number of cells computed at the same time; with slurm, of jobs in the queue.",
         ),
         click.option(
             "--time-limit",
             type=click.FloatRange(min=0, min_open=True),
             metavar="MINUTES",
-            help="Longest time of one cell or one poison, in minutes; a longer one fails.",
+            help="Time limit for each cell and each poison; one that takes longer fails.",
         ),
         click.option(
             "--stop-after",
             type=click.FloatRange(min=0, min_open=True),
             metavar="MINUTES",
-            help="End the run so many minutes after its first cell began. Cells come in the order "
-            "of the matrix; those that were not reached are `skipped`, the exit status is 1, and "
-            "the same command goes on.",
+            help="Stop the run this long after its first cell started. Cells are computed in the "
+            "order of the matrix; those not reached get the status `skipped`, the exit status is "
+            "1, and the same command continues the run.",
         ),
         click.option(
             "--deterministic",
             is_flag=True,
-            help="On GPUs, take slower kernels that give the same bits again; each record says "
-            "what has none. CPUs give them anyway.",
+            help="Use slower GPU kernels whose results are reproducible bit for bit; each record "
+            "names the operations that have none. CPUs are always reproducible.",
         ),
     ):
         command = option(command)
@@ -56,18 +56,21 @@ def executor_options(command: C) -> C:
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let a polite `kill`, or a closed terminal, end a run as Ctrl-C does: workers are stopped."""
+    """Let SIGTERM, or SIGHUP from a closed terminal, end a run as Ctrl-C does.
+
+    Python's default action would end this process at once and leave its workers running.
+    """
 
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {}
-    for number in wanted:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
-            before[number] = signal.signal(number, interrupt)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    previous = {}
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP on purpose
+            previous[number] = signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

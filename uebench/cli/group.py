@@ -1,4 +1,4 @@
-"""The group of all verbs: sections in its help, and the nearest verb for a mistyped one."""
+"""The group of all verbs: its help in sections, the nearest verb to a typo, and clear errors."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from ..common.text import plain_text
 SECTIONS = {
     "Run and compare": ("run", "table", "report", "plot", "verify"),
     "Poisons": ("craft", "audit", "import", "card"),
-    "What there is": ("list", "show"),
+    "Look things up": ("list", "show"),
     "Your own methods": ("new", "check"),
     "Sharing": ("publish", "validate"),
     "This machine": ("doctor", "store", "completion"),
 }
-"""Verbs by what they are for; the others come last."""
-
+"""Verbs by what they are for; a verb that is not listed here appears under "More"."""
 
 DEBUG = "UEBENCH_DEBUG"
+"""The environment variable that, if it is not empty, adds a traceback to every error."""
 
 
-def _set_debug(_: click.Context, __: click.Parameter, wanted: bool) -> None:
-    """Show tracebacks from now on, in this process and in those that it starts."""
-    if wanted:
+def _set_debug(_: click.Context, __: click.Parameter, debug: bool) -> None:
+    """Show tracebacks from now on, in this process and in every worker that it starts."""
+    if debug:
         os.environ[DEBUG] = "1"
 
 
 def debug_option(hidden: bool) -> click.Option:
-    """Return `--debug`, which every verb takes; the help of the group alone shows it."""
+    """Return `--debug`, which every verb takes although only the help of the group shows it."""
     return click.Option(
         ["--debug"],
         is_flag=True,
@@ -44,16 +44,16 @@ def debug_option(hidden: bool) -> click.Option:
         expose_value=False,
         hidden=hidden,
         callback=_set_debug,
-        help=f"Show the traceback of any error ({DEBUG}=1 does the same).",
+        help=f"Show the traceback of any error, as {DEBUG}=1 does.",
     )
 
 
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turn an exception into one sentence and an exit status, with its traceback if asked for.
+    """Turn any exception into one message and an exit status, with a traceback if asked for.
 
-    What a user did wrong has exit status 2. A fault, of the suite or of somebody's method, has exit
-    status 1 and names the file and line.
+    A user's mistake has exit status 2. A fault, of the suite or of somebody's method, has exit
+    status 1 and names its file and line.
     """
     try:
         yield
@@ -66,13 +66,13 @@ def clear_errors() -> Iterator[None]:
 
 
 def _explained(error: Exception) -> click.ClickException:
-    """Return what the command line says of an exception."""
+    """Return an exception as click reports it: the message and the exit status."""
     if isinstance(error, UserError):
         return click.UsageError(plain_text(str(error)))
     if isinstance(error, MethodError):
         return click.ClickException(plain_text(f"{error}; --debug shows the traceback"))
     if isinstance(error, MemoryError):
-        reason = plain_text(str(error)) or "more was needed than there is"
+        reason = plain_text(str(error)) or "more was needed than is available"
         return click.UsageError(f"out of memory: {reason}; raise the limit (ulimit) or free memory")
     if isinstance(error, OSError):
         from ..store.store import StoreError  # imported here, since it loads torch
@@ -86,8 +86,8 @@ def _fault(error: Exception) -> str:
     """Return an unexpected exception with the file and line that raised it."""
     text = " ".join(str(error).split()) or "no message"
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"unexpected {type(error).__name__}: {text[:500]}{where}"
+    origin = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"unexpected {type(error).__name__}: {text[:500]}{origin}"
 
 
 class Verbs(click.Group):
@@ -98,7 +98,7 @@ class Verbs(click.Group):
         self.params.append(debug_option(hidden=False))
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """Add a verb, which takes `--debug` too."""
+        """Add a verb and give `--debug` to it and to the verbs below it."""
         super().add_command(cmd, name)
         for command in (cmd, *(cmd.commands.values() if isinstance(cmd, click.Group) else ())):
             command.params.append(debug_option(hidden=True))
@@ -109,17 +109,16 @@ class Verbs(click.Group):
             return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verbs, a section each."""
-        there = self.list_commands(ctx)
-        sorted_in = {verb for verbs in SECTIONS.values() for verb in verbs}
-        rest = tuple(verb for verb in there if verb not in sorted_in)
-        longest = max(map(len, there), default=0)
-        for title, verbs in {**SECTIONS, "More": rest}.items():
-            found = [(verb, self.get_command(ctx, verb)) for verb in verbs if verb in there]
-            limit = formatter.width - 6 - longest
+        """Write the summaries of all verbs, section by section."""
+        verbs = self.list_commands(ctx)
+        listed = {verb for section in SECTIONS.values() for verb in section}
+        rest = tuple(verb for verb in verbs if verb not in listed)
+        longest = max(map(len, verbs), default=0)
+        for title, section in {**SECTIONS, "More": rest}.items():
+            commands = [(verb, self.get_command(ctx, verb)) for verb in section if verb in verbs]
             rows = [
-                (verb.ljust(longest), command.get_short_help_str(limit))
-                for verb, command in found
+                (verb.ljust(longest), command.get_short_help_str(formatter.width - 6 - longest))
+                for verb, command in commands
                 if command is not None and not command.hidden
             ]
             if rows:
@@ -129,15 +128,15 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the verb that is meant.
+        """Return the verb that was typed.
 
         Raises:
-            UsageError: there is none of this name, with the nearest one.
+            UsageError: there is no such verb; the message names the nearest one.
         """
         verb = args[0]
         if self.get_command(ctx, verb) is None and not verb.startswith("-"):
-            there = self.list_commands(ctx)
-            near = difflib.get_close_matches(verb, there, n=1, cutoff=0.5)
+            verbs = self.list_commands(ctx)
+            near = difflib.get_close_matches(verb, verbs, n=1, cutoff=0.5)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            ctx.fail(f"there is no verb {verb!r}{hint}; there are {', '.join(there)}")
+            ctx.fail(f"there is no verb {verb!r}{hint}; the verbs are {', '.join(verbs)}")
         return super().resolve_command(ctx, args)

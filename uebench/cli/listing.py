@@ -1,4 +1,4 @@
-"""The verbs that say what there is: list, show, doctor."""
+"""The verbs that answer questions about the suite and this machine: list, show, doctor."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import click
 from ..common.errors import UserError
 from ..common.names import SHOWN
 from .completion import complete_method, complete_shown
-from .shared import plugin_option
+from .shared import json_option, plugin_option
 
-KINDS = ("attacks", "defenses", "datasets", "models", "protocols", "configs", "executors")
+LISTED = ("attacks", "defenses", "datasets", "models", "protocols", "configs", "executors")
+"""The lists that `uebench list` prints."""
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(KINDS), required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("kind", type=click.Choice(LISTED), required=False)
+@json_option
 @plugin_option
 def list_(kind: str | None, as_json: bool) -> None:
-    """List attacks, defenses, data sets, models, protocols, configurations or executors.
+    """List the available methods, data sets, models and more.
+
+    Without an argument, every list is printed.
 
     \b
     uebench list
@@ -27,22 +30,23 @@ def list_(kind: str | None, as_json: bool) -> None:
     """  # noqa: D301
     from ..suite.listing import catalog, print_catalog
 
-    found = catalog([kind] if kind else list(KINDS))
+    lists = catalog([kind] if kind else list(LISTED))
     if as_json:
-        click.echo(json.dumps(found[kind] if kind else found, indent=1))
+        click.echo(json.dumps(lists[kind] if kind else lists, indent=1))
     else:
-        print_catalog(found)
+        print_catalog(lists)
 
 
 @click.command()
 @click.argument("kind", required=False, metavar="[KIND]", shell_complete=complete_shown)
 @click.argument("name", required=False, metavar="NAME", shell_complete=complete_method)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @plugin_option
 def show(kind: str | None, name: str | None, as_json: bool) -> None:
-    """Show a method, protocol or executor: what it does, its options with their ranges.
+    """Describe a method, protocol or executor and its options.
 
-    KIND is attack, defense, protocol or executor; a name that is of one kind does without.
+    Each option is shown with its default and the values that it accepts. KIND is attack, defense,
+    protocol or executor; it is needed only if NAME belongs to several of them.
 
     \b
     uebench show em
@@ -52,24 +56,28 @@ def show(kind: str | None, name: str | None, as_json: bool) -> None:
     from ..suite.listing import describe, kind_of, print_description
 
     if kind is None:
-        raise UserError("show needs a NAME, as in `uebench show em`; `uebench list` has them")
+        raise UserError(
+            "show needs a NAME, as in `uebench show em`; `uebench list` prints all names"
+        )
     if name is None:
         if kind in SHOWN:
-            raise UserError(f"show {kind} needs a NAME; `uebench list {kind}s` has them")
+            raise UserError(f"show {kind} needs a NAME; `uebench list {kind}s` prints the names")
         kind, name = kind_of(kind), kind
     elif kind not in SHOWN:
-        raise UserError(f"KIND is {', '.join(SHOWN[:-1])} or {SHOWN[-1]}, got {kind!r}")
-    found = describe(kind, name)
+        raise UserError(f"KIND must be {', '.join(SHOWN[:-1])} or {SHOWN[-1]}, got {kind!r}")
+    description = describe(kind, name)
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(description, indent=1))
     else:
-        print_description(found)
+        print_description(description)
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def doctor(as_json: bool) -> None:
-    """Say what this machine has, what will be slow, and whether torch and torchvision fit.
+    """Check this machine: versions, devices, precision and disk.
+
+    It says what is missing and what will be slow. The exit status is 1 if something must be fixed.
 
     \b
     uebench doctor
@@ -82,5 +90,5 @@ def doctor(as_json: bool) -> None:
         click.echo(json.dumps(findings, indent=1))
     else:
         print_findings(findings)
-    if any(f["level"] == "bad" for f in findings):
+    if any(finding["level"] == "bad" for finding in findings):
         raise SystemExit(1)

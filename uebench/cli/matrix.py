@@ -1,4 +1,4 @@
-"""The flags that describe a matrix, which `run` and `table` share, and the fields they make."""
+"""The flags that describe a matrix, shared by `run` and `table`, and the fields they set."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .completion import complete, complete_list
 C = TypeVar("C", bound=Callable[..., Any])
 
 FIELDS = ("attacks", "defenses", "arch", "protocol", "seeds", "poison_seeds", "ratio", "classes")
-"""Flags that are fields of a configuration by the same name."""
+"""Flags that set the field of a configuration with the same name."""
 OWN = ("attacks", "defenses", "dataset", "arch", "protocol")
-"""Flags that without a configuration make a matrix of the user's own."""
+"""Flags that, without a configuration, start a matrix of the user's own from true defaults."""
 
 
 MATRIX_OPTIONS = (
@@ -36,7 +36,7 @@ MATRIX_OPTIONS = (
         multiple=True,
         metavar="NAME",
         shell_complete=complete("datasets"),
-        help="Data set; may be repeated.",
+        help="Data set, such as cifar10 or npz:FILE; may be repeated.",
     ),
     click.option(
         "--arch",
@@ -48,19 +48,21 @@ MATRIX_OPTIONS = (
         "--protocol",
         metavar="NAME",
         shell_complete=complete("protocols"),
-        help="quick, sprint, paper or transfer.",
+        help="Training protocol: quick, sprint, paper or transfer.",
     ),
-    click.option("--epochs", type=int, metavar="N", help="Epochs of the target models' training."),
-    click.option("--seeds", metavar="LIST", help="Training seeds, such as 0,1,2."),
-    click.option("--poison-seeds", metavar="LIST", help="Seeds that poisons are crafted from."),
     click.option(
-        "--ratio", metavar="LIST", help="Share of poisoned training images, such as 0.5,1."
+        "--epochs", type=int, metavar="N", help="Number of training epochs of the target models."
     ),
-    click.option("--classes", metavar="LIST", help="Classes that are poisoned, by name or number."),
+    click.option("--seeds", metavar="LIST", help="Training seeds, such as 0,1,2."),
+    click.option("--poison-seeds", metavar="LIST", help="Seeds of the poisons, such as 0,1."),
+    click.option(
+        "--ratio", metavar="LIST", help="Shares of poisoned training images, such as 0.5,1."
+    ),
+    click.option("--classes", metavar="LIST", help="Poisoned classes, by name or number."),
     click.option(
         "--craft-on",
         type=click.Choice(["all", "subset"]),
-        help="Give attacks all training images (the default), or the poisoned ones alone.",
+        help="Let attacks see all training images (the default) or only the poisoned ones.",
     ),
     click.option(
         "--set",
@@ -80,18 +82,21 @@ def matrix_options(command: C) -> C:
 
 
 def matrix_flags(options: dict[str, Any]) -> list[str]:
-    """Return the flags that were given, as they are typed."""
-    names = {"sets": "set", **{name: name.replace("_", "-") for name in (*FIELDS, "craft_on")}}
-    names |= {"dataset": "dataset", "epochs": "epochs"}
-    return [f"--{flag}" for name, flag in names.items() if options[name] not in (None, ())]
+    """Return the matrix flags that were given, as a user types them."""
+    given = [
+        name
+        for name in ("sets", *FIELDS, "craft_on", "dataset", "epochs")
+        if options[name] not in (None, ())
+    ]
+    return [f"--{name.replace('_', '-')}" if name != "sets" else "--set" for name in given]
 
 
 def matrix_fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration's fields with those that flags replace."""
+    """Return the fields of a configuration, some of them replaced by flags."""
     from ..cells.config import check_mappings, read_config, replace_field, under_protocol
 
     own = any(options[name] for name in OWN)
-    # whoever names a part of the matrix wants true defaults, not the small default matrix's
+    # A user who names a part of the matrix expects true defaults, not the small matrix of `quick`.
     fields = {} if config is None and own else read_config(config or "quick")
     check_mappings(fields)
     fields = under_protocol(fields, options["protocol"])
@@ -106,7 +111,7 @@ def matrix_fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]
 
 
 def _with_sets(fields: dict[str, Any], sets: tuple[str, ...], epochs: int | None) -> dict[str, Any]:
-    """Return the fields with what `--set` and `--epochs` say."""
+    """Return the fields with the options given by `--set` and `--epochs`."""
     from ..cells.config import replace_field
 
     protocol: dict[str, Any] = {}
@@ -114,7 +119,9 @@ def _with_sets(fields: dict[str, Any], sets: tuple[str, ...], epochs: int | None
     for text in sets:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"--set {text} is not NAME.OPTION=VALUE; write it like em.rounds=5")
+            raise UserError(
+                f"--set {text} must have the form NAME.OPTION=VALUE, such as em.rounds=5"
+            )
         if key.startswith("protocol."):
             protocol[key.removeprefix("protocol.")] = value
         else:
@@ -126,15 +133,19 @@ def _with_sets(fields: dict[str, Any], sets: tuple[str, ...], epochs: int | None
 
 
 def _without_absent_methods(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields without what is set for methods that flags took away: no user's mistake."""
+    """Return the fields without the options of methods that are no longer in the matrix.
+
+    The configuration sets them; that flags then remove the method is not the user's mistake.
+    """
     from ..cells.config import make_config, method_names
 
     unset = [{**part, "set": {}} for part in fields.get("matrices") or []]
-    kept = make_config({**fields, "set": {}, "protocol_options": {}, "matrices": unset})
-    there = method_names(kept)
+    present = method_names(
+        make_config({**fields, "set": {}, "protocol_options": {}, "matrices": unset})
+    )
 
     def known(values: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in values.items() if str(k).partition(".")[0] in there}
+        return {k: v for k, v in values.items() if str(k).partition(".")[0] in present}
 
     matrices = [
         {**part, "set": known(part.get("set") or {})} for part in fields.get("matrices") or []

@@ -1,8 +1,9 @@
-"""The verbs that deal with poisons as files: craft, audit, import."""
+"""The verbs that write and read poison files: craft, audit, import."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +12,7 @@ import click
 
 from ..common.errors import UserError
 from .completion import complete
-from .shared import data_options, plugin_option
+from .shared import data_dir_option, data_options, json_option, plugin_option
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -19,36 +20,38 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Callable[..., Any])
 picture_option = click.option(
-    "--picture", metavar="FILE.png", help="Draw clean, perturbation and poisoned side by side."
+    "--picture",
+    metavar="FILE.png",
+    help="Draw clean images, noise and poisoned images side by side.",
 )
 
 
 def reading_options(command: C) -> C:
-    """Add the options that say how a foreign file is to be read."""
+    """Add the options that say how to read a file of unknown layout."""
     for option in (
         click.option(
-            "--key", "--split", metavar="NAME", help="The array, if the file has several."
+            "--key", "--split", metavar="NAME", help="Name of the array, if the file has several."
         ),
         click.option(
             "--rounding",
             type=click.Choice(["round", "truncate"]),
             default="round",
             show_default=True,
-            help="How levels that are not whole become 8-bit.",
+            help="How fractional pixel levels become 8-bit.",
         ),
         click.option(
             "--scale",
             type=click.Choice(["auto", "unit", "levels"]),
             default="auto",
             show_default=True,
-            help="Whether white is 1 or 255.",
+            help="Value of white: 1 (unit) or 255 (levels).",
         ),
         click.option(
             "--kind",
             type=click.Choice(["auto", "images", "deltas"]),
             default="auto",
             show_default=True,
-            help="Poisoned images, or what is added to the clean ones.",
+            help="Whether the file holds poisoned images or perturbations.",
         ),
     ):
         command = option(command)
@@ -57,13 +60,30 @@ def reading_options(command: C) -> C:
 
 @click.command()
 @click.argument("attack", shell_complete=complete("attacks"))
-@click.option("--dataset", default="synthetic", metavar="NAME", show_default=True)
+@click.option(
+    "--dataset",
+    default="synthetic",
+    metavar="NAME",
+    show_default=True,
+    help="The clean data set.",
+)
 @click.option(
     "--out", metavar="FILE", help="FILE.npz, FILE.safetensors, or a folder for PNG files."
 )
 @picture_option
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option("--protocol", default="paper", show_default=True, help="Whose surrogate is taken.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the poison.",
+)
+@click.option(
+    "--protocol",
+    default="paper",
+    show_default=True,
+    help="Protocol that trains the attack's surrogate.",
+)
 @data_options
 @plugin_option
 def craft(
@@ -77,7 +97,7 @@ def craft(
     data_dir: str | None,
     download: bool,
 ) -> None:
-    """Craft a poison, such as `uebench craft lsp --out lsp.npz`, and print what was measured.
+    """Craft a poison, save it and print its measurements.
 
     \b
     uebench craft lsp --out lsp.npz
@@ -88,7 +108,7 @@ def craft(
     from ..suite.single import craft as craft_poison
 
     if out is None and picture is None:
-        raise UserError("craft writes nothing; give --out FILE.npz or --picture FILE.png")
+        raise UserError("craft has nothing to write; give --out FILE.npz or --picture FILE.png")
     if out is not None:
         check_target(Path(out))
     _check_picture(picture)
@@ -98,16 +118,16 @@ def craft(
         write_poison(poison, Path(out), loaded)
     _draw(picture, poison, loaded, f"{attack} on {loaded.name}")
     click.echo(json.dumps({k: v for k, v in poison.meta.items() if k != "recipe"}, indent=1))
-    click.echo(f"written: {', '.join(filter(None, (out, picture)))}", err=True)
+    click.echo(f"wrote {' and '.join(filter(None, (out, picture)))}", err=True)
 
 
 @click.command()
 @click.argument("poison", type=click.Path())
 @click.option("--dataset", required=True, metavar="NAME", help="The clean data set.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @picture_option
 @reading_options
-@click.option("--data-dir", metavar="DIR", help="Where torchvision's data sets lie.")
+@data_dir_option
 def audit(
     poison: str,
     dataset: str,
@@ -116,7 +136,10 @@ def audit(
     data_dir: str | None,
     **reading: Any,
 ) -> None:
-    """Measure anybody's poison file against its clean data set: budgets, labels, order.
+    """Measure a poison file against its clean data set.
+
+    It prints the norms of the perturbation, the usual budgets that it keeps, its visibility, the
+    labels that differ and the order of the images. The file may be anybody's; nothing in it is run.
 
     \b
     uebench audit lsp.npz --dataset synthetic
@@ -127,23 +150,25 @@ def audit(
 
     _check_picture(picture)
     loaded = load_dataset(dataset, data_dir)
-    found, read = read_poison(Path(poison), loaded, Reading(**reading))
-    told = {**read, **audit_poison(found, loaded)}
-    _draw(picture, found, loaded, f"{Path(poison).name} on {loaded.name}")
+    poisoned, how_read = read_poison(Path(poison), loaded, Reading(**reading))
+    measured = {**how_read, **audit_poison(poisoned, loaded)}
+    _draw(picture, poisoned, loaded, f"{Path(poison).name} on {loaded.name}")
     if as_json:
-        click.echo(json.dumps(told, indent=1))
+        click.echo(json.dumps(measured, indent=1))
     else:
-        print_audit(told)
+        print_audit(measured)
 
 
 @click.command("import")
 @click.argument("path", type=click.Path())
 @click.option("--dataset", required=True, metavar="NAME", help="The clean data set.")
-@click.option("--name", required=True, metavar="NAME", help="It becomes the attack imported:NAME.")
-@click.option("--replace", is_flag=True, help="Give a name other images than it has.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--name", required=True, metavar="NAME", help="The attack will be called imported:NAME."
+)
+@click.option("--replace", is_flag=True, help="Replace the images that NAME already has.")
+@json_option
 @reading_options
-@click.option("--data-dir", metavar="DIR", help="Where torchvision's data sets lie.")
+@data_dir_option
 def import_(
     path: str,
     dataset: str,
@@ -153,10 +178,10 @@ def import_(
     data_dir: str | None,
     **reading: Any,
 ) -> None:
-    """Keep somebody else's poison as the attack imported:NAME, and print its audit.
+    """Register a released poison file as the attack imported:NAME.
 
     PATH is a folder or zip of <index>.png, .npy, .npz, .safetensors, .pt or a pickle of arrays;
-    nothing in it is run.
+    nothing in it is run. Its measurements are printed, as by `uebench audit`.
 
     \b
     uebench import perturbation.pt --dataset cifar10 --name em_authors
@@ -167,31 +192,33 @@ def import_(
     from ..methods.imported import checked_name
     from ..suite.import_poison import import_poison
 
-    called = checked_name(name)
+    name = checked_name(name)
     loaded = load_dataset(dataset, data_dir)
-    poison = import_poison(path, loaded, called, replace=replace, **reading)
+    poison = import_poison(path, loaded, name, replace=replace, **reading)
     hidden = ("recipe", "budget", "author_record")
-    told = {"name": f"imported:{called}"}
-    told |= {k: v for k, v in poison.meta.items() if k not in hidden}
+    measured = {"name": f"imported:{name}"}
+    measured |= {key: value for key, value in poison.meta.items() if key not in hidden}
     if as_json:
-        click.echo(json.dumps(told, indent=1))
+        click.echo(json.dumps(measured, indent=1))
     else:
-        print_audit(told)
-    click.echo(f"use it as `uebench run --attacks imported:{called}`", err=True)
+        print_audit(measured)
+    click.echo(
+        f"next: uebench run --dataset {shlex.quote(dataset)} --attacks imported:{name}", err=True
+    )
 
 
 def _check_picture(picture: str | None) -> None:
-    """See that a picture can be written where it is asked for."""
+    """Check that --picture names a PNG file that can be written."""
     from ..data.poison_files import check_target
 
     if picture is not None:
         if not picture.lower().endswith(".png"):
-            raise UserError(f"--picture {picture} must end in .png; PNG is what is drawn")
+            raise UserError(f"--picture {picture} must end in .png")
         check_target(Path(picture), "--picture")
 
 
 def _draw(picture: str | None, poison: Poison, dataset: Dataset, title: str) -> None:
-    """Write the contact sheet of a poison, where one is asked for."""
+    """Write the contact sheet of a poison, if --picture was given."""
     if picture is not None:
         from ..data.pictures import contact_sheet
 

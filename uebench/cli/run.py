@@ -7,59 +7,36 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .completion import complete_config
 from .executor import ended_by_signals, executor_options
 from .matrix import matrix_fields, matrix_options
-from .shared import data_options, plugin_option, starting
+from .shared import data_options, plugin_option, quiet_option, starting
 from .table import print_run
 
+if TYPE_CHECKING:
+    from ..suite.run import Matrix, Outcome
 
-@contextlib.contextmanager
-def _store_errors() -> Iterator[None]:
-    """Turn a store or cluster that fails in a run into one sentence and exit status 1."""
-    from ..execute.base import ExecutorError
-    from ..store.store import NO_ROOM, StoreError
-
-    try:
-        yield
-    except ExecutorError as error:
-        click.echo(f"stopped: {error}", err=True)
-        raise SystemExit(1) from None
-    except StoreError as error:
-        click.echo(f"stopped: {error}; what is done is kept, type the command again", err=True)
-        raise SystemExit(1) from None
-    except MemoryError as error:
-        click.echo(
-            f"stopped: out of memory ({error or 'no more is given'}); what is done is kept, free "
-            "memory or raise the limit (ulimit) and type the command again",
-            err=True,
-        )
-        raise SystemExit(1) from None
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        place = f" {error.filename}" if error.filename else ""
-        click.echo(
-            f"stopped: cannot write{place}: {error.strerror}; free space and type the command "
-            "again, what is computed is kept",
-            err=True,
-        )
-        raise SystemExit(1) from None
+_RESUME = "finished cells are kept; run the same command again to continue"
 
 
 @click.command()
 @click.argument("config", required=False, shell_complete=complete_config)
 @matrix_options
-@click.option("--out", metavar="FOLDER", help="Results folder. Default: results/CONFIG or a hash.")
+@click.option(
+    "--out",
+    metavar="FOLDER",
+    help="Folder for the results; by default results/CONFIG, or results/run-HASH if flags change "
+    "the matrix.",
+)
 @executor_options
-@click.option("--dry-run", is_flag=True, help="Print the plan and how long it takes; run nothing.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and an estimate; compute nothing.")
+@quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print the leaderboard as JSON.")
-@click.option("--compare", is_flag=True, help="Print what was published beside ours at the end.")
+@click.option("--compare", is_flag=True, help="Also print a comparison with published numbers.")
 @data_options
 @plugin_option
 def run(
@@ -74,10 +51,11 @@ def run(
     compare: bool,
     **options: Any,
 ) -> None:
-    """Run a matrix: CONFIG is a YAML file or a name (see `uebench list configs`).
+    """Compute every cell of a matrix and print its leaderboard.
 
-    Flags replace fields of CONFIG; without CONFIG and flags, `quick` is run. What was computed
-    before is not computed again, so a run that was stopped goes on where it was.
+    CONFIG is a YAML file or one of the names in `uebench list configs`; flags replace its fields.
+    Without CONFIG and flags, `quick` is run. Finished cells are never computed again, so the same
+    command continues a run that was stopped.
 
     \b
     uebench run
@@ -88,9 +66,8 @@ def run(
         from ..cells import plan, results
         from ..suite import run as frontend
 
-    made = plan.make_config(matrix_fields(config, options))
     matrix = frontend.prepare(
-        made,
+        plan.make_config(matrix_fields(config, options)),
         options["device"],
         jobs,
         options["data_dir"],
@@ -106,115 +83,159 @@ def run(
 
         print_estimate(matrix)
         return
-    folder = Path(out) if out else _default_folder(config, options, matrix.cells)
+    folder = Path(out) if out else _default_folder(config, options, matrix)
     results.check_folder(folder)
-    with _store_errors():
-        _run_and_print(matrix, folder, options["quiet"], as_json, compare)
+    quiet = options["quiet"]
+    with _stopped_by_faults():
+        if not quiet:
+            _print_start(matrix)
+        outcome = _execute(matrix, quiet)
+        frontend.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
+        _print_outcome(matrix, outcome, as_json, compare)
+        _print_end(matrix, outcome, folder, quiet)
 
 
-def _run_and_print(matrix: Any, folder: Path, quiet: bool, as_json: bool, compare: bool) -> None:
-    """Run a prepared matrix, write its folder and print its table; exit 1 where it has gaps."""
-    from ..cells import plan
+@contextlib.contextmanager
+def _stopped_by_faults() -> Iterator[None]:
+    """Report a store, cluster, memory or disk that fails during a run; the exit status is 1."""
+    from ..execute.base import ExecutorError
+    from ..store.store import NO_ROOM, StoreError
+
+    try:
+        yield
+    except ExecutorError as error:
+        reason = str(error)
+    except StoreError as error:
+        reason = f"{error}; {_RESUME}"
+    except MemoryError as error:
+        reason = (
+            f"out of memory ({error or 'more was needed than is available'}); free memory or raise "
+            f"the limit (ulimit); {_RESUME}"
+        )
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = f" {error.filename}" if error.filename else ""
+        reason = f"cannot write{place}: {error.strerror}; free some space; {_RESUME}"
+    else:
+        return
+    click.echo(f"stopped: {reason}", err=True)
+    raise SystemExit(1)
+
+
+def _print_start(matrix: Matrix) -> None:
+    """Print how many cells there are and where they are computed."""
     from ..cells.determinism import unpromised
-    from ..cells.results import told_versions
-    from ..report import leaderboards, summary, to_json, unlearned
+
+    executor = f" by {matrix.executor.name}" if matrix.executor.name != "local" else ""
+    click.echo(
+        f"{len(matrix.cells)} cells, {_n_finished(matrix)} already computed; running "
+        f"{matrix.jobs} at a time on {', '.join(matrix.devices)}{executor}",
+        err=True,
+    )
+    if matrix.deterministic and (n_free := unpromised(matrix.cells, matrix.store)):
+        click.echo(
+            f"{n_free} of the computed cells may not be reproducible bit for bit: they were "
+            "computed without --deterministic, or use an operation that has no such kernel. They "
+            "are not computed again; their records give the reason",
+            err=True,
+        )
+
+
+def _execute(matrix: Matrix, quiet: bool) -> Outcome:
+    """Compute a matrix; a signal or a full disk ends the process and says how to resume."""
     from ..store.store import FullError
     from ..suite import run as frontend
 
-    known = sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
-    if not quiet:
-        click.echo(
-            f"{len(matrix.cells)} cells, {known} of them known, {matrix.jobs} at a time on "
-            f"{', '.join(matrix.devices)}"
-            + (f" by {matrix.executor.name}" if matrix.executor.name != "local" else ""),
-            err=True,
-        )
-        if matrix.deterministic and (n_free := unpromised(matrix.cells, matrix.store)):
-            click.echo(
-                f"{n_free} of the known cells were computed without --deterministic, or cannot be "
-                "promised; they stay as they are, and their records say why",
-                err=True,
-            )
     try:
         with ended_by_signals():
-            outcome = frontend.execute(matrix, quiet)
+            return frontend.execute(matrix, quiet)
     except (KeyboardInterrupt, FullError) as error:
-        done = sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
-        why = f"{error}; " if isinstance(error, FullError) else ""
+        reason = f"{error}; " if isinstance(error, FullError) else ""
         click.echo(
-            f"stopped: {why}{done} of {len(matrix.cells)} cells are kept; "
-            "type the same command again to go on",
+            f"stopped: {reason}{_n_finished(matrix)} of {len(matrix.cells)} cells are finished; "
+            "run the same command again to continue",
             err=True,
         )
-        raise SystemExit(1 if why else 130) from None
-    frontend.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
-    boards, titles = leaderboards(outcome.cells), plan.table_titles(matrix.cells)
+        raise SystemExit(1 if reason else 130) from None
+
+
+def _n_finished(matrix: Matrix) -> int:
+    return sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
+
+
+def _print_outcome(matrix: Matrix, outcome: Outcome, as_json: bool, compare: bool) -> None:
+    """Print a run's table to stdout, and a warning if its cells come from several versions."""
+    from ..cells.results import told_versions
+    from ..report import leaderboards, to_json
+
     if as_json:
-        click.echo(to_json(boards))
+        click.echo(to_json(leaderboards(outcome.cells)))
     else:
         print_run(matrix.config, matrix.cells, outcome.cells, compare)
-    _warn(told_versions(outcome.cells))
+    if warning := told_versions(outcome.cells):
+        click.echo(warning, err=True)
+
+
+def _print_end(matrix: Matrix, outcome: Outcome, folder: Path, quiet: bool) -> None:
+    """Print what a run showed and what to type next; exit with status 1 if cells are missing."""
+    from ..cells.plan import table_titles
+    from ..report import leaderboards, summary, unlearned
+
     failed = outcome.cells[outcome.cells["status"] == "failed"]
     n_skipped = int((outcome.cells["status"] == "skipped").sum())
     if not quiet:
+        boards = leaderboards(outcome.cells)
         chance = {dataset.name: dataset.chance for dataset in matrix.datasets}
-        for line in summary(boards, titles, chance):
+        for line in summary(boards, table_titles(matrix.cells), chance):
             click.echo(line, err=True)
-        blind = any(unlearned(board, chance.get(board.settings.dataset)) for board in boards)
-        click.echo(f"{outcome.seconds:.0f} s; results are in {folder}", err=True)
-        click.echo(f"next: {_next(folder, matrix, len(failed), n_skipped, blind)}", err=True)
+        learned = not any(unlearned(b, chance.get(b.settings.dataset)) for b in boards)
+        click.echo(f"finished in {outcome.seconds:.0f} s; the results are in {folder}", err=True)
+        click.echo(f"next: {_next(folder, matrix, len(failed), n_skipped, learned)}", err=True)
     if len(failed):
-        reasons = dict.fromkeys(failed["error"])
-        told = f"{len(failed)} cells failed (tracebacks are in {folder / 'run.json'}): "
-        click.echo(told + "; ".join(reasons), err=True)
+        cells = "1 cell" if len(failed) == 1 else f"{len(failed)} cells"
+        reasons = "; ".join(dict.fromkeys(failed["error"]))
+        click.echo(f"{cells} failed (tracebacks are in {folder / 'run.json'}): {reasons}", err=True)
     if n_skipped:
-        limit_s = matrix.stop_after_s
-        why = f"not reached in {limit_s / 60:g} min (--stop-after)" if limit_s else "lost again"
-        click.echo(
-            f"{n_skipped} of {len(matrix.cells)} cells were {why}; type the same command to go on",
-            err=True,
-        )
+        count = f"{n_skipped} of {len(matrix.cells)} cells"
+        if limit_s := matrix.stop_after_s:
+            reason = f"were not reached in {limit_s / 60:g} min (--stop-after)"
+        else:  # computed or found at the start, and then removed by somebody else, or spoiled
+            reason = "are missing: their results disappeared from the store during the run"
+        click.echo(f"{count} {reason}; run the same command again to continue", err=True)
     if len(failed) or n_skipped:
         raise SystemExit(1)
 
 
-def _warn(sentence: str | None) -> None:
-    """Say a sentence on stderr, where there is one to say."""
-    if sentence:
-        click.echo(sentence, err=True)
-
-
-def _next(folder: Path, matrix: Any, n_failed: int, n_skipped: int, blind: bool) -> str:
-    """Return the command that a reader of these results may want to type.
+def _next(folder: Path, matrix: Matrix, n_failed: int, n_skipped: int, learned: bool) -> str:
+    """Return a command, or an advice with it, that makes sense after these results.
 
     Args:
         folder: where the results are.
         matrix: what was run.
-        n_failed: cells that failed.
-        n_skipped: cells that were not reached.
-        blind: whether not even clean data were learned.
+        n_failed: number of cells that failed.
+        n_skipped: number of cells that were not computed.
+        learned: whether the models learned at least from clean data.
     """
     typed = shlex.join(["uebench", *sys.argv[1:]])
     if n_failed:
-        return f"mend what failed, then the same again; nothing is computed twice: {typed}"
+        return (
+            "fix the failures and run the same command again; finished cells are reused: " + typed
+        )
     if n_skipped:
         return typed
-    if blind:
+    if not learned:
         return f"{typed} --epochs {2 * max(cell.protocol.epochs for cell in matrix.cells)}"
     if len(matrix.config.seeds) == 1 and sys.argv[1:2] == ["run"] and "--seeds" not in typed:
         return f"{typed} --seeds 0,1,2"
     return f"uebench publish {shlex.quote(str(folder))} FOLDER"
 
 
-def _default_folder(config: str | None, options: dict[str, Any], cells: Any) -> Path:
-    """Return results/NAME for a configuration as it is, else results/run-HASH of the matrix."""
+def _default_folder(config: str | None, options: dict[str, Any], matrix: Matrix) -> Path:
+    """Return results/NAME for an unchanged configuration, else results/run-HASH of the cells."""
     from ..store.store import key_of
 
-    replaced = [
-        key
-        for key, value in options.items()
-        if value and key not in ("device", "data_dir", "download", "quiet", "dry_run")
-    ]
-    if not replaced:
+    neutral = ("device", "data_dir", "download", "quiet", "dry_run")
+    if not any(value for name, value in options.items() if name not in neutral):
         return Path("results") / Path(config or "quick").stem
-    return Path("results") / f"run-{key_of({'cells': [cell.key for cell in cells]})[:8]}"
+    return Path("results") / f"run-{key_of({'cells': [cell.key for cell in matrix.cells]})[:8]}"

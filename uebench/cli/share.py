@@ -8,16 +8,17 @@ from pathlib import Path
 
 import click
 
-from .shared import stdout_console
+from .shared import data_dir_option, json_option, stdout_console
 
-NO_LICENCE = (
-    "None was stated. The images derive from the clean data set, whose terms apply to them."
-)
+NO_LICENCE = "None was stated. The images derive from the clean data set, whose terms apply."
+SHOWN_PROBLEMS = 20
+"""Problems of one test that are printed; the number of the others follows."""
+
 licence_option = click.option(
     "--licence",
     metavar="TEXT",
     default=NO_LICENCE,
-    help="What others may do with it, such as 'MIT'. Default: that none was stated.",
+    help="What others may do with it, such as 'MIT'; by default, that no licence was stated.",
 )
 
 
@@ -26,81 +27,84 @@ licence_option = click.option(
 @click.argument("folder", type=click.Path())
 @licence_option
 def publish(results: str, folder: str, licence: str) -> None:
-    """Write a bundle of RESULTS into FOLDER, for a repository or a paper's supplement.
+    """Bundle results for a repository or a paper's supplement.
 
-    Tables, records of all models, hashes and budgets of the poisons, the page where there is one,
-    a README.md and SHA256SUMS. Paths lose the name of your home folder; look through run.json for
-    others before you publish it.
+    FOLDER will hold the tables, the records of all models, the hashes and budgets of the poisons,
+    the web page if there is one, a README.md and SHA256SUMS. The path of your home folder is
+    replaced by ~; look through run.json for other private paths before you publish it.
 
     \b
     uebench publish results/quick supplement --licence MIT
     uebench validate supplement
     """  # noqa: D301
-    from ..share.bundle import publish as write
+    from ..share.bundle import publish as write_bundle
 
-    made = write(Path(results), Path(folder), licence)
-    for path in sorted(p for p in made.rglob("*") if p.is_file()):
+    bundle = write_bundle(Path(results), Path(folder), licence)
+    for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
         click.echo(path)
-    if not (made / "records.json").exists():
+    if not (bundle / "records.json").exists():
         click.echo(
-            f"{results} has no records.json (curves, confusion): run its command again where its "
-            "models were trained, then publish",
+            f"{results} has no records.json (curves and confusion matrices); to include them, run "
+            "the original command again on the machine that trained the models, then publish",
             err=True,
         )
-    click.echo(f"next: uebench validate {made}", err=True)
+    click.echo(f"next: uebench validate {bundle}", err=True)
 
 
 @click.command()
 @click.argument("folder", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def validate(folder: str, as_json: bool) -> None:
-    """Test whether somebody's results are whole, possible, and belong to their recipes.
+    """Check that published results are complete and consistent.
 
-    FOLDER is what `uebench publish` or `uebench run --out` wrote. Files against SHA256SUMS, the
-    columns and ranges of cells.csv, accuracies that are shares of the test images, keys that are
-    the hashes of their recipes, poisons within their budgets, the leaderboard made again from the
-    cells. Nothing is trained. The exit status is 1 where something is wrong.
+    FOLDER was written by `uebench publish` or `uebench run --out`. The test compares the files with
+    SHA256SUMS, cells.csv with its columns and ranges, accuracies with the number of test images,
+    keys with the hashes of their recipes, poisons with their budgets, and the leaderboard with the
+    cells. Nothing is trained. The exit status is 1 if a test fails.
 
     \b
     uebench validate supplement
     uebench validate results/quick --json
     """  # noqa: D301
-    from ..share.validate import MOST_TOLD
     from ..share.validate import validate as examine
 
     findings = examine(Path(folder))
     if as_json:
-        click.echo(json.dumps([asdict(found) for found in findings], indent=1))
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         from rich.text import Text
 
-        styles = {"passed": ("ok  ", "green"), "failed": ("FAIL", "bold red")}
+        marks = {"passed": ("ok  ", "green"), "failed": ("FAIL", "bold red")}
         console = stdout_console()
-        for found in findings:
-            word, style = styles.get(found.status, ("--  ", "dim"))
-            console.print(Text.assemble((word, style), f"  {found.test:<12} {found.text}"))
-            for problem in found.problems[:MOST_TOLD]:
+        for finding in findings:
+            mark = marks.get(finding.status, ("--  ", "dim"))
+            console.print(Text.assemble(mark, f"  {finding.test:<12} {finding.text}"))
+            for problem in finding.problems[:SHOWN_PROBLEMS]:
                 console.print(Text(f"      {problem}"))
-            if len(found.problems) > MOST_TOLD:
-                console.print(Text(f"      and {len(found.problems) - MOST_TOLD} more"))
-    if any(found.status == "failed" for found in findings):
+            if (n_more := len(finding.problems) - SHOWN_PROBLEMS) > 0:
+                console.print(Text(f"      and {n_more} more"))
+    if any(finding.status == "failed" for finding in findings):
         raise SystemExit(1)
 
 
 @click.command()
 @click.argument("poison", type=click.Path())
-@click.option("--dataset", metavar="NAME", help="The clean data set, to measure the budget anew.")
-@click.option("--data-dir", metavar="DIR", help="Where torchvision's data sets lie.")
+@click.option(
+    "--dataset", metavar="NAME", help="Clean data set; with it, the budget is measured again."
+)
+@data_dir_option
 @licence_option
 def card(poison: str, dataset: str | None, data_dir: str | None, licence: str) -> None:
-    """Print a data card for a poison that `uebench craft --out` wrote, in Markdown.
+    """Print a data card, in Markdown, for a crafted poison.
+
+    POISON is a file or folder that `uebench craft --out` wrote.
 
     \b
     uebench craft lsp --out lsp.npz
     uebench card lsp.npz --dataset synthetic --licence CC-BY-4.0 > README.md
     """  # noqa: D301
     from ..data import load_dataset
-    from ..share.card import card as made
+    from ..share.card import card as markdown_card
 
     loaded = load_dataset(dataset, data_dir) if dataset else None
-    click.echo(made(Path(poison), licence, loaded), nl=False)
+    click.echo(markdown_card(Path(poison), licence, loaded), nl=False)

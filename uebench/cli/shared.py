@@ -1,11 +1,11 @@
-"""What the verbs of the command line share: clear errors, and options that many of them have."""
+"""Options and output that several verbs share."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,22 +20,30 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Callable[..., Any])
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+data_dir_option = click.option(
+    "--data-dir", metavar="DIR", help="Folder of torchvision's data sets."
+)
+device_option = click.option(
+    "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or a GPU such as cuda:0."
+)
+quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
+
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Say on a terminal that what is slow to load is loading; the line goes when it is there."""
-    shown = sys.stderr.isatty()
-    if shown:
+    """Show on a terminal that torch is being loaded, and clear the line afterwards."""
+    on_terminal = sys.stderr.isatty()
+    if on_terminal:
         click.echo("starting: loading torch ...", err=True, nl=False)
     try:
         yield
     finally:
-        if shown:
+        if on_terminal:
             click.echo("\r\033[K", err=True, nl=False)
 
 
-def _plugins(_: click.Context, __: click.Parameter, files: tuple[str, ...]) -> None:
-    """Load the files given by --plugin."""
+def _load_plugins(_: click.Context, __: click.Parameter, files: tuple[str, ...]) -> None:
     if files:
         from ..methods.registry import load_file
 
@@ -47,7 +55,7 @@ plugin_option = click.option(
     "--plugin",
     multiple=True,
     metavar="FILE",
-    callback=_plugins,
+    callback=_load_plugins,
     expose_value=False,
     is_eager=True,
     help="Load methods from a Python file; may be repeated.",
@@ -55,33 +63,42 @@ plugin_option = click.option(
 
 
 def data_options(command: C) -> C:
-    """Add the options that say where data comes from and what computes."""
-    for option in (
-        click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:0."),
-        click.option("--data-dir", metavar="DIR", help="Where torchvision's data sets lie."),
-        click.option("--download", is_flag=True, help="Fetch a data set that is missing."),
-    ):
-        command = option(command)
-    return command
+    """Add the options that say where data comes from and which device computes."""
+    command = click.option("--download", is_flag=True, help="Download a missing data set.")(command)
+    return device_option(data_dir_option(command))
 
 
 def stdout_console() -> Console:
-    """Return where text for readers goes: as wide as the terminal, or wide off one.
+    """Return the console for text on stdout: as wide as the terminal, or 160 columns without one.
 
-    Colours are for terminals alone, and not there where NO_COLOR is set.
+    rich uses colours on terminals alone, and never if NO_COLOR is set.
     """
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
-def print_rich(renderable: Any) -> None:
-    """Print to stdout: as wide as the terminal, or as wide as it needs off one."""
-    stdout_console().print(renderable)
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], summary: str) -> None:
+    """Print a table whose texts are never read as markup, and a line below it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..common.text import one_line
+
+    console = stdout_console()
+    if rows:
+        table = Table(box=None, pad_edge=False)
+        for head in heads:
+            right = head in ("size", "entries", "age")
+            table.add_column(head, justify="right" if right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(one_line(cell)) for cell in row))
+        console.print(table)
+    console.print(Text(one_line(summary)), soft_wrap=True)
 
 
 def known_titles() -> dict[str, str]:
-    """Return how every known method is called in tables."""
+    """Return the title that tables use for each registered method, by name."""
     from ..methods.registry import KINDS, methods
 
     return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
@@ -116,13 +133,13 @@ def known_meanings() -> dict[str, Meaning]:
 
 
 def writable(folder: str | Path) -> Path:
-    """Return a folder that can be written, or made.
+    """Return a folder that exists or can be created, and can be written.
 
     Raises:
-        ValueError: it cannot.
+        UserError: it cannot.
     """
     folder = Path(folder)
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"{folder} cannot be written; give --out a folder that can")
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UserError(f"{folder} cannot be written; give another folder with --out")
     return folder

@@ -1,4 +1,4 @@
-"""`uebench table`: a table of the paper from the store, or the leaderboard of a results folder."""
+"""The verb that prints tables: one of the paper's from the store, or a folder's leaderboard."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import click
 
 from ..common.errors import UserError
 from .matrix import matrix_fields, matrix_flags, matrix_options
-from .shared import data_options, known_meanings, known_titles, plugin_option, print_rich
+from .shared import data_options, known_meanings, known_titles, plugin_option, stdout_console
 
 if TYPE_CHECKING:
     from ..report.compare import Compared
     from ..report.grid import Grid
     from ..report.tables import Leaderboard
 
-FORMATS = ("text", "csv", "latex", "markdown", "json")
+_FORMATS = ("text", "csv", "latex", "markdown", "json")
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,23 @@ class Shape:
 @click.command()
 @click.argument("target", metavar="TABLE|RESULTS")
 @matrix_options
-@click.option("--format", "form", type=click.Choice(FORMATS), default="text")
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--best", is_flag=True, help="The best epoch's accuracy instead of the last one's.")
-@click.option("--compare", is_flag=True, help="Print what was published beside ours.")
-@click.option("--published", metavar="FILE", help="Published numbers of your own, to compare too.")
-@click.option("--standalone", is_flag=True, help="LaTeX: a whole document.")
-@click.option("--caption", metavar="TEXT", help="LaTeX: the caption.")
-@click.option("--label", metavar="NAME", help=r"LaTeX: what \ref names it by.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    default="text",
+    show_default=True,
+    help="How the table is written.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@click.option("--best", is_flag=True, help="Show the best epoch's accuracy, not the last one's.")
+@click.option("--compare", is_flag=True, help="Add a comparison with published numbers.")
+@click.option(
+    "--published", metavar="FILE", help="CSV file of further published numbers to compare with."
+)
+@click.option("--standalone", is_flag=True, help="With latex, write a complete document.")
+@click.option("--caption", metavar="TEXT", help="With latex, the caption.")
+@click.option("--label", metavar="NAME", help=r"With latex, the label for \ref.")
 @data_options
 @plugin_option
 def table(
@@ -58,21 +67,21 @@ def table(
     label: str | None,
     **options: Any,
 ) -> None:
-    """Print a table of the paper, or the leaderboard of a results folder or cells.csv.
+    """Print a table of the paper, or a folder's leaderboard.
+
+    Nothing is computed: a table shows the cells that are in the store and marks the others as
+    missing. Flags that describe a matrix mean the same as for `uebench run table2`.
 
     \b
-    uebench table 2                                       what the store has of Table 2
-    uebench table 2 --protocol quick --dataset synthetic  of the same matrix, small
-    uebench table fig3 --compare                          any configuration, beside the published
-    uebench table results/quick --format latex            a leaderboard
-
-    Flags that say which matrix mean the same as for `uebench run table2`. Nothing is computed: a
-    cell that the store has not is shown as missing.
+    uebench table 2                                       Table 2 from the store
+    uebench table 2 --protocol quick --dataset synthetic  the same matrix, smaller
+    uebench table fig3 --compare                          with published numbers
+    uebench table results/quick --format latex            a folder's leaderboard
     """  # noqa: D301
     form = "json" if as_json else form
     shape = Shape(form, caption, label, standalone)
     if standalone and form != "latex":
-        raise UserError("--standalone makes a LaTeX document; add --format latex")
+        raise UserError("--standalone writes a LaTeX document; add --format latex")
     own = Path(published) if published else None
     metric = "test_acc_best" if best else "test_acc"
     name = config_of(target)
@@ -83,10 +92,10 @@ def table(
 
 
 def config_of(target: str) -> str | None:
-    """Return the configuration that a table's name or number means; None for a results folder.
+    """Return the configuration of a table given by name or number; None for a results folder.
 
     Raises:
-        ValueError: there is no such table and no such folder.
+        UserError: there is no such table and no such folder.
     """
     from ..cells.config import config_names
     from ..common.spec import did_you_mean
@@ -101,11 +110,11 @@ def config_of(target: str) -> str | None:
     if Path(target).exists():
         return None
     if "/" in target or target.endswith(".csv"):
-        raise UserError(f"no cells at {target}; give a cells.csv or the folder it lies in")
+        raise UserError(f"no cells at {target}; give a cells.csv or the folder that contains it")
     tables = ", ".join(sorted(known, key=lambda n: (not n.startswith("table"), len(n), n)))
     raise UserError(
-        f"no cells at {target}, and no table of that name{did_you_mean(plain, known)}; tables are "
-        f"{tables}, by name or number"
+        f"no cells at {target}, and no table of that name{did_you_mean(plain, known)}; the tables, "
+        f"by name or number, are {tables}"
     )
 
 
@@ -119,13 +128,13 @@ def _print_results(
 
     if flags := matrix_flags(options):
         raise UserError(
-            f"{flags[0]} says which matrix of a table is meant, and {path} is a results folder; "
-            "leave it out, or name a table"
+            f"{flags[0]} describes the matrix of a table, but {path} is a results folder; leave "
+            "the flag out, or name a table"
         )
     cells = report.read_cells(path)
     boards = report.leaderboards(cells, metric)
-    if told := told_versions(cells):
-        click.echo(told, err=True)
+    if warning := told_versions(cells):
+        click.echo(warning, err=True)
     compared = _compared(ours_of(boards, known_titles()), own, "") if compare else None
     print_boards(boards, known_titles(), shape, compared)
 
@@ -133,7 +142,7 @@ def _print_results(
 def _print_table(
     name: str, metric: Any, shape: Shape, compare: bool, own: Path | None, options: dict[str, Any]
 ) -> None:
-    """Print what the store has of a configuration's cells."""
+    """Print those cells of a configuration that are in the store."""
     from .. import report
     from ..cells.config import make_config
     from ..execute.devices import usable_devices
@@ -141,24 +150,26 @@ def _print_table(
     from ..suite.paper_table import paper_grid, planned
 
     config = make_config(matrix_fields(name, options))
-    found = planned(config, usable_devices(options["device"])[0], options["data_dir"])
-    for reason in found.absent:
+    plan = planned(config, usable_devices(options["device"])[0], options["data_dir"])
+    for reason in plan.absent:
         click.echo(f"shown as missing: {reason}", err=True)
     if config.table is None:
-        boards = report.leaderboards(found.frame, metric)
+        boards = report.leaderboards(plan.frame, metric)
         compared = _compared(ours_of(boards, known_titles()), own, "") if compare else None
         print_boards(boards, known_titles(), shape, compared)
         return
-    grid = paper_grid(config, found.cells, found.frame, known_titles(), metric)
+    grid = paper_grid(config, plan.cells, plan.frame, known_titles(), metric)
     entries = [spot.ours for spot in grid.spots.values()]
     compared = _compared(entries, own, grid.number) if compare else None
     print_grid(grid, shape, compared)
     if grid.n_missing == len(grid.spots):
-        click.echo(f"the store has none of its cells; `uebench run {name}` computes them", err=True)
+        click.echo(
+            f"none of its cells is in the store; `uebench run {name}` computes them", err=True
+        )
 
 
 def print_run(config: Any, cells: Any, frame: Any, compare: bool) -> None:
-    """Print what a run ended with: its configuration's table if it has one, else leaderboards."""
+    """Print the results of a run: its configuration's table if it has one, else leaderboards."""
     from .. import report
     from ..cells.plan import table_titles
     from ..report.compare import ours_of
@@ -167,7 +178,7 @@ def print_run(config: Any, cells: Any, frame: Any, compare: bool) -> None:
     titles = table_titles(cells)
     grid = None
     if config.table is not None:
-        with contextlib.suppress(ValueError):  # flags added an axis that the layout does not have
+        with contextlib.suppress(ValueError):  # a flag added an axis that the table lacks
             grid = paper_grid(config, cells, frame, titles)
     if grid is None:
         boards = report.leaderboards(frame)
@@ -191,7 +202,7 @@ def print_boards(
     shape: Shape,
     compared: list[Compared] | None,
 ) -> None:
-    """Print leaderboards, and the comparison where one was asked for."""
+    """Print leaderboards, and a comparison with published numbers unless it is None."""
     from .. import report
     from ..report.layout import layout
 
@@ -216,7 +227,7 @@ def print_boards(
 
 
 def print_grid(grid: Grid, shape: Shape, compared: list[Compared] | None) -> None:
-    """Print a paper's table, and the comparison where one was asked for."""
+    """Print a paper's table, and a comparison with published numbers unless it is None."""
     import pandas as pd
 
     from ..report.grid import grid_layout, grid_records
@@ -233,7 +244,7 @@ def print_grid(grid: Grid, shape: Shape, compared: list[Compared] | None) -> Non
 def _print_layouts(
     tables: Sequence[tuple[Any, str]], shape: Shape, compared: list[Compared] | None
 ) -> None:
-    """Print tables as text, Markdown or LaTeX; as CSV the comparison alone."""
+    """Print tables as text, Markdown or LaTeX; in CSV, only the comparison."""
     import pandas as pd
 
     from ..report.comparison import comparison_layout, comparison_records
@@ -244,21 +255,23 @@ def _print_layouts(
     if shape.form == "csv":
         click.echo(pd.DataFrame(comparison_records(compared or [])).to_csv(index=False), nl=False)
         return
-    made = [(each, shape.label or f"tab:uebench-{name}") for each, name in tables]
+    labelled = [(each, shape.label or f"tab:uebench-{name}") for each, name in tables]
     if compared:
-        made.append((comparison_layout(compared), "tab:uebench-published"))
+        labelled.append((comparison_layout(compared), "tab:uebench-published"))
     writers: dict[str, Callable[[], None]] = {
-        "text": lambda: print_rich(TerminalTables(tuple(each for each, _ in made))),
-        "markdown": lambda: click.echo("\n".join(markdown_table(t) for t, _ in made), nl=False),
-        "latex": lambda: click.echo(latex_tables(made, shape.caption, shape.standalone), nl=False),
+        "text": lambda: stdout_console().print(TerminalTables(tuple(each for each, _ in labelled))),
+        "markdown": lambda: click.echo("\n".join(markdown_table(t) for t, _ in labelled), nl=False),
+        "latex": lambda: click.echo(
+            latex_tables(labelled, shape.caption, shape.standalone), nl=False
+        ),
     }
     writers[shape.form]()
     if compared is not None and not compared:
-        click.echo("nothing was published for these cells", err=True)
+        click.echo("no published numbers for these cells are known", err=True)
 
 
 def _echo_json(content: dict[str, Any], compared: list[Compared] | None) -> None:
-    """Print JSON with null for what is unknown."""
+    """Print JSON, with the comparison unless it is None; unknown numbers become null."""
     from ..report.compare import rank_correlations
     from ..report.comparison import caveats, comparison_records
 
@@ -275,7 +288,7 @@ def _echo_json(content: dict[str, Any], compared: list[Compared] | None) -> None
 
 
 def _strict(value: Any) -> Any:
-    """Return plain data without NaN, which JSON does not have."""
+    """Return data with None in place of NaN, which JSON cannot express."""
     if isinstance(value, dict):
         return {key: _strict(each) for key, each in value.items()}
     if isinstance(value, list):

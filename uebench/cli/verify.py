@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .shared import plugin_option
+from .shared import data_dir_option, json_option, plugin_option, print_table, quiet_option
 
 if TYPE_CHECKING:
     from ..share.verify import Outcome, Verdict
@@ -22,21 +22,25 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 1_000_000),
     default=3,
     show_default=True,
-    help="Finished cells that are recomputed, drawn at random; 0: all.",
+    help="Number of finished cells to recompute, drawn at random; 0 means all.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="What draws them.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random draw.")
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, 1),
     default=0.05,
     show_default=True,
-    help="Largest difference of an accuracy in [0, 1], where the machine type is another one.",
+    help="Largest accepted difference of an accuracy in [0, 1] on another type of machine.",
 )
-@click.option("--device", default="auto", metavar="DEVICE", help="auto: what the cells ran on.")
-@click.option("--jobs", type=click.IntRange(1, 4096), help="Cells side by side.")
-@click.option("--data-dir", metavar="DIR", help="Where torchvision's data sets lie.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--device", default="auto", metavar="DEVICE", help="auto means what the cells were computed on."
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 4096), help="Number of cells computed at the same time."
+)
+@data_dir_option
+@quiet_option
+@json_option
 @plugin_option
 def verify(
     results: str,
@@ -49,12 +53,13 @@ def verify(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Recompute a sample of a results folder's cells and compare. Exit 1 on a difference.
+    """Recompute a random sample of cells and compare the numbers.
 
-    Nothing is taken from the store: data, poison and model are made again in a temporary one, so a
-    cell takes as long as it took. On a CPU of the machine type that made the cell, every number
-    must be the same bit for bit; elsewhere accuracies must lie within --tolerance. A path in the
-    configuration is looked up from the present folder.
+    Nothing is taken from the store: data, poison and model are computed again in a temporary store,
+    so each cell takes as long as it did at first. On a CPU of the same type as the original
+    machine's, every number must be identical bit for bit; elsewhere, accuracies must agree within
+    --tolerance. A relative path in the configuration starts from the current folder. The exit
+    status is 1 if a cell differs or could not be recomputed.
 
     \b
     uebench verify results/quick
@@ -76,29 +81,30 @@ def verify(
         click.echo(json.dumps([asdict(verdict) for verdict in verdicts], indent=1))
     else:
         _print(verdicts, tolerance)
-    if any(v.outcome in ("differs", "lost") for v in verdicts):
+    if any(verdict.outcome in ("differs", "lost") for verdict in verdicts):
         raise SystemExit(1)
 
 
 def _print(verdicts: list[Verdict], tolerance: float) -> None:
-    """Print the verdicts as a table and what they come to."""
-    from .store import print_table
-
+    """Print the verdicts as a table, and how many there are of each."""
     rows = [
         [v.cell, _percent(v.recorded), _percent(v.recomputed), v.outcome, v.told] for v in verdicts
     ]
-    outcomes = [v.outcome for v in verdicts]
-    meaning: dict[Outcome, str] = {
-        "same": "the same bit for bit",
-        "close": f"within {100 * tolerance:g} points on another machine type",
-        "differs": "differ",
+    meanings: dict[Outcome, str] = {
+        "same": "identical bit for bit",
+        "close": f"within {100 * tolerance:g} points on another type of machine",
+        "differs": "different",
         "lost": "could not be recomputed",
     }
-    told = "; ".join(f"{outcomes.count(o)} {m}" for o, m in meaning.items() if o in outcomes)
+    outcomes = [verdict.outcome for verdict in verdicts]
+    counts = "; ".join(
+        f"{outcomes.count(outcome)} {meaning}"
+        for outcome, meaning in meanings.items()
+        if outcome in outcomes
+    )
     heads = ["cell", "recorded", "recomputed", "outcome", "what differs"]
-    print_table(heads, rows, f"{len(verdicts)} cells recomputed: {told}")
+    print_table(heads, rows, f"{len(verdicts)} cells recomputed: {counts}")
 
 
-def _percent(value: float | None) -> str:
-    """Return an accuracy in percent."""
-    return "" if value is None else f"{100 * value:.2f}"
+def _percent(accuracy: float | None) -> str:
+    return "" if accuracy is None else f"{100 * accuracy:.2f}"

@@ -20,6 +20,12 @@ def pictures() -> Dataset:
     return load_dataset("synthetic[n_train=300,n_test=30,n_classes=3,size=24]")
 
 
+@pytest.fixture(scope="module")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store in which the surrogate of these tests is trained once."""
+    return Store(tmp_path_factory.mktemp("hypo") / "store")
+
+
 def made(dataset: Dataset, spec: str = SPEC) -> Attack:
     facts = Facts("test", dataset.n_classes, dataset.shape, 1, "resnet8[width=8]")
     return build_attack(spec).resolve(facts)
@@ -43,8 +49,10 @@ def crafted(dataset: Dataset, store: Store, spec: str = SPEC) -> tuple[Poison, n
     return poison, surrogate(dataset, store)
 
 
-def test_noise_lowers_the_surrogates_loss_image_by_image(pictures: Dataset, store: Store) -> None:
-    poison, model = crafted(pictures, store)
+def test_noise_lowers_the_surrogates_loss_image_by_image(
+    pictures: Dataset, shared_store: Store
+) -> None:
+    poison, model = crafted(pictures, shared_store)
     train = pictures.train
     clean = losses(model, pictures, train.images, train.labels)
     after = losses(model, pictures, poison.images, train.labels)
@@ -53,8 +61,8 @@ def test_noise_lowers_the_surrogates_loss_image_by_image(pictures: Dataset, stor
     assert 0 <= poison.meta["surrogate_held_out_acc"] <= 1
 
 
-def test_towards_the_next_class(pictures: Dataset, store: Store) -> None:
-    poison, model = crafted(pictures, store, SPEC.replace("]", ",towards=next]"))
+def test_towards_the_next_class(pictures: Dataset, shared_store: Store) -> None:
+    poison, model = crafted(pictures, shared_store, SPEC.replace("]", ",towards=next]"))
     train = pictures.train
     wanted = (train.labels + 1) % 3
     with torch.no_grad():
@@ -63,9 +71,9 @@ def test_towards_the_next_class(pictures: Dataset, store: Store) -> None:
     assert torch.equal(poison.labels, train.labels), "labels stay as they are"
 
 
-def test_the_authors_norm(pictures: Dataset, store: Store) -> None:
+def test_the_authors_norm(pictures: Dataset, shared_store: Store) -> None:
     poison, model = crafted(
-        pictures, store, "hypo[norm=l2,eps=0.5,step=0.1,steps=15,surrogate_epochs=60]"
+        pictures, shared_store, "hypo[norm=l2,eps=0.5,step=0.1,steps=15,surrogate_epochs=60]"
     )
     assert 0.4 < poison.meta["l2_max"] <= 0.5 + 0.5 / 255 * (3 * 24 * 24) ** 0.5
     train = pictures.train

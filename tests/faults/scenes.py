@@ -60,6 +60,7 @@ class Stage:
         self.marks.mkdir()
         self.n_stores = 0
         self._reference: list[dict[str, Any]] | None = None
+        self._marking_server: int | None = None
 
     def store(self) -> Store:
         """Return a new, empty store."""
@@ -87,12 +88,15 @@ class Stage:
     def marking(self) -> Iterator[None]:
         """Load the misbehaving methods; the marks of workers go to this stage's folder."""
         os.environ["UEBENCH_TEST_MARKS"] = str(self.marks)
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # takes the new environment
+        server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+        if server._forkserver_pid is None or server._forkserver_pid != self._marking_server:
+            server._stop()  # the next one takes the new environment
         uebench.methods.registry.load_file(METHODS)
         try:
             yield
         finally:
             os.environ.pop("UEBENCH_TEST_MARKS", None)
+            self._marking_server = server._forkserver_pid
 
     def count(self, name: str) -> int:
         """Return how often a method has left its mark."""

@@ -1,7 +1,6 @@
 """The fault campaign, small: each scene once. The long one is `make faults`."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -13,12 +12,18 @@ from .scenes import Stage, Tally
 pytestmark = pytest.mark.timeout(600)  # on a busy machine; seconds on two free cores
 
 
+@pytest.fixture(scope="module")
+def shared_stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """One stage for all scenes: its reference is computed once, and its forkserver serves all."""
+    return Stage(tmp_path_factory.mktemp("stage"))
+
+
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+def stage(shared_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     registry.load()
     monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
     monkeypatch.setattr(registry, "_files", [])
-    return Stage(tmp_path)
+    return shared_stage
 
 
 @pytest.mark.parametrize(

@@ -51,27 +51,44 @@ def installed(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(site)}
 
 
+COMMANDS = """
+import json, sys
+from click.testing import CliRunner
+from uebench.cli import main
+
+for arguments in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(main, arguments)
+    print(json.dumps([result.exit_code, result.stdout, result.stderr]))
+"""
+
+
 def test_an_installed_attack_is_listed_runs_and_is_in_the_table(tmp_path: Path) -> None:
     assert len(ATTACK.strip().splitlines()) < 40
-    environment = installed(tmp_path)
+    made = "--attacks classwise_noise[eps=16/255] --defenses standard --epochs 1 --out made"
+    data = "--dataset synthetic[n_train=40,n_test=20,n_classes=2,size=16] --device cpu"
+    commands = [
+        ["list", "attacks", "--json"],
+        ["run", *made.split(), *data.split(), "--arch", "resnet9[width=2]"],
+        ["run", "--attacks", "broken_one"],
+    ]
+    # one interpreter for all three, since each would load torch again
+    session = subprocess.run(
+        [sys.executable, "-c", COMMANDS, json.dumps(commands)],
+        env=installed(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert session.returncode == 0, session.stderr
+    listed, run, unknown = (json.loads(line) for line in session.stdout.splitlines())
 
-    def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "uebench", *arguments]
-        return subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True
-        )
-
-    rows = {row["name"]: row for row in json.loads(call("list", "attacks", "--json").stdout)}
+    rows = {row["name"]: row for row in json.loads(listed[1])}
     assert rows["classwise_noise"]["origin"] == "entry point stranger"
     assert rows["(broken)"]["source"].startswith("RuntimeError: not today (broken_one.py, line 1")
     assert "em" in rows, "a broken plug-in harms only itself"
-    made = "--attacks classwise_noise[eps=16/255] --defenses standard --epochs 1 --out made"
-    data = "--dataset synthetic[n_train=40,n_test=20,n_classes=2,size=16] --device cpu"
-    result = call("run", *made.split(), *data.split(), "--arch", "resnet9[width=2]")
-    assert result.returncode == 0, result.stderr
-    assert "Class-wise noise" in result.stdout
+    assert run[0] == 0, run[2]
+    assert "Class-wise noise" in run[1]
     (cell,) = read_cells(tmp_path / "made").to_dict("records")
     assert (cell["attack"], cell["attack_options"]) == ("classwise_noise", "eps=16/255")
-    unknown = call("run", "--attacks", "broken_one")
-    assert unknown.returncode == 1
-    assert "not today" in unknown.stderr
+    assert unknown[0] == 1
+    assert "not today" in unknown[2]

@@ -18,7 +18,7 @@ HOME = Path(__file__).parents[1]
 SHOWN = ("attack", "defense", "protocol", "executor")
 """Kinds whose names `uebench show` describes."""
 DICTS = {
-    "datasets": (HOME / "data/__init__.py", "DATASETS"),
+    "datasets": (HOME / "data/catalog.py", "DATASETS"),
     "models": (HOME / "models/registry.py", "ARCHITECTURES"),
     "protocols": (HOME / "learn/protocol.py", "PROTOCOLS"),
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..common.spec import did_you_mean, format_options, format_spec, parse_spec, shorten, unknown
 from . import sources
+from .catalog import DATASETS
 from .dataset import Dataset, DatasetError, first_of_each_class, from_arrays
 from .imagenet import imagenet_subset
 from .split import Split
@@ -17,15 +18,6 @@ from .synthetic import make_synthetic
 
 __all__ = ["DATASETS", "Dataset", "DatasetError", "Split", "from_arrays", "load_dataset"]
 
-DATASETS: dict[str, str] = {
-    "synthetic": "procedural shapes and textures, made on the spot; no download",
-    "cifar10": "60,000 images of 10 classes, 32x32 (torchvision)",
-    "cifar100": "60,000 images of 100 classes, 32x32 (torchvision)",
-    "svhn": "99,289 house-number digits, 32x32 (torchvision)",
-    "imagenet_subset": "first 100 classes of the ImageNet folder in --data-dir, 224x224",
-    "npz:PATH": "train_images uint8 [n,h,w,3], train_labels [n], test_images, test_labels",
-    "folder:PATH": "a tree train/CLASS/IMAGE and test/CLASS/IMAGE (or val/)",
-}
 _TAIL = re.compile(r"(?P<path>.*?)(?P<options>\[[^\[\]]*=[^\[\]]*\])?", re.DOTALL)
 _FIRST = ("n_train", "n_test")
 

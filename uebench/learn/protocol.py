@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..common.options import check_name, validated
 from ..common.spec import format_spec, unknown
+from ..data.catalog import DATASETS
 
 Schedule = Literal["constant", "cosine", "step", "onecycle", "linear"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -154,8 +155,6 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 """The named protocols. `paper` is resolved to the data set's own epochs by `named_protocol`."""
 
-PAPER_EPOCHS = {"cifar10": 200, "cifar100": 300, "svhn": 150, "imagenet_subset": 300}
-
 
 def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
     """Return a named protocol for a data set, with fields changed.
@@ -169,15 +168,16 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
     if name not in PROTOCOLS:
         raise unknown("protocol", name, PROTOCOLS)
     fields = PROTOCOLS[name].model_dump()
-    if name == "paper":
-        fields["epochs"] = PAPER_EPOCHS.get(dataset, fields["epochs"])
-    if dataset == "svhn":
-        fields["flip"] = False  # digits are not symmetric; the paper's script flips all the same
-    if dataset == "imagenet_subset":
-        fields["crop_padding"] = 0  # its crop is the centre one, made when it is read
-    known = [key for key in fields if key != "name"]
+    known = DATASETS.get(dataset)
+    if known is not None:
+        if name == "paper":
+            fields["epochs"] = known.paper_epochs
+        fields["flip"] = fields["flip"] and known.flip
+        if known.crop_padding is not None:
+            fields["crop_padding"] = known.crop_padding
+    names = [key for key in fields if key != "name"]
     for key in changes:
-        check_name(key, known, "protocol", "field")
+        check_name(key, names, "protocol", "field")
     made = validated(Protocol, fields | changes, owner="protocol")
     told_apart = ("epochs", "arch", "surrogate", "precision", "robust", "train_curve")
     differing = {

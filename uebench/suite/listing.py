@@ -47,7 +47,7 @@ def _datasets() -> list[Row]:
     """Return the data sets."""
     from ..data import DATASETS
 
-    return [{"name": name, "title": text} for name, text in DATASETS.items()]
+    return [{"name": name, "title": known.title} for name, known in DATASETS.items()]
 
 
 def _models() -> list[Row]:

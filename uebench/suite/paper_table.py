@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -17,6 +17,7 @@ from ..cells.table_spec import TableSpec
 from ..common.errors import UserError
 from ..common.spec import format_value, parse_spec, split_specs
 from ..data import Dataset, DatasetError, load_dataset
+from ..data.catalog import DATASETS
 from ..report.compare import Ours
 from ..report.formats import markdown_table
 from ..report.grid import Grid, Place, Spot, best_places, grid_layout, grid_records
@@ -287,32 +288,11 @@ def _common(cells: Sequence[Cell], spec: TableSpec) -> list[str]:
     return words
 
 
-class Known(NamedTuple):
-    """Classes and shape of a named data set, and how many training images it has."""
-
-    n_classes: int
-    shape: tuple[int, int, int]
-    n_train: int
-    class_names: tuple[str, ...] = ()
-
-
-_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
-
-KNOWN = {
-    "cifar10": Known(10, (3, 32, 32), 50_000, tuple(_CIFAR10.split())),
-    "cifar100": Known(100, (3, 32, 32), 50_000),
-    "svhn": Known(10, (3, 32, 32), 73_257),
-    "imagenet_subset": Known(100, (3, 224, 224), 0),
-}
-"""The data sets that papers' tables are about. ImageNet-subset has no one size."""
-
-
 def stand_in(spec: str) -> DatasetRef | None:
     """Return a reference to a data set that is not here, or None where nothing is known of it."""
     if ":" in spec:
         return None
-    known = KNOWN.get(parse_spec(spec).name)
-    if known is None:
+    known = DATASETS.get(parse_spec(spec).name)
+    if known is None or known.shape is None:
         return None
-    names = known.class_names or tuple(map(str, range(known.n_classes)))
-    return DatasetRef(spec.strip(), f"absent: {spec}", known.n_classes, known.shape, names)
+    return DatasetRef(spec.strip(), f"absent: {spec}", known.n_classes, known.shape, known.labels)

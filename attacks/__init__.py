@@ -1,1 +1,1 @@
-"""One attack a file; the registry imports every file here that does not begin with `_`."""
+"""The attacks, one per file; the registry imports every file whose name does not begin with `_`."""

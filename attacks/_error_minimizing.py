@@ -1,13 +1,12 @@
-"""The search that EM and its adaptive form share: network and noise lower the loss in turns.
+"""The search that EM and its adaptive form share: network and noise lower the loss in turn.
 
 Source: Huang et al., "Unlearnable Examples: Making Personal Data Unexploitable", ICLR 2021,
 arXiv:2101.04898, and its authors' code.
-Ours: class-wise noise is the mean of noise that keeps each image of the batch in [0, 1], where the
-noise that theirs averages is kept within eps alone; from 64 px on their settings for ImageNet are
-taken (whose sample-wise noise they make for a fifth of the images), below those for CIFAR, and
-those for CIFAR-100 by the data set's name; the surrogate's order is shuffled in both forms, where
-theirs is shuffled in the class-wise form alone, and its last batch may be small, where theirs is
-dropped.
+Departs from it: class-wise noise is the mean of noise that keeps each image of the batch in [0, 1],
+while the noise that theirs averages only stays within eps. Images of 64 px and more take their
+settings for ImageNet (where they make sample-wise noise for a fifth of the images), smaller ones
+those for CIFAR-10, and `cifar100` those for CIFAR-100. The surrogate's order is shuffled in both
+forms, theirs in the class-wise form only, and its last batch may be small, while theirs is dropped.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ from uebench.store.arrays import chunks, is_finite
 from ._shared import Batches, View, cross_entropy_of, descend, poisoned, unchanged
 
 USUAL_ROUNDS = 12
-"""Rounds after which the stop test has ended a search, as a rule: 7 to 11 on 3,000 to 10,000
-images."""
+"""Rounds after which the stop test has usually ended a search: 7 to 11 on 3,000 to 10,000 images,
+measured. Only the estimate of `--dry-run` depends on it."""
 USUAL_DECAY = 5e-4
 """Weight decay of the surrogate on CIFAR-10."""
 CLASS_SHARE = 0.2
@@ -46,25 +45,25 @@ CLASS_SHARE = 0.2
 
 
 class ErrorMinimizing(Attack):
-    """A network and the noise of every image, or of every class, minimise the loss in turns."""
+    """A network and the noise of every image, or of every class, minimise the loss in turn."""
 
     version: ClassVar[int] = 2
     norm: Literal["linf"] = "linf"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=1), Auto()] = auto()
-    """Largest change of one pixel value, in the pixel range [0, 1]; auto: 8/255, from 64 px on
-    16/255, which the paper takes on ImageNet."""
+    """Largest change of one pixel value, in the pixel range [0, 1]; auto: 8/255, and 16/255
+    from 64 px on, as the paper on ImageNet."""
     surrogate: Annotated[str, Option(variant=True)] = "auto"
     """The network that is trained along; auto: the protocol's (paper: resnet18)."""
     rounds: Annotated[int, Field(ge=1, le=100_000), Option(quick=2, variant=True)] = 100
-    """Most rounds before the search gives up on the stop test."""
+    """Largest number of rounds if the stop test does not end the search earlier."""
     train_steps: Annotated[int, Field(ge=1, le=100_000), Auto(), Option(quick=10, variant=True)] = (
         auto()
     )
-    """SGD steps of the surrogate a round; auto: 10 (from 64 px on: 100; sample-wise on `cifar100`:
-    20)."""
+    """SGD steps of the surrogate per round; auto: 10 (from 64 px on: 100; sample-wise on
+    `cifar100`: 20)."""
     steps: Annotated[int, Field(ge=1, le=10_000), Auto(), Option(quick=2, variant=True)] = auto()
-    """Signed-gradient steps of the noise a round; auto: 20 (class-wise: 1 a batch)."""
+    """Signed-gradient steps of the noise per round; auto: 20 (class-wise: 1 per batch)."""
     step: Annotated[Fraction255, Field(gt=0, le=1), Auto(), Option(variant=True)] = auto()
     """Length of such a step in the pixel range [0, 1]; auto: eps/10."""
     stop_accuracy: Annotated[float, Field(gt=0, le=1), Auto(), Option(variant=True)] = auto()
@@ -73,7 +72,7 @@ class ErrorMinimizing(Attack):
     batch_size: Annotated[int, Field(ge=2, le=65_536), Auto(), Option(quick=16, variant=True)] = (
         auto()
     )
-    """Images a step of the surrogate, and a step of the noise; auto: 512 (from 64 px on: 32)."""
+    """Images per step of the surrogate and per step of the noise; auto: 512 (from 64 px on: 32)."""
     lr: Annotated[float, Field(gt=0, le=100), Option(variant=True)] = 0.1
     """Learning rate of the surrogate, constant; momentum 0.9, gradient norm clipped at 5."""
     weight_decay: Annotated[float, Field(ge=0, le=1), Auto()] = auto()
@@ -87,8 +86,9 @@ class ErrorMinimizing(Attack):
     def recipe(self) -> dict[str, Any]:
         """Return what the key holds.
 
-        A weight decay of 5e-4 is left out, as in keys from before it was an option. Class-wise
-        poisons from before a rest of few images was left out have no `batches`, and are stale.
+        A weight decay of 5e-4 is left out, because keys were made before it was an option. The
+        entry `batches` tells class-wise poisons apart from older ones, in which a small last batch
+        decided the noise of its classes.
         """
         options = self.options()
         if options["weight_decay"] == USUAL_DECAY:
@@ -96,11 +96,11 @@ class ErrorMinimizing(Attack):
         return options | ({"batches": "whole"} if self.by_class else {})
 
     def view(self, run: Run) -> View:
-        """Return what the surrogate sees of poisoned images, in its steps and in the noise's."""
+        """Return how the surrogate sees poisoned images, in its own and in the noise's steps."""
         return unchanged
 
     def resolve(self, facts: Facts) -> ErrorMinimizing:
-        """Return the attack with network, steps and stop test named."""
+        """Return the attack with budget, network, steps and stop test filled in."""
         large = max(facts.shape[1:]) >= 64
         cifar100 = facts.dataset == "cifar100"
         arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
@@ -115,7 +115,7 @@ class ErrorMinimizing(Attack):
         return filled.fill_auto(step=filled.eps / 10)
 
     def image_passes(self, n: int) -> int:
-        """Return the passes of the rounds that the search usually takes."""
+        """Return the passes of as many rounds as the search usually takes."""
         batch = min(self.batch_size, n)
         changed = CLASS_SHARE * n if self.by_class else n
         rounds = min(self.rounds, USUAL_ROUNDS)
@@ -178,12 +178,13 @@ class ErrorMinimizing(Attack):
         loss_of = cross_entropy_of(model, run, self.view(run))
         for _ in range(self.train_steps):
             batch = next(order)
-            if len(batch) < 2:  # batch norm needs two; only the end of an order is this short
+            if len(batch) < 2:  # batch norm needs two images; an order may end in a single one
                 batch = next(order)
             images = poisoned(data, noise, batch, rows[batch])
             loss = loss_of(images, data.labels[batch]) / len(batch)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            # as in the authors' code
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
 
@@ -210,10 +211,11 @@ class ErrorMinimizing(Attack):
         noise: Float[Tensor, "k c h w"],
         run: Run,
     ) -> None:
-        """Lower the classes' loss on a share of the images, in a new order, in place.
+        """Lower the classes' loss on a share of the images, in a newly drawn order, in place.
 
-        After every batch a class's noise becomes the mean of what its images of the batch took; the
-        rest that fills no batch is left out, whose few images would decide alone.
+        After every batch, the noise of a class becomes the mean of the noise of its images in that
+        batch. An incomplete last batch is left out, since its few images would overwrite the mean
+        of many.
         """
         order = torch.randperm(len(share), generator=run.rng, device=run.device)
         size = min(self.batch_size, len(share))
@@ -234,7 +236,7 @@ class ErrorMinimizing(Attack):
         run: Run,
     ) -> float:
         """Return the surrogate's accuracy on x + delta, without augmentation, in eval mode."""
-        right = torch.zeros((), device=run.device)
+        right = torch.zeros((), device=run.device)  # one synchronisation at the end, not per batch
         for start in range(0, len(data), self.batch_size):
             part = slice(start, start + self.batch_size)
             with run.autocast():
@@ -244,7 +246,7 @@ class ErrorMinimizing(Attack):
 
 
 def _share_of_each_class(data: Split, run: Run) -> Int[Tensor, " m"]:
-    """Return a random fifth of each class's images, one at least."""
+    """Return the indices of a random fifth of each class's images, at least one per class."""
     order = torch.randperm(len(data), generator=run.rng, device=run.device)
     chosen = []
     for label in range(data.n_classes):

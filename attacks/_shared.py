@@ -1,4 +1,4 @@
-"""What several attacks do: lower every image's loss by signed or normalised gradient steps."""
+"""What several attacks share: descending every image's loss, endless batches, poisoned images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from uebench import Run, Split, pgd, taken
+from uebench.data.poison import Norm
 
 
 @runtime_checkable
 class ImageLoss(Protocol):
-    """Images in [0, 1] and labels to the loss, summed over the images."""
+    """A loss of images in [0, 1] and their labels, summed over the images."""
 
     def __call__(
         self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]
@@ -25,11 +26,11 @@ class ImageLoss(Protocol):
 
 
 AT_ONCE = 128
-"""Images whose noise is searched together on a CPU: 512 at once are a third slower there, as what
-a network keeps for the gradient no longer fits the caches."""
+"""Images whose noise is searched together on a CPU. 512 at a time are a third slower there, since
+the activations that a network keeps for the gradient no longer fit the caches."""
 
 View = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b c h w"]]
-"""What a network sees of images in [0, 1], such as an augmentation."""
+"""A transformation through which a network sees images in [0, 1], such as an augmentation."""
 
 
 def unchanged(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -38,7 +39,7 @@ def unchanged(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 
 def cross_entropy_of(model: nn.Module, run: Run, view: View = unchanged) -> ImageLoss:
-    """Return the cross-entropy of what a network says of `view` of the images."""
+    """Return the loss that is the network's cross-entropy on `view` of the images."""
 
     def loss(images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
         seen = view(images).contiguous(memory_format=torch.channels_last)
@@ -55,14 +56,14 @@ def descend(
     labels: Int[Tensor, " n"],
     delta: Float[Tensor, "n c h w"],
     *,
-    norm: str,
+    norm: Norm,
     eps: float,
     step: float,
     steps: int,
     batch_size: int,
     draws: int = 1,
     at_once: int | None = None,
-    told: Callable[[float], None] = lambda share: None,
+    report: Callable[[float], None] = lambda share: None,
     batches: Callable[[int], Iterable[int]] = range,
 ) -> None:
     """Lower the loss of `labels` by changing each image's noise, in place.
@@ -70,18 +71,18 @@ def descend(
     Args:
         loss: of a frozen network.
         data: the clean images.
-        labels: what each image shall be taken for.
+        labels: the class that each image is pushed towards.
         delta: where the noise starts, and where it ends.
         norm: `linf` or `l2`.
         eps: the budget.
         step: length of a step.
         steps: number of steps.
-        batch_size: images between two notices.
+        batch_size: images between two reports of progress.
         draws: draws of a random `loss` whose gradients a step sums.
         at_once: images at a time; by default what suits the device.
-        told: called with the share of images that are done.
-        batches: gives the batches of so many that are still to be done; `steps` of a checkpoint
-            that holds `delta` leaves out those that a killed process did.
+        report: called with the share of images that are done.
+        batches: given the number of batches, yields the indices of those still to be done. The
+            `steps` of a checkpoint that holds `delta` skip what a killed process had finished.
     """
     if at_once is None:
         at_once = min(batch_size, AT_ONCE) if labels.device.type == "cpu" else batch_size
@@ -94,7 +95,7 @@ def descend(
             delta[part] = pgd(
                 partial(loss, labels=labels[part]),
                 images,
-                norm=norm,  # type: ignore[arg-type]
+                norm=norm,
                 eps=eps,
                 step=step,
                 steps=steps,
@@ -102,13 +103,13 @@ def descend(
                 start=before.contiguous(memory_format=torch.channels_last),
                 draws=draws,
             )
-        told(end / len(data))
+        report(end / len(data))
 
 
 class Batches:
-    """Batches of ever new shuffled orders, for ever; a checkpoint keeps where they stand.
+    """An endless sequence of shuffled batches whose position a checkpoint can save.
 
-    The rest of an order that fills no batch is left out where `whole` is asked for.
+    With `whole`, the incomplete batch at the end of each order is left out.
     """
 
     def __init__(self, n: int, size: int, run: Run, whole: bool = False) -> None:
@@ -127,11 +128,11 @@ class Batches:
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the present order and how far it was used."""
+        """Return the current order and the position in it."""
         return {"order": self.order, "at": self.at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         order = state["order"]
         self.order, self.at = None if order is None else order.to(self.run.device), state["at"]
 
@@ -139,6 +140,6 @@ class Batches:
 def poisoned(
     data: Split, noise: Float[Tensor, "m c h w"], index: Tensor | slice, rows: Tensor | slice
 ) -> Float[Tensor, "b c h w"]:
-    """Return clip(x + noise) of the images at `index`; `rows` are their rows of the noise."""
+    """Return clip(x + noise, 0, 1) for the images at `index`; `rows` are their rows of `noise`."""
     images = (data.pixels(index) + taken(noise, rows, data.device)).clamp_(0, 1)
     return images.contiguous(memory_format=torch.channels_last)

@@ -2,7 +2,7 @@
 
 Source: Qin et al., "Learning the Unlearnable", arXiv:2303.15127, section 4.3 and Table 5.
 `L(f(T(x + delta)), y)`: the surrogate's steps and the noise's steps both see the augmentation after
-the noise is added. Ours, where the paper is silent: T is drawn anew at every step; operations
+the noise is added. Ours, where the paper is silent: T is drawn again at every step; operations
 without a gradient (posterize, equalize, solarize) pass it straight through; the stop test is on
 x + delta without augmentation. With T it may never be passed, so the rounds are capped.
 """
@@ -36,6 +36,6 @@ class AdaptiveEM(ErrorMinimizing):
     """Whose behaviour the operations have, as for the defense."""
 
     def view(self, run: Run) -> View:
-        """Return the augmentation, drawn anew whenever it is called."""
+        """Return the augmentation, drawn again at every call."""
         policy = Policy(self.policy, strength=self.strength, kornia=self.kornia)
         return lambda images: policy(images, run.rng)

@@ -54,7 +54,7 @@ CHUNK = 8192
 
 @attack("ar", title="AR", source="arXiv:2206.03693")
 class AR(Attack):
-    """Autoregressive noise from searched 3x3 kernels, one a class and channel."""
+    """Autoregressive noise from searched 3x3 kernels, one per class and channel."""
 
     version: ClassVar[int] = 2
     norm: Literal["l2"] = "l2"
@@ -84,10 +84,10 @@ class AR(Attack):
         return {k: v for k, v in self.options().items() if k not in idle}
 
     def resolve(self, facts: Facts) -> AR:
-        """Return the attack with budget, crop and threshold as numbers.
+        """Return the attack with budget, crop and threshold filled in.
 
         Raises:
-            ValueError: a file of kernels cannot be read, or does not fit the data set.
+            UserError: a file of kernels cannot be read, or does not fit the data set.
         """
         c, h, w = facts.shape
         filled = self.fill_auto(
@@ -107,7 +107,7 @@ class AR(Attack):
         delta = run.zeros(len(data), *data.shape)
         for part, noise in self._unscaled(kernels, data, run):
             length = lengths(noise)
-            if not length.isfinite().all():  # of large images, whose squares float32 cannot sum
+            if not length.isfinite().all():  # the squares of large images overflow float32
                 noise = noise / noise.abs().amax((1, 2, 3), keepdim=True)
                 length = lengths(noise)
             noise = noise * (self.eps / length)
@@ -117,9 +117,10 @@ class AR(Attack):
     def _unscaled(
         self, kernels: Float[Tensor, "k 3 3 c 1"], data: Split, run: Run
     ) -> Iterator[tuple[Int[Tensor, " m"], Float[Tensor, "m c h w"]]]:
-        """Yield some images' places and recurrences, until every image had its turn.
+        """Yield the indices of some images with their noise, until every image was covered.
 
-        Large classes are made by products, as long as their images outnumber the responses.
+        A class with more images than free values of a start is computed as one matrix product;
+        smaller ones step through the recurrence.
         """
         c, h, w = data.shape
         rows, columns, device = h + self.crop, w + self.crop, run.rng.device
@@ -142,7 +143,7 @@ class AR(Attack):
             yield part, pattern(kernel, starts, rows, columns, self.crop)
 
     def _kernels(self, data: Split, run: Run) -> Float[Tensor, "k c 3 3"]:
-        """Return each class's kernels: from the file, from the store, or searched and kept."""
+        """Return each class's kernels: from the file, from the store, or from a new search."""
         if self.kernels:
             kernels = read_kernels(Path(self.kernels), data.n_classes, data.shape)
             if hashlib.sha256(kernels.numpy().tobytes()).hexdigest() != self.kernels_sha256:
@@ -169,7 +170,7 @@ class AR(Attack):
     def _search(self, n: int, c: int, run: Run) -> dict[str, Tensor]:
         """Return `n` sets of kernels [n, c, 3, 3] whose noise the others' filters respond to."""
         kernels: list[Tensor] = []
-        waiting: list[tuple[Tensor, Tensor]] = []  # bounded, but too like an accepted one
+        waiting: list[tuple[Tensor, Tensor]] = []  # bounded, but too similar to an accepted one
         threshold, drawn, relax_at = self.threshold, 0, self.draws
         while len(kernels) < n:
             run.progress(len(kernels) / n, f"ar kernels {len(kernels)}/{n}")
@@ -198,7 +199,7 @@ def read_kernels(path: Path, k: int, shape: tuple[int, int, int]) -> Float[Tenso
     A published set was found to hold a kernel that is finite and useless: its entries sum to 2e7.
 
     Raises:
-        ValueError: it cannot be read, has the wrong shape, or a kernel does not sum to 1.
+        UserError: it cannot be read, has the wrong shape, or a kernel does not sum to 1.
     """
     try:
         _check_size(path)
@@ -232,7 +233,7 @@ def _check_size(path: Path) -> None:
     """Raise ValueError where a file, packed or unpacked, is larger than any set of kernels."""
     size = path.stat().st_size if path.is_file() else 0
     if not path.is_dir() and not path.is_file() and path.exists():
-        raise UserError("it is no file")
+        raise UserError("it is not a file")
     if size and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             size = max(size, sum(member.file_size for member in archive.infolist()))
@@ -246,7 +247,7 @@ def _load(path: Path) -> Any:
         return np.load(path, allow_pickle=False)
     found: Any
     if path.suffix == ".npz":
-        # NumPy leaves a file open that it opened itself and cannot read
+        # NumPy does not close a file that it opened itself and cannot read
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             found = dict(file)
     elif path.suffix == ".safetensors":
@@ -332,7 +333,7 @@ def continue_row(
 
 
 def free_values(rows: int, columns: int) -> int:
-    """Return how many values of a start matter: its first two rows and columns."""
+    """Return how many values of a start have an effect: its first two rows and columns."""
     return 2 * (rows + columns) - 4
 
 
@@ -360,11 +361,14 @@ def pattern(
 def responses_of(
     kernel: Float[Tensor, "3 3 c 1"], rows: int, columns: int, crop: int
 ) -> Float[Tensor, "c free p"]:
-    """Return what each free value of a start adds to each pixel of the crop, a channel alone."""
+    """Return what each free value of a start adds to each pixel of the crop, channel by channel.
+
+    The recurrence is linear in its start, so these responses determine it.
+    """
     free, c = free_values(rows, columns), kernel.shape[2]
     units = torch.eye(free, device=kernel.device).unsqueeze(1).expand(free, c, free).contiguous()
-    found = pattern(kernel, units, rows, columns, crop)
-    return found.flatten(2).transpose(0, 1).contiguous()
+    responses = pattern(kernel, units, rows, columns, crop)
+    return responses.flatten(2).transpose(0, 1).contiguous()
 
 
 def matched(

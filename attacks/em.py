@@ -24,7 +24,7 @@ from ._error_minimizing import ErrorMinimizing
 
 @attack("em", title="EM", source="arXiv:2101.04898")
 class EM(ErrorMinimizing):
-    """Error-minimizing noise: a network and the noise minimise the loss in turns."""
+    """Error-minimizing noise: a network and the noise minimise the loss in turn."""
 
     wise: Literal["sample", "class"] = "sample"
     """Whether each image has noise of its own, or all images of a class share theirs."""

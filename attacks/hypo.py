@@ -57,10 +57,10 @@ class HYPO(Attack):
     towards: Literal["label", "next"] = "label"
     """Whose loss falls: that of the image's label, or of the next class."""
     batch_size: Annotated[int, Field(ge=1, le=65_536), Option(quick=16, variant=True)] = 512
-    """Images a step of the noise; it does not change the noise but for rounding."""
+    """Images per step of the noise; it changes the noise by rounding errors only."""
 
     def resolve(self, facts: Facts) -> HYPO:
-        """Return the attack with network and step named."""
+        """Return the attack with budget, network and step filled in."""
         arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
         filled = self.with_options(surrogate=arch).fill_auto(
             eps=8 / 255 if self.norm == "linf" else 0.5
@@ -77,7 +77,7 @@ class HYPO(Attack):
         return n * (self.surrogate_epochs + self.steps)
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
-        """Return noise that makes each image look easily classified."""
+        """Return noise that makes each image easy to classify."""
         model = run.surrogate(data, self.surrogate, epochs=self.surrogate_epochs)
         labels = data.labels
         if self.towards == "next":
@@ -95,7 +95,7 @@ class HYPO(Attack):
                 step=self.step,
                 steps=self.steps,
                 batch_size=self.batch_size,
-                told=lambda share: run.progress(share, "hypo noise"),
+                report=lambda share: run.progress(share, "hypo noise"),
                 batches=loop.steps,
             )
         return delta

@@ -2,9 +2,9 @@
 
 Source: Yu et al., "Availability Attacks Create Shortcuts", KDD 2022, arXiv:2111.00898.
 Departs from the authors' code: as many samples are drawn as the largest class needs of each class,
-so that unequal classes get enough; patches that do not divide the side are cropped, where theirs
+so that unequal classes get enough; patches that do not divide the side are cropped, while theirs
 crashes; the patch shrinks where there are too few features for the classes; poisoned images are
-rounded to 8 bits, where theirs are truncated.
+rounded to 8 bits, while theirs are truncated.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor
 from uebench import Attack, Auto, Facts, Fraction255, Run, Split, UserError, attack, auto
 
 TOGETHER = 2**19
-"""Most values that are painted together: what a core's cache holds."""
+"""Most values that are painted at a time, so that they fit a core's cache."""
 
 
 @attack("lsp", title="LSP", source="arXiv:2111.00898")
 class LSP(Attack):
-    """Points of well-separated Gaussian clusters, one a class, painted as coloured patches."""
+    """Points of well-separated Gaussian clusters, one per class, painted as coloured patches."""
 
     version: ClassVar[int] = 2
     norm: Literal["l2"] = "l2"
@@ -41,7 +41,7 @@ class LSP(Attack):
     """Half the distance between cluster centres along a feature."""
 
     def resolve(self, facts: Facts) -> LSP:
-        """Return the attack with its budget and patch as numbers."""
+        """Return the attack with budget and patch filled in."""
         c, h, w = facts.shape
         patch = max(1, 32 if max(h, w) >= 128 else max(h, w) // 4)
         # every class needs a corner of the hypercube of features for its cluster's centre
@@ -51,7 +51,7 @@ class LSP(Attack):
 
     @staticmethod
     def _features(shape: tuple[int, int, int], patch: int) -> int:
-        """Return the number of features: one a channel of each patch."""
+        """Return the number of features: one per channel of each patch."""
         c, h, w = shape
         return c * math.ceil(h / patch) * math.ceil(w / patch)
 
@@ -70,6 +70,7 @@ class LSP(Attack):
         columns = torch.arange(w, device=run.device) // self.patch
         area = torch.outer(rows.bincount(), columns.bincount())  # pixels of each patch
         points = self._samples(data, features, run).view(-1, *area.shape, c).permute(0, 3, 1, 2)
+        # a feature fills all pixels of its patch, and patches at the border are smaller
         squares = (points.square() * area).flatten(1).sum(1)
         points = points * (self.eps / squares.sqrt()).view(-1, 1, 1, 1)
         delta = run.zeros(len(data), c, h, w)
@@ -80,10 +81,10 @@ class LSP(Attack):
 
     def _samples(self, data: Split, features: int, run: Run) -> Float[Tensor, "n f"]:
         """Return one sample of its class for each image, none used twice."""
-        from sklearn.datasets import make_classification  # loads for as long as torch does
+        from sklearn.datasets import make_classification  # takes as long to load as torch
 
         k, most = data.n_classes, max(data.class_sizes)
-        # the class sizes that make_classification deals out differ by rounding, hence one more
+        # make_classification rounds the class sizes, hence one sample more per class
         points, classes = make_classification(
             n_samples=k * (most + 1),
             n_features=features,

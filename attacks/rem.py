@@ -2,10 +2,10 @@
 
 Source: Fu et al., "Robust Unlearnable Examples: Protecting Data Against Adversarial Learning", ICLR
 2022, arXiv:2203.14533, and its authors' code.
-`min_theta E min_delta E_t max_rho L(f(t(x + delta) + rho), y)`: the noise of a batch is made afresh
-by descent over random crops and flips t, against an adversary rho of half the budget; then the
-surrogate takes one step on the adversarial points. Networks see x - 0.5, so that the black border
-of a crop is not zero.
+`min_theta E min_delta E_t max_rho L(f(t(x + delta) + rho), y)`: the noise of a batch is searched
+from scratch by descent over random crops and flips t, against an adversary rho of half the budget;
+then the surrogate takes one step on the adversarial points. Networks see x - 0.5, so that the black
+border of a crop is not zero.
 Departs from it: the final noise is made for every image, where the authors drop the last incomplete
 batch; x + delta is held in [0, 1] at every step, where theirs is clamped in the loss alone; images
 are flipped on all data sets. From 64 px on their numbers for ImageNet are taken, but not their t:
@@ -72,13 +72,13 @@ class REM(Attack):
     adv_step: Annotated[Fraction255, Field(gt=0, le=1), Auto(), Option(variant=True)] = auto()
     """Length of such a step; auto: a fifth of adv_radius (from 64 px on: a quarter)."""
     batch_size: Annotated[int, Field(ge=2, le=65_536), Option(quick=16, variant=True)] = 128
-    """Images a step of the surrogate; the final noise takes as many at a time."""
+    """Images per step of the surrogate, and per part of the final noise."""
     lr: Annotated[float, Field(gt=0, le=100), Option(variant=True)] = 0.1
     """Learning rate of the surrogate, a tenth after every two fifths of its steps; momentum 0.9,
     weight decay 5e-4."""
 
     def resolve(self, facts: Facts) -> REM:
-        """Return the attack with network, steps and radii as numbers."""
+        """Return the attack with network, steps and radii filled in."""
         large = max(facts.shape[1:]) >= 64
         arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
         filled = self.with_options(surrogate=arch).fill_auto(
@@ -133,10 +133,10 @@ class REM(Attack):
     def _train_step(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, part: Split, run: Run
     ) -> Float[Tensor, ""]:
-        """Make a batch's noise, then train the surrogate on its adversarial points; the loss."""
+        """Search a batch's noise, train the surrogate at its adversarial points."""
         with frozen(model):
             delta = self._noise(model, part, run)
-            delta = (delta * 255).round_().div_(255)
+            delta = (delta * 255).round_().div_(255)  # the surrogate trains on 8-bit images
             view = crop_flip((part.pixels() + delta).clamp_(0, 1), run.rng)
             point = self._adversarial(cross_entropy_of(model, run), view, part.labels, run)
         model.train()
@@ -147,7 +147,7 @@ class REM(Attack):
         return loss.detach()
 
     def _noise(self, model: nn.Module, part: Split, run: Run) -> Float[Tensor, "b c h w"]:
-        """Return noise made afresh from a random start against a frozen network."""
+        """Return noise searched from a random start against a frozen network."""
         delta = random_start(part.pixels(), "linf", self.eps, run.rng)
         descend(
             self._robust_loss(model, run),
@@ -167,7 +167,7 @@ class REM(Attack):
     def _robust_loss(self, model: nn.Module, run: Run) -> ImageLoss:
         """Return the loss at the adversarial point of one random crop and flip of each image.
 
-        The adversary is held fixed, so the gradient there is pulled back through crop and flip.
+        The adversary is held fixed, so that the gradient flows back through crop and flip only.
         """
         plain = cross_entropy_of(model, run)
 
@@ -207,5 +207,5 @@ class Centred(nn.Module):
     """A fixed first layer: x - 0.5."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return the images around zero."""
+        """Return the images shifted to be centred at zero."""
         return x - 0.5

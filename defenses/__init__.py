@@ -1,1 +1,1 @@
-"""One defense a file; the registry imports every file here that does not begin with `_`."""
+"""The defenses, one per file; the registry imports every file without a leading `_`."""

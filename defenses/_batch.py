@@ -1,4 +1,4 @@
-"""What the defenses share that only augment: each batch is changed, then trained on as it is."""
+"""The base of defenses that only augment: each batch is changed, then trained on as usual."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Augmented(Defense):
     def augment(
         self, images: Float[Tensor, "b c h w"], rng: torch.Generator
     ) -> Float[Tensor, "b c h w"]:
-        """Return the images, in [0, 1], as the network shall see them."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how it augments")
+        """Return the images, in [0, 1], as the network is to see them."""
+        raise NotImplementedError(f"{type(self).__name__} has no `augment`; write it")
 
     def loss(
         self,
@@ -33,5 +33,5 @@ class Augmented(Defense):
 
 
 def dense(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Return the images channels-last, as the networks want them."""
+    """Return the images in channels-last memory format, in which convolutions are faster."""
     return images.contiguous(memory_format=torch.channels_last)

@@ -45,7 +45,7 @@ class AdversarialTraining(Defense):
     """Length of a step; auto: a fifth of the radius."""
 
     def resolve(self, facts: Facts) -> AdversarialTraining:
-        """Return the defense with norm, radius and step as numbers."""
+        """Return the defense with norm, radius and step filled in."""
         filled = self.fill_auto(norm=facts.norm, radius=facts.eps / 2)
         if filled.norm != facts.norm and filled.radius != self.radius:
             raise UserError(
@@ -62,7 +62,7 @@ class AdversarialTraining(Defense):
         return filled
 
     def effort(self) -> float:
-        """Return one step, and two thirds of one for each step of the search."""
+        """Return 1, plus two thirds for each step of the search: no weight gradients there."""
         return 1 + self.steps * 2 / 3
 
     def loss(
@@ -83,7 +83,10 @@ class AdversarialTraining(Defense):
         labels: Int[Tensor, " b"],
         run: Run,
     ) -> Float[Tensor, "b c h w"]:
-        """Return the points within the ball that raise the loss, searched in eval mode."""
+        """Return points within the ball that raise the loss, searched in eval mode.
+
+        In eval mode the search leaves the running statistics of batch norm alone.
+        """
         with frozen(model):
             delta = pgd(
                 lambda x: F.cross_entropy(model(x).float(), labels, reduction="sum"),

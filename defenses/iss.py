@@ -6,7 +6,7 @@ and comes before crop and flip; test images stay as they are.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from jaxtyping import UInt8
 from pydantic import Field
@@ -25,17 +25,20 @@ class ImageShortcutSqueezing(Defense):
     version: ClassVar[int] = 2
     keep_prepared: ClassVar[bool] = True
     mode: Mode = "jpeg"
-    """What squeezes; where several, in the order bdr, gray, jpeg."""
+    """How images are squeezed; several squeezes are applied in the order bdr, gray, jpeg."""
     quality: Annotated[int, Field(ge=1, le=95)] = 10
     """Pillow's JPEG quality."""
     bits: Annotated[int, Field(ge=1, le=8)] = 2
-    """Bits a channel that bdr keeps; the others are cut off, as Pillow's posterize does."""
+    """Bits per channel that bdr keeps; the others are cut off, as by Pillow's posterize."""
 
     def resolve(self, facts: Facts) -> ImageShortcutSqueezing:
-        """Return the defense with what its mode does not use at the defaults, so in one key."""
+        """Return the defense with the options that its mode does not use reset to their defaults.
+
+        So two specs of the same computation have one key.
+        """
         used = {"quality": "jpeg" in self.mode, "bits": "bdr" in self.mode}
         fields = type(self).model_fields
-        idle: dict[str, Any] = {k: fields[k].default for k, wanted in used.items() if not wanted}
+        idle = {name: fields[name].default for name, is_used in used.items() if not is_used}
         return self.with_options(**idle)
 
     def prepare(self, data: Split, run: Run) -> Split:

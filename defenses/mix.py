@@ -2,9 +2,9 @@
 
 Sources: DeVries and Taylor, arXiv:1708.04552; Zhang et al., arXiv:1710.09412; Yun et al.,
 arXiv:1905.04899.
-Departs from them: every image draws its own square, share or box, where the authors' code of mixup
-and cutmix draws one a batch. `probability` is 1; the public code of EM and ISS tries with 0.5, for
-cutmix in places twice an image, which makes 0.75.
+Departs from them: every image draws its own square, share or box, while the authors' code of mixup
+and cutmix draws one per batch. `probability` is 1; the public code of EM and ISS mixes with
+probability 0.5, for cutmix in places twice per image, which makes 0.75.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Mixed(Defense):
 
     def mix(self, images: Float[Tensor, "b c h w"], rng: torch.Generator) -> Mixture:
         """Return the mixed images with their partners and shares."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how it mixes")
+        raise NotImplementedError(f"{type(self).__name__} has no `mix`; write it")
 
     def loss(
         self,
@@ -56,7 +56,7 @@ class Mixed(Defense):
         labels: Int[Tensor, " b"],
         run: Run,
     ) -> Float[Tensor, ""]:
-        """Return the mean of both labels' losses, weighed by what each image has of either."""
+        """Return the mean of both labels' losses, weighted by the shares of the mixture."""
         with run.augmenting:
             mixed = self.mix(images, run.rng)
         logits = model(dense(mixed.images)).float()

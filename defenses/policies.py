@@ -36,9 +36,9 @@ class RandAugment(Augmented):
     """Some operations of one magnitude, drawn for each image."""
 
     n: Annotated[int, Field(ge=1, le=20)] = 2
-    """Operations an image."""
+    """Operations per image."""
     magnitude: Annotated[int, Field(ge=0, le=30)] = 9
-    """Magnitude of all of them, the place among 31 bins."""
+    """Magnitude of all operations: the index of one of 31 bins."""
 
     def augment(
         self, images: Float[Tensor, "b c h w"], rng: torch.Generator

@@ -3,8 +3,8 @@
 Source: Qin et al., "Learning the Unlearnable: Adversarial Augmentations Suppress Unlearnable
 Example Attacks", arXiv:2303.15127; Table 13 for the augmentation's numbers. What the authors'
 public code does otherwise are the options `strength`, `kornia`, `draw`, `select` and `bn`.
-Departs from it: every image draws its own TrivialAugment operation, as the paper says, where the
-code draws one a batch (`draw=batch`). Gradient clipping at 5 is that of the authors' notebook.
+Departs from it: every image draws its own TrivialAugment operation, as the paper says, while the
+code draws one per batch (`draw=batch`). Gradient clipping at 5 is that of the authors' notebook.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SOURCE = "arXiv:2303.15127"
 SHARES = {"cifar10": 50 / 200, "cifar100": 30 / 300, "svhn": 30 / 150, "imagenet_subset": 30 / 300}
 """Share of adversarial epochs in the paper, by data set; others take CIFAR-10's."""
 OF_MANY_COPIES = ("repeats", "select", "bn")
-"""Options that say nothing where no epoch has more than one copy of an image."""
+"""Options without effect if no epoch uses more than one copy of an image."""
 
 Epochs = Annotated[int, Field(ge=0, le=10_000), Auto(("auto", "all"))]
 
@@ -67,14 +67,17 @@ class UEraser(Defense):
         return Policy(letters=value).letters
 
     def model_post_init(self, _: object) -> None:
-        """Check what goes together."""
+        """Check that the options go together."""
         self._augmentation()
 
     def _augmentation(self) -> Policy:
         return Policy(self.policy, self.strength, self.kornia, self.draw, self.engine)
 
     def resolve(self, facts: Facts) -> UEraser:
-        """Return the defense with its number of adversarial epochs, and one key for one method."""
+        """Return the defense with its number of adversarial epochs filled in.
+
+        Options without effect are reset, so that two specs of the same computation have one key.
+        """
         fields = type(self).model_fields
         self._augmentation().check()
         if self.adversarial_epochs == 0:
@@ -90,7 +93,7 @@ class UEraser(Defense):
         )
 
     def effort(self) -> float:
-        """Return the copies of an image where there are any; epochs with one copy count less."""
+        """Return the number of copies of an image, or 1.2 for a single augmented copy."""
         return float(self.repeats) if self.repeats > 1 and self.adversarial_epochs else 1.2
 
     def adjust(self, protocol: Protocol) -> Protocol:
@@ -117,14 +120,14 @@ class UEraser(Defense):
         if self.select == "full":
             losses = _losses(model, copies, labels.repeat(repeats))
             return losses.view(repeats, -1).amax(0).mean()
-        with frozen(model), torch.no_grad():  # draw by draw, which a CPU's caches like better
+        with frozen(model), torch.no_grad():  # one draw at a time fits a CPU's caches
             losses = torch.cat([_losses(model, draw, labels) for draw in copies.split(len(labels))])
         hardest = losses.view(repeats, -1).argmax(0)
         place = hardest * len(labels) + torch.arange(len(labels), device=labels.device)
         return F.cross_entropy(model(dense(copies.index_select(0, place))).float(), labels)
 
     def _augmented(self, images: Tensor, run: Run) -> Tensor:
-        """Return the augmented images, each with a draw of its own."""
+        """Return the augmented images, each drawn independently."""
         with run.augmenting:
             return dense(self._augmentation()(images, run.rng))
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def test_a_training_goes_on_with_the_same_bits(defense: str, tiny: Dataset, tmp_
     cell = planned(tiny, attacks="lsp", defenses=defense)
     changes = {"epochs": 4, "normalise": "dataset", "alternate": True}
     protocol = cell.protocol.model_copy(update=changes)
-    cell = Cell(**{**vars(cell), "protocol": protocol})
+    cell = replace(cell, protocol=protocol)
     whole, killed = Store(tmp_path / "whole"), Store(tmp_path / "killed")
     for store in (whole, killed):
         keep_dataset(store, tiny)
@@ -156,7 +157,7 @@ def test_a_training_survives_kill_9(tiny: Dataset, tmp_path: Path) -> None:
     """Real processes and real signals, at moments that nobody chose."""
     cell = planned(tiny, attacks="none", defenses="standard")
     protocol = cell.protocol.model_copy(update={"epochs": 16})
-    cell = Cell(**{**vars(cell), "protocol": protocol})
+    cell = replace(cell, protocol=protocol)
     whole, killed = Store(tmp_path / "whole"), Store(tmp_path / "killed")
     for store in (whole, killed):
         keep_dataset(store, tiny)

@@ -131,32 +131,9 @@ def compute(
     dataset = fetch_dataset(store, cell.poison.dataset)
     poison = fetch_poison(store, cell.poison, dataset.train, device, progress)
     data = poisoned_split(dataset.train, poison, cell)
-    run = Run(
-        shape=dataset.shape,
-        n_classes=dataset.n_classes,
-        seed=seed_of("train", cell.seed),
-        device=device,
-        epochs=cell.protocol.epochs,
-        precision=cell.precision,
-        store=store,
-        progress=progress,
-        leads_to=("cell", cell.key),
-    )
-    start = time.perf_counter()
-    data = _prepared(cell, store, data, run).to(device)
-    prepare_seconds = time.perf_counter() - start
-    trained = train_model(
-        data, dataset.test.to(device), cell.arch, cell.protocol, cell.defense, run
-    )
-    judged = {}
-    if cell.protocol.robust:
-        norm, radius = cell.ball()
-        judged = robust_record(trained.model, dataset.test.to(device), norm, radius, run)
+    run = training_run(cell, device, store, progress)
     record = {
-        **run.notes,
-        **trained.record,
-        **judged,
-        "prepare_seconds": prepare_seconds,
+        **train_cell(cell, data, dataset.test, run, store),
         "peak_memory_mb": peak_memory_mb(device),
         "device": device_name(device),
         "poison_sha256": poison.meta["sha256"],
@@ -177,9 +154,52 @@ def compute(
     return record
 
 
-def _prepared(cell: Cell, store: Store, data: Split, run: Run) -> Split:
-    """Return what the defense makes of the training set; kept where it asks for that."""
-    if not cell.defense.keep_prepared:
+def training_run(
+    cell: Cell,
+    device: torch.device | str,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Return what a cell's defense and training work with; without a store nothing is kept."""
+    return Run(
+        shape=cell.poison.dataset.shape,
+        n_classes=cell.poison.dataset.n_classes,
+        seed=seed_of("train", cell.seed),
+        device=device,
+        epochs=cell.protocol.epochs,
+        precision=cell.precision,
+        store=store,
+        progress=progress,
+        leads_to=("cell", cell.key) if store is not None else None,
+    )
+
+
+def train_cell(
+    cell: Cell, data: Split, test: Split, run: Run, store: Store | None = None
+) -> dict[str, Any]:
+    """Train a cell's model and judge it; return the numbers and what its methods noted.
+
+    Args:
+        cell: what to train; its poison is in `data` already.
+        data: the training set, poisoned in part or in whole.
+        test: the clean test set.
+        run: gives device, randomness and progress.
+        store: where a defense's prepared training set is cached; none: it is made again each time.
+    """
+    start = time.perf_counter()
+    data = _prepared(cell, store, data, run).to(run.device)
+    prepare_seconds = time.perf_counter() - start
+    test = test.to(run.device)
+    trained = train_model(data, test, cell.arch, cell.protocol, cell.defense, run)
+    judged = {}
+    if cell.protocol.robust:
+        judged = robust_record(trained.model, test, *cell.ball(), run)
+    return {**run.notes, **trained.record, **judged, "prepare_seconds": prepare_seconds}
+
+
+def _prepared(cell: Cell, store: Store | None, data: Split, run: Run) -> Split:
+    """Return the defense's preprocessed training set, cached if `keep_prepared` is set."""
+    if store is None or not cell.defense.keep_prepared:
         return cell.defense.prepare(data.to(run.device), run)
     recipe = cell.recipe()
     parts = ("poison", "ratio", "classes", "ratio_seed", "defense", "version", "options", "source")

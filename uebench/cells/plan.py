@@ -7,22 +7,24 @@ the half budget of adversarial training, so that they enter the keys.
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 
-from ..common.errors import UserError
+from ..common.errors import MethodError, UserError
 from ..common.spec import did_you_mean, format_options, normalise
 from ..data.dataset import Dataset
 from ..learn.protocol import Protocol, named_protocol
 from ..methods.asked import Asked
 from ..methods.base import Attack, Defense, Facts
+from ..methods.faults import blamed
 from ..methods.imported import ImportedPoison, bind
 from ..methods.registry import build_attack, build_defense
 from ..models import parse_arch
-from ..store.store import Store
+from ..store.store import Store, canonical
 from .cell import Cell, DatasetRef, PoisonRef, Share
 from .config import (
     Config,
@@ -34,6 +36,7 @@ from .config import (
     read_config,
     spec_name,
 )
+from .failure import Failure
 
 __all__ = [
     "Config",
@@ -119,27 +122,160 @@ def _cells(
     attacks = [build_attack(s, overrides.get(spec_name(s))) for s in config.attacks]
     defenses = [build_defense(s, overrides.get(spec_name(s))) for s in config.defenses]
     archs = [parse_arch(arch, absent)[0] for arch in config.arch]
-    family = ref.name.partition("[")[0]
-    protocol = _protocol(config, family)
-    surrogate = parse_arch(protocol.surrogate, absent)[0]
-    facts = Facts(family, ref.n_classes, ref.shape, protocol.epochs, surrogate)
+    setting = Setting.of(ref, _protocol(config, ref.name.partition("[")[0]), device, absent)
     labels = class_labels(config.classes, dataset)
     bound = [(a, bind(a, store, ref.name, ref.fingerprint)) for a in attacks]
     beside = [normalise(name) for name in config.clean_beside]
-    for arch in archs or [parse_arch(protocol.arch, absent)[0]]:
+    poisons: dict[Any, PoisonRef] = {}
+
+    def shared(cell: Cell) -> Cell:
+        """Let cells share one object for one poison, so that its recipe is made once."""
+        ref = cell.poison
+        known = poisons.setdefault((id(ref.attack), ref.seed, ref.crafted_on), ref)
+        return replace(cell, poison=known)
+
+    crafted = [(asked, setting.poison(attack)) for asked, attack in bound]
+    clean = setting.poison(build_attack("none"))
+    pairs = [
+        [_options_shown(setting.cell(poison, defense), asked, defense) for defense in defenses]
+        for asked, poison in crafted
+    ]
+    for arch in archs or [parse_arch(setting.protocol.arch, absent)[0]]:
         for ratio in config.ratio:
-            for asked, attack in bound:
-                for defense in defenses:
-                    pair = _pair(attack, defense, ref, facts, protocol, device)
-                    pair = replace(pair, attack_options=asked.changed_text)
+            for row in pairs:
+                for defense, pair in zip(defenses, row, strict=True):
                     if defense.info.name in beside and not pair.poison.is_clean:
-                        yield from _seeded(
-                            replace(_clean_beside(pair, defense, facts), arch=arch), config
-                        )
+                        alone = _clean_beside(pair, defense, setting, clean)
+                        yield from map(shared, _seeded(replace(alone, arch=arch), config))
                     for cell in _seeded(pair, config):
                         cell = replace(cell, arch=arch, ratio=ratio, classes=labels)
                         subset = config.craft_on == "subset"
-                        yield _crafted_on_its_share(cell) if subset else cell
+                        yield shared(_crafted_on_its_share(cell) if subset else cell)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the methods of a cell are resolved for: data set, protocol and precision."""
+
+    ref: DatasetRef
+    facts: Facts
+    protocol: Protocol
+    precision: Literal["fp32", "bf16"]
+
+    @staticmethod
+    def of(
+        ref: DatasetRef, protocol: Protocol, device: str, absent: list[str] | None = None
+    ) -> Setting:
+        """Return the setting of a protocol on a data set.
+
+        Args:
+            ref: the data set.
+            protocol: how target models are trained, and which surrogate attacks use.
+            device: what the precision is resolved for.
+            absent: see `plan`.
+        """
+        family = ref.name.partition("[")[0]
+        surrogate = parse_arch(protocol.surrogate, absent)[0]
+        facts = Facts(family, ref.n_classes, ref.shape, protocol.epochs, surrogate)
+        return Setting(ref, facts, protocol, resolve_precision(protocol.precision, device))
+
+    def poison(self, attack: Asked[Attack], seed: int = 0) -> PoisonRef | Broken:
+        """Return the poison of an attack here, or why the attack cannot be resolved."""
+        try:
+            return self.poison_or_raise(attack, seed)
+        except MethodError as error:
+            asked = PoisonRef(self.ref, attack.method, seed, self.precision)
+            return Broken(asked, _failure(error))
+
+    def poison_or_raise(self, attack: Asked[Attack], seed: int = 0) -> PoisonRef:
+        """Return the poison of an attack here.
+
+        Raises:
+            UserError: the attack refuses its options.
+            MethodError: the attack's own code breaks.
+        """
+        poison = PoisonRef(self.ref, attack.resolve(self.facts), seed, self.precision)
+        with blamed(poison.attack, "budget"):
+            poison.attack.budget(self.ref.shape)
+        return poison
+
+    def cell(self, poison: PoisonRef | Broken, defense: Asked[Defense]) -> Cell:
+        """Return a poison against a defense; a method that breaks is the cell's fault."""
+        if isinstance(poison, Broken):
+            return self._faulty(poison.asked, defense, poison.why)
+        try:
+            return self.cell_or_raise(poison, defense)
+        except MethodError as error:
+            return self._faulty(poison, defense, _failure(error))
+
+    def cell_or_raise(self, poison: PoisonRef, defense: Asked[Defense]) -> Cell:
+        """Return a poison against a defense, with everything that depends on the other resolved.
+
+        Raises:
+            UserError: the defense refuses its options.
+            MethodError: the own code of one of them breaks, which its recipe and cost are asked
+                for here too, so that nothing breaks later in the middle of a run.
+        """
+        facts = self.facts
+        if not poison.is_clean:
+            norm, eps = poison.attack.budget(self.ref.shape)
+            facts = replace(facts, norm=norm, eps=eps)
+        trained = defense.resolve(facts)
+        with blamed(trained, "adjust"):
+            protocol = trained.adjust(self.protocol)
+        with blamed(trained, "effort"):
+            trained.effort()
+        with blamed(trained, "options"):
+            trained.options()
+        with blamed(poison.attack, "options"):
+            poison.attack.options()
+        with blamed(trained, "recipe"):
+            canonical(trained.recipe())
+        with blamed(poison.attack, "recipe"):
+            canonical(poison.recipe())
+        return self._pair(poison, trained, protocol)
+
+    def _faulty(self, poison: PoisonRef, defense: Asked[Defense], why: Failure) -> Cell:
+        """Return the cell of methods of which one broke."""
+        return replace(self._pair(poison, defense.method, self.protocol), fault=why)
+
+    def _pair(self, poison: PoisonRef, defense: Defense, protocol: Protocol) -> Cell:
+        return Cell(
+            poison=poison,
+            ratio=1.0,
+            classes=(),
+            defense=defense,
+            arch=self.protocol.arch,
+            protocol=protocol,
+            precision=self.precision,
+            seed=0,
+        )
+
+
+class Broken(NamedTuple):
+    """A poison whose attack broke while it was resolved."""
+
+    asked: PoisonRef
+    """The attack as it was asked for."""
+    why: Failure
+
+
+def _failure(error: MethodError) -> Failure:
+    """Return a method's fault, which names its file and line already."""
+    return Failure(str(error), "".join(traceback.format_exception(error)))
+
+
+def _options_shown(cell: Cell, attack: Asked[Attack], defense: Asked[Defense]) -> Cell:
+    """Return a cell with the options that tables show; none where the method cannot say them."""
+    shown = []
+    for asked in (attack, defense):
+        try:
+            with blamed(asked.method, "options"):
+                shown.append(asked.changed_text)
+        except MethodError as error:
+            shown.append("")
+            cell = cell if cell.fault else replace(cell, fault=_failure(error))
+    return replace(cell, attack_options=shown[0], defense_options=shown[1])
 
 
 def _protocol(config: Config, family: str) -> Protocol:
@@ -149,20 +285,24 @@ def _protocol(config: Config, family: str) -> Protocol:
     return protocol.model_copy(update={"epochs": epochs})
 
 
-def _clean_beside(pair: Cell, defense: Asked[Defense], facts: Facts) -> Cell:
+def _clean_beside(
+    pair: Cell, defense: Asked[Defense], setting: Setting, clean: PoisonRef | Broken
+) -> Cell:
     """Return the clean cell whose defense is resolved as for the attack that it stands beside.
 
-    What the attack's budget changes in the defense is shown among its options.
+    Tables show those of its options that the attack's budget changes.
     """
-    clean = build_attack("none").resolve(facts)
-    usual = defense.resolve(facts).options()
-    moved = {k: v for k, v in pair.defense.options().items() if v != usual[k]}
-    shown = format_options(
-        {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in moved.items()}
-    )
+    assert isinstance(clean, PoisonRef), "the suite's own attack `none` does not break"
+    shown = ""
+    if pair.fault is None:
+        usual = defense.resolve(setting.facts).options()
+        moved = {k: v for k, v in pair.defense.options().items() if v != usual[k]}
+        shown = format_options(
+            {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in moved.items()}
+        )
     return replace(
         pair,
-        poison=replace(pair.poison, attack=clean),
+        poison=clean,
         attack_options="",
         defense_options=",".join(filter(None, (pair.defense_options, shown))),
     )
@@ -185,34 +325,6 @@ def _check_size(config: Config) -> None:
             f"this matrix has {n:,} cells, at most {MOST_CELLS:,} are planned; split it into "
             "several"
         )
-
-
-def _pair(
-    attack: Asked[Attack],
-    defense: Asked[Defense],
-    ref: DatasetRef,
-    facts: Facts,
-    protocol: Protocol,
-    device: str,
-) -> Cell:
-    """Return one attack against one defense, with all that depends on the other resolved."""
-    crafted = attack.resolve(facts)
-    if crafted.info.name != "none":
-        norm, eps = crafted.budget(ref.shape)
-        facts = replace(facts, norm=norm, eps=eps)
-    trained = defense.resolve(facts)
-    precision = resolve_precision(protocol.precision, device)
-    return Cell(
-        poison=PoisonRef(ref, crafted, 0, precision),
-        ratio=1.0,
-        classes=(),
-        defense=trained,
-        arch=protocol.arch,
-        protocol=trained.adjust(protocol),
-        precision=precision,
-        seed=0,
-        defense_options=defense.changed_text,
-    )
 
 
 def _seeded(cell: Cell, config: Config) -> Iterator[Cell]:

@@ -44,7 +44,7 @@ def pending(cells: list[Cell], store: Store, as_listed: bool = False) -> list[Ta
     """
     tasks: dict[str, Task] = {}
     # read, not only looked for: what is spoiled is set aside now and made again
-    missing = [cell for cell in cells if store.read("cell", cell.key) is None]
+    missing = [c for c in cells if c.fault is None and store.read("cell", c.key) is None]
     for cell in missing:
         poison = cell.poison
         if not poison.is_clean and not store.has("poison", poison.key):

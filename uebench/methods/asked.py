@@ -61,7 +61,9 @@ class Asked(Generic[M]):
                 f"{name}: `resolve` returns a {type(resolved).__name__}; return self, or "
                 "self.with_options(...)"
             )
-        still_open = open_options(resolved.options(), type(resolved).model_fields)
+        with blamed(self.method, "options"):
+            options = resolved.options()
+        still_open = open_options(options, type(resolved).model_fields)
         if still_open:
             words = ", ".join(f"{option}={word}" for option, word in still_open.items())
             raise MethodError(

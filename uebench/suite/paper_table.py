@@ -27,7 +27,7 @@ from ..report.layout import CLEAN, Label, Titles
 from ..report.outputs import write_texts
 from ..report.statistics import Stat
 from ..report.tables import Metric
-from ..store.store import Store, key_of
+from ..store.store import Store, canonical
 
 HEADS = {
     "dataset": "data set",
@@ -155,7 +155,7 @@ class _Run:
             cell.arch,
             cell.protocol.epochs,
             cell.defense.info.name,
-            key_of(cell.defense.recipe()),
+            canonical(cell.recipe().get("options")),
         )
 
 
@@ -249,7 +249,7 @@ def _spot(
     )
     status = "ok" if done else "failed" if failed else "skipped"
     cell = first.cell
-    contest = (cell.poison.key, cell.arch, cell.ratio, cell.classes)
+    contest = (cell.key if cell.fault else cell.poison.key, cell.arch, cell.ratio, cell.classes)
     return Spot(ours, status, None if beside else contest)
 
 

@@ -212,6 +212,7 @@ def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) 
                 listen(event)
 
         failures = _compute(matrix, tasks, tell, stop_at) if tasks else {}
+    failures |= {cell.key: cell.fault for cell in matrix.cells if cell.fault is not None}
     frame = gather(matrix.cells, matrix.store, failures)
     return Outcome(frame, failures, time.perf_counter() - start)
 
@@ -242,12 +243,10 @@ def _of_this_session(cells: list[Cell]) -> bool:
 
 def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> None:
     """Write a run's results into a folder."""
-    poisons = {}
-    for cell in matrix.cells:
-        found = matrix.store.read("poison", cell.poison.key, tensors=False)
-        if found is not None:
-            poisons[cell.poison.key] = found[1]
-    reads = {c.key: matrix.store.read("cell", c.key, tensors=False) for c in matrix.cells}
+    cells, store = [c for c in matrix.cells if c.fault is None], matrix.store
+    refs = {cell.poison.key: cell.poison for cell in cells}
+    poisons = {key: store.read("poison", key, tensors=False) for key in refs}
+    reads = {cell.key: store.read("cell", cell.key, tensors=False) for cell in cells}
     write_results(
         folder,
         outcome.cells,
@@ -256,10 +255,10 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
         command,
         outcome.failures,
         outcome.seconds,
-        poisons,
+        {key: found[1] for key, found in poisons.items() if found is not None},
         {key: found[1] for key, found in reads.items() if found is not None},
     )
-    keep_evidence(folder, matrix.cells, matrix.datasets, matrix.store)
+    keep_evidence(folder, cells, matrix.datasets, store)
     write_page(read_results(folder))
     if matrix.config.table is not None:
         titles = table_titles(matrix.cells)

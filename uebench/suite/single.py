@@ -6,23 +6,20 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from ..cells.cell import PoisonRef, dataset_ref
-from ..cells.compute import fetch_poison
-from ..cells.plan import resolve_precision
+from ..cells.cell import dataset_ref
+from ..cells.compute import fetch_poison, train_cell, training_run
+from ..cells.plan import Setting
 from ..data import Dataset, load_dataset
 from ..data.poison import Poison, measure, poisoned
 from ..execute.devices import usable_devices
 from ..learn.protocol import Protocol, named_protocol
 from ..learn.threads import one_thread
-from ..methods.base import Facts
+from ..methods.asked import Asked
+from ..methods.base import Attack
 from ..methods.faults import blamed
-from ..methods.imported import bind
+from ..methods.imported import bind, imported_class
 from ..methods.registry import build_attack, build_defense
-from ..methods.run import Run
-from ..models import parse_arch
-from ..store.store import Store, seed_of
-from ..victims.robust import ball_of, robust_record
-from ..victims.supervised import train_model
+from ..store.store import Store
 
 
 def craft(
@@ -53,22 +50,18 @@ def craft(
     """
     device = usable_devices(device)[0]
     loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
-    family = loaded.name.partition("[")[0]
-    chosen = named_protocol(protocol, family)
-    surrogate = parse_arch(chosen.surrogate)[0]
-    facts = Facts(family, loaded.n_classes, loaded.shape, chosen.epochs, surrogate)
+    chosen = named_protocol(protocol, loaded.name.partition("[")[0])
     store = store or Store()
     asked = bind(build_attack(attack), store, loaded.name, loaded.fingerprint)
-    made = asked.resolve(facts)
-    precision = resolve_precision(chosen.precision, device)
-    ref = PoisonRef(dataset_ref(loaded), made, seed, precision)
+    ref = Setting.of(dataset_ref(loaded), chosen, device).poison_or_raise(asked, seed)
+    name = ref.attack.info.name
 
-    def told(share: float, text: str) -> None:
+    def show(share: float, text: str) -> None:
         if not quiet:
-            print(f"{made.info.name}: {share:.0%} {text}", file=sys.stderr, flush=True)
+            print(f"{name}: {share:.0%} {text}", file=sys.stderr, flush=True)
 
-    with one_thread(device), blamed(made, "craft"):
-        return fetch_poison(store, ref, loaded.train, device, told)
+    with one_thread(device), blamed(ref.attack, "craft"):
+        return fetch_poison(store, ref, loaded.train, device, show)
 
 
 def train(
@@ -103,40 +96,32 @@ def train(
     """
     device = usable_devices(device)[0]
     loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
-    family = loaded.name.partition("[")[0]
     if isinstance(protocol, Protocol):
         chosen = Protocol.model_validate(protocol.model_dump() | protocol_options)
     else:
-        chosen = named_protocol(protocol, family, **protocol_options)
-    facts = Facts(family, loaded.n_classes, loaded.shape, chosen.epochs, chosen.surrogate)
-    facts = replace(facts, **_budget_of(poison, loaded))
-    made = build_defense(defense).resolve(facts)
-    data = poisoned(loaded.train, poison)
-    work = Run(
-        shape=loaded.shape,
-        n_classes=loaded.n_classes,
-        seed=seed_of("train", seed),
-        device=device,
-        epochs=chosen.epochs,
-        precision=resolve_precision(chosen.precision, device),
-    )
+        chosen = named_protocol(protocol, loaded.name.partition("[")[0], **protocol_options)
+    setting = Setting.of(dataset_ref(loaded), chosen, device)
+    ref = setting.poison_or_raise(_attack_of(poison, loaded))
+    cell = replace(setting.cell_or_raise(ref, build_defense(defense)), seed=seed)
+    if arch is not None:
+        cell = replace(cell, arch=arch)
+    run = training_run(cell, device)
     with one_thread(device):
-        data = made.prepare(data.to(device), work)
-        trained = train_model(
-            data, loaded.test.to(device), arch or chosen.arch, made.adjust(chosen), made, work
-        )
-        if not chosen.robust:
-            return trained.record
-        norm, radius = ball_of(made, facts.norm, facts.eps)
-        judged = robust_record(trained.model, loaded.test.to(device), norm, radius, work)
-    return trained.record | judged
+        return train_cell(cell, poisoned(loaded.train, poison), loaded.test, run)
 
 
-def _budget_of(poison: Poison, dataset: Dataset) -> dict[str, Any]:
-    """Return norm and eps of a poison: as recorded, else its measured linf; nothing if clean."""
+def _attack_of(poison: Poison, dataset: Dataset) -> Asked[Attack]:
+    """Return what stands for the attack of a poison of any origin: its budget is all that counts.
+
+    The budget is the recorded one, else the linf that is measured; a poison that changes no image
+    is clean data.
+    """
+    given = imported_class("imported:given")
     match poison.meta.get("budget"):
         case {"norm": "linf" | "l2" as norm, "eps": float(eps)} if eps > 0:
-            return {"norm": norm, "eps": eps}
+            return Asked(given.model_validate({"norm": norm, "eps": eps}))
     measured = measure(dataset.train.images, poison.images, poison.index)
     levels = measured.linf.max().item()
-    return {"norm": "linf", "eps": levels / 255} if levels else {}
+    if not levels:
+        return build_attack("none")
+    return Asked(given.model_validate({"norm": "linf", "eps": levels / 255}))

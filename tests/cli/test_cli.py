@@ -126,7 +126,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("audit none.npz --dataset synthetic", "no such file"),
         ("table none", "no cells"),
         ("report none", "no cells"),
-        ("report file", "is no folder"),
+        ("report file", "is not a directory"),
         ("plot none --kind ratio", "no cells"),
         ("plot none --kind pie", "'curves', 'ratio'"),
         ("plot none", "--kind"),

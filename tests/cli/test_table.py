@@ -100,7 +100,7 @@ def test_the_comparison_names_the_rows_and_columns_of_its_table(home: Path) -> N
     matrix = [*MATRIX, "--protocol", "quick", "--attacks", "none", "--defenses", "standard"]
     assert call("run", "table8", *matrix).exit_code == 0
     table = call("table", "8", *matrix, "--compare")
-    told = table.stdout.partition("Ours beside")[2].split()
+    told = table.stdout.partition("Our results and published ones")[2].split()
     assert told.index("defense") < told.index("attack") < told.index("ours")
     assert told.index("Standard") < told.index("clean")
 

@@ -84,7 +84,7 @@ def test_pictures_that_are_none_are_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("made", ["nothing", "file", "empty"])
 def test_no_results_are_refused(made: str, tmp_path: Path) -> None:
     path = tmp_path / "results"
-    told = {"nothing": "no cells at", "file": "is no folder", "empty": "has no rows"}[made]
+    told = {"nothing": "no cells at", "file": "is not a directory", "empty": "has no rows"}[made]
     if made == "file":
         path.write_text("")
     if made == "empty":

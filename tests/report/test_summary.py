@@ -40,7 +40,7 @@ def test_attacks_extremes_and_noise() -> None:
         "weakest defense: Standard, at worst 20.0 % (lsp)",
         "strongest defense: ueraser, at worst 22.0 % (lsp)",
         "best within noise: lsp: Standard, ueraser",
-        "one seed only: what another seed would change is not in this noise",
+        "one seed only: this noise does not cover what another seed would change",
     ]
 
 

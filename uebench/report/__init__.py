@@ -1,6 +1,7 @@
-"""Results as tables: cells.csv, leaderboards, and their CSV, JSON, Markdown, LaTeX and terminal.
+"""Results for readers: cells.csv, leaderboards, tables in five formats, charts and the HTML page.
 
-Of the rest of uebench it imports `text` and `json_file`, and no torch: a results folder is enough.
+A results folder is all that this room needs: it imports `common` and nothing else of uebench, and
+never torch.
 """
 
 from .cells import COLUMNS, conform_cells, read_cells, write_cells

@@ -1,4 +1,4 @@
-"""Leaderboards for the page: heat maps in both metrics, each cell linked to its record."""
+"""The page's leaderboards: heat maps in both metrics, with each cell linked to its record."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ WORDS = {
 }
 """What the page calls the settings that it has tabs for."""
 ALWAYS = ("dataset", "arch")
-"""Settings that have tabs even where there is one."""
+"""Settings that have tabs even if all boards agree in them."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class PageCell:
 
 @dataclass(frozen=True)
 class PageRow:
-    """A line of the table: `clean` and `worst` keep their places when it is sorted."""
+    """A row of the table; the parts `clean` and `worst` stay in place when it is sorted."""
 
     part: str
     label: Label
@@ -69,23 +69,23 @@ class Thumb:
 
 @dataclass(frozen=True)
 class PageBoard:
-    """A leaderboard with all that belongs to its settings."""
+    """A leaderboard with everything that belongs to its settings."""
 
     settings: Settings
     data: dict[str, str]
-    """The settings that tabs choose by."""
+    """The settings by which tabs select boards."""
     columns: tuple[Label, ...]
     n_defenses: int
     rows: tuple[PageRow, ...]
     notes: tuple[str, str]
-    """Settings and numbers of runs in words, last and best epoch."""
+    """Settings and numbers of runs in words, for the last and for the best epoch."""
     findings: tuple[str, str]
-    """What holds best, last and best epoch."""
+    """The strongest defense and attack in words, for the last and for the best epoch."""
     low: str
     high: str
-    """The ends of the colour scale in percent."""
+    """Together with `low`, the ends of the colour scale in percent."""
     matrices: tuple[tuple[str, tuple[Thumb | None, ...]], ...]
-    """By attack, a thumb a defense."""
+    """One row per attack, with one picture per defense."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Tabs:
     name: str
     label: str
     values: tuple[tuple[str, str], ...]
-    """What is compared, and what is shown."""
+    """Each value as boards hold it, and as its tab shows it."""
 
 
 def page_boards(results: Results) -> tuple[list[PageBoard], list[EntryShown]]:
@@ -113,18 +113,18 @@ def page_boards(results: Results) -> tuple[list[PageBoard], list[EntryShown]]:
 
 
 def tabs(boards: Sequence[PageBoard], results: Results) -> list[Tabs]:
-    """Return the settings that differ between boards, data set and architecture always."""
-    made = []
+    """Return the settings that differ between boards, and always data set and architecture."""
+    rows = []
     for name, label in WORDS.items():
         values = list(dict.fromkeys(board.data[name] for board in boards))
         if name in ALWAYS or len(values) > 1:
-            shown = tuple((value, _tab_words(name, value, results)) for value in values)
-            made.append(Tabs(name, label, shown))
-    return made
+            labelled = tuple((value, _tab_words(name, value, results)) for value in values)
+            rows.append(Tabs(name, label, labelled))
+    return rows
 
 
 def settings_data(settings: Settings, *left_out: str) -> dict[str, str]:
-    """Return the settings as texts that tabs compare."""
+    """Return the settings as texts for tabs to compare."""
     pairs = zip(Settings.__match_args__, astuple(settings), strict=True)
     return {name: str(value) for name, value in pairs if name not in left_out}
 
@@ -138,13 +138,13 @@ def _tab_words(name: str, value: str, results: Results) -> str:
 
 
 def _scales(boards: Sequence[Leaderboard]) -> dict[str, tuple[float, float]]:
-    """Return the lowest and highest accuracy by data set, over both metrics."""
-    found: dict[str, list[float]] = {}
+    """Return the lowest and highest accuracy on each data set, over both metrics."""
+    means_on: dict[str, list[float]] = {}
     for board in boards:
         means = [board.stat(a, d).mean for a in board.attacks for d in board.defenses]
         known = [mean for mean in means if not math.isnan(mean)]
-        found.setdefault(board.settings.dataset, []).extend(known)
-    return {name: (min(v, default=0.0), max(v, default=1.0)) for name, v in found.items()}
+        means_on.setdefault(board.settings.dataset, []).extend(known)
+    return {name: (min(v, default=0.0), max(v, default=1.0)) for name, v in means_on.items()}
 
 
 def _board(
@@ -210,10 +210,13 @@ def _face(shown: Shown, scale: tuple[float, float] | None) -> Face:
 
 
 def _finding(board: Leaderboard, results: Results) -> str:
-    """Return which defense holds best in its worst case, and which attack in its own."""
+    """Return which defense has the highest worst case, and which attack the lowest.
 
-    def complete(found: Mapping[MethodSpec, Extreme]) -> dict[MethodSpec, Extreme]:
-        return {m: e for m, e in found.items() if e.by is not None and e.complete}
+    Only worst cases over every opponent count, and a comparison needs two of them.
+    """
+
+    def complete(extremes: Mapping[MethodSpec, Extreme]) -> dict[MethodSpec, Extreme]:
+        return {m: e for m, e in extremes.items() if e.by is not None and e.complete}
 
     def words(extreme: Extreme) -> str:
         by = method_title(results, extreme.by) if extreme.by else ""
@@ -224,16 +227,16 @@ def _finding(board: Leaderboard, results: Results) -> str:
     if len(board.poisons) < 2 or len(held) < 2:
         return ""
     defense = max(held, key=lambda d: held[d].value)
-    told = (
+    best_defense = (
         f"Of these defenses {method_title(results, defense)} has the highest worst case: "
         f"{words(held[defense])}."
     )
     if len(strong) < 2:
-        return told
+        return best_defense
     attack = min(strong, key=lambda a: strong[a].value)
     return (
-        f"{told} Of these attacks {method_title(results, attack)} leaves the best defense least: "
-        f"{words(strong[attack])}."
+        f"{best_defense} Of these attacks {method_title(results, attack)} holds the best defense "
+        f"lowest: {words(strong[attack])}."
     )
 
 
@@ -248,8 +251,8 @@ def _matrices(
         thumbs: list[Thumb | None] = []
         for defense in board.defenses:
             its = [r for r in runs if the_attack(r) == attack and the_defense(r) == defense]
-            found = [results.record(r["key"]).confusion for r in its if r["status"] == "ok"]
-            matrix = next((each for each in found if each), None)
+            matrices = [results.record(r["key"]).confusion for r in its if r["status"] == "ok"]
+            matrix = next((each for each in matrices if each), None)
             title = f"{method_title(results, attack)} × {method_title(results, defense)}"
             thumbs.append(
                 Thumb(matrix_picture(shares(matrix)), links[attack, defense], title)

@@ -1,8 +1,8 @@
-"""cells.csv, a row a trained target model: its columns, and how it is written, read and checked.
+"""cells.csv, one row per trained target model: its columns, its reader, writer and checks.
 
-The one place that knows the columns. The first 25 are a contract with other people's scripts;
-those from `poison_seed` on were appended later and may be absent from a file that is read.
-Accuracies lie in [0, 1]; an empty number is a missing one; an empty text is an empty text.
+This is the only place that knows the columns. The first 25 are a contract with other people's
+scripts; those from `poison_seed` on were appended later, and an older file may lack them.
+Accuracies lie in [0, 1]. An empty number is a missing one; an empty text is just an empty text.
 """
 
 import csv
@@ -19,7 +19,7 @@ from ..common.text import plain_text, write_text
 
 STATUSES = ("ok", "failed", "skipped")
 LONGEST_TEXT = 100_000
-"""Characters that a text keeps, such as a traceback; Python's csv reads up to 131,072."""
+"""The most characters of a text, such as a traceback; Python's csv module reads up to 131,072."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ COLUMNS: dict[str, Column] = {
 """Every column in its order."""
 
 APPENDED = tuple(COLUMNS)[25:]
-"""Columns outside the contract: a file without them is read, with nothing in them."""
+"""Columns outside the contract: they are left empty if a file has not got them."""
 
 
 class NoCellsError(UserError, FileNotFoundError):
@@ -110,7 +110,7 @@ def read_cells(path: Path | str) -> pd.DataFrame:
     if path.is_dir():
         path = path / "cells.csv"
     if not path.exists():
-        raise NoCellsError(f"no cells at {path}; give a cells.csv or the folder it lies in")
+        raise NoCellsError(f"no cells at {path}; give a cells.csv, or the folder that contains it")
     header, rows, lines = _parse(path)
     frame = pd.DataFrame(rows, columns=pd.Index(header), dtype="str")
     return _conform(frame, [f"{path}, line {line}" for line in lines], str(path))
@@ -136,7 +136,7 @@ def _conform(frame: pd.DataFrame, places: Sequence[str], whole: str) -> pd.DataF
             f"its first line names the columns {', '.join(COLUMNS)}"
         )
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise UserError(f"{whole}: column {', '.join(twice)} is there twice; remove one")
+        raise UserError(f"{whole}: column {', '.join(twice)} appears twice; remove one of them")
     columns = {}
     for name in [*COLUMNS, *(n for n in names if n not in COLUMNS)]:
         column = COLUMNS.get(name, _TEXT)
@@ -159,7 +159,7 @@ def _check_status(frame: pd.DataFrame, places: Sequence[str]) -> None:
             )
         if status == "ok" and math.isnan(accuracy):
             raise UserError(
-                f"test_acc must lie in [0, 1] where status is ok, got nothing ({place}); "
+                f"test_acc must lie in [0, 1] where status is ok, but it is empty ({place}); "
                 "fill it in, or set status to failed"
             )
 
@@ -200,7 +200,10 @@ def _number(value: Any) -> float:
 
 
 def _integer(value: Any) -> int:
-    """Return a 64-bit whole number; 3.0 is one, since pandas turns 3 beside a gap into it."""
+    """Return a 64-bit whole number.
+
+    3.0 is one, because pandas turns a 3 in a column with a gap into it.
+    """
     if isinstance(value, int) or str(value).removeprefix("-").isdecimal():
         number = int(value)  # not through a float, which holds 53 bits
     else:
@@ -226,7 +229,7 @@ def _parse(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} is not a comma-separated table in UTF-8 (near line {before + 1}: {error}); "
-            "save it as CSV, or make it again"
+            "save it as CSV, or write it again"
         ) from error
     if not rows:
         raise UserError(f"{path} is empty; a cells.csv starts with a line of column names")
@@ -234,6 +237,6 @@ def _parse(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
         if len(row) != len(rows[0]):
             raise UserError(
                 f"{path}, line {line}: {len(row)} values where the first line names "
-                f"{len(rows[0])} columns; put a text that holds a comma in double quotes"
+                f"{len(rows[0])} columns; put texts that contain a comma in double quotes"
             )
     return rows[0], rows[1:], lines[1:]

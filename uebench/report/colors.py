@@ -1,8 +1,8 @@
-"""Colours of heat maps and lines, such that the colour-blind tell them apart.
+"""Colours of heat maps and lines that colour-blind readers can tell apart.
 
-The ramp runs from dark blue to light yellow with a steady rise in lightness, so that it survives
-red-green blindness, grey printing and both themes. The line colours are Okabe and Ito's (2008), the
-yellow darkened to be seen on white; lines differ in dashes and marks too.
+The ramp runs from dark blue to light yellow with a steady rise in lightness, so that it works with
+red-green blindness, in grey print and in both themes. The line colours are those of Okabe and Ito
+(2008), with a darker yellow that shows on white; lines also differ in dashes and marks.
 """
 
 import math
@@ -38,17 +38,17 @@ A circle (16 corners look round at this size), a square, a triangle, a diamond a
 """
 
 COLOR_STEPS = 20
-"""Steps of the ramp that the style sheet has as classes, where there are many coloured cells."""
+"""Steps of the ramp that the style sheet has as classes, for tables with many coloured cells."""
 
 
 def ramp_steps() -> list[tuple[str, str]]:
-    """Return the colours of the steps 0..COLOR_STEPS, each with the ink that is read on it."""
+    """Return the colours of the steps 0..COLOR_STEPS, each with the ink that is legible on it."""
     colors = [ramp(step / COLOR_STEPS) for step in range(COLOR_STEPS + 1)]
     return [(color, ink_on(color)) for color in colors]
 
 
 def ramp(share: float) -> str:
-    """Return the colour of a share in [0, 1], as `#rrggbb`; what lies outside is brought in."""
+    """Return the colour of a share in [0, 1], as `#rrggbb`; shares outside are clipped."""
     place = min(1.0, max(0.0, share)) * (len(RAMP) - 1)
     i = min(int(place), len(RAMP) - 2)
     low, high = _rgb(RAMP[i]), _rgb(RAMP[i + 1])
@@ -57,7 +57,7 @@ def ramp(share: float) -> str:
 
 
 def ink_on(color: str) -> str:
-    """Return black or white, whichever is read more easily on a colour."""
+    """Return black or white, whichever has more contrast with a colour."""
     light = luminance(color)
     return "#000000" if (light + 0.05) / 0.05 > 1.05 / (light + 0.05) else "#ffffff"
 

@@ -23,7 +23,7 @@ def comparison_layout(compared: Sequence[Compared]) -> Layout:
         cells = (mine, *(_theirs(each, source) for source in sources), _against(each))
         rows.append(TableRow(Label(ours.column), cells, ours.row, ours.row))
     return Layout(
-        caption="Ours beside what was published: test accuracy (%)",
+        caption="Our results and published ones: test accuracy (%)",
         corner=corner,
         columns=(Label("ours"), *map(Label, sources), Label(AGAINST)),
         rows=tuple(rows),
@@ -33,7 +33,7 @@ def comparison_layout(compared: Sequence[Compared]) -> Layout:
 
 
 def comparison_records(compared: Sequence[Compared]) -> list[dict[str, Any]]:
-    """Return a row for each of our entries and source; accuracies and differences in [0, 1]."""
+    """Return one row per entry of ours and source, with accuracies and differences in [0, 1]."""
     return [
         {
             "row": each.ours.row,
@@ -57,19 +57,19 @@ def comparison_records(compared: Sequence[Compared]) -> list[dict[str, Any]]:
 
 
 def caveats(compared: Sequence[Compared]) -> list[str]:
-    """Return sentences that say in what the protocols differ; none where nothing does."""
-    found: dict[str, dict[str, None]] = {}
+    """Return a sentence that lists how the protocols differ, or nothing if they agree."""
+    pairs_of: dict[str, dict[str, None]] = {}
     for each in compared:
         for what, ours, theirs in each.differs:
-            found.setdefault(what, {})[f"ours {ours}, published {theirs}"] = None
-    if not found:
+            pairs_of.setdefault(what, {})[f"ours {ours}, published {theirs}"] = None
+    if not pairs_of:
         return []
-    told = [f"{what} ({'; '.join(pairs)})" for what, pairs in found.items()]
-    return [f"The protocols are not comparable. They differ in: {', '.join(told)}"]
+    differences = [f"{what} ({'; '.join(pairs)})" for what, pairs in pairs_of.items()]
+    return [f"The protocols are not comparable. They differ in: {', '.join(differences)}"]
 
 
 def _theirs(each: Compared, source: str) -> Shown:
-    """Return what a source printed, with ours less it."""
+    """Return what a source printed, with ours minus it."""
     values = each.published.get(source)
     if values is None:
         return Shown()
@@ -80,7 +80,7 @@ def _theirs(each: Compared, source: str) -> Shown:
 
 
 def _against(each: Compared) -> Shown:
-    """Return where ours lies: inside the span of the sources, or so far above or below it."""
+    """Return "inside" the span of the sources, or how far above or below it ours is."""
     if not each.outside:
         return Shown("inside")
     where = f"{percent(abs(each.outside))} {'above' if each.outside > 0 else 'below'}"
@@ -97,8 +97,8 @@ def _note(compared: Sequence[Compared]) -> str:
         "Data set, its size, network and epochs agree; other settings may differ"
     ]
     sentences += [
-        "Beside each published number: ours less it",
-        f"{inside} of {len(compared)} lie in the span of their sources; bold: outside of it "
+        "In parentheses after each published number: ours minus it",
+        f"{inside} of {len(compared)} are inside the span of their sources; bold: outside it "
         f"(within noise: its {LEVEL:.0%} interval reaches the span)",
     ]
     for source, (rho, n) in rank_correlations(compared).items():

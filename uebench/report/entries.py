@@ -1,4 +1,4 @@
-"""The records that the page's cells are linked to: all runs of one attack under one defense."""
+"""The records to which the page's cells link: all runs of one attack under one defense."""
 
 import hashlib
 import re
@@ -26,7 +26,7 @@ AUDIT = {
     "labels_differ": "labels that differ",
     "order_kept": "order kept",
 }
-"""What is measured on a poison, in words."""
+"""The names of a poison's measurements, and what the page calls them."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RunShown:
     charts: tuple[Chart, ...]
     confusion: Confusion | None
     poison: str
-    """The first eight digits of the poison's key, where the folder tells of it."""
+    """The first eight digits of the poison's key, if the folder has the poison."""
     audit: FactList
 
 
@@ -58,34 +58,34 @@ class EntryShown:
 
 
 def entry_id(runs: Sequence[CellRow]) -> str:
-    """Return what the page calls an entry: made of its runs' keys, so that links to it last."""
+    """Return the id of an entry, which depends on its runs alone, so that links to it last."""
     keys = [str(run["key"]) for run in runs]
     if len(keys) == 1 and re.fullmatch(r"[0-9a-f]{12,64}", keys[0]):
         return f"cell-{keys[0][:12]}"
-    told = [f"{run['key']}|{run['attack']}|{run['defense']}|{run['seed']}" for run in runs]
-    return f"cells-{hashlib.sha256(chr(10).join(told).encode()).hexdigest()[:12]}"
+    runs_in_words = [f"{run['key']}|{run['attack']}|{run['defense']}|{run['seed']}" for run in runs]
+    return f"cells-{hashlib.sha256(chr(10).join(runs_in_words).encode()).hexdigest()[:12]}"
 
 
 def shown_entry(
     results: Results, id: str, title: str, settings: str, runs: Sequence[CellRow]
 ) -> EntryShown:
-    """Return an entry with everything that the folder tells of its runs."""
+    """Return an entry with everything that the folder has about its runs."""
     return EntryShown(id, title, settings, tuple(_shown_run(results, run) for run in runs))
 
 
 def audit_of(poison: Mapping[str, Any]) -> FactList:
-    """Return what was measured on a poison."""
+    """Return the measurements of a poison under the names that the page gives them."""
     return fact_list({words: poison.get(name) for name, words in AUDIT.items()})
 
 
 def fact_list(values: Mapping[str, Any]) -> FactList:
-    """Return names and values in words; what is unknown is left out."""
-    shown = ((name, value_in_words(value)) for name, value in values.items())
-    return tuple((one_line(str(name)), text) for name, text in shown if text)
+    """Return names and values in words; unknown values are left out."""
+    texts = ((name, value_in_words(value)) for name, value in values.items())
+    return tuple((one_line(str(name)), text) for name, text in texts if text)
 
 
 def value_in_words(value: Any) -> str:
-    """Return a value as it is read: numbers short, yes and no, lists with commas."""
+    """Return a value for a reader: short numbers, yes or no, lists separated by commas."""
     if value is None or value == "":
         return ""
     if isinstance(value, bool):
@@ -168,7 +168,7 @@ def _made(run: CellRow, record: Mapping[str, Any]) -> FactList:
             "crafting": seconds(run["craft_seconds"]) if run["attack"] != "none" else "",
             "preparing": seconds(record["prepare_seconds"]),
             "training": seconds(run["train_seconds"]),
-            "images a second": f"{speed:,.0f}" if speed is not None else "",
+            "images per second": f"{speed:,.0f}" if speed is not None else "",
             "time spent augmenting": f"{100 * share:.0f} %" if share is not None else "",
             "peak memory": f"{memory:,.0f} MB" if memory is not None else "",
             "training images": run["n_train"],
@@ -183,7 +183,7 @@ def _made(run: CellRow, record: Mapping[str, Any]) -> FactList:
 
 
 def _options(results: Results, key: str) -> tuple[tuple[str, FactList], ...]:
-    """Return the resolved options of attack, defense and protocol: what made the number."""
+    """Return the resolved options of attack, defense and protocol, which determine the number."""
     recipe = results.run.recipes.get(key, {})
     poison = recipe.get("poison")
     parts = [
@@ -193,11 +193,11 @@ def _options(results: Results, key: str) -> tuple[tuple[str, FactList], ...]:
         ("protocol", fact_list(_apart(recipe.get("protocol")))),
         ("cell", fact_list(_apart(recipe, "poison", "options", "protocol"))),
     ]
-    return tuple((name, told) for name, told in parts if told)
+    return tuple((name, pairs) for name, pairs in parts if pairs)
 
 
 def _apart(value: Any, *left_out: str) -> dict[str, Any]:
-    """Return an object without some parts; nothing where it is none."""
+    """Return an object without some of its parts, an empty one if it is not an object."""
     if not isinstance(value, dict):
         return {}
     return {name: each for name, each in value.items() if name not in left_out}
@@ -205,7 +205,7 @@ def _apart(value: Any, *left_out: str) -> dict[str, Any]:
 
 def _charts(curve: Mapping[str, Sequence[float | None]]) -> list[Chart]:
     epochs = curve.get("epoch", [])
-    made = []
+    drawn = []
     for column, label, factor, unit in (
         ("test_acc", "test accuracy (%)", 100.0, "%"),
         ("train_acc", "training accuracy (%)", 100.0, "%"),
@@ -214,5 +214,5 @@ def _charts(curve: Mapping[str, Sequence[float | None]]) -> list[Chart]:
         pairs = zip(epochs, curve.get(column, []), strict=False)
         line = [(x, y * factor) for x, y in pairs if x is not None and y is not None]
         if line:
-            made.append(small_chart(line, "epoch", label, unit))
-    return made
+            drawn.append(small_chart(line, "epoch", label, unit))
+    return drawn

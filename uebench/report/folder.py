@@ -1,7 +1,7 @@
 """A results folder, read for reports: its cells, records, poisons and pictures.
 
-Only `cells.csv` must be there. A folder of an older version has no records and no pictures; what
-is missing is told by `gaps`, in words for the reader of a report.
+Only `cells.csv` is required. A folder of an older version has no records and no pictures; `gaps`
+lists what is missing in sentences for the reader of a report.
 """
 
 import json
@@ -22,13 +22,13 @@ from .records import CellRecord, RunFacts, read_records, read_run
 
 PICTURES = "pictures"
 LARGEST_PICTURE = 2**20
-"""Bytes; a larger file is no picture of ours."""
+"""In bytes; a larger file is not a picture that a run wrote."""
 CAPTION = "uebench"
 NO_RECORD = CellRecord()
 
 
 class Picture(NamedTuple):
-    """A poison's picture: PNG bytes, and what its caption tells."""
+    """A poison's picture: the bytes of a PNG, and the contents of its caption."""
 
     png: bytes
     width: int
@@ -40,7 +40,7 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """All that a results folder tells."""
+    """The contents of a results folder."""
 
     folder: Path
     cells: pd.DataFrame
@@ -52,7 +52,7 @@ class Results:
     titles: Titles = field(default_factory=dict)
 
     def record(self, key: str) -> CellRecord:
-        """Return a cell's record, an empty one where the folder has none."""
+        """Return a cell's record, an empty one if the folder has none."""
         return self.records.get(key, NO_RECORD)
 
     def options(self, key: str, kind: str) -> Mapping[str, Any]:
@@ -66,7 +66,9 @@ class Results:
     def poison_keys(self) -> dict[str, str]:
         """The poisons' keys by their sha256, which cells.csv has."""
         return {
-            str(told["sha256"]): key for key, told in self.run.poisons.items() if told.get("sha256")
+            str(poison["sha256"]): key
+            for key, poison in self.run.poisons.items()
+            if poison.get("sha256")
         }
 
     def class_names(self, dataset: str, k: int) -> list[str]:
@@ -77,30 +79,30 @@ class Results:
 
     @cached_property
     def gaps(self) -> list[str]:
-        """What the folder lacks, a sentence each."""
+        """One sentence for each thing that the folder lacks, and how to get it."""
         finished = self.cells[self.cells["status"] == "ok"]
         lacking = [key for key in finished["key"] if key not in self.records]
-        told = []
+        sentences = []
         if not self.run.command and not self.run.recipes:
-            told.append("There is no run.json: commands, versions and options are unknown.")
+            sentences.append("There is no run.json: commands, versions and options are unknown.")
         if lacking:
-            told.append(
+            sentences.append(
                 f"{len(lacking)} of {len(finished)} trained models have no entry in records.json: "
                 "their curves and confusion matrices are missing."
             )
         poisons = [key for key in self.run.poisons if key[:8] not in self.pictures]
         if poisons:
-            told.append(f"{len(poisons)} of {len(self.run.poisons)} poisons have no picture.")
-        if told:
-            told.append(
-                "The command of run.json, typed again with the same --out where the store is, adds "
-                "what is missing without computing anything twice."
+            sentences.append(f"{len(poisons)} of {len(self.run.poisons)} poisons have no picture.")
+        if sentences:
+            sentences.append(
+                "To add what is missing, run the command of run.json again with the same --out, on "
+                "the machine with the store; nothing is computed twice."
             )
-        return told
+        return sentences
 
 
 def read_results(path: Path | str, titles: Titles | None = None) -> Results:
-    """Return what a results folder tells; `titles` are used where the folder has none.
+    """Return the contents of a results folder; `titles` name what the folder has no titles for.
 
     Raises:
         NoCellsError: there is no such folder, or no cells.csv in it.
@@ -110,7 +112,9 @@ def read_results(path: Path | str, titles: Titles | None = None) -> Results:
     if folder.name == "cells.csv" and folder.is_file():
         folder = folder.parent
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is no folder; give the folder that `uebench run --out` wrote")
+        raise UserError(
+            f"{folder} is not a directory; give the folder that `uebench run --out` wrote"
+        )
     cells = read_cells(folder)
     if not len(cells):
         raise UserError(f"{folder / 'cells.csv'} has no rows; run some cells first")
@@ -127,14 +131,14 @@ def read_results(path: Path | str, titles: Titles | None = None) -> Results:
 
 
 def _pictures(folder: Path, run: RunFacts) -> dict[str, Picture]:
-    """Return the pictures of the run's poisons; a file that is no PNG is passed over."""
-    found = {}
+    """Return the pictures of the run's poisons; files that are not PNGs are ignored."""
+    pictures = {}
     for key in run.poisons:
         for path in sorted(folder.glob(f"*-{key[:8]}.png")) if key[:8].isalnum() else ():
             picture = _picture(path)
             if picture is not None:
-                found[key[:8]] = picture
-    return found
+                pictures[key[:8]] = picture
+    return pictures
 
 
 def _picture(path: Path) -> Picture | None:
@@ -148,8 +152,8 @@ def _picture(path: Path) -> Picture | None:
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
         return None
     try:
-        told = json.loads(caption)
-        classes = tuple(one_line(str(name)) for name in told["classes"])
-        return Picture(png, width, height, classes, float(told["factor"]), one_line(told["why"]))
+        facts = json.loads(caption)
+        classes = tuple(one_line(str(name)) for name in facts["classes"])
+        return Picture(png, width, height, classes, float(facts["factor"]), one_line(facts["why"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Picture(png, width, height)

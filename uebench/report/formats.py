@@ -1,6 +1,6 @@
-"""Leaderboards as a tidy frame, CSV, JSON and Markdown; LaTeX and the terminal have own files.
+"""Leaderboards as a tidy frame, CSV, JSON and Markdown.
 
-The CSV is for scripts: a row for each attack and defense, accuracies in [0, 1] as in cells.csv.
+The CSV is for scripts: one row per attack and defense, with accuracies in [0, 1] as in cells.csv.
 """
 
 import json
@@ -61,14 +61,14 @@ def several(boards: Boards) -> list[Leaderboard]:
 
 
 def to_frame(boards: Boards) -> pd.DataFrame:
-    """Return a row for each attack and defense of each leaderboard, also where no cell was run.
+    """Return one row per attack and defense of each leaderboard, even if no cell of it was run.
 
     `mean`, `sd` and `n` are of the accuracy after the last epoch, `best_epoch_*` of the best
     epoch. In the leaderboard's metric, `is_worst_attack` marks the poison under which this
     defense is lowest and `is_best_defense` the defense under which this attack's victim is
     highest; a tie marks the first. Costs are means over the finished runs. `low` and `high` are
-    the 95 % interval (Wilson's for a single run), `is_within_noise` marks the best defense and
-    what is within noise of it, and `mean_rank` is the defense's over the poisons.
+    the 95 % interval (Wilson's for a single run), `is_within_noise` marks the best defense
+    and those within noise of it, and `mean_rank` is the defense's over the poisons.
     """
     rows = []
     for board in several(boards):
@@ -108,7 +108,7 @@ def to_markdown(boards: Boards, titles: Titles | None = None) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Return a single-line `text` so that Markdown shows it as it is and keeps the table."""
+    """Return a single-line `text` so that Markdown shows it unchanged inside a table."""
     for mark in "\\`|*~<":
         text = text.replace(mark, "\\" + mark)
     text = text.replace("](", "]\\(")  # a link or an image
@@ -208,7 +208,7 @@ def markdown_table(table: Layout) -> str:
 
 
 def _markdown_labels(table: Layout, row: TableRow) -> list[str]:
-    """Return what stands before a row's numbers: its group, where there are any, and its label."""
+    """Return the cells before a row's numbers: its group, if rows have groups, and its label."""
     labels = [row.group, str(row.label)] if table.stub else [str(row.label)]
     return [escape_markdown(label) for label in labels]
 

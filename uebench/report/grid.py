@@ -1,7 +1,6 @@
-"""A table in a paper's own layout: rows and columns of its axes, with what was measured at each.
+"""A table in the layout of a paper, filled with our measurements.
 
-`Grid` holds the numbers, `grid_layout` makes words and digits of them; the writers are those of
-the leaderboards.
+`Grid` holds the numbers and `grid_layout` formats them; the leaderboards' writers do the rest.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -13,7 +12,7 @@ from .layout import Label, Layout, Shown, TableRow, accuracy_in_words, shown_sta
 from .statistics import best_within_noise
 
 Place = tuple[Label, ...]
-"""Where a row or a column stands: a label an axis, outermost first."""
+"""The position of a row or a column: one label per level of headings, outermost first."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +23,15 @@ class Spot:
     status: str
     """`ok`, `failed` or `skipped`, which is not computed yet."""
     contest: Hashable = None
-    """Spots of one contest compete for the bold; None: out of competition, as clean training."""
+    """The best spot of each contest is bold; None, as for clean training, takes part in none."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A paper's table with our numbers; a place that it does not have holds nothing."""
+    """A paper's table with our numbers; combinations that the paper leaves out have no spot."""
 
     name: str
-    """What the table is called, such as table2; its LaTeX label is made of it."""
+    """The name of the table, such as table2, which also gives its LaTeX label."""
     number: str
     title: str
     metric: str
@@ -46,7 +45,7 @@ class Grid:
 
     @property
     def n_missing(self) -> int:
-        """How many places have no number yet."""
+        """The number of spots without a measurement."""
         return sum(not spot.ours.stat.n for spot in self.spots.values())
 
 
@@ -64,7 +63,7 @@ def best_places(spots: Mapping[tuple[Place, Place], Spot]) -> frozenset[tuple[Pl
 
 
 def grid_layout(grid: Grid) -> Layout:
-    """Return the words and digits of a paper's table."""
+    """Return a paper's table with its numbers formatted."""
     stats = [spot.ours.stat for spot in grid.spots.values()]
     usual = usual_n(stats)
     stub = len(grid.row_heads) > 1
@@ -79,7 +78,7 @@ def grid_layout(grid: Grid) -> Layout:
     note = [", ".join(grid.settings)] if grid.settings else []
     note += accuracy_in_words(stats, grid.metric, usual, rows, n_test)
     if grid.n_missing:
-        note.append(f"Dashes: {grid.n_missing} of {len(grid.spots)} are not computed yet")
+        note.append(f"Dashes: {grid.n_missing} of {len(grid.spots)} have not been computed yet")
     return Layout(
         caption=grid.title,
         corner=", ".join(grid.row_heads[1:] if stub else grid.row_heads),
@@ -100,9 +99,9 @@ def _shown(grid: Grid, row: Place, column: Place, usual: int) -> Shown:
 
 
 def _heads(places: Sequence[Place]) -> tuple[tuple[tuple[str, int], ...], tuple[Label, ...]]:
-    """Return the heads over the columns with their widths, and each column's own label.
+    """Return the headings above the columns with their widths, and each column's own label.
 
-    Heads that would stand over one column each are put into the labels.
+    Headings above one column each are merged into the labels.
     """
     if len(places[0]) == 1:
         return (), tuple(place[0] for place in places)
@@ -120,7 +119,7 @@ def _joined(place: Place) -> Label:
 
 
 def grid_records(grid: Grid) -> list[dict[str, object]]:
-    """Return a row a place for CSV and JSON: labels, accuracies in [0, 1], how sure they are."""
+    """Return one row per spot for CSV and JSON: labels, accuracies in [0, 1], their intervals."""
     return [
         {
             "table": grid.name,

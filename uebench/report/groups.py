@@ -1,4 +1,4 @@
-"""Which cells may stand in one table: cells grouped by the settings they were trained under."""
+"""Cells grouped by the settings under which they were trained: one group per table."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
@@ -15,7 +15,7 @@ CellRow: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the cells of one table have in common. None is unknown: not in cells.csv."""
+    """What the cells of one table have in common. None means unknown."""
 
     dataset: str
     arch: str
@@ -34,7 +34,7 @@ class Settings:
         return cls(**values | {"precision": record["precision"] or None})
 
     def fits(self, other: "Settings") -> bool:
-        """Return whether `other` has the same values wherever these are known."""
+        """Return whether `other` has the same values in all fields that are known here."""
         pairs = zip(astuple(self), astuple(other), strict=True)
         return all(mine is None or mine == theirs for mine, theirs in pairs)
 
@@ -48,7 +48,7 @@ class MethodSpec:
 
     @property
     def is_clean(self) -> bool:
-        """Whether this is the attack that changes nothing."""
+        """Whether this is the attack `none`, which leaves the images as they are."""
         return self.name == "none"
 
     def __str__(self) -> str:
@@ -96,7 +96,7 @@ def _home(record: CellRow, measured: Sequence[Settings]) -> Settings:
 
 
 def _each_run_once(records: Sequence[CellRow]) -> list[CellRow]:
-    """Return one record a run: the first finished one of those that share a key."""
+    """Return one record per run: the first finished one of those that share a key."""
     runs: dict[tuple[object, ...], list[CellRow]] = {}
     for record in records:
         seeds = record["seed"], record["poison_seed"]
@@ -115,9 +115,9 @@ def _each_run_once(records: Sequence[CellRow]) -> list[CellRow]:
 
 
 def _lend_clean(groups: dict[Settings, list[CellRow]]) -> dict[Settings, list[CellRow]]:
-    """Return the groups, clean cells also where only ratio and classes keep them apart.
+    """Return the groups, each with the clean cells of those that differ only in ratio and classes.
 
-    A group of nothing but clean cells that were all lent is left out.
+    A group with nothing but clean cells that others have borrowed is left out.
     """
     lent: set[int] = set()
     result = {}

@@ -1,8 +1,8 @@
 r"""Leaderboards as LaTeX tables with booktabs, for a paper or as a document of their own.
 
-pandas' Styler was tried and left: it has no rule between parts of a table, no note under it, and
-lets pass what stops pdflatex (CJK letters, a row that starts with "["). What is left of it then
-is joining cells with "&".
+pandas' Styler does not do: it draws no rules between the parts of a table, puts no note under it,
+and does not escape what stops pdflatex (CJK letters, a row that starts with "["). Without these,
+all it would do is join cells with "&".
 """
 
 import re
@@ -63,9 +63,9 @@ def to_latex(
     Args:
         boards: One leaderboard or several.
         titles: Display names.
-        caption: Plain text, escaped here; by default what the table shows and the dataset.
-        label: What to give to `\ref`; by default made of the settings. The second and later
-            tables get -2, -3 and so on where they would repeat a label.
+        caption: Plain text, escaped here; by default the contents of the table and the data set.
+        label: What to give to `\ref`; by default derived from the settings. Labels that would
+            be repeated get -2, -3 and so on.
         standalone: Return a whole document instead of something to `\input`.
     """
     laid_out = [(layout(board, titles), label or _label(board)) for board in several(boards)]
@@ -77,13 +77,13 @@ def latex_tables(
 ) -> str:
     """Return a `table` environment for each layout and its label, or a document of them."""
     used: list[str] = []
-    made = []
+    environments = []
     for table, name in tables:
         used.append(name)
         times = used.count(name)
-        made.append(_table(table, caption, name if times == 1 else f"{name}-{times}"))
+        environments.append(_table(table, caption, name if times == 1 else f"{name}-{times}"))
     if not standalone:
-        return "\n".join([PACKAGES, *made])
+        return "\n".join([PACKAGES, *environments])
     return "\n".join(
         [
             r"\documentclass{article}",
@@ -91,7 +91,7 @@ def latex_tables(
             r"\usepackage{booktabs}",
             r"\usepackage{graphicx}",
             r"\begin{document}",
-            "\\clearpage\n".join(made) or "No leaderboard.",
+            "\\clearpage\n".join(environments) or "No leaderboard.",
             r"\end{document}",
             "",
         ]
@@ -99,9 +99,9 @@ def latex_tables(
 
 
 def escape_latex(text: str) -> str:
-    """Return `text` so that pdflatex prints it as it is.
+    """Return `text` so that pdflatex prints it unchanged.
 
-    A letter that pdflatex has no glyph for is printed as its code point, such as U+6F22.
+    A letter for which pdflatex has no glyph is printed as its code point, such as U+6F22.
     """
     return "".join(_escaped(c) for c in unicodedata.normalize("NFC", one_line(text)))
 
@@ -146,7 +146,7 @@ def _table(table: Layout, caption: str | None, label: str) -> str:
 
 
 def _groups(table: Layout) -> list[str]:
-    """Return the line of the heads over the columns, with a rule under each; none: no line."""
+    """Return the line of headings above the columns, with a rule under each, if there are any."""
     if not table.groups:
         return []
     before = 2 if table.stub else 1

@@ -1,6 +1,6 @@
-"""A leaderboard as words and digits: the one place that formats numbers.
+"""The text of tables: the only place that formats numbers.
 
-The writers (Markdown, LaTeX, terminal) take a `Layout` and add only their own marks.
+The writers (Markdown, LaTeX, terminal, page) take a `Layout` and add only their own markup.
 """
 
 import math
@@ -24,7 +24,7 @@ BEST_DEFENSE = "best defense", "attacker's worst case"
 
 @dataclass(frozen=True)
 class Shown:
-    """What stands in one cell, in parts that a writer joins: `bound value ± spread (remark)`."""
+    """The text of one cell, in parts for a writer to join: `bound value ± spread (remark)`."""
 
     value: str = ""
     """Percent with one decimal, or `failed`, `skipped`, `—` (not run), or nothing."""
@@ -45,16 +45,16 @@ class Shown:
 
 @dataclass(frozen=True)
 class Label:
-    """The head of a row or column: a method's display name, and its options if it has any."""
+    """The heading of a row or column: a method's display name, and its options if it has any."""
 
     title: str
     options: str = ""
     aside: str = ""
-    """What explains a title that is no method's."""
+    """An explanation of a title that is not a method's."""
 
     @property
     def below(self) -> str:
-        """What a writer may put on a second line."""
+        """The part that a writer may put on a second line."""
         return f"({self.aside})" if self.aside else f"[{self.options}]" if self.options else ""
 
     def __str__(self) -> str:
@@ -63,14 +63,14 @@ class Label:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line of the table; `part` tells writers where to draw a rule."""
+    """One row of the table; writers draw a rule where `part` changes."""
 
     label: Label
     cells: tuple[Shown, ...]
     part: str
     """`clean`, `poison` or `worst` in a leaderboard; the group in a paper's table."""
     group: str = ""
-    """What stands in the column before the label, where the table has a `stub`."""
+    """The text in the column before the label, if the table has a `stub`."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +83,20 @@ class Layout:
     rows: tuple[TableRow, ...]
     note: str
     stub: str = ""
-    """Head of the column of the rows' groups; empty: there is none."""
+    """The heading of the column with the rows' groups; empty if there is no such column."""
     groups: tuple[tuple[str, int], ...] = ()
-    """Heads over the columns with the number of columns under each; empty: there are none."""
+    """Headings above the columns, with the number of columns under each; may be empty."""
 
     @property
     def flat_columns(self) -> tuple[str, ...]:
-        """Every column's head in one line, with its group."""
+        """Every column's heading on one line, with its group."""
         over = [head for head, n in self.groups for _ in range(n)] or [""] * len(self.columns)
         pairs = zip(over, self.columns, strict=True)
         return tuple(" ".join(filter(None, (head, str(label)))) for head, label in pairs)
 
 
 def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
-    """Return the words and digits of a leaderboard, names replaced as `titles` says."""
+    """Return the text of a leaderboard, with names replaced by their `titles`."""
     titles = titles or {}
     usual_n = _usual_n(board)
     rows = [_attack_row(board, attack, usual_n, titles) for attack in board.attacks]
@@ -134,7 +134,7 @@ def _attack_row(board: Leaderboard, attack: MethodSpec, usual_n: int, titles: Ti
 
 
 def shown_stat(stat: Stat, status: str, usual_n: int, bold: bool) -> Shown:
-    """Return an entry as it is printed; `failed`, `skipped` or `—` where nothing was measured."""
+    """Return the text of an entry: `failed`, `skipped` or `—` if nothing was measured."""
     if not stat.n:
         return Shown(status if status in ("failed", "skipped") else "—")
     odd = stat.n != usual_n
@@ -155,9 +155,9 @@ def _spread(stat: Stat) -> str:
 def _extreme(
     extreme: Extreme, bound: Literal["≤", "≥"], opponents: Sequence[MethodSpec], titles: Titles
 ) -> Shown:
-    """Return a worst case: only a bound of it where some opponents were not measured.
+    """Return a worst case, marked as a bound of it if some opponents were not measured.
 
-    The opponent that attains it is named with its options where the name alone says too little.
+    The opponent that attains it is named with its options if the name alone is ambiguous.
     """
     if extreme.by is None:
         return Shown("—")
@@ -208,7 +208,7 @@ def _note(board: Leaderboard, usual: int, rows: Sequence[TableRow], titles: Titl
 def accuracy_in_words(
     entries: Sequence[Stat], metric: str, usual: int, rows: Sequence[TableRow], n_test: int | None
 ) -> list[str]:
-    """Return the sentences of a note that say what the numbers are, and how sure."""
+    """Return the sentences of a note that explain the numbers and their uncertainty."""
     which = "after the last epoch"
     if metric == "test_acc_best":
         which = "of the best epoch, which was chosen on the test set"
@@ -232,7 +232,7 @@ def accuracy_in_words(
 
 
 def settings_in_words(settings: Settings, titles: Titles) -> list[str]:
-    """Return what the cells of a table have in common, a part each."""
+    """Return what the cells of a table have in common, one phrase per setting."""
     words = [
         _named(settings.dataset, titles),
         _named(settings.arch, titles),

@@ -1,4 +1,4 @@
-"""Confusion matrices for the page: as a small table, and as a picture of one pixel a class."""
+"""Confusion matrices for the page: as a small table, or as a picture with one pixel per entry."""
 
 import base64
 import io
@@ -10,32 +10,32 @@ from PIL import Image
 from .colors import COLOR_STEPS, ramp
 
 READABLE = 12
-"""Most classes whose matrix is a table of numbers; larger ones are pictures."""
+"""Matrices with more classes than this are shown as pictures, not as tables of numbers."""
 WORST_PAIRS = 5
 
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """Images of one true class that were taken for one class, and the step of their share."""
+    """The number of images of one true class that were taken for one class, and its colour."""
 
     count: int
     step: int
-    """0..COLOR_STEPS, of which the style sheet has the colours."""
+    """Step of the colour ramp in 0..COLOR_STEPS, for the share of the true class."""
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """A confusion matrix to show: rows true classes, columns predicted ones."""
+    """A confusion matrix for the page; its rows are true classes, its columns predicted ones."""
 
     names: tuple[str, ...]
     picture: str
-    """A data URI of a PNG, a pixel an entry; empty where there are rows."""
+    """The data URI of a PNG with one pixel per entry; empty if there are rows."""
     rows: tuple[tuple[MatrixCell, ...], ...]
-    """The entries as numbers; none where there are too many classes."""
+    """The entries as numbers; empty if there are too many classes."""
     recalls: tuple[str, ...]
-    """The share of each true class that was recognised."""
+    """The share of each true class that was recognised, in percent."""
     pairs: tuple[str, ...]
-    """The commonest mistakes in words."""
+    """The most frequent mistakes in words."""
 
 
 def shares(matrix: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -44,7 +44,7 @@ def shares(matrix: Sequence[Sequence[int]]) -> list[list[float]]:
 
 
 def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Confusion:
-    """Return a matrix with the names of its classes, ready to be shown."""
+    """Return a matrix with the names of its classes, as the page shows it."""
     parts = shares(matrix)
     rows = []
     for counts, row in zip(matrix, parts, strict=True) if len(matrix) <= READABLE else ():
@@ -60,7 +60,7 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Confusio
 
 
 def matrix_picture(parts: Sequence[Sequence[float]]) -> str:
-    """Return a data URI of the shares as colours, one pixel an entry."""
+    """Return the data URI of a picture of the shares, with one pixel per entry."""
     table = {share: bytes.fromhex(ramp(share)[1:]) for row in parts for share in row}
     pixels = b"".join(table[share] for row in parts for share in row)
     picture = Image.frombytes("RGB", (len(parts), len(parts)), pixels)

@@ -1,4 +1,4 @@
-"""What `--out` gets of a run's numbers: cells.csv and the leaderboard in three formats."""
+"""The tables that a run writes into `--out`: cells.csv and the leaderboard in three formats."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +21,8 @@ def write_leaderboards(
 ) -> list[Path]:
     """Write cells.csv and leaderboard.csv, .tex and .md into `folder`; return their paths.
 
-    Each file is replaced whole. The cells come first: they are kept even where no leaderboard
-    can be made of them.
+    Each file is replaced whole. The cells come first, so that they are written even if no
+    leaderboard can be made from them.
 
     Raises:
         ValueError: As for `write_cells` and `leaderboards`.

@@ -1,8 +1,8 @@
 """The HTML report: one page that needs no server, no network and no other file.
 
-Everything that comes from a results folder (names, labels, errors) is escaped by the template's
-autoescape, and none of it is put into a script. The page's own policy (a Content-Security-Policy)
-forbids every request and every script but its own, which it names by hash.
+The template's autoescape escapes everything that comes from a results folder (names, labels,
+errors), and none of it enters a script. The page's Content-Security-Policy forbids every request
+and every script except its own, which the policy names by its hash.
 """
 
 import base64
@@ -37,7 +37,7 @@ METRIC_NAMES: tuple[tuple[str, Metric], ...] = (("last", "test_acc"), ("best", "
 
 @dataclass(frozen=True)
 class ShownFigure:
-    """A plot of the page: `metric` is last, best, or empty where it is of both."""
+    """A plot of the page; `metric` is `last`, `best`, or empty for a plot that suits both."""
 
     figure: Figure
     metric: str
@@ -55,21 +55,21 @@ class ShownPoison:
     picture: str
     width: int
     classes: tuple[tuple[str, int], ...]
-    """Each class with the number of its columns."""
+    """Each class with the number of its columns in the picture."""
     factor: str
     audit: FactList
     made: FactList
 
 
 def write_page(results: Results, folder: Path | str | None = None) -> Path:
-    """Write the report into the results' own folder, or into another; return the page's path."""
+    """Write the page into the results' own folder, or into another one, and return its path."""
     path = Path(results.folder if folder is None else folder) / PAGE
     write_text(path, render(results))
     return path
 
 
 def render(results: Results) -> str:
-    """Return the page."""
+    """Return the whole page as HTML."""
     boards, entries = page_boards(results)
     script = _file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -115,7 +115,7 @@ def _template() -> jinja2.Template:
 
 
 def _file(name: str) -> str:
-    """Return a file of the page's own."""
+    """Return the text of a file that belongs to the page."""
     return (resources.files("uebench.report") / "page" / name).read_text(encoding="utf-8")
 
 
@@ -131,14 +131,14 @@ def _counts(results: Results) -> list[tuple[str, str]]:
     poisons = finished.drop_duplicates("poison_sha256")
     spent = finished["train_seconds"].sum() + poisons["craft_seconds"].sum()
     poisoned = cells[cells["attack"] != "none"]
-    told = [
+    counts = [
         (str(len(poisoned[["attack", "attack_options"]].drop_duplicates())), "attacks"),
         (str(len(cells[["defense", "defense_options"]].drop_duplicates())), "defenses"),
         (str(status["ok"]), "trained models"),
         (seconds(float(spent)), "crafting and training"),
     ]
     lost = [(str(status[name]), name) for name in ("failed", "skipped") if status[name]]
-    return told + lost
+    return counts + lost
 
 
 def _shown(figure: Figure, metric: str) -> ShownFigure:
@@ -148,32 +148,32 @@ def _shown(figure: Figure, metric: str) -> ShownFigure:
 
 def _poisons(results: Results) -> list[ShownPoison]:
     """Return the poisons of the run, in the order of their crafting."""
-    shown = []
+    poisons = []
     rows = results.cells[results.cells["poison_sha256"] != ""]
     attacks = {
         str(row["poison_sha256"]): MethodSpec(str(row["attack"]), str(row["attack_options"]))
         for row in rows.to_dict("records")
     }
     several = rows["poison_seed"].nunique() > 1
-    for key, told in results.run.poisons.items():
-        recipe = told.get("recipe")
+    for key, poison in results.run.poisons.items():
+        recipe = poison.get("recipe")
         attack = one_line(str(recipe.get("attack", "") if isinstance(recipe, dict) else ""))
-        spec = one_line(str(told.get("spec") or attack or told.get("file") or key[:8]))
+        spec = one_line(str(poison.get("spec") or attack or poison.get("file") or key[:8]))
         picture = results.pictures.get(key[:8])
         made = {
             "recipe": spec,
-            "budget": told.get("budget"),
+            "budget": poison.get("budget"),
             "seed": recipe.get("seed") if isinstance(recipe, dict) else None,
-            "crafting": seconds(told.get("craft_seconds")),
-            "device": told.get("device"),
-            "file": told.get("file"),
-            "sha256": told.get("sha256"),
+            "crafting": seconds(poison.get("craft_seconds")),
+            "device": poison.get("device"),
+            "file": poison.get("file"),
+            "sha256": poison.get("sha256"),
         }
-        method = attacks.get(str(told.get("sha256")), MethodSpec(spec.partition("[")[0]))
+        method = attacks.get(str(poison.get("sha256")), MethodSpec(spec.partition("[")[0]))
         seed = f", seed {made['seed']}" if several else ""
         counted = Counter(picture.classes) if picture else {}
         factor = f"× {picture.factor:.3g}; {picture.why}" if picture and picture.factor else ""
-        shown.append(
+        poisons.append(
             ShownPoison(
                 id=f"poison-{_safe(key[:8])}",
                 title=method_title(results, method) + seed,
@@ -181,15 +181,15 @@ def _poisons(results: Results) -> list[ShownPoison]:
                 width=picture.width if picture else 0,
                 classes=tuple(counted.items()),
                 factor=factor,
-                audit=audit_of(told),
+                audit=audit_of(poison),
                 made=fact_list(made),
             )
         )
-    return shown
+    return poisons
 
 
 def _made(results: Results) -> dict[str, Any]:
-    """Return how the results came about."""
+    """Return the command, versions, machine, data sets and failures of the run."""
     run = results.run
     versions = Counter(
         ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items()))
@@ -200,7 +200,7 @@ def _made(results: Results) -> dict[str, Any]:
         "command": shlex.join(run.command) if run.command else "",
         "config": _yaml(run.config),
         "versions": fact_list(run.versions),
-        "cell_versions": [(one_line(told), n) for told, n in versions.most_common()],
+        "cell_versions": [(one_line(text), n) for text, n in versions.most_common()],
         "machine": fact_list(run.machine),
         "datasets": [
             (
@@ -212,11 +212,11 @@ def _made(results: Results) -> dict[str, Any]:
         ],
         "failures": [
             (
-                one_line(value_in_words(told.get("cell"))),
-                value_in_words(told.get("error")),
-                str(told.get("traceback", "")),
+                one_line(value_in_words(failure.get("cell"))),
+                value_in_words(failure.get("error")),
+                str(failure.get("traceback", "")),
             )
-            for told in run.failures.values()
+            for failure in run.failures.values()
         ],
     }
 
@@ -232,9 +232,9 @@ def _methods(results: Results) -> list[tuple[str, str, str, str]]:
 
 
 def _link(source: str) -> str:
-    """Return the address of an arXiv number; other sources are text."""
-    found = re.search(r"arXiv:(\d{4}\.\d{4,5})\b", source)
-    return f"https://arxiv.org/abs/{found[1]}" if found else ""
+    """Return the address of an arXiv number; other sources have no link."""
+    match = re.search(r"arXiv:(\d{4}\.\d{4,5})\b", source)
+    return f"https://arxiv.org/abs/{match[1]}" if match else ""
 
 
 def _yaml(config: Mapping[str, Any]) -> str:

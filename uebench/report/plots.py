@@ -48,7 +48,7 @@ LETTER, LEGEND_KEY = 7.0, 60.0
 """Widths of a letter and of a line with its margins in the legend, in units of a chart."""
 INK, GRID = "#444444", "#dddddd"
 NUMBERED = 20
-"""Most classes whose names stand at a confusion matrix."""
+"""A confusion matrix of more classes than this has no class names at its edges."""
 STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "font.family": "sans-serif",
@@ -74,12 +74,12 @@ MISSING = {
 
 
 def draw(results: Results, kind: str, folder: Path, metric: Metric = "test_acc") -> list[Path]:
-    """Draw all plots of a kind into a folder; return the files.
+    """Draw all plots of one kind into a folder and return the paths of the files.
 
     Raises:
-        ValueError: the results have nothing for such a plot; nothing was written.
+        UserError: The results have nothing for such a plot; nothing was written.
     """
-    leaderboards(results.cells, metric)  # refuses what must not be averaged
+    leaderboards(results.cells, metric)  # refuses runs that must not be averaged
     makers: dict[str, Callable[[], Sequence[Figure]]] = {
         "curves": lambda: curves_figures(results),
         "ratio": lambda: ratio_figures(results, metric),
@@ -110,7 +110,9 @@ def style() -> Any:
     """Return a context in which matplotlib draws as this package does, without a screen."""
     import matplotlib as mpl
 
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # not a user's business
+    logging.getLogger("matplotlib.font_manager").setLevel(
+        logging.ERROR
+    )  # its hints are of no use to readers
     return mpl.rc_context(STYLE)
 
 
@@ -128,7 +130,7 @@ def new_canvas(width: float, height: float, layout: Any = "constrained") -> Canv
 
 
 def save_canvas(canvas: Canvas, folder: Path, stem: str) -> list[Path]:
-    """Write a canvas as PDF and PNG, without dates; return the files."""
+    """Write a canvas as PDF and PNG, without dates, and return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{stem}.pdf", folder / f"{stem}.png"]
     undated = {"CreationDate": None, "Producer": None, "Creator": None}
@@ -222,21 +224,21 @@ def _mark_look(look: Look) -> dict[str, Any]:
 
 
 def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
-    """Return the matrices of the first finished run of each cell, a canvas a setting."""
+    """Return one canvas per setting with the matrix of each cell's first finished run."""
     from matplotlib.colors import LinearSegmentedColormap
 
     colors = LinearSegmentedColormap.from_list("uebench", RAMP)
     drawn = []
     for settings, runs in grouped(results.cells).items():
-        found: dict[Any, list[list[int]]] = {}
+        matrices: dict[Any, list[list[int]]] = {}
         for run in runs:
             matrix = results.record(run["key"]).confusion
             if matrix:
-                found.setdefault((the_attack(run), the_defense(run)), matrix)
-        if not found:
+                matrices.setdefault((the_attack(run), the_defense(run)), matrix)
+        if not matrices:
             continue
-        attacks = sorted(dict.fromkeys(a for a, _ in found), key=lambda a: not a.is_clean)
-        defenses = list(dict.fromkeys(d for _, d in found))
+        attacks = sorted(dict.fromkeys(a for a, _ in matrices), key=lambda a: not a.is_clean)
+        defenses = list(dict.fromkeys(d for _, d in matrices))
         side = 1.9
         canvas = new_canvas(side * len(defenses) + 1.2, side * len(attacks) + 0.5)
         grid = canvas.subplots(len(attacks), len(defenses), squeeze=False)
@@ -244,7 +246,7 @@ def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
         for i, attack in enumerate(attacks):
             for j, defense in enumerate(defenses):
                 axes = grid[i][j]
-                matrix = found.get((attack, defense), [])
+                matrix = matrices.get((attack, defense), [])
                 if not matrix:
                     axes.set_axis_off()
                     continue
@@ -264,7 +266,7 @@ def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
 
 
 def _class_ticks(axes: Axes, names: Sequence[str], i: int, j: int, grid: Any) -> None:
-    """Name the classes at the outer edges, where there are few of them."""
+    """Name the classes at the outer edges, unless there are too many of them."""
     axes.set_xticks([])
     axes.set_yticks([])
     if len(names) > NUMBERED:
@@ -278,7 +280,7 @@ def _class_ticks(axes: Axes, names: Sequence[str], i: int, j: int, grid: Any) ->
 
 
 def plain_label(text: str) -> str:
-    """Return text of which matplotlib makes no formulas, with the letters that its font has."""
+    """Return text that matplotlib does not read as a formula, in letters that its font has."""
     return text.replace("$", r"\$").encode("latin-1", "replace").decode("latin-1")
 
 
@@ -287,19 +289,19 @@ def _setting_stem(settings: Settings) -> str:
 
 
 def _apart(drawn: Sequence[tuple[str, Settings]]) -> list[str]:
-    """Return the stems, with more of the settings where two would be the same."""
+    """Return the stems, with more of the settings appended where two would be equal."""
     stems = [stem for stem, _ in drawn]
-    made = []
+    names = []
     for stem, settings in drawn:
         if stems.count(stem) > 1:
             rivals = [settings_data(other) for name, other in drawn if name == stem]
             mine = settings_data(settings)
             differing = [n for n in mine if len({rival[n] for rival in rivals}) > 1]
             stem = "-".join([stem, *(f"{n}-{slug(mine[n]) or 'all'}" for n in differing)])
-        made.append(stem)
-    return made
+        names.append(stem)
+    return names
 
 
 def slug(text: str) -> str:
-    """Return text for a file's name."""
+    """Return text with only those characters that are safe in a file's name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:60]

@@ -14,16 +14,16 @@ PUBLISHED_COLUMNS = (
     *("table", "dataset", "arch", "attack", "attack_options", "defense", "defense_options"),
     *("beside", "epochs", "accuracy", "note"),
 )
-"""Columns of such a file; `beside`, `epochs`, options, `table` and `note` may be empty."""
+"""The columns of such a file; `beside`, `epochs`, options, `table` and `note` may be empty."""
 REQUIRED = ("dataset", "arch", "attack", "defense", "accuracy")
 
 N_TRAIN = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257}
-"""Training images of the data sets that papers train on."""
+"""The number of training images in the data sets of the papers."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """One number that somebody printed."""
+    """One published number."""
 
     source: str
     table: str
@@ -34,7 +34,7 @@ class Published:
     defense: str
     defense_options: str
     beside: str
-    """The attack whose clean column this is, where a table has one for each."""
+    """The attack whose clean column this is, in tables with one clean column per attack."""
     epochs: int | None
     accuracy: float
     """In [0, 1]."""
@@ -42,25 +42,25 @@ class Published:
 
 
 def read_published(own: Path | None = None) -> list[Published]:
-    """Return all published numbers that come with the suite, then those of a file of one's own.
+    """Return the published numbers that come with the suite, then those of the user's `own` file.
 
     Raises:
-        ValueError: a file cannot be read, lacks a column, or holds a value that makes no sense.
+        UserError: A file cannot be read, lacks a column, or has a value that is not accepted.
     """
     paths = sorted(_folder().glob("*.csv"))
     if not paths:
-        raise UserError("the suite's published numbers are missing; install it again")
+        raise UserError("the published numbers of the suite are missing; install the suite again")
     rows = [row for path in paths for row in _rows(path)]
     return rows + (list(_rows(own)) if own is not None else [])
 
 
 def _folder() -> Path:
-    """Return where the suite's published numbers lie."""
+    """Return the folder with the suite's published numbers."""
     try:
         package = importlib.import_module("uebench.published")
     except ModuleNotFoundError:
         raise UserError(
-            "the suite's published numbers are not installed; type `pip install -e .` again"
+            "the suite's published numbers are not installed; run `pip install -e .` again"
         ) from None
     return Path(next(iter(package.__path__)))
 
@@ -87,7 +87,7 @@ def _check_head(path: Path, head: list[str]) -> None:
     if missing or odd or len(set(head)) < len(head):
         what = f"no column {', '.join(missing)}" if missing else f"unknown column {', '.join(odd)}"
         if not missing and not odd:
-            what = "a column is there twice"
+            what = "a column appears twice"
         raise UserError(f"{path}: {what}; its columns are {', '.join(PUBLISHED_COLUMNS)}")
 
 
@@ -95,7 +95,7 @@ def _row(path: Path, place: str, head: list[str], values: list[str]) -> Publishe
     """Return one row, its accuracy as a share of 1."""
     if len(values) != len(head):
         raise UserError(
-            f"{place}: {len(values)} values for {len(head)} columns; put a text with a comma in "
+            f"{place}: {len(values)} values for {len(head)} columns; put texts with a comma into "
             "double quotes"
         )
     row = {name: one_line(value) for name, value in zip(head, values, strict=True)}

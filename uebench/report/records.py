@@ -1,9 +1,9 @@
-"""What a results folder keeps beside the numbers: whole records of its cells, and `run.json`.
+"""The other files of a results folder: `records.json`, the cells' whole records, and `run.json`.
 
-`records.json` makes a folder self-sufficient: curves, confusion matrices and times of each finished
-cell by key, a line a cell. A curve is kept by column, numbers with six significant digits; what
-`run.json` has (recipes, poisons, versions of the run) is not repeated. Both files may come from a
-stranger: what is read is checked, and folders of older versions lack some or all of it.
+`records.json` makes a folder self-sufficient: one line per finished cell with its curve, confusion
+matrix and times, by key. Curves are stored by column and numbers with six significant digits; the
+contents of `run.json` (recipes, poisons, versions of the run) are not repeated. Both files may come
+from a stranger, so they are checked when read; folders of older versions lack some or all of it.
 """
 
 import json
@@ -20,13 +20,13 @@ from ..common.text import one_line, write_text
 
 FORMAT = 1
 ELSEWHERE = ("recipe",)
-"""Parts of a store's record that `run.json` has."""
+"""Parts of the store's records that are in `run.json` already."""
 
 Series = list[float | None]
 
 
 def _same_length(curve: dict[str, Series]) -> dict[str, Series]:
-    """Return a curve whose columns have one value an epoch each."""
+    """Return a curve if its columns have one value per epoch each."""
     if len({len(column) for column in curve.values()}) > 1:
         raise UserError("the columns of a curve must be of one length")
     if curve and None in curve.get("epoch", [None]):
@@ -35,23 +35,23 @@ def _same_length(curve: dict[str, Series]) -> dict[str, Series]:
 
 
 def _square(matrix: list[list[int]]) -> list[list[int]]:
-    """Return a confusion matrix that is one."""
+    """Return a confusion matrix if it is square."""
     if any(len(row) != len(matrix) for row in matrix):
         raise UserError("a confusion matrix must be square")
     return matrix
 
 
 class CellRecord(BaseModel):
-    """What was measured while one target model was trained; what is missing is None or empty."""
+    """What was measured while one target model was trained; missing values are None or empty."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     curve: Annotated[dict[str, Series], AfterValidator(_same_length)] = {}
-    """By column: epoch, loss, lr, and accuracies; None where nothing was looked at."""
+    """By column: epoch, loss, lr, and accuracies; None at epochs without an evaluation."""
     confusion: Annotated[
         list[list[Annotated[int, Field(ge=0)]]], Field(max_length=2000), AfterValidator(_square)
     ] = []
-    """Test images [k, k]: row true class, column predicted class."""
+    """Numbers of test images [k, k]: the row is the true class, the column the predicted one."""
     prepare_seconds: float | None = None
     images_per_second: float | None = None
     augment_share: float | None = None
@@ -59,7 +59,7 @@ class CellRecord(BaseModel):
 
 
 class DatasetFacts(BaseModel):
-    """What is known of a data set."""
+    """What `run.json` records about a data set."""
 
     class_names: list[str] = []
     fingerprint: str = ""
@@ -67,14 +67,14 @@ class DatasetFacts(BaseModel):
 
 
 class MethodFacts(BaseModel):
-    """How a method is called in tables, and where it comes from."""
+    """A method's title in tables, and the paper or page it comes from."""
 
     title: str = ""
     source: str = ""
 
 
 class RunFacts(BaseModel):
-    """What `run.json` tells of a run."""
+    """The contents of `run.json`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -84,9 +84,9 @@ class RunFacts(BaseModel):
     machine: dict[str, Any] = {}
     seconds: float | None = None
     recipes: dict[str, dict[str, Any]] = {}
-    """Everything that made a cell's number, by the cell's key."""
+    """Everything that determines a cell's number, by the cell's key."""
     poisons: dict[str, dict[str, Any]] = {}
-    """What was measured on each poison, by its key in the store."""
+    """The recipe and the measurements of each poison, by its key in the store."""
     failures: dict[str, dict[str, Any]] = {}
     datasets: dict[str, DatasetFacts] = {}
     methods: dict[str, MethodFacts] = {}
@@ -96,7 +96,7 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def write_records(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the store's records of cells by key, whole or not at all."""
+    """Write the cells' records from the store, by key; the file is replaced whole or not at all."""
     lines = [
         f"{json.dumps(key)}: {json.dumps(_compact(record), separators=(',', ':'))}"
         for key, record in records.items()
@@ -106,10 +106,10 @@ def write_records(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def read_records(path: Path) -> dict[str, CellRecord]:
-    """Return the records by key; none where there is no such file.
+    """Return the records by key, or none if there is no such file.
 
     Raises:
-        ValueError: it is not what a run writes.
+        UserError: The file is not one that a run writes.
     """
     try:
         read = read_object(path)
@@ -124,18 +124,18 @@ def read_records(path: Path) -> dict[str, CellRecord]:
 
 
 def read_run(folder: Path, needed: tuple[str, ...] = ()) -> RunFacts:
-    """Return what a folder's `run.json` tells; nothing where there is none and none is needed.
+    """Return the contents of a folder's `run.json`, empty ones if the file is missing.
 
     Raises:
-        ValueError: it is not what a run writes, or lacks a name that is needed.
+        UserError: The file is not one that a run writes, or lacks one of the `needed` names.
     """
     try:
-        told = read_run_json(folder, needed)
+        contents = read_run_json(folder, needed)
     except AbsentFileError:
         if needed:
             raise
-        told = {}
-    return _checked(RunFacts, told, folder / RUN, "")
+        contents = {}
+    return _checked(RunFacts, contents, folder / RUN, "")
 
 
 def _checked(kind: type[R], value: Any, path: Path, key: str) -> R:
@@ -151,12 +151,12 @@ def _checked(kind: type[R], value: Any, path: Path, key: str) -> R:
 
 
 def _compact(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with its curve by column and its numbers short."""
-    kept = {key: value for key, value in record.items() if key not in ELSEWHERE}
-    rows = kept.get("curve") or []
+    """Return a record with its curve by column and its numbers rounded."""
+    compact = {key: value for key, value in record.items() if key not in ELSEWHERE}
+    rows = compact.get("curve") or []
     names = dict.fromkeys(name for row in rows for name in row)
-    kept["curve"] = {name: [row.get(name) for row in rows] for name in names}
-    short: dict[str, Any] = _short(kept)
+    compact["curve"] = {name: [row.get(name) for row in rows] for name in names}
+    short: dict[str, Any] = _short(compact)
     return short
 
 

@@ -1,8 +1,8 @@
-"""How sure an accuracy is: intervals, what lies within noise of the best, ranks and correlation.
+"""The uncertainty of accuracies: intervals, what is within noise of the best, ranks, correlation.
 
-Two things move a measured accuracy: the finite test set, and the seeds of the poison and of the
-training. A single run knows the first alone, so its interval is the binomial one (Wilson); several
-runs share one test set, so its error does not shrink with their number.
+A measured accuracy varies with the finite test set and with the seeds of the poison and of the
+training. A single run shows only the first, so its interval is the binomial one (Wilson). Several
+runs share one test set, so the error due to it does not shrink with their number.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 LEVEL = 0.95
-"""Of every interval and comparison."""
+"""The confidence level of every interval and comparison."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -38,17 +38,17 @@ class Stat:
 
 def wilson(accuracy: float, n_test: int) -> tuple[float, float]:
     """Return Wilson's 95 % interval of an accuracy that was counted on `n_test` images."""
-    from scipy import stats  # here and below: it loads for a second, which most verbs need not wait
+    from scipy import stats  # importing it takes a second, and few verbs need it
 
-    found = stats.binomtest(round(accuracy * n_test), n_test).proportion_ci(LEVEL, "wilson")
-    return float(found.low), float(found.high)
+    bounds = stats.binomtest(round(accuracy * n_test), n_test).proportion_ci(LEVEL, "wilson")
+    return float(bounds.low), float(bounds.high)
 
 
 def confidence_interval(stat: Stat, n_test: int | None) -> tuple[float, float]:
     """Return the 95 % interval of an entry, NaN where nothing is known.
 
     One run: the binomial one over the test images. Several: Student's, of the mean over the runs,
-    cut at 0 and 1; it tells what other seeds would give on this test set.
+    clipped to [0, 1]; it covers other seeds on the same test set.
     """
     if stat.n == 1 and n_test:
         return wilson(stat.mean, n_test)
@@ -67,9 +67,9 @@ def sampling_margin(stat: Stat, n_test: int | None) -> float:
 
 
 def over_images(stat: Stat, n_test: int | None) -> tuple[float, float]:
-    """Return the 95 % interval of what other seeds and other test images would give.
+    """Return the 95 % interval over other seeds and other test images.
 
-    That of a single run has the test images in it already; that of several runs is widened by them.
+    The interval of a single run covers the test images already; that of several runs is widened.
     """
     low, high = confidence_interval(stat, n_test)
     if stat.n < 2:
@@ -84,9 +84,9 @@ def best_within_noise(entries: Mapping[K, Stat], n_test: int | None) -> set[K]:
 
     The noise of an entry is that of the test set and that of its seeds. The seeds' variance is
     pooled over the two that are compared, or, where both are single runs, over all entries.
-    Test images count as if each model had its own: models agree on which are hard, so that
-    distances over a third smaller may be real, and what is not within noise is so all the more.
-    Nothing is the best of one. Entries that print the same percent with one decimal tie.
+    The test is conservative: it treats the models' test sets as independent, although models agree
+    on which images are hard, so that differences over a third smaller may be real. A single entry
+    is not compared, and entries that print the same percentage with one decimal tie.
     """
     measured = {key: stat for key, stat in entries.items() if stat.n}
     if len(measured) < 2:
@@ -116,7 +116,7 @@ def _seed_noise(stats: Sequence[Stat]) -> float:
 def mean_ranks(rows: Sequence[Mapping[K, float]]) -> dict[K, float]:
     """Return each key's mean rank over rows of accuracies: 1 is the highest, ties share.
 
-    Only rows in which every key was measured count; without one there are no ranks.
+    Only rows in which every key was measured count; without any there are no ranks.
     """
     from scipy import stats
 
@@ -133,7 +133,7 @@ def mean_ranks(rows: Sequence[Mapping[K, float]]) -> dict[K, float]:
 
 
 def spearman(pairs: Sequence[tuple[float, float]]) -> float:
-    """Return Spearman's rank correlation; NaN for fewer than three pairs, or where one is flat."""
+    """Return Spearman's rank correlation; NaN for fewer than three pairs or constant values."""
     from scipy import stats
 
     ours, theirs = [p[0] for p in pairs], [p[1] for p in pairs]

@@ -1,7 +1,8 @@
-"""What a run teaches, in sentences: each attack, the extremes, and what is within noise.
+"""The results of a run in sentences: each attack, the extremes, and ties within noise.
 
-Noise is that of the tables (`statistics.best_within_noise`); what one run alone owes to its seed is
-not in it, and the summary says so. Where not even clean data were learned, that is all it says.
+Noise is that of the tables (`statistics.best_within_noise`). It does not cover what other seeds
+would change if there is only one, and the summary says so. If the model learned nothing even from
+clean data, the summary says only that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from .statistics import sampling_margin
 from .tables import Leaderboard
 
 MOST_NAMED = 4
-"""Defenses named in a line, and attacks named with ties."""
+"""The most defenses named in a line, and the most attacks listed with ties."""
 
 
 def summary(
@@ -20,7 +21,7 @@ def summary(
     titles: Titles | None = None,
     chance: Mapping[str, float] | None = None,
 ) -> list[str]:
-    """Return lines that say what the leaderboards show, names replaced as `titles` says.
+    """Return the summary of the leaderboards, with names replaced by their `titles`.
 
     `chance` is the accuracy of a model that has learned nothing, by data set, where it is known.
     """
@@ -36,14 +37,14 @@ def summary(
 
 
 def _heads(boards: Sequence[Leaderboard], titles: Titles) -> list[str]:
-    """Return the data set and network of each leaderboard, and what else tells it from others."""
+    """Return the data set and network of each leaderboard, and how it differs from the others."""
     words = [settings_in_words(board.settings, titles) for board in boards]
     common = set[str]().union(*words).intersection(*words)
     return [", ".join(each[:2] + [w for w in each[2:] if w not in common]) for each in words]
 
 
 def unlearned(board: Leaderboard, chance: float | None) -> str:
-    """Return that no clean model is better than chance, but for the test set's noise, if so."""
+    """Return a warning if no clean model exceeds chance by more than the test set's noise."""
     clean = [board.stat(a, d) for a in board.attacks if a.is_clean for d in board.defenses]
     best = max((stat for stat in clean if stat.n), key=lambda stat: stat.mean, default=None)
     n_test = board.settings.n_test
@@ -59,7 +60,7 @@ def unlearned(board: Leaderboard, chance: float | None) -> str:
 
 
 def _of_all(board: Leaderboard, titles: Titles) -> list[str]:
-    """Return what a leaderboard shows as a whole: the extremes, and what is within noise."""
+    """Return the extremes of a leaderboard, and what is within noise."""
     lines = []
     strongest = _extreme(board, board.poisons, board.defenses, titles)
     if strongest and len(board.poisons) > 1:
@@ -85,9 +86,11 @@ def _of_attack(board: Leaderboard, attack: MethodSpec, titles: Titles) -> str:
         return ""
     first, *others = stats
     best = sorted(others, key=lambda d: -stats[d].mean)[: MOST_NAMED - 1]
-    told = [f"{percent(stats[d].mean)} % under {_title(d, titles)}" for d in (first, *best)]
+    accuracies = [f"{percent(stats[d].mean)} % under {_title(d, titles)}" for d in (first, *best)]
     more = len(others) - len(best)
-    return f"{_title(attack, titles)}: {', '.join(told)}" + (f", {more} lower" if more else "")
+    return f"{_title(attack, titles)}: {', '.join(accuracies)}" + (
+        f", {more} lower" if more else ""
+    )
 
 
 def _extreme(
@@ -111,7 +114,7 @@ def _extreme(
 
 
 def _noise(board: Leaderboard, titles: Titles) -> list[str]:
-    """Return which defenses tie with the best one under which attacks, and what is not known."""
+    """Return which defenses tie with the best one under which attacks, and what remains unknown."""
     ties = []
     for attack in board.attacks:
         tied = board.best(attack)
@@ -123,7 +126,7 @@ def _noise(board: Leaderboard, titles: Titles) -> list[str]:
         more = f"; and {len(ties) - MOST_NAMED} more" if len(ties) > MOST_NAMED else ""
         lines.append(f"best within noise: {'; '.join(ties[:MOST_NAMED])}{more}")
     if any(0 < board.stat(a, d).n < 2 for a in board.attacks for d in board.defenses):
-        lines.append("one seed only: what another seed would change is not in this noise")
+        lines.append("one seed only: this noise does not cover what another seed would change")
     return lines
 
 

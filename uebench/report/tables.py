@@ -1,6 +1,6 @@
 """From cells to leaderboards: attacks x defenses, mean and sd over the runs, and worst cases.
 
-Numbers stay numbers here; `layout.py` formats them. Cells that were trained under different
+Numbers stay numbers here and are formatted by `layout.py`. Cells that were trained under different
 settings are never averaged: each setting gets a leaderboard of its own (`groups.py`).
 """
 
@@ -51,7 +51,7 @@ class Extreme:
 
     value: float
     by: MethodSpec | None
-    """None, and the value NaN, where nothing was measured."""
+    """None, with the value NaN, if nothing was measured."""
     n_measured: int
     n_possible: int
 
@@ -80,7 +80,7 @@ class Leaderboard:
 
     @property
     def opponents(self) -> tuple[MethodSpec, ...]:
-        """The defenses that were run against a poison; others stand beside clean data alone."""
+        """The defenses that were run against a poison, and not on clean data alone."""
         faced = {defense for attack, defense in self.entries if not attack.is_clean}
         return tuple(defense for defense in self.defenses if defense in faced)
 
@@ -108,11 +108,11 @@ class Leaderboard:
         )
 
     def worst_attack(self, defense: MethodSpec) -> Extreme:
-        """Return the lowest accuracy of `defense` over the poisons: the defender's worst case."""
+        """Return the defender's worst case: the lowest accuracy of `defense` over the poisons."""
         return _extreme(min, {a: self.stat(a, defense).mean for a in self.poisons})
 
     def best_defense(self, attack: MethodSpec) -> Extreme:
-        """Return the highest accuracy under `attack` over the opponents: the attacker's worst."""
+        """Return the attacker's worst case: the highest accuracy under `attack`."""
         return _extreme(max, {d: self.stat(attack, d).mean for d in self.opponents})
 
 

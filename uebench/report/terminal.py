@@ -1,4 +1,4 @@
-"""Leaderboards on a terminal: as many columns side by side as fit, the others below them."""
+"""Leaderboards on a terminal: as many columns side by side as fit, and the others below them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class TerminalTables:
 
 
 def _portions(whole: Layout, console: Console, options: ConsoleOptions) -> list[list[int]]:
-    """Return the columns of each table: as many as fit, and one at the least."""
+    """Return the columns of each table: as many as fit, but at least one."""
     portions: list[list[int]] = []
     for column in range(len(whole.columns)):
         wider = [*portions[-1], column] if portions else [column]
@@ -77,7 +77,7 @@ def _table(whole: Layout, columns: Sequence[int], options: ConsoleOptions) -> Ta
 
 
 def _head(label: Label) -> str:
-    """Return a column's head with what explains it on lines of its own."""
+    """Return a column's heading with its options on separate lines."""
     below = label.below.replace(",", ",\n")
     return f"{label.title}\n{below}" if below else label.title
 

@@ -6,7 +6,7 @@
   const filters = { rows: [], columns: [] };
   root.classList.add("js");
 
-  // Tabs: a board is chosen, and all that has its settings is shown.
+  // Tabs select a board, and with it everything that has the same settings.
   const fits = (element, settings) =>
     Object.keys(element.dataset).every((name) => element.dataset[name] === settings[name]);
   const show = (board) => {
@@ -26,7 +26,7 @@
       show(current);
     });
 
-  // Last or best epoch.
+  // The switch between last and best epoch.
   for (const button of all("button[data-metric]"))
     button.addEventListener("click", () => {
       root.dataset.metric = button.dataset.metric;
@@ -34,7 +34,7 @@
       for (const head of all("th[aria-sort$=ending]")) sort(head, head.getAttribute("aria-sort"));
     });
 
-  // Sorting: the clean row stays first, the worst case last; what has no number comes after what has.
+  // Sorting keeps the clean row first and the worst case last; rows without a number follow the others.
   const sort = (head, direction) => {
     const column = [...head.parentNode.children].indexOf(head);
     const body = head.closest("table").tBodies[0];
@@ -60,7 +60,7 @@
       sort(head, head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending");
     });
 
-  // Filters: a row or column stays where one of the words is in its name.
+  // Filters keep the rows and columns whose names contain one of the words.
   const matches = (name, words) => !words.length || words.some((word) => name.toLowerCase().includes(word));
   const filter = () => {
     for (const row of all(".heat tr.poison, .heat tr.clean")) row.hidden = !matches(row.dataset.name, filters.rows);
@@ -70,7 +70,7 @@
         for (const row of table.rows) row.cells[column].hidden = hidden;
       });
     const filtered = filters.rows.length + filters.columns.length;
-    document.querySelector(".hint").textContent = filtered ? "Worst cases count what is hidden too." : "";
+    document.querySelector(".hint").textContent = filtered ? "Worst cases include hidden rows and columns." : "";
   };
   for (const input of all("[data-filter]"))
     input.addEventListener("input", () => {
@@ -78,7 +78,7 @@
       filter();
     });
 
-  // Records open by their address, so that each can be linked to; closing goes back to where one was.
+  // Records open by their address, so that each has a link; closing one returns to the previous position.
   let opened = false;
   const atRecord = () => {
     const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));

@@ -45,7 +45,7 @@ def home(ran: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_run_prints_the_papers_table_and_what_was_published(ran: tuple[Path, str]) -> None:
     assert "Table 2: attacks and defenses" in ran[1]
     assert "(clean)" in ran[1]
-    assert "beside what was published" in ran[1]
+    assert "Our results and published ones" in ran[1]
     assert "not comparable" in ran[1]
     written = {path.name for path in (ran[0] / "made").iterdir()}
     assert {"table.csv", "table.tex", "table.md", "leaderboard.csv", "cells.csv"} <= written

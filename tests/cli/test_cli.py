@@ -17,6 +17,7 @@ from uebench.cells.results import gather
 from uebench.cli import main
 from uebench.data import load_dataset
 from uebench.learn.protocol import PROTOCOLS
+from uebench.methods import registry
 from uebench.report import read_cells
 from uebench.store.store import Store
 
@@ -184,7 +185,10 @@ def test_a_yaml_file_that_is_none(tmp_path: Path) -> None:
     assert "is not YAML (line 2)" in result.stderr
 
 
-def test_failed_cells_give_exit_1(tmp_path: Path) -> None:
+def test_failed_cells_give_exit_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.load()
+    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
+    monkeypatch.setattr(registry, "_files", [])
     (tmp_path / "bad.py").write_text(
         "from uebench import Attack, attack\n"
         "@attack('bad', title='Bad', source='a test')\n"
@@ -193,12 +197,8 @@ def test_failed_cells_give_exit_1(tmp_path: Path) -> None:
         "        return 1 / 0\n"
     )
     command = ["run", "--plugin", "bad.py", "--attacks", "bad,none", "--defenses", "standard"]
-    result = subprocess.run(
-        [sys.executable, "-m", "uebench", *command, *FAST, "--out", "made"],
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 1, result.stderr
+    result = call(*command, *FAST, "--out", "made")
+    assert result.exit_code == 1, result.stderr
     assert "ZeroDivisionError" in result.stderr
     assert "Traceback" not in result.stderr
     assert "failed" in result.stdout
@@ -312,7 +312,7 @@ def test_help_and_lists_of_configurations_do_not_load_torch() -> None:
 
 
 def test_a_terminal_is_told_at_once_that_torch_loads_and_a_file_is_not() -> None:
-    command = [sys.executable, "-m", "uebench", "run", "--attacks", "nosuch"]
+    command = [sys.executable, "-m", "uebench", "run", "--attacks", "nosuch", "--dataset", DATA]
     ours, theirs = os.openpty()
     with subprocess.Popen(command, stderr=theirs) as process:
         os.close(theirs)

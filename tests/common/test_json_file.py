@@ -18,7 +18,7 @@ def test_an_object_is_read(tmp_path: Path) -> None:
         (b"{", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
-        (b"[1]", "holds no object"),
+        (b"[1]", "holds no JSON object"),
         (b'{"config": ' + b"9" * 5000 + b"}", "is not JSON"),
         (b'{"config": 3}', "has no config or recipes"),
         (b"{" + b" " * 2000 + b"}", "MB"),

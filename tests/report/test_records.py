@@ -43,7 +43,7 @@ def test_a_record_is_kept_short_and_read_back(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("{", "is not JSON"),
-        ("[]", "holds no object"),
+        ("[]", "holds no JSON object"),
         ('{"format": 2, "records": {}}', "is not of format 1"),
         ('{"format": 1, "records": []}', "is not of format 1"),
         ('{"format": 1, "records": {"ab": 3}}', "ab is not what a run writes"),

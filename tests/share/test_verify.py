@@ -112,7 +112,7 @@ def test_the_sample_is_drawn_from_the_seed() -> None:
         (lambda f: (f / "run.json").unlink(), "has no run.json"),
         (lambda f: (f / "run.json").write_text("{"), "is not JSON"),
         (lambda f: (f / "run.json").write_text("[" * 100_000), "is not JSON"),
-        (lambda f: (f / "run.json").write_text("[1]"), "holds no object"),
+        (lambda f: (f / "run.json").write_text("[1]"), "holds no JSON object"),
         (lambda f: rewrite(f, config={"attackz": 1}), "did you mean attacks"),
         (lambda f: rewrite(f, config={"dataset": "npz:gone.npz"}), "no such file"),
         (lambda f: (f / "cells.csv").unlink(), "no cells at"),

@@ -261,7 +261,7 @@ def test_a_store_that_is_not_there_is_empty_and_stays_away(tmp_path: Path) -> No
     for verb in ("ls", "du", "verify", "prune"):
         result = call(store, verb)
         assert result.exit_code == 2
-        assert "is no folder" in result.stderr
+        assert "is not a directory" in result.stderr
 
 
 def test_a_verb_without_memory_says_so(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Rotation, shear and translation of a batch in one `grid_sample`, with a matrix for every image.
 
 Source: the definitions of kornia's RandomRotation, RandomShear and RandomTranslate (0.6.10 and
-0.9.0): bilinear, black outside, about the image's middle; written anew.
+0.9.0): bilinear, black outside, about the image's middle; rewritten.
 Departs from it: along an axis of one pixel nothing moves (kornia 0.6 returns black).
 
 The two behaviours differ in shear and translation: 0.6 samples with `align_corners=False` a grid
@@ -69,7 +69,7 @@ def warp_pixels(
     matrix: Float[Tensor, "b 2 3"],
     mode: Filter = "nearest",
 ) -> Float[Tensor, "b c h w"]:
-    """Return each image drawn anew through its own matrix, black outside; gradients pass.
+    """Return each image resampled through its own matrix, black outside; gradients pass.
 
     Args:
         images: in [0, 1].

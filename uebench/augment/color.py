@@ -1,6 +1,6 @@
 """Colour operations on batches, each with a magnitude of its own for every image.
 
-Source: the definitions of kornia 0.9.0 (`kornia.enhance`, `kornia.augmentation`), written anew;
+Source: the definitions of kornia 0.9.0 (`kornia.enhance`, `kornia.augmentation`), rewritten;
 they are not Pillow's (contrast scales towards black, not towards the mean grey).
 Departs from it:
 - `posterize`, `equalize` and `solarize` always pass the gradient straight through, as kornia 0.6

@@ -1,6 +1,6 @@
 """Plasma maps: smooth random fields, grown by the diamond-square algorithm.
 
-Source: kornia's `contrib.diamond_square` (after Nicolaou et al., "TorMentor", 2022); written anew.
+Source: kornia's `contrib.diamond_square` (after Nicolaou et al., "TorMentor", 2022); rewritten.
 Departs from it: kornia filters the full-size grid twice a level. Here a level touches only the
 nodes it adds, in place, with the maps in the innermost dimension, so that every step is a vector
 operation; the coarsest levels, of few nodes, are products with small matrices. A node has one draw,
@@ -36,7 +36,7 @@ Fine = tuple[Tensor, Tensor, Tensor]
 
 _DRAW_UNIT = 2**8 - 1
 _FEW_NODES = 96
-"""A grid of at most so many nodes is grown by matrix products."""
+"""A grid of at most this many nodes is grown by matrix products."""
 
 
 def plasma_maps(
@@ -243,7 +243,7 @@ def _set_sides(
         sides = plane[::spacing, half::spacing]
         means = torch.lerp(corners[:, :-1], corners[:, 1:], 0.5)
         means[1:-1].lerp_(torch.lerp(middles[:-1], middles[1:], 0.5), 0.5)
-        # The two borders have one middle node beside them; strides take first and last row at
+        # The two borders have one middle node next to them; strides take first and last row at
         # once, and there may be one row of middles for both.
         last = len(means) - 1
         border, inner = means[::last], middles[:: max(last - 1, 1)]

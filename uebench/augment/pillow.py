@@ -1,7 +1,7 @@
 """Pillow's colour operations, as torchvision defines them: a magnitude of its own for every image.
 
 Source: `torchvision.transforms.v2.functional` on 8-bit images (after Pillow's ImageOps and
-ImageEnhance); written anew. AutoAugment, RandAugment and TrivialAugment (Wide) are made of these;
+ImageEnhance); rewritten. AutoAugment, RandAugment and TrivialAugment (Wide) are made of these;
 UEraser's TrivialAugment is made of kornia's, which differ (`color.py`).
 Departs from it: values stay continuous, without rounding to 8-bit levels after each step.
 Posterize, solarize and sharpness are the same in both and live in `color.py`.

@@ -1,6 +1,6 @@
 """Plasma brightness and contrast: smooth random maps that lighten, darken or stretch an image.
 
-Source: kornia's RandomPlasmaBrightness and RandomPlasmaContrast (0.6.10 and 0.9.0); written anew.
+Source: kornia's RandomPlasmaBrightness and RandomPlasmaContrast (0.6.10 and 0.9.0); rewritten.
 Departs from it: maps are made only for the images that drew them, and those of both operations
 together. The maps themselves, and how the two behaviours differ: `diamond_square.py`.
 """

@@ -54,7 +54,7 @@ _LETTERS = ("p", "c", "t", "a")
 
 @dataclass(frozen=True)
 class Policy:
-    """A random augmentation of a batch in [0, 1], drawn anew at every call.
+    """A random augmentation of a batch in [0, 1], drawn again at every call.
 
     Raises:
         ValueError: an option is not among those listed, or two do not go together.

@@ -1,7 +1,7 @@
 """TrivialAugment as kornia has it: one of 12 operations, of a random strength.
 
 Source: kornia's `auto.TrivialAugment` (0.6.10 and 0.9.0) after Mueller and Hutter, ICCV 2021;
-written anew. It has no identity and no colour operation, unlike the paper's.
+rewritten. It has no identity and no colour operation, unlike the paper's.
 Departs from it: kornia draws one operation for a whole batch (`draw="batch"`); the default is one
 for every image, as UEraser describes it. Each operation then runs once, on the images that drew it,
 and the five that move pixels are a single one.

@@ -37,12 +37,12 @@ def read_object(path: Path) -> dict[str, Any]:
             "remove the file"
         ) from None
     if not isinstance(found, dict):
-        raise UserError(f"{path} holds no object; run again with the same --out, or remove it")
+        raise UserError(f"{path} holds no JSON object; run again with the same --out, or remove it")
     return found
 
 
 def check_size(path: Path) -> None:
-    """See that a file is there, and no larger than results are.
+    """Check that a file exists and is no larger than results can be.
 
     Raises:
         AbsentFileError: there is no such file.
@@ -70,15 +70,15 @@ def read_run_json(folder: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
     """
     path = folder / RUN
     try:
-        told = read_object(path)
+        content = read_object(path)
     except AbsentFileError:
         raise AbsentFileError(
             f"{folder} has no {RUN}; give the folder that `uebench run --out` wrote"
         ) from None
-    lacking = [name for name in needed if not isinstance(told.get(name), dict)]
+    lacking = [name for name in needed if not isinstance(content.get(name), dict)]
     if lacking:
         raise UserError(
             f"{path} has no {' or '.join(lacking)}: it was not written by `uebench run`, or was "
             "spoiled; run the matrix again"
         )
-    return told
+    return content

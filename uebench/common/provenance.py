@@ -126,7 +126,7 @@ CPU_FACTS = ("model name", "cpu family", "model")
 
 @cache
 def _cpu_model() -> str:
-    """Return what the processor calls itself, with its family and model where they are told."""
+    """Return the processor's own name, with family and model where the kernel gives them."""
     facts = dict[str, str]()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

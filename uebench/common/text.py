@@ -2,7 +2,7 @@
 
 Names, options and error messages come from plug-ins and from other people's `cells.csv`. What a
 terminal would obey (ANSI sequences, control codes, marks that turn the writing direction) is
-taken out here; the escaping that only LaTeX or Markdown needs is beside their writers.
+taken out here; the escaping that only LaTeX or Markdown needs lies with their writers.
 """
 
 import os

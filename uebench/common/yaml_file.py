@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"{path} is no file; give a .yaml file or a name")
+            raise UserError(f"{path} is not a file; give a .yaml file or a name")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
@@ -67,9 +67,9 @@ def read_yaml(path: Path) -> Any:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where is not None else ""
         why = getattr(error, "problem", None)
-        told = f": {why}" if isinstance(why, str) and len(why) < 100 else ""
+        reason = f": {why}" if isinstance(why, str) and len(why) < 100 else ""
         raise UserError(
-            f"{path} is not YAML{line}{told}; write lines like `attacks: [em, lsp]`"
+            f"{path} is not YAML{line}{reason}; write lines like `attacks: [em, lsp]`"
         ) from None
     return value
 

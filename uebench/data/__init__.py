@@ -32,9 +32,10 @@ def load_dataset(
     """Return a data set by name, such as `cifar10[n_train=5000]` or `npz:FILE`.
 
     Args:
-        spec: a name with options in brackets. `n_train` and `n_test` keep so many images, the
-            first ones of each class; `synthetic` makes so many, and has `n_classes`, `size` and
-            `seed` too; `folder:` has `size`, `imagenet_subset` has `n_classes` and `size`.
+        spec: a name with options in brackets. `n_train` and `n_test` keep that many images, the
+            first ones of each class; `synthetic` generates that many, and has `n_classes`,
+            `size` and `seed` too; `folder:` has `size`,
+            `imagenet_subset` has `n_classes` and `size`.
         data_dir: where torchvision's data sets and ImageNet lie; `$UEBENCH_DATA` or a cache folder
             by default.
         download: fetch what is missing.
@@ -56,8 +57,8 @@ def load_dataset(
         try:
             loaded = sources.npz(path) if kind == "npz" else sources.folder(path, size)
         except OSError as error:
-            told = error.strerror or type(error).__name__
-            raise DatasetError(f"{kind}:{shorten(str(path))} cannot be read: {told}") from None
+            reason = error.strerror or type(error).__name__
+            raise DatasetError(f"{kind}:{shorten(str(path))} cannot be read: {reason}") from None
         if size is not None:
             loaded = replace(loaded, name=f"{loaded.name}[size={size}]")
         return _first(loaded, options)
@@ -98,7 +99,7 @@ def _whole_numbers(name: str, given: dict[str, Any], known: Any) -> dict[str, in
 
 
 def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
-    """Return the first images of each class, so many in all, under a name that says how many."""
+    """Return the first images of each class, under a name that holds their number."""
     if not options:
         return dataset
     cut: list[Any] = []

@@ -251,8 +251,8 @@ def _listing_key(folder: Path, parts: tuple[Files, ...], names: list[str], size:
     digest = hashlib.sha256()
     for part in parts:
         for path in part.paths:
-            told = path.stat()
+            status = path.stat()
             place = path.relative_to(folder).as_posix()
-            digest.update(f"{place}\0{told.st_size}\0{told.st_mtime_ns}\n".encode())
+            digest.update(f"{place}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     recipe = {"what": "decoded", "version": VERSION, "crop": CROP, "size": size, "classes": names}
     return key_of({**recipe, "files": digest.hexdigest()})

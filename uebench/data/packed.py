@@ -20,7 +20,7 @@ MOST_RATIO = 100
 
 
 def check_npz(path: Path) -> None:
-    """See that an archive's arrays are what their headers say and fit into the memory.
+    """Check that an archive's arrays are what their headers say and fit into the memory.
 
     Raises:
         ValueError: they are not; the sentence says which.
@@ -48,7 +48,7 @@ def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
     if member.file_size > DENSE_BYTES and ratio > MOST_RATIO:
         raise UserError(f"{who} is packed {ratio:.0f} to 1; no images are, so it is not unpacked")
     if not member.filename.endswith(".npy"):
-        raise UserError(f"{who} is no array")
+        raise UserError(f"{who} is not an array")
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read = {

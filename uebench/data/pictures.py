@@ -69,8 +69,8 @@ def contact_sheet(poison: Poison, dataset: Dataset, title: str) -> Image.Image:
     rows = max(len(group) for group in chosen.values())
     font = ImageFont.load_default(LETTERS)
     title = f"{title[:120]}, {len(chosen)} of {dataset.n_classes} classes"
-    told = f"perturbation x{factor:.3g} around grey: {why}"
-    text_width = int(max(font.getlength(_ascii(text)) for text in (title, told))) + 1
+    caption = f"perturbation x{factor:.3g} around grey: {why}"
+    text_width = int(max(font.getlength(_ascii(text)) for text in (title, caption))) + 1
     size = (
         2 * MARGIN + max(text_width, len(chosen) * (block + 3 * GAP) - 3 * GAP),
         2 * MARGIN + 4 * LINE + rows * (height + GAP),
@@ -82,7 +82,7 @@ def contact_sheet(poison: Poison, dataset: Dataset, title: str) -> Image.Image:
         draw.text((x, y), _ascii(text), fill="black", font=font)
 
     write(MARGIN, MARGIN, title)
-    write(MARGIN, MARGIN + LINE, told)
+    write(MARGIN, MARGIN + LINE, caption)
     position = 0
     for column, (label, group) in enumerate(chosen.items()):
         left = MARGIN + column * (block + 3 * GAP)
@@ -169,7 +169,7 @@ def _centre(image: torch.Tensor) -> torch.Tensor:
 
 
 def _framed(tile: Pixels) -> Pixels:
-    """Return a tile with a thin white frame, so that neighbours are told apart."""
+    """Return a tile with a thin white frame, so that neighbouring images stay distinct."""
     return np.pad(tile, ((1, 1), (1, 1), (0, 0)), constant_values=255)
 
 

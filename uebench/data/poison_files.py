@@ -33,7 +33,7 @@ NOT_WRITTEN = (".npy", ".pt", ".pth", ".pkl", ".pickle", ".zip", ".tar", ".gz", 
 
 
 def check_target(path: Path, option: str = "--out") -> None:
-    """See that a file, or for a poison a folder, can be written at `path`.
+    """Check that a file, or for a poison a folder, can be written at `path`.
 
     Raises:
         PoisonError: it is there already, its folder cannot be written, or its ending promises a
@@ -56,8 +56,8 @@ def check_target(path: Path, option: str = "--out") -> None:
 def write_poison(poison: Poison, path: Path, dataset: Dataset) -> None:
     """Write a poison as .npz, .safetensors or, under any other name, as a folder of PNG files.
 
-    Each is written beside its place and renamed; its record, `meta.json`, lies in the folder or
-    beside the file.
+    Each is written under a temporary name and renamed; its record, `meta.json`, lies in the
+    folder or next to the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = {**poison.meta, "dataset": dataset.name, "fingerprint": dataset.fingerprint}

@@ -76,8 +76,8 @@ def npz(path: Path) -> Dataset:
     name = printable(path.stem)
     needed = ["train_images", "train_labels", "test_images", "test_labels"]
     if not path.is_file():
-        told = "is not a file" if path.exists() else "no such file"
-        raise DatasetError(f"{path}: {told}; give npz:PATH of an .npz file")
+        reason = "is not a file" if path.exists() else "no such file"
+        raise DatasetError(f"{path}: {reason}; give npz:PATH of an .npz file")
     try:
         check_npz(path)
         with np.load(path, allow_pickle=False) as file:

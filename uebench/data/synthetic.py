@@ -200,7 +200,7 @@ def _background(rng: np.random.Generator, n: int, size: int, luma: F) -> F:
 def _place(rng: np.random.Generator, n: int, size: int, unit: float) -> tuple[F, F, F]:
     """Return the object's plane (u, v), each [n, size, size], and a pixel's length on it [n].
 
-    Place, size, rotation, mirroring, aspect and a slight bending are drawn anew for each image.
+    Place, size, rotation, mirroring, aspect and a slight bending are drawn again for each image.
     """
     axis = (np.arange(size) + 0.5) * (2 / size) - 1
     scale = rng.uniform(0.55, 0.80, n)

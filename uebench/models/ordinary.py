@@ -22,7 +22,7 @@ def ordinary(name: str, n_classes: int, channels: int = 3) -> nn.Module:
     """Return torchvision's network of that name, untrained.
 
     Raises:
-        ValueError: torchvision does not load beside this torch.
+        ValueError: torchvision does not load with this torch.
     """
     try:
         from torchvision import models

@@ -87,7 +87,7 @@ def resnet18_imagenet(
 
 
 def default_file() -> Path:
-    """Return where the weights are looked for: beside the data sets, where torchvision names it."""
+    """Return where the weights are looked for: next to the data sets, as torchvision names them."""
     chosen = os.environ.get("UEBENCH_DATA")
     folder = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("uebench")) / "data"
     return folder / FILE

@@ -68,7 +68,7 @@ def total_memory() -> int:
 
 
 def share_memory(sharers: int) -> None:
-    """Say that so many processes compute on this machine side by side."""
+    """Record how many processes compute on this machine at the same time."""
     global _sharers
     _sharers = max(1, sharers)
 

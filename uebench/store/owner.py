@@ -1,8 +1,8 @@
 """Whose folder it is: the process that signed one, and whether that still lives.
 
-A process is told from a later one of its number by when it began. What another machine, or another
-container, has signed cannot be looked up here: its signature is fresh as long as it lives, since
-`refresh` touches it.
+A process is distinguished from a later one with the same number by its start time.
+What another machine, or another container, has signed cannot be looked up here: its
+signature is fresh as long as it lives, since `refresh` touches it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def refresh(folder: Path) -> None:
 
 
 def lives(folder: Path) -> bool | None:
-    """Return whether the process lives that signed a folder; None where that cannot be told."""
+    """Return whether the process lives that signed a folder; None where that is unknown."""
     try:
         told = json.loads((folder / SIGNATURE).read_text())
         place, pid, began = told["place"], int(told["pid"]), told["began"]
@@ -58,7 +58,7 @@ def _place() -> list[str]:
 
 
 def _began(pid: int) -> int | None:
-    """Return when a process began, in the kernel's ticks; None where that is not told."""
+    """Return when a process began, in the kernel's ticks; None where that is unknown."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):

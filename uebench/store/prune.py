@@ -1,6 +1,6 @@
 """What lies in the store: its entries, those that are spoiled, and those that may go.
 
-Nothing here decides what is done; `store.py` does. Beside the entries lie the notes of drivers
+Nothing here decides what is done; `store.py` does. Next to the entries lie the notes of drivers
 (`execute/notes.py`), which those leave that are killed. What is taken away is made again when it is
 asked for, but for imported poisons, which are protected.
 """
@@ -36,7 +36,7 @@ Reason = Literal["draft", "spoiled", "checkpoint", "lock", "notes", "asked"]
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry, or a file or folder beside the entries.
+    """An entry, or a file or folder next to the entries.
 
     Attributes:
         kind: its kind, or the folder it lies in.
@@ -65,11 +65,11 @@ def opened_store() -> Store:
     """Return the user's store.
 
     Raises:
-        StoreError: its place is taken by something that is no folder.
+        StoreError: its place is taken by something that is not a directory.
     """
     store = Store()
     if store.root.exists() and not store.root.is_dir():
-        raise StoreError(f"{store.root} is no folder; set UEBENCH_HOME to one")
+        raise StoreError(f"{store.root} is not a directory; set UEBENCH_HOME to one")
     return store
 
 
@@ -87,7 +87,7 @@ def entries(store: Store, wanted: Iterable[str] | None = None) -> Iterator[Entry
 
 
 def other_layouts(store: Store) -> dict[str, int]:
-    """Return what other versions of the suite keep beside this one's, in bytes."""
+    """Return what other versions of the suite keep next to this one's, in bytes."""
     found = {}
     for path in _children(store.root):
         if path.is_dir() and path.name != LAYOUT and re.fullmatch(r"v\d+", path.name):
@@ -96,7 +96,7 @@ def other_layouts(store: Store) -> dict[str, int]:
 
 
 def usage(store: Store) -> dict[str, dict[str, int]]:
-    """Return entries and bytes of each kind, of what lies beside them, and of other versions."""
+    """Return entries and bytes of each kind, of what lies next to them, and of other versions."""
     found = {}
     for kind in [*kinds(store), *INTERNAL]:
         these = list(entries(store, [kind]))
@@ -185,7 +185,7 @@ def stale_checkpoints(store: Store) -> list[Doomed]:
 def asked_for(
     store: Store, wanted: Iterable[str], older_than_s: float | None, imported: bool
 ) -> list[Doomed]:
-    """Return entries of these kinds, older than so many seconds.
+    """Return entries of these kinds, older than `older_than_s` seconds.
 
     Imported poisons cannot be made again: they stay unless `imported` is given.
     """

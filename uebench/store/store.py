@@ -1,11 +1,12 @@
 """The store: content-addressed, safe to share between processes, and it trusts nothing it reads.
 
 An entry is a folder `KIND/KEY/` with `meta.json` and, where it holds tensors, `data.safetensors`.
-It is written beside its place and renamed, so it is there whole or not at all. Every read checks
-the sha256; a spoiled entry is set aside under `spoiled/`, named on stderr, and made again.
+It is written to a temporary folder and renamed, so it is there whole or not at all. Every
+read checks the sha256; a spoiled entry is set aside under `spoiled/`, named on stderr, and
+made again.
 
 Versions of the suite share a store: keys hold the versions of all recipes, a later layout gets a
-folder of its own beside `v1/`, and kinds that this version does not know are left alone.
+folder of its own next to `v1/`, and kinds that this version does not know are left alone.
 `storage.py` lists, checks and prunes.
 """
 
@@ -35,7 +36,7 @@ from .arrays import MAP_FROM, default_root, mapped_safetensors, tensors_of, tota
 log = logging.getLogger(__name__)
 LAYOUT = "v1"
 INTERNAL = ("drafts", "spoiled", "locks")
-"""Folders beside the kinds: entries being written, entries set aside, locks."""
+"""Folders next to the kinds: entries being written, entries set aside, locks."""
 
 
 class StoreError(OSError):
@@ -211,7 +212,7 @@ class Store:
         return True
 
     def check_writable(self) -> None:
-        """See that an entry can be written, before anything long is begun.
+        """Check that an entry can be written before a long computation begins.
 
         Raises:
             StoreError: it cannot, and why.
@@ -234,7 +235,7 @@ class Store:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            found = re.search(r"\(os error (\d+)\)", str(error))  # as safetensors tells it
+            found = re.search(r"\(os error (\d+)\)", str(error))  # safetensors' own text
             number = int(found[1]) if found else getattr(error, "errno", None)
             if number == errno.ENOMEM:
                 raise MemoryError("no memory to write to the store") from error

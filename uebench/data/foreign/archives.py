@@ -66,7 +66,7 @@ class Archive:
             )
         self.limits.check_bytes(sum(info.file_size for info in self.members), f"{self.path}")
         if len(set(self.names())) < len(self.members):
-            raise PoisonError(f"{self.path} has two files of one name; pack it anew")
+            raise PoisonError(f"{self.path} has two files of the same name; pack it again")
         for info in self.members:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise PoisonError(
@@ -122,8 +122,10 @@ class Archive:
             ValueError,
             KeyError,
         ) as error:
-            told = shorten(str(error))
-            raise PoisonError(f"{self.path}: {shorten(name)} cannot be unpacked ({told})") from None
+            reason = shorten(str(error))
+            raise PoisonError(
+                f"{self.path}: {shorten(name)} cannot be unpacked ({reason})"
+            ) from None
 
 
 def read_bytes(file: IO[bytes], n_bytes: int) -> NDArray[np.uint8]:

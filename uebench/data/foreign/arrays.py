@@ -52,7 +52,7 @@ def read_npz(path: Path, limits: Limits) -> Foreign:
         for name in archive.names():
             if not name.endswith(".npy"):
                 raise PoisonError(
-                    f"{path} holds {shorten(name)}, which is no array; an .npz file has "
+                    f"{path} holds {shorten(name)}, which is not an array; an .npz file has "
                     ".npy arrays alone"
                 )
             who = f"{path}: {shorten(name)}"
@@ -114,8 +114,8 @@ def _header(file: IO[bytes], who: str) -> Header:
             raise UserError(f"version {version}")
         shape, fortran, dtype = read[version](file)
     except Exception as error:  # its parser raises whatever Python's tokenizer does
-        told = shorten(str(error))
-        raise PoisonError(f"{who} is not a readable .npy array ({told})") from None
+        reason = shorten(str(error))
+        raise PoisonError(f"{who} is not a readable .npy array ({reason})") from None
     return Header(tuple(shape), fortran, dtype)
 
 

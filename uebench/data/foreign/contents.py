@@ -24,7 +24,7 @@ class Foreign:
     Attributes:
         form: what kind of file it was, such as `npz`.
         arrays: by name; the lone array of a file without names is called `array`.
-        record: the `meta.json` beside it, where there is one.
+        record: the `meta.json` next to it, where there is one.
     """
 
     form: str

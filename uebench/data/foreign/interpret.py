@@ -82,12 +82,12 @@ def interpret(
     wrapped = kind == "deltas" and _wraps(channels, who)
     made = zeros((len(index), *dataset.shape), torch.uint8)
     images = made.numpy()
-    told = {"clipped": 0, "fractional": 0}
+    counts = {"clipped": 0, "fractional": 0}
     for part in chunks(made):
         values = _levels(channels[rows[part]], scale, wrapped)
         if kind == "deltas":
             values += clean[index[part]]
-        images[part] = _eight_bit(values, reading.rounding, told)
+        images[part] = _eight_bit(values, reading.rounding, counts)
     at = torch.from_numpy(index)
     labels = dataset.train.labels[at]
     if chosen.labels is not None:
@@ -102,8 +102,8 @@ def interpret(
         "rounding": reading.rounding,
         "class_wise": classwise,
         "wrapped_negatives": wrapped,
-        "fractional_share": told["fractional"] / images.size,
-        "clipped_share": told["clipped"] / images.size,
+        "fractional_share": counts["fractional"] / images.size,
+        "clipped_share": counts["clipped"] / images.size,
         "labels_from": "the clean set" if chosen.labels is None else "the file",
     }
     return Poison(made, labels, at, dict(foreign.record)), read
@@ -116,7 +116,7 @@ def _check_finite(values: Numbers, who: str) -> None:
         if not good.all():
             bad = start + int((~good).reshape(len(good), -1).any(1).argmax())
             raise PoisonError(
-                f"{who} has NaN or infinite values, first in image {bad}; mend the file"
+                f"{who} has NaN or infinite values, first in image {bad}; fix the file"
             )
 
 
@@ -255,14 +255,14 @@ def _levels(values: Numbers, scale: str, wrapped: bool) -> NDArray[np.float32]:
 
 
 def _eight_bit(
-    values: NDArray[np.float32], rounding: Rounding, told: dict[str, int]
+    values: NDArray[np.float32], rounding: Rounding, counts: dict[str, int]
 ) -> NDArray[np.uint8]:
     """Return levels as uint8 and count what was clipped and what was not whole."""
     inside = np.clip(values, 0, 255)
     nearest = np.rint(inside)
     whole = np.abs(inside - nearest) <= WHOLE
-    told["clipped"] += int((np.abs(values - inside) > WHOLE).sum())
-    told["fractional"] += int((~whole).sum())
+    counts["clipped"] += int((np.abs(values - inside) > WHOLE).sum())
+    counts["fractional"] += int((~whole).sum())
     if rounding == "truncate":
         nearest = np.where(whole, nearest, np.floor(inside))
     return nearest.astype(np.uint8)

@@ -95,8 +95,8 @@ def load(unpickler: pickle.Unpickler, who: str) -> Any:
     except PoisonError:
         raise
     except Exception as error:  # a forged program may fail in any way
-        told = shorten(f"{type(error).__name__}: {error}")
-        raise PoisonError(f"{who} is not a readable pickle of arrays ({told})") from None
+        reason = shorten(f"{type(error).__name__}: {error}")
+        raise PoisonError(f"{who} is not a readable pickle of arrays ({reason})") from None
 
 
 class Standin:

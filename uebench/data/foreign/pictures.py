@@ -260,5 +260,5 @@ def parse_record(data: bytes, who: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
-        raise PoisonError(f"{who}: meta.json is not JSON of names and values; mend or remove it")
+        raise PoisonError(f"{who}: meta.json is not JSON of names and values; fix or remove it")
     return record

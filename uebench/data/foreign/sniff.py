@@ -29,8 +29,8 @@ def read_foreign(path: Path, dataset: Dataset) -> Foreign:
             return read_folder(path, limits, dataset.class_names)
         if not path.is_file():
             there = path.exists() or path.is_symlink()
-            told = "is neither a file nor a folder" if there else "no such file"
-            raise PoisonError(f"{path}: {told}; give {ACCEPTED}")
+            reason = "is neither a file nor a folder" if there else "no such file"
+            raise PoisonError(f"{path}: {reason}; give {ACCEPTED}")
         limits.check_bytes(path.stat().st_size, f"{path}")
         foreign = _read_file(path, limits, dataset)
         beside = path.with_name(f"{path.name}.meta.json")
@@ -38,8 +38,8 @@ def read_foreign(path: Path, dataset: Dataset) -> Foreign:
             record = parse_record(beside.read_bytes(), f"{beside.parent}")
             return Foreign(foreign.form, foreign.arrays, record)
     except (OSError, MemoryError) as error:
-        told = getattr(error, "strerror", None) or "it asks for too much memory"
-        raise PoisonError(f"{path} cannot be read: {told}") from None
+        reason = getattr(error, "strerror", None) or "it asks for too much memory"
+        raise PoisonError(f"{path} cannot be read: {reason}") from None
     return foreign
 
 

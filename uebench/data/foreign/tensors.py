@@ -56,8 +56,8 @@ def read_torch(path: Path, limits: Limits, zipped: bool) -> Foreign:
     try:
         content = torch.load(stream, map_location="cpu", weights_only=True)
     except (MemoryError, Exception) as error:
-        told = shorten(str(error).split("\n")[0])
-        raise PoisonError(f"{who} is not a readable file of tensors ({told})") from None
+        reason = shorten(str(error).split("\n")[0])
+        raise PoisonError(f"{who} is not a readable file of tensors ({reason})") from None
     if isinstance(content, torch.Tensor):
         content = {"array": content}
     elif isinstance(content, (list, tuple)):
@@ -73,7 +73,7 @@ def read_torch(path: Path, limits: Limits, zipped: bool) -> Foreign:
 
 
 def _copied(archive: Archive, claimed: dict[str, int], who: str) -> io.BytesIO:
-    """Return an archive written anew, so that torch reads the members that were looked through.
+    """Return a rewritten archive, so that torch reads the members that were looked through.
 
     Two readers may find different directories in one forged file.
     """

@@ -51,11 +51,11 @@ def in_words(error: BaseException, files: Collection[str]) -> str:
 
 def _files_of(method: Method) -> set[str]:
     """Return the files, or the cells of a notebook, that a method's own code was read from."""
-    ours = set(Attack.__mro__) | set(Defense.__mro__)
+    base_classes = set(Attack.__mro__) | set(Defense.__mro__)
     functions = (
         getattr(each, "__wrapped__", each)
         for cls in type(method).__mro__
-        if cls not in ours
+        if cls not in base_classes
         for each in vars(cls).values()
     )
     return {each.__code__.co_filename for each in functions if inspect.isfunction(each)}
@@ -63,5 +63,7 @@ def _files_of(method: Method) -> set[str]:
 
 def last_line(error: BaseException, files: Collection[str]) -> str:
     """Return the last line of these files that led to an error, `FILE, line N: CODE`, or ""."""
-    led = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
-    return f"{Path(led[-1].filename).name}, line {led[-1].lineno}: {led[-1].line}" if led else ""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+    if not frames:
+        return ""
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line}"

@@ -201,8 +201,8 @@ def broken() -> list[Broken]:
 def methods(kind: Kind) -> dict[str, type[Method]]:
     """Return the methods of a kind by name: the suite's first, each group in order of name."""
     load()
-    found = _methods[kind]
-    return dict(sorted(found.items(), key=lambda kv: (kv[1].info.origin != "built-in", kv[0])))
+    classes = _methods[kind]
+    return dict(sorted(classes.items(), key=lambda kv: (kv[1].info.origin != "built-in", kv[0])))
 
 
 def find(kind: Kind, name: str) -> type[Method]:
@@ -229,17 +229,17 @@ def absent(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     It has the nearest name, the plug-ins that are broken, and a package in this folder that has the
     name and is not installed.
     """
-    told = [str(unknown(kind, name, known))]
+    sentences = [str(unknown(kind, name, known))]
     if _broken:
         plugins = "; ".join(f"{b.origin} ({b.error})" for b in _broken)
-        told.append(f"plug-ins that could not be loaded: {plugins}")
+        sentences.append(f"plug-ins that could not be loaded: {plugins}")
     file = Path(name) / f"uebench_{name}.py"
     if name.isidentifier() and file.is_file():
-        told.append(
+        sentences.append(
             f"{name}/ is here and not installed: type `pip install -e {name}`, or add "
             f"--plugin {file}"
         )
-    return UnknownNameError("; ".join(told))
+    return UnknownNameError("; ".join(sentences))
 
 
 def build(kind: Kind, spec: str | Spec, overrides: Mapping[str, Any] | None = None) -> Any:

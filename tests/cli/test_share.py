@@ -130,14 +130,14 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "an accuracy no model can have": (
         change_cells("test_acc", 0.512345),
         "numbers",
-        "no share of 20",
+        "not a multiple of 1/20",
     ),
     "another accuracy": (change_cells("test_acc_best", 0.0), "numbers", "below the last"),
     "accuracy above one": (change_cells("test_acc", 1.5), "schema", "lie in [0, 1]"),
-    "another seed": (change_cells("seed", 7), "recipes", "its seed is 7, its recipe's 0"),
+    "another seed": (change_cells("seed", 7), "recipes", "its seed is 7, but its recipe has 0"),
     "another defense": (change_cells("defense", "at"), "recipes", "its defense is 'at'"),
     "another key": (change_cells("key", "f" * 64), "recipes", "no recipe for its key"),
-    "another poison": (change_cells("poison_sha256", "e" * 64), "poisons", "is in no record"),
+    "another poison": (change_cells("poison_sha256", "e" * 64), "poisons", "has no record"),
     "another recipe": (
         change_json("recipes", "*", "seed", value=9),
         "recipes",
@@ -155,7 +155,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "a record of another cell": (
         rewrite("records.json", '{"format": 1, "records": {"a": {}}}'),
         "records",
-        "is of no cell",
+        "belongs to no cell",
     ),
 }
 
@@ -178,7 +178,7 @@ def test_a_manifest_that_is_wrong(bundle: Path) -> None:
     manifest = bundle / "SHA256SUMS"
     manifest.write_text(manifest.read_text() + f"{'0' * 64}  ../../secret\nnonsense\n")
     told = " ".join(validate(bundle)[0].problems)
-    for part in ("new.txt is not in", "index.html is missing", "leads out of", "is no hash"):
+    for part in ("new.txt is not in", "index.html is missing", "leads out of", "is not a hash"):
         assert part in told
 
 
@@ -186,7 +186,7 @@ def test_a_manifest_that_is_wrong(bundle: Path) -> None:
     ("arguments", "told"),
     [
         ("publish none out", "no run.json"),
-        ("publish made made", "is there already"),
+        ("publish made made", "already exists"),
         ("publish empty out", "no run.json"),
         ("publish foreign out", "was not written by"),
         ("publish spoiled out", "machine"),
@@ -241,4 +241,4 @@ def test_a_card_of_another_poison_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npz").replace(tmp_path / "b.npz")
     result = call("card", str(tmp_path / "b.npz"), "--dataset", DATA)
     assert result.exit_code == 2
-    assert "not the poison that its record tells of" in " ".join(result.stderr.split())
+    assert "not the poison that its record describes" in " ".join(result.stderr.split())

@@ -1,4 +1,4 @@
-"""A data card for a poison in Markdown: what it is, what was measured, how to load it."""
+"""The data card of a poison, in Markdown: what it is, its measurements and how to load it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..data.poison import PoisonError
 from ..data.poison_files import audit_poison
 from .manifest import sha256_of
 
-LOADING = {
+_LOADING = {
     ".npz": """import numpy as np
 
 with np.load({name!r}) as poison:
@@ -32,23 +32,24 @@ from PIL import Image
 
 folder = Path({name!r})
 images = {{int(path.stem): np.array(Image.open(path)) for path in folder.glob("*.png")}}
-# by position in the clean training set; labels.csv beside them has the labels""",
+# keys are positions in the clean training set; labels.csv in the same folder has the labels""",
 }
-"""How a poison is loaded, by the ending of its name."""
-INTENDED_USE = (
-    "Research on availability attacks: to measure what a training procedure learns from images "
-    "that were perturbed so that it shall learn nothing. It is no training set for a model that is "
-    "used, and no proof that images are protected: published defenses recover most of the accuracy."
+"""Code that loads a poison, by the suffix of its file; a folder has none."""
+_INTENDED_USE = (
+    "Research on availability attacks: measuring what a training procedure learns from images that "
+    "were perturbed to teach it nothing. Do not train models for real use on it, and do not take "
+    "it as proof that images are protected: published defenses recover most of the accuracy."
 )
 
 
 def card(path: Path, licence: str, dataset: Any = None) -> str:
     """Return the card of a poison that `uebench craft` wrote.
 
-    With its clean data set the budget is measured anew; without, it is as recorded, and said so.
+    With the clean data set the budget is measured again; without it, the card gives the recorded
+    budget and says so.
 
     Raises:
-        PoisonError: it has no record, or cannot be read.
+        PoisonError: the poison has no record, cannot be read, or differs from its record.
     """
     meta = _meta(path)
     if dataset is not None:
@@ -56,7 +57,7 @@ def card(path: Path, licence: str, dataset: Any = None) -> str:
         audit = audit_poison(poison, dataset)
         if audit["as_recorded"] is False:
             raise PoisonError(
-                f"{path} is not the poison that its record tells of; craft or fetch it again"
+                f"{path} is not the poison that its record describes; craft or download it again"
             )
         meta |= audit
     return "\n".join(
@@ -67,7 +68,7 @@ def card(path: Path, licence: str, dataset: Any = None) -> str:
             "",
             "## Intended use",
             "",
-            INTENDED_USE,
+            _INTENDED_USE,
             "",
             *_loading(path, meta),
             "",
@@ -86,18 +87,18 @@ def card(path: Path, licence: str, dataset: Any = None) -> str:
 
 
 def _facts(path: Path, meta: dict[str, Any], measured: bool) -> list[str]:
-    """Return the table of what a poison is and how much it changes."""
+    """Return the table of a poison's origin, size, budget and hashes."""
     recipe = meta.get("recipe", {})
-    called = meta.get("spec") or recipe.get("attack") or path.stem
-    how = "measured on the 8-bit images" if measured else "as recorded by its maker"
+    spec = meta.get("spec") or recipe.get("attack") or path.stem
+    source = "measured on the 8-bit images" if measured else "as recorded by its maker"
     facts = [
-        ("attack", f"`{called}`"),
+        ("attack", f"`{spec}`"),
         ("clean data set", f"{meta.get('dataset', 'unknown')}"),
         ("data set fingerprint", f"`{meta.get('fingerprint', 'unknown')}`"),
         ("poison seed", recipe.get("seed", meta.get("seed", "unknown"))),
         ("images", meta.get("images", "see the file")),
         ("budget", _budget(meta.get("budget", {}))),
-        (f"largest change, {how}", _largest(meta)),
+        (f"largest change, {source}", _largest(meta)),
         ("PSNR, SSIM (means)", f"{_number(meta, 'psnr_mean')} dB, {_number(meta, 'ssim_mean')}"),
         ("sha256 of images, labels and index", f"`{meta.get('sha256', 'unknown')}`"),
     ]
@@ -107,13 +108,13 @@ def _facts(path: Path, meta: dict[str, Any], measured: bool) -> list[str]:
 
 
 def _loading(path: Path, meta: dict[str, Any]) -> list[str]:
-    """Return how the poison is loaded, by code and by this suite."""
-    ending = path.suffix if path.suffix in LOADING else ""
+    """Return how to load the poison, in Python and in this suite."""
+    ending = path.suffix if path.suffix in _LOADING else ""
     return [
         "## How to load it",
         "",
         "```python",
-        LOADING[ending].format(name=path.name),
+        _LOADING[ending].format(name=path.name),
         "```",
         "",
         f"As an attack: `uebench import {path.name} --dataset {meta.get('dataset', 'D')} "
@@ -122,25 +123,24 @@ def _loading(path: Path, meta: dict[str, Any]) -> list[str]:
 
 
 def _meta(path: Path) -> dict[str, Any]:
-    """Return the record that was written beside a poison.
+    """Return the record that was written with a poison.
 
     Raises:
-        PoisonError: there is no such poison, or no record that can be read.
+        PoisonError: the poison does not exist, or has no readable record.
     """
     if not path.exists():
         raise PoisonError(f"{path}: no such file; give what `uebench craft --out` wrote")
-    beside = path / "meta.json" if path.is_dir() else path.with_name(f"{path.name}.meta.json")
+    record = path / "meta.json" if path.is_dir() else path.with_name(f"{path.name}.meta.json")
     try:
-        return read_object(beside)
+        return read_object(record)
     except ValueError:
         raise PoisonError(
-            f"{path} has no record {beside.name} that can be read; a card is for what `uebench "
-            "craft --out` wrote, others are measured by `uebench audit`"
+            f"{path} has no record {record.name} that can be read; cards are for poisons that "
+            "`uebench craft --out` wrote; `uebench audit` measures any other"
         ) from None
 
 
 def _budget(budget: Any) -> str:
-    """Return a budget in words."""
     match budget:
         case {"norm": "linf", "eps": float(eps)}:
             return f"linf {255 * eps:g}/255"
@@ -150,22 +150,21 @@ def _budget(budget: Any) -> str:
 
 
 def _largest(meta: dict[str, Any]) -> str:
-    """Return the largest measured changes in words."""
     return f"linf {_number(meta, 'linf_max')}/255, l2 {_number(meta, 'l2_max')}"
 
 
 def _number(meta: dict[str, Any], name: str) -> str:
-    """Return a measured number, or that it is unknown."""
+    """Return a measured number as text, or `unknown`."""
     value = meta.get(name)
     return f"{value:.4g}" if isinstance(value, (int, float)) else "unknown"
 
 
 def _cell(value: Any) -> str:
-    """Return a value as a cell of a Markdown table."""
+    """Return a value as the text of a Markdown table's cell."""
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def _name(stem: str) -> str:
-    """Return a name for an import made of a file's."""
-    made = "".join(letter if letter.isalnum() else "_" for letter in stem).lower()
-    return made if made[:1].isalpha() else f"poison_{made}"
+    """Return a valid name for `uebench import` that resembles a file's."""
+    name = "".join(letter if letter.isalnum() else "_" for letter in stem).lower()
+    return name if name[:1].isalpha() else f"poison_{name}"

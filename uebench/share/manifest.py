@@ -6,12 +6,12 @@ import hashlib
 import re
 from pathlib import Path
 
-NAME = "SHA256SUMS"
+MANIFEST = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, read in parts."""
+    """Return the sha256 of a file, read in blocks so that its size does not matter."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(2**20):
@@ -20,32 +20,36 @@ def sha256_of(path: Path) -> str:
 
 
 def files_in(folder: Path) -> list[str]:
-    """Return the files in a folder and below, relative, in order, but for the manifest itself."""
-    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(name for name in found if name != NAME)
+    """Return the sorted relative paths of all files below a folder, without the manifest."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name != MANIFEST)
 
 
 def write_manifest(folder: Path) -> None:
-    """Write the manifest of a folder into it."""
+    """Write the manifest of all files in a folder into that folder."""
     lines = [f"{sha256_of(folder / name)}  {name}\n" for name in files_in(folder)]
-    (folder / NAME).write_text("".join(lines))
+    (folder / MANIFEST).write_text("".join(lines))
 
 
 def check_manifest(folder: Path) -> list[str]:
-    """Return what does not agree with a folder's manifest, a sentence each."""
-    wrong, named = [], set()
-    for number, line in enumerate((folder / NAME).read_text().splitlines(), 1):
-        parts = _LINE.fullmatch(line)
-        if parts is None:
-            wrong.append(f"{NAME}, line {number} is no hash and name")
+    """Return one sentence for each file that does not agree with the folder's manifest."""
+    problems, named = [], set()
+    for number, line in enumerate((folder / MANIFEST).read_text().splitlines(), 1):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            problems.append(f"{MANIFEST}, line {number} is not a hash and a file name")
             continue
-        digest, name = parts.groups()
+        digest, name = match.groups()
         named.add(name)
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            wrong.append(f"{NAME}, line {number} leads out of the folder: {name}")
+            problems.append(f"{MANIFEST}, line {number} leads out of the folder: {name}")
         elif not path.is_file():
-            wrong.append(f"{name} is missing")
+            problems.append(f"{name} is missing")
         elif sha256_of(path) != digest:
-            wrong.append(f"{name} is not what {NAME} says: it was changed after it was published")
-    return wrong + [f"{name} is not in {NAME}" for name in files_in(folder) if name not in named]
+            problems.append(
+                f"{name} does not have the hash in {MANIFEST}: it was changed after publication"
+            )
+    return problems + [
+        f"{name} is not in {MANIFEST}" for name in files_in(folder) if name not in named
+    ]

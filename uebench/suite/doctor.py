@@ -1,8 +1,7 @@
-"""What this machine has, what will be slow on it, and whether torch and torchvision fit."""
+"""The checks of `uebench doctor`: what this machine has, what is broken, what will be slow."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -21,7 +20,7 @@ Finding = dict[str, str]
 
 
 def examine() -> list[Finding]:
-    """Return findings: `level` is ok, slow or bad; `what` and `text` say the rest."""
+    """Return one finding per check: `level` (ok, slow or bad), `what` and `text`."""
     return [
         _finding("ok", "uebench", f"{__version__}, Python {sys.version.split()[0]}"),
         _torch(),
@@ -39,7 +38,7 @@ def _finding(level: str, what: str, text: str) -> Finding:
 
 
 def _torch() -> Finding:
-    """Return torch's version and how fast one core multiplies."""
+    """Return torch's version and the speed of one core, measured by multiplying matrices."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     a = torch.rand(512, 512)
@@ -54,7 +53,7 @@ def _torch() -> Finding:
 
 
 def _torchvision() -> Finding:
-    """Return whether torchvision loads beside this torch."""
+    """Return whether torchvision can be imported with this torch."""
     try:
         import torchvision
         from torchvision import datasets  # noqa: F401
@@ -62,14 +61,14 @@ def _torchvision() -> Finding:
         return _finding(
             "bad",
             "torchvision",
-            f"does not load beside torch {torch.__version__} ({str(error).splitlines()[0]}); "
-            "install the version that belongs to it. cifar10, cifar100 and svhn need it",
+            f"cannot be imported with torch {torch.__version__} ({str(error).splitlines()[0]}); "
+            "install the matching version, which cifar10, cifar100 and svhn need",
         )
     return _finding("ok", "torchvision", torchvision.__version__)
 
 
 def _device() -> Finding:
-    """Return what will compute."""
+    """Return the devices that cells will be computed on."""
     cores = usable_cores()
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -77,28 +76,28 @@ def _device() -> Finding:
     return _finding(
         "slow",
         "devices",
-        f"no GPU; {cores} CPU cores, so {cores} cells at a time. `--protocol quick` is made for "
-        "this; ResNet-18 under `paper` takes days",
+        f"no GPU; {cores} CPU cores, so {cores} cells are computed at a time. Use `--protocol "
+        "quick` here; ResNet-18 under `paper` takes days",
     )
 
 
 def _bf16() -> Finding:
-    """Return whether bf16 is computed or emulated here."""
+    """Return whether this machine computes bf16 in hardware."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if resolve_precision("auto", device) == "bf16":
-        return _finding("ok", "precision", "bf16 in hardware: precision=auto takes bf16")
-    return _finding("ok", "precision", "no bf16 in hardware: precision=auto takes fp32")
+        return _finding("ok", "precision", "bf16 in hardware, so precision=auto means bf16")
+    return _finding("ok", "precision", "no bf16 in hardware, so precision=auto means fp32")
 
 
 def _methods() -> list[Finding]:
-    """Return how many methods there are, and the plug-ins that are broken."""
+    """Return the number of methods, and each plug-in that is broken."""
     counts = f"{len(methods('attack'))} attacks, {len(methods('defense'))} defenses"
-    told = [_finding("bad", "plug-in", f"{b.origin} breaks: {b.error}") for b in broken()]
-    return [_finding("ok", "methods", counts), *told]
+    faults = [_finding("bad", "plug-in", f"{b.origin} is broken: {b.error}") for b in broken()]
+    return [_finding("ok", "methods", counts), *faults]
 
 
 def _store() -> Finding:
-    """Return whether the store can be written, and how much room there is."""
+    """Return whether the store can be written, and how much disk space is free."""
     root = Store().root
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -106,23 +105,26 @@ def _store() -> Finding:
             pass
     except OSError as error:
         return _finding(
-            "bad", "store", f"{root} cannot be written ({error.strerror}); set UEBENCH_HOME"
+            "bad",
+            "store",
+            f"{root} cannot be written ({error.strerror}); set UEBENCH_HOME to another folder",
         )
     free = shutil.disk_usage(root).free / 2**30
     return _finding("ok" if free > 2 else "slow", "store", f"{root}, {free:.0f} GiB free")
 
 
 def _latex() -> Finding:
-    """Return whether tables can be compiled here."""
-    there = shutil.which("pdflatex", path=os.environ.get("PATH"))
-    text = there or "no pdflatex; leaderboard.tex is written all the same"
+    """Return whether LaTeX tables can be compiled here."""
+    text = (
+        shutil.which("pdflatex") or "pdflatex is not installed; tables are written but not compiled"
+    )
     return _finding("ok", "latex", text)
 
 
 def print_findings(findings: list[Finding]) -> None:
-    """Print findings to stdout, a line each."""
+    """Print findings to stdout, one line each."""
     console = Console(highlight=False, soft_wrap=True)
     styles = {"ok": "green", "slow": "yellow", "bad": "red"}
-    for found in findings:
-        console.print(f"[{styles[found['level']]}]{found['level']:<5}[/]", end="")
-        console.print(f"{found['what']:<12} {found['text']}", markup=False)
+    for finding in findings:
+        console.print(f"[{styles[finding['level']]}]{finding['level']:<5}[/]", end="")
+        console.print(f"{finding['what']:<12} {finding['text']}", markup=False)

@@ -1,4 +1,4 @@
-"""The Python API for a poison that somebody else released: `import_poison` keeps it."""
+"""The Python API that registers a released poison as an attack: `import_poison`."""
 
 from __future__ import annotations
 
@@ -27,50 +27,50 @@ def import_poison(
     replace: bool = False,
     store: Store | None = None,
 ) -> Poison:
-    """Return the poison in a file of somebody else's and keep it as the attack `imported:NAME`.
+    """Return the poison in a released file and register it as the attack `imported:NAME`.
 
-    Nothing in the file is run. Its `meta` says how it was read and what was measured. The labels
-    stay those of the clean set; training images that it does not cover stay clean.
+    Nothing in the file is run. The `meta` of the poison says how the file was read and what was
+    measured. Labels are those of the clean set; training images that it does not cover stay clean.
 
     Args:
         path: a folder or zip of `<index>.png`, .npy, .npz, .safetensors, .pt, a pickle of arrays.
-        dataset: the data set that it was made from, or its name.
-        name: what it is called from now on.
-        kind: poisoned `images`, or `deltas`, which are added to the clean ones.
-        scale: `unit` where 1 is white, `levels` where 255 is.
-        rounding: of levels that are not whole: `round`, or `truncate` as a cast to uint8 does.
-        key: the array's name, where the file has several.
-        replace: give a name another content than it has.
-        store: where it is kept; by default `$UEBENCH_HOME` or the platform's cache folder.
+        dataset: the clean data set that it was made from, or its name.
+        name: its name from now on, without `imported:`.
+        kind: whether the file holds poisoned `images`, or `deltas` to add to the clean ones.
+        scale: `unit` if white is 1, `levels` if white is 255.
+        rounding: how fractional levels become 8-bit: `round`, or `truncate` as a cast to uint8.
+        key: the name of the array, if the file has several.
+        replace: replace the images that the name already has on this data set.
+        store: where it is stored; by default `$UEBENCH_HOME` or the platform's cache folder.
 
     Raises:
         ValueError: the file cannot be read or trusted, does not fit the data set, could be read in
             two ways, or changes nothing; or the name is taken.
     """
-    called = checked_name(name)
+    name = checked_name(name)
     loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
-    found, read = read_poison(Path(path), loaded, Reading(kind, scale, rounding, key))
-    audit = audit_poison(found, loaded)
+    released, how_read = read_poison(Path(path), loaded, Reading(kind, scale, rounding, key))
+    audit = audit_poison(released, loaded)
     if not audit["linf_max"]:
         raise PoisonError(f"{path} changes no image of {loaded.name}; is it the clean data set?")
-    order = found.index.argsort()
-    index = found.index[order]
-    images = gathered(found.images, order, found.images.device)
+    order = released.index.argsort()
+    index = released.index[order]
+    images = gathered(released.images, order, released.images.device)
     poison = Poison(images, loaded.train.labels[index], index)
     sha256 = tensors_sha256(poison)
     recipe = imported_recipe(loaded.fingerprint, sha256)
-    told = {
-        **read,
+    record = {
+        **how_read,
         **audit,
         "sha256": sha256,
         "file": printable(Path(path).name),
         "dataset": loaded.name,
     }
     budget = {"norm": "linf", "eps": audit["linf_max"] / 255}
-    meta = {**told, "recipe": recipe, "budget": budget, "author_record": found.meta}
+    meta = {**record, "recipe": recipe, "budget": budget, "author_record": released.meta}
     store = store or Store()
-    check_free(store, called, loaded.fingerprint, sha256, replace)
+    check_free(store, name, loaded.fingerprint, sha256, replace)
     tensors = {"images": poison.images, "labels": poison.labels, "index": poison.index}
     store.get_or_make("poison", key_of(recipe), lambda: (tensors, meta))
-    remember(store, called, loaded.fingerprint, told, replace)
+    remember(store, name, loaded.fingerprint, record, replace)
     return Poison(poison.images, poison.labels, poison.index, meta)

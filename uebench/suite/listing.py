@@ -1,6 +1,6 @@
-"""What there is: lists of attacks, defenses, data sets and so on, as data and as text.
+"""Lists and descriptions of attacks, defenses, data sets and so on, as data and as text.
 
-torch is loaded by what needs it: lists of configurations and protocols do not wait for it.
+torch is loaded only by the lists that need it: those of configurations and protocols do not.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ..common.spec import IMPORTED, format_value, normalise, unknown
 from ..common.text import one_line, plain_text
 from ..learn.protocol import PROTOCOLS, Protocol
 
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
-def catalog(kinds: list[str]) -> dict[str, list[Row]]:
-    """Return rows of name, title and source for each kind asked for."""
-    makers: dict[str, Callable[[], list[Row]]] = {
+def catalog(kinds: list[str]) -> dict[str, list[_Row]]:
+    """Return the rows of each kind: name, title and, depending on the kind, source and origin."""
+    makers: dict[str, Callable[[], list[_Row]]] = {
         "attacks": lambda: _methods("attack") + _imported(),
         "defenses": lambda: _methods("defense"),
         "datasets": _datasets,
@@ -43,15 +43,13 @@ def catalog(kinds: list[str]) -> dict[str, list[Row]]:
     return {kind: makers[kind]() for kind in kinds}
 
 
-def _datasets() -> list[Row]:
-    """Return the data sets."""
+def _datasets() -> list[_Row]:
     from ..data import DATASETS
 
     return [{"name": name, "title": known.title} for name, known in DATASETS.items()]
 
 
-def _models() -> list[Row]:
-    """Return the networks."""
+def _models() -> list[_Row]:
     from ..models import ARCHITECTURES
 
     return [
@@ -60,18 +58,17 @@ def _models() -> list[Row]:
     ]
 
 
-def _executors() -> list[Row]:
-    """Return what starts processes."""
+def _executors() -> list[_Row]:
     from ..execute.choose import EXECUTORS, executor_class
 
     return [{"name": name, "title": executor_class(name).title} for name in EXECUTORS]
 
 
-def _methods(kind: Literal["attack", "defense"]) -> list[Row]:
-    """Return the methods of a kind, then the plug-ins that are broken with their errors."""
+def _methods(kind: Literal["attack", "defense"]) -> list[_Row]:
+    """Return the methods of a kind, followed by the plug-ins that could not be loaded."""
     from ..methods.registry import broken, methods
 
-    rows: list[Row] = [
+    rows: list[_Row] = [
         {
             "name": name,
             "title": cls.info.title,
@@ -85,8 +82,8 @@ def _methods(kind: Literal["attack", "defense"]) -> list[Row]:
     ]
 
 
-def _imported() -> list[Row]:
-    """Return the imported poisons, a row a name and data set."""
+def _imported() -> list[_Row]:
+    """Return the imported poisons, one row for each name and data set."""
     from ..methods.imported import known_records
     from ..store.store import Store
 
@@ -102,7 +99,6 @@ def _imported() -> list[Row]:
 
 
 def _protocol_title(protocol: Protocol) -> str:
-    """Return a protocol in a line."""
     return (
         f"{protocol.arch}, {protocol.epochs} epochs, batch {protocol.batch_size}, "
         f"lr {protocol.lr:g} {protocol.schedule}"
@@ -110,11 +106,10 @@ def _protocol_title(protocol: Protocol) -> str:
 
 
 def kind_of(name: str) -> str:
-    """Return of which of the kinds in `SHOWN` a name is.
+    """Return which of the kinds in `SHOWN` a name belongs to.
 
     Raises:
-        KeyError: of none, with the nearest name.
-        ValueError: of several.
+        UserError: it belongs to none, and the message has the nearest name, or to several.
     """
     from ..execute.choose import EXECUTORS
     from ..methods.registry import KINDS, absent, methods
@@ -124,20 +119,20 @@ def kind_of(name: str) -> str:
         return "attack"
     known: dict[str, list[str]] = {kind: list(methods(kind)) for kind in KINDS}
     known |= {"protocol": list(PROTOCOLS), "executor": list(EXECUTORS)}
-    having = [kind for kind in SHOWN if name in known[kind]]
-    if not having:
+    kinds = [kind for kind in SHOWN if name in known[kind]]
+    if not kinds:
         raise absent("name", name, [each for names in known.values() for each in names])
-    if len(having) > 1:
-        told = " or ".join(f"`uebench show {kind} {name}`" for kind in having)
-        raise UserError(f"{name} is of several kinds; type {told}")
-    return having[0]
+    if len(kinds) > 1:
+        commands = " or ".join(f"`uebench show {kind} {name}`" for kind in kinds)
+        raise UserError(f"{name} belongs to several kinds; type {commands}")
+    return kinds[0]
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
-    """Return a method, protocol or executor with its options: range, default and meaning.
+    """Return a method, protocol or executor and, for each option, default, range and meaning.
 
     Raises:
-        KeyError: no such method, protocol or executor, with the nearest name.
+        UnknownNameError: there is no such name; the message has the nearest one.
     """
     name = normalise(name)
     if kind == "protocol":
@@ -181,28 +176,28 @@ def describe(kind: str, name: str) -> dict[str, Any]:
 
 
 def _records_of(name: str) -> str:
-    """Return what is known of an imported poison, a line a data set.
+    """Return what is known of an imported poison, one line for each data set.
 
     Raises:
-        KeyError: none was imported under this name.
+        UnknownNameError: no poison was imported under this name.
     """
     from ..methods.imported import known_records
     from ..store.store import Store
 
     known = known_records(Store())
-    told = [
+    lines = [
         f"{r['file']} for {r['dataset']}: {r['images']} {r['kind']} ({r['form']}), "
         f"linf {r['linf_max']:g}/255, l2 {r['l2_max']:g}, sha256 {r['sha256'][:12]}"
         for other, r in known
         if other == name
     ]
-    if not told:
+    if not lines:
         raise unknown("attack", IMPORTED + name, [IMPORTED + other for other, _ in known])
-    return "\n".join(told)
+    return "\n".join(lines)
 
 
-def _options(model: Any, values: dict[str, Any]) -> list[Row]:
-    """Return the fields of a model as rows."""
+def _options(model: Any, values: dict[str, Any]) -> list[_Row]:
+    """Return one row for each option of a model."""
     from ..common.options import accepted
 
     return [
@@ -216,10 +211,10 @@ def _options(model: Any, values: dict[str, Any]) -> list[Row]:
     ]
 
 
-def print_catalog(found: dict[str, list[Row]]) -> None:
-    """Print the lists as tables to stdout."""
+def print_catalog(lists: dict[str, list[_Row]]) -> None:
+    """Print lists to stdout, each as a table."""
     console = Console(highlight=False)
-    for kind, rows in found.items():
+    for kind, rows in lists.items():
         columns = [c for c in ("name", "title", "source", "origin") if any(c in r for r in rows)]
         table = Table(*columns, title=kind, title_justify="left", box=None, pad_edge=False)
         for row in rows:
@@ -228,17 +223,17 @@ def print_catalog(found: dict[str, list[Row]]) -> None:
         console.print()
 
 
-def print_description(found: dict[str, Any]) -> None:
-    """Print what `describe` returned to stdout."""
+def print_description(description: dict[str, Any]) -> None:
+    """Print to stdout what `describe` returned."""
     console = Console(highlight=False)
-    where = "  ".join(str(found[key]) for key in ("source", "origin") if key in found)
-    console.print(Text(one_line(f"{found['name']}: {found['title']}"), style="bold"))
-    if where:
-        console.print(Text(one_line(where), style="dim"))
-    console.print(Text("\n" + plain_text(found.get("about") or found["text"]) + "\n"))
+    origin = "  ".join(str(description[key]) for key in ("source", "origin") if key in description)
+    console.print(Text(one_line(f"{description['name']}: {description['title']}"), style="bold"))
+    if origin:
+        console.print(Text(one_line(origin), style="dim"))
+    console.print(Text("\n" + plain_text(description.get("about") or description["text"]) + "\n"))
     table = Table("option", "default", "accepts", "meaning", box=None, pad_edge=False)
-    for row in found["options"]:
+    for row in description["options"]:
         table.add_row(
             *(Text(one_line(row[key])) for key in ("name", "default", "accepts", "meaning"))
         )
-    console.print(table if found["options"] else Text("no options"))
+    console.print(table if description["options"] else Text("no options"))

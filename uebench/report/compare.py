@@ -1,4 +1,4 @@
-"""Ours beside what was published: joined by names and options, with the difference and its caveats.
+"""Our results and published ones: joined by names and options, with differences and caveats.
 
 Sources disagree on one cell by up to 22 points, so ours is held against the span from the lowest to
 the highest of them. What differs in the protocols is listed, never corrected for.
@@ -47,7 +47,7 @@ class Ours:
     settings: Settings
     stat: Stat
     beside: str = ""
-    """The attack beside which a clean entry stands."""
+    """The attack next to which a clean entry stands."""
     heads: tuple[str, str] = ("attack", "defense")
     """What its table's rows and columns are."""
 
@@ -102,7 +102,7 @@ class Compared:
 
     @property
     def outside(self) -> float:
-        """How far ours lies above the span, or below it (negative); 0 inside."""
+        """How far ours is above the span, or below it (negative); 0 inside."""
         low, high = self.span
         mean = self.ours.stat.mean
         return mean - high if mean > high else min(mean - low, 0.0)
@@ -186,9 +186,9 @@ def rank_correlations(compared: Sequence[Compared]) -> dict[str, tuple[float, in
 
 
 def compared_dataset(name: str, published: Sequence[Published]) -> str:
-    """Return the data set whose published numbers ours stand beside.
+    """Return the data set with whose published numbers ours are compared.
 
-    Its own where there are any, that which its name begins with (`cifar10-small`), else CIFAR-10.
+    The same one if it has any, else one that its name begins with (`cifar10-small`), else CIFAR-10.
     """
     family = name.partition("[")[0]
     known = sorted({row.dataset for row in published}, key=len, reverse=True)
@@ -221,7 +221,7 @@ def _shortest(entries: Sequence[Ours]) -> dict[tuple[str, str, str], int]:
 def _matching(
     entry: Ours, published: Sequence[Published], shortest: int, table: str, meanings: Meanings
 ) -> list[Published]:
-    """Return the published numbers of one entry."""
+    """Return the published numbers that compare with one entry."""
     s = entry.settings
     if (s.ratio != 1 and entry.attack != "none") or s.classes:
         return []
@@ -250,7 +250,7 @@ def _matching(
 
 
 def _of_table(rows: list[Published], table: str) -> list[Published]:
-    """Return the rows of one table for each source that has some there, else all of its rows."""
+    """Return the rows of one table for each source that has some in it, else all of its rows."""
     here = {row.source for row in rows if table and row.table == table}
     return [row for row in rows if row.source not in here or row.table == table]
 
@@ -272,7 +272,7 @@ def _of_length(rows: list[Published], epochs: int | None, shortest: int) -> list
 def _differences(
     entry: Ours, found: Sequence[Published], meanings: Meanings
 ) -> Iterable[tuple[str, str, str]]:
-    """Yield in what the protocols of ours and of the published differ."""
+    """Yield how our protocol differs from the published ones: what, ours, theirs."""
     s = entry.settings
     dataset, arch = found[0].dataset, found[0].arch
     if s.dataset.partition("[")[0] != dataset:

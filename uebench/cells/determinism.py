@@ -18,6 +18,7 @@ import torch
 
 from ..store.store import Store
 from .cell import Cell
+from .records import Records
 
 NO_DETERMINISTIC = "does not have a deterministic implementation"
 """What torch says of an operation that it can only compute in any order."""
@@ -85,8 +86,8 @@ def also(own: dict[str, Any], poisons: Any) -> dict[str, Any]:
     return {**own, "bit_identical": False, "not_promised": [*own["not_promised"], *against]}
 
 
-def unpromised(cells: list[Cell], store: Store) -> int:
+def unpromised(cells: list[Cell], store: Store | Records) -> int:
     """Return how many known cells may not give the same bits again, as their records say."""
-    found = [store.read("cell", cell.key) for cell in cells]
-    told = [record.get("determinism", {}) for _, record in filter(None, found)]
-    return sum(not promised.get("bit_identical", False) for promised in told)
+    records = map(Records.of(store).cell, cells)
+    promises = [record.get("determinism", {}) for record in records if record is not None]
+    return sum(not promised.get("bit_identical", False) for promised in promises)

@@ -17,17 +17,19 @@ from ..data.poison import Poison
 from ..report.records import write_records
 from ..store.store import Store
 from .cell import Cell, PoisonRef
+from .records import Records
 
 PICTURES = "pictures"
 log = logging.getLogger(__name__)
 
 
 def keep_evidence(
-    folder: Path, cells: Sequence[Cell], datasets: Sequence[Dataset], store: Store
+    folder: Path, cells: Sequence[Cell], datasets: Sequence[Dataset], records: Records
 ) -> None:
     """Write `records.json` and `pictures/` of what the store has of these cells."""
-    found = {cell.key: store.read("cell", cell.key, tensors=False) for cell in cells}
-    write_records(folder / "records.json", {k: entry[1] for k, entry in found.items() if entry})
+    store = records.store
+    by_key = {cell.key: records.cell(cell) for cell in cells}
+    write_records(folder / "records.json", {key: r for key, r in by_key.items() if r is not None})
     by_fingerprint = {dataset.fingerprint: dataset for dataset in datasets}
     poisons = {cell.poison.key: cell.poison for cell in cells if not cell.poison.is_clean}
     for ref in poisons.values():

@@ -20,6 +20,7 @@ from .cell import Cell
 from .evidence import facts
 from .failure import Failure
 from .plan import Config, table_titles
+from .records import Records
 
 MEASURED = (
     "test_acc",
@@ -75,12 +76,13 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
     }
 
 
-def gather(cells: list[Cell], store: Store, failures: Mapping[str, Failure] = {}) -> pd.DataFrame:
+def gather(
+    cells: list[Cell], store: Store | Records, failures: Mapping[str, Failure] = {}
+) -> pd.DataFrame:
     """Return the checked rows of cells: what the store has, and why the others are missing."""
-    rows = []
+    rows, records = [], Records.of(store)
     for cell in cells:
-        found = store.read("cell", cell.key)
-        rows.append(row(cell, found[1] if found else None, failures.get(cell.key)))
+        rows.append(row(cell, records.cell(cell), failures.get(cell.key)))
     return conform_cells(pd.DataFrame(rows))
 
 

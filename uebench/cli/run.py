@@ -133,7 +133,7 @@ def _print_start(matrix: Matrix) -> None:
         f"{matrix.jobs} at a time on {', '.join(matrix.devices)}{executor}",
         err=True,
     )
-    if matrix.deterministic and (n_free := unpromised(matrix.cells, matrix.store)):
+    if matrix.deterministic and (n_free := unpromised(matrix.cells, matrix.records)):
         click.echo(
             f"{n_free} of the computed cells may not be reproducible bit for bit: they were "
             "computed without --deterministic, or use an operation that has no such kernel. They "

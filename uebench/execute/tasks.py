@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ..cells.cell import Cell
 from ..cells.compute import Progress, compute, fetch_dataset, fetch_poison
 from ..cells.failure import Failure, failure
+from ..cells.records import Records
 from ..store.store import BusyError, Store, StoreError
 
 Kind = Literal["poison", "cell"]
@@ -36,15 +37,16 @@ and the text says why."""
 Listener = Callable[[Event], None]
 
 
-def pending(cells: list[Cell], store: Store, as_listed: bool = False) -> list[Task]:
+def pending(cells: list[Cell], source: Store | Records, as_listed: bool = False) -> list[Task]:
     """Return the poisons and cells that the store lacks, each once, poisons first.
 
     Of the cells those that take longest come first, so that no core waits long at the end; or all
     come as they are listed, each poison before its first cell, for a run that may not reach all.
     """
-    tasks: dict[str, Task] = {}
+    records = Records.of(source)
+    store, tasks = records.store, dict[str, Task]()
     # read, not only looked for: what is spoiled is set aside now and made again
-    missing = [c for c in cells if c.fault is None and store.read("cell", c.key) is None]
+    missing = [c for c in cells if c.fault is None and records.cell(c) is None]
     for cell in missing:
         poison = cell.poison
         if not poison.is_clean and not store.has("poison", poison.key):

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..cells.compute import keep_dataset
 from ..cells.evidence import keep_evidence
 from ..cells.failure import Failure
 from ..cells.plan import Config, dataset_specs, make_config, plan, table_titles
+from ..cells.records import Records
 from ..cells.results import check_folder, gather, write_results
 from ..common.errors import UserError
 from ..data import Dataset, load_dataset
@@ -53,6 +55,11 @@ class Matrix:
     """Longest time of all cells; those that are not reached are skipped; none: no limit."""
     deterministic: bool = False
     """Whether GPUs compute with kernels that give the same bits again."""
+
+    @cached_property
+    def records(self) -> Records:
+        """What the store has of the cells, read once from planning to the page."""
+        return Records(self.store)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +205,7 @@ def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) 
     start = time.perf_counter()
     limited = matrix.stop_after_s is not None
     stop_at = time.monotonic() + (matrix.stop_after_s or math.inf)
-    tasks = pending(matrix.cells, matrix.store, as_listed=limited)
+    tasks = pending(matrix.cells, matrix.records, as_listed=limited)
     if tasks:
         matrix.store.check_writable()
         tidy(matrix.store)
@@ -213,7 +220,7 @@ def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) 
 
         failures = _compute(matrix, tasks, tell, stop_at) if tasks else {}
     failures |= {cell.key: cell.fault for cell in matrix.cells if cell.fault is not None}
-    frame = gather(matrix.cells, matrix.store, failures)
+    frame = gather(matrix.cells, matrix.records, failures)
     return Outcome(frame, failures, time.perf_counter() - start)
 
 
@@ -243,10 +250,10 @@ def _of_this_session(cells: list[Cell]) -> bool:
 
 def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> None:
     """Write a run's results into a folder."""
-    cells, store = [c for c in matrix.cells if c.fault is None], matrix.store
+    cells, known = [c for c in matrix.cells if c.fault is None], matrix.records
     refs = {cell.poison.key: cell.poison for cell in cells}
-    poisons = {key: store.read("poison", key, tensors=False) for key in refs}
-    reads = {cell.key: store.read("cell", cell.key, tensors=False) for cell in cells}
+    poisons = {key: known.poison(ref) for key, ref in refs.items()}
+    reads = {cell.key: known.cell(cell) for cell in cells}
     write_results(
         folder,
         outcome.cells,
@@ -255,10 +262,10 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
         command,
         outcome.failures,
         outcome.seconds,
-        {key: found[1] for key, found in poisons.items() if found is not None},
-        {key: found[1] for key, found in reads.items() if found is not None},
+        {key: record for key, record in poisons.items() if record is not None},
+        {key: record for key, record in reads.items() if record is not None},
     )
-    keep_evidence(folder, cells, matrix.datasets, store)
+    keep_evidence(folder, cells, matrix.datasets, known)
     write_page(read_results(folder))
     if matrix.config.table is not None:
         titles = table_titles(matrix.cells)

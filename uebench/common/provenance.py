@@ -136,17 +136,17 @@ def _cpu_model() -> str:
     except (OSError, UnicodeDecodeError):
         pass
     model, family, number = (facts.get(name, "") for name in CPU_FACTS)
-    told = model or platform.processor()
-    return f"{told} (family {family}, model {number})" if family and number else told
+    name = model or platform.processor()
+    return f"{name} (family {family}, model {number})" if family and number else name
 
 
 def same_machine_type(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Return whether two provenances promise the same bits: a CPU of one type, the same torch."""
     one, two = first.get("machine"), second.get("machine")
-    told, tells = first.get("versions"), second.get("versions")
-    if not isinstance(one, dict) or not isinstance(told, dict) or not isinstance(tells, dict):
+    versions, others = first.get("versions"), second.get("versions")
+    if not isinstance(one, dict) or not isinstance(versions, dict) or not isinstance(others, dict):
         return False
-    same_versions = all(told.get(name) == tells.get(name) for name in MOVING)
+    same_versions = all(versions.get(name) == others.get(name) for name in MOVING)
     return one == two and same_versions and one.get("device") == "cpu"
 
 
@@ -157,8 +157,8 @@ def origins(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     groups: dict[str, dict[str, Any]] = {}
     for key, record in records.items():
-        told = record.get("provenance") or {"versions": record.get("versions")}
-        shared = {k: v for k, v in told.items() if k in ("versions", "machine", "git", "command")}
+        origin = record.get("provenance") or {"versions": record.get("versions")}
+        shared = {k: v for k, v in origin.items() if k in ("versions", "machine", "git", "command")}
         text = json.dumps(shared, sort_keys=True, default=str)
         groups.setdefault(text, {**shared, "cells": []})["cells"].append(key)
     return list(groups.values())
@@ -175,5 +175,5 @@ def mixed_versions(pairs: Iterable[tuple[str, str]]) -> str | None:
             counted[pair] = counted.get(pair, 0) + 1
     if len(counted) < 2:
         return None
-    told = [f"uebench {u} with torch {t} ({n})" for (u, t), n in sorted(counted.items())]
-    return f"the cells come from several versions: {'; '.join(told)}"
+    groups = [f"uebench {u} with torch {t} ({n})" for (u, t), n in sorted(counted.items())]
+    return f"the cells come from several versions: {'; '.join(groups)}"

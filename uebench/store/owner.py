@@ -20,8 +20,8 @@ REFRESH_S = 600.0
 
 def sign(folder: Path) -> None:
     """Say that a folder belongs to this process."""
-    told = {"place": _place(), "pid": os.getpid(), "began": _began(os.getpid())}
-    (folder / SIGNATURE).write_text(json.dumps(told))
+    signature = {"place": _place(), "pid": os.getpid(), "began": _began(os.getpid())}
+    (folder / SIGNATURE).write_text(json.dumps(signature))
 
 
 def refresh(folder: Path) -> None:
@@ -33,8 +33,8 @@ def refresh(folder: Path) -> None:
 def lives(folder: Path) -> bool | None:
     """Return whether the process lives that signed a folder; None where that is unknown."""
     try:
-        told = json.loads((folder / SIGNATURE).read_text())
-        place, pid, began = told["place"], int(told["pid"]), told["began"]
+        signature = json.loads((folder / SIGNATURE).read_text())
+        place, pid, began = signature["place"], int(signature["pid"]), signature["began"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if place != _place() or pid <= 0:
@@ -50,11 +50,11 @@ def lives(folder: Path) -> bool | None:
 
 def _place() -> list[str]:
     """Return what process numbers belong to: the host since it was started, and the container."""
-    told = [socket.gethostname(), "", ""]
+    parts = [socket.gethostname(), "", ""]
     with contextlib.suppress(OSError):
-        told[1] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        told[2] = str(Path("/proc/self/ns/pid").readlink())
-    return told
+        parts[1] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        parts[2] = str(Path("/proc/self/ns/pid").readlink())
+    return parts
 
 
 def _began(pid: int) -> int | None:

@@ -80,3 +80,10 @@ def test_gpu_script_fills_part_of_table_2(
     run(monkeypatch, "gpu.py", "--parts", "machine,table", *what, *where, *SMALL)
     assert "| LSP |" in capsys.readouterr().out
     assert json.loads(Path("made/gpu.json").read_text())["table"] == {"cells": 2, "ok": 2}
+
+
+def test_the_drivers_overhead_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "overheads.py", "--cells", "20")
+    assert "a tick with 20 waiting cells" in capsys.readouterr().out

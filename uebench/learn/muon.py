@@ -37,7 +37,8 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x if wide else x.T).to(matrix.dtype)
+    result: Tensor = (x if wide else x.T).to(matrix.dtype)
+    return result
 
 
 class Muon(torch.optim.Optimizer):

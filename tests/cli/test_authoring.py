@@ -124,14 +124,14 @@ def test_bad_names_are_refused_and_nothing_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
-def test_check_of_a_sound_method() -> None:
+def test_check_passes_a_correct_method() -> None:
     result = call("check", "none", "--quick")
     assert result.exit_code == 0, result.output
     assert "FAIL" not in result.stdout
     assert "9 of 9 promises are kept" in result.stdout
 
 
-def test_check_tells_what_fails_and_how_to_mend_it(tmp_path: Path) -> None:
+def test_check_reports_what_fails_and_how_to_fix_it(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(BAD)
     result = call("check", "--plugin", "bad.py", "--quick")
     assert result.exit_code == 1, result.output
@@ -158,7 +158,7 @@ def test_check_tells_what_fails_and_how_to_mend_it(tmp_path: Path) -> None:
         ("em --plugin none.py", "no such file"),
     ],
 )
-def test_what_cannot_be_checked(arguments: str, told: str, tmp_path: Path) -> None:
+def test_check_refuses_what_cannot_be_checked(arguments: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("")
     result = call("check", *arguments.split())
     assert result.exit_code == 2, result.output
@@ -179,7 +179,9 @@ def test_a_name_of_both_kinds_asks_for_one(tmp_path: Path) -> None:
     assert chosen.stdout.startswith("defense none")
 
 
-def test_one_fault_is_told_once_and_what_it_hides_is_not_called_kept(tmp_path: Path) -> None:
+def test_one_fault_is_reported_once_and_untested_promises_are_not_called_kept(
+    tmp_path: Path,
+) -> None:
     broken = BAD.replace("return self.eps", 'return {}["palette"] or self.eps')
     (tmp_path / "breaks.py").write_text(broken.replace("bad_signs", "breaks"))
     result = call("check", "breaks", "--plugin", "breaks.py")

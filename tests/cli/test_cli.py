@@ -155,7 +155,7 @@ def test_bad_input_gets_a_sentence_and_exit_2_and_writes_nothing(
     assert not list(Path(os.environ["UEBENCH_HOME"]).rglob("*.json"))
 
 
-def test_flags_may_take_away_what_a_configuration_sets(tmp_path: Path) -> None:
+def test_flags_may_remove_what_a_configuration_sets(tmp_path: Path) -> None:
     result = call("run", "quick", "--attacks", "lsp", "--dry-run", *FAST)
     assert result.exit_code == 0, result.output
     assert call("run", "quick", "--attacks", "lsp", "--set", "em.steps=3").exit_code == 2
@@ -178,7 +178,7 @@ def test_two_data_sets_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "two data sets are called data" in result.stderr
 
 
-def test_a_yaml_file_that_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("attacks: [em\ndefenses: at\n")
     result = call("run", "bad.yaml")
     assert result.exit_code == 2
@@ -213,7 +213,7 @@ def test_failed_cells_give_exit_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
 
 
-def test_cells_that_were_not_reached_give_exit_1_and_are_told(tmp_path: Path) -> None:
+def test_cells_that_were_not_reached_are_reported_with_exit_1(tmp_path: Path) -> None:
     command = ["run", "--attacks", "none", "--defenses", "standard,iss", *FAST, "--out", "made"]
     result = call(*command, "--stop-after", "0.00001", "--json")
     assert result.exit_code == 1, result.output
@@ -228,7 +228,7 @@ def test_cells_that_were_not_reached_give_exit_1_and_are_told(tmp_path: Path) ->
     assert "it ends after 5 min of that (--stop-after)" in dry.stdout
 
 
-def test_cells_that_somebody_takes_away_meanwhile_are_told(
+def test_cells_removed_during_the_run_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from uebench.suite import run as frontend
@@ -255,7 +255,7 @@ def test_lists(kind: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["attack em", "attack lsp", "defense ueraser", "protocol paper"])
-def test_shown_options_say_what_they_accept(what: str) -> None:
+def test_show_lists_the_accepted_values_of_options(what: str) -> None:
     text = call("show", *what.split())
     assert text.exit_code == 0
     found = json.loads(call("show", *what.split(), "--json").stdout)
@@ -267,13 +267,13 @@ def test_shown_options_say_what_they_accept(what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["attack em", "defense at", "protocol quick", "executor local"])
-def test_a_name_of_one_kind_is_shown_without_it(what: str) -> None:
+def test_show_needs_no_kind_for_a_unique_name(what: str) -> None:
     alone = call("show", what.split()[1])
     assert alone.exit_code == 0
     assert alone.stdout == call("show", *what.split()).stdout
 
 
-def test_a_name_of_several_kinds_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_asks_for_the_kind_of_an_ambiguous_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PROTOCOLS, "em", PROTOCOLS["quick"])
     result = call("show", "em")
     assert result.exit_code == 2
@@ -311,7 +311,7 @@ def test_help_and_lists_of_configurations_do_not_load_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-def test_a_terminal_is_told_at_once_that_torch_loads_and_a_file_is_not() -> None:
+def test_a_terminal_but_no_file_sees_at_once_that_torch_is_loading() -> None:
     command = [sys.executable, "-m", "uebench", "run", "--attacks", "nosuch", "--dataset", DATA]
     ours, theirs = os.openpty()
     with subprocess.Popen(command, stderr=theirs) as process:
@@ -331,7 +331,7 @@ def test_a_terminal_is_told_at_once_that_torch_loads_and_a_file_is_not() -> None
     assert b"starting" not in told.stderr
 
 
-def test_listing_methods_loads_torch_and_no_other_large_library() -> None:
+def test_listing_methods_loads_no_large_library_except_torch() -> None:
     idle = ("pandas", "sklearn", "scipy", "matplotlib", "kornia", "torchvision", "jinja2")
     code = "import sys; from uebench.cli import main\n"
     for typed in (["list", "attacks"], ["show", "defense", "ueraser"]):

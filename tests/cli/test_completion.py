@@ -66,7 +66,7 @@ def completed(words: str) -> list[str]:
         ("uebench craft ls", ["lsp"]),
     ],
 )
-def test_what_the_shell_offers(words: str, offered: list[str]) -> None:
+def test_completions_offered_by_the_shell(words: str, offered: list[str]) -> None:
     assert completed(words) == offered
 
 

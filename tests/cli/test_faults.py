@@ -79,14 +79,14 @@ def test_a_plugin_that_breaks_at_import_is_reported_with_its_line() -> None:
     assert "breaks at import: KeyError: 'oops' (stranger.py, line 3: {}['oops'])" in result.stderr
 
 
-def test_a_method_refuses_options_by_a_user_error() -> None:
+def test_a_method_may_refuse_options_with_a_user_error() -> None:
     write_method(RESOLVE, 'raise uebench.UserError("two of these are too many; take one")')
     result = craft()
     assert result.exit_code == 2
     assert "two of these are too many; take one" in result.stderr
 
 
-def test_a_mistyped_option_of_a_stranger_stays_the_users_mistake() -> None:
+def test_a_mistyped_option_of_a_plugin_stays_the_users_mistake() -> None:
     write_method(PERTURB, "return data.images * 0.0")
     result = call(
         *("craft", "stranger[epps=1]", "--plugin", "stranger.py"),

@@ -109,7 +109,7 @@ def test_the_audit_reads_what_authors_release(noise: torch.Tensor) -> None:
     assert not found["order_kept"]
 
 
-def test_names_of_strangers_are_no_commands(noise: torch.Tensor) -> None:
+def test_foreign_names_print_no_terminal_commands(noise: torch.Tensor) -> None:
     odd = "\x1b[31m[/red]"
     np.savez("p[b].npz", **{odd: noise.numpy()})
     for verb in (["audit"], ["import", "--name", "odd"]):
@@ -199,7 +199,7 @@ class Faulty(Attack):
         ("return data.images @ data.labels", "RuntimeError: "),
     ],
 )
-def test_an_attack_that_breaks_is_told_by_its_own_line(
+def test_an_attack_that_breaks_is_reported_with_its_line(
     body: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _forget_plugins_after(monkeypatch)
@@ -215,7 +215,7 @@ def test_an_attack_that_breaks_is_told_by_its_own_line(
     assert "tracebacks are in " in ran.stderr
 
 
-def test_an_attack_that_returns_nothing_is_told_so(
+def test_an_attack_that_returns_nothing_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _forget_plugins_after(monkeypatch)

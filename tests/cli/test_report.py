@@ -69,7 +69,7 @@ def test_records_are_those_of_the_store(made: tuple[Path, Path]) -> None:
         assert record["curve"]["test_acc"] == pytest.approx([row["test_acc"] for row in rows])
 
 
-def test_a_report_goes_where_it_is_told_to(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_report_is_written_to_the_given_folder(made: tuple[Path, Path], tmp_path: Path) -> None:
     result = call("report", made[0] / "cells.csv", "--out", tmp_path / "a" / "b")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "a/b/index.html").is_file()
@@ -80,7 +80,9 @@ def test_a_report_goes_where_it_is_told_to(made: tuple[Path, Path], tmp_path: Pa
         assert "cannot be written" in " ".join(refused.stderr.split())
 
 
-def test_spoiled_records_are_told_in_a_sentence(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_damaged_records_are_reported_in_one_sentence(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
     folder = tmp_path / "spoiled"
     shutil.copytree(made[0], folder)
     (folder / "records.json").write_text('{"format": 1, "records": {"k": {"confusion": [[1, 2]]}}}')

@@ -65,7 +65,7 @@ def test_a_bundle_names_the_methods_that_it_lacks(made: Path, tmp_path: Path) ->
     assert f"- `lsp`: sha256 of its file {'0e' * 32}" in card
 
 
-def test_a_bundle_is_whole_and_valid(made: Path, bundle: Path) -> None:
+def test_a_bundle_is_complete_and_valid(made: Path, bundle: Path) -> None:
     assert {path.name for path in bundle.rglob("*") if path.suffix != ".png"} == {
         "README.md",
         "SHA256SUMS",
@@ -161,7 +161,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, str]] = {
 
 
 @pytest.mark.parametrize("what", SPOILED)
-def test_what_is_changed_is_found(what: str, bundle: Path) -> None:
+def test_forged_results_in_a_bundle_are_found(what: str, bundle: Path) -> None:
     change, test, told = SPOILED[what]
     change(bundle)
     assert {f.test for f in validate(bundle) if f.status == "failed"} >= {"files", test}
@@ -172,7 +172,7 @@ def test_what_is_changed_is_found(what: str, bundle: Path) -> None:
     assert call("validate", str(bundle)).exit_code == 1
 
 
-def test_a_manifest_that_is_wrong(bundle: Path) -> None:
+def test_a_wrong_manifest_is_reported(bundle: Path) -> None:
     (bundle / "new.txt").write_text("new")
     (bundle / "index.html").unlink()
     manifest = bundle / "SHA256SUMS"
@@ -195,7 +195,7 @@ def test_a_manifest_that_is_wrong(bundle: Path) -> None:
         ("card bare.npz", "no record"),
     ],
 )
-def test_what_cannot_be_shared(
+def test_results_that_cannot_be_shared_are_refused(
     arguments: str, told: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -215,7 +215,7 @@ def test_what_cannot_be_shared(
 
 
 @pytest.mark.parametrize("name", ["lsp.npz", "lsp.safetensors", "lsp"])
-def test_a_card_tells_what_a_poison_is_and_how_to_load_it(name: str, tmp_path: Path) -> None:
+def test_a_card_describes_a_poison_and_how_to_load_it(name: str, tmp_path: Path) -> None:
     dataset = load_dataset(DATA)
     poison = uebench.craft("lsp[eps=1]", dataset, seed=3, device="cpu")
     write_poison(poison, tmp_path / name, dataset)

@@ -51,7 +51,7 @@ def test_a_run_prints_the_papers_table_and_what_was_published(ran: tuple[Path, s
     assert {"table.csv", "table.tex", "table.md", "leaderboard.csv", "cells.csv"} <= written
 
 
-def test_the_store_has_the_same_table(home: Path) -> None:
+def test_table_prints_the_same_table_from_the_store(home: Path) -> None:
     one = call("table", "2", *QUICK, *DEFENSES, "--seeds", "0,1", "--format", "csv")
     assert one.exit_code == 0, one.output
     assert one.stdout == (home / "made/table.csv").read_text()
@@ -61,7 +61,7 @@ def test_the_store_has_the_same_table(home: Path) -> None:
     assert {row["status"] for row in rows} == {"ok"}
 
 
-def test_missing_cells_are_shown_as_such(home: Path) -> None:
+def test_missing_cells_are_marked_as_missing(home: Path) -> None:
     result = call(
         "table", "table2", *QUICK, "--defenses", "standard,iss,cutout", "--format", "json"
     )
@@ -105,7 +105,7 @@ def test_the_comparison_names_the_rows_and_columns_of_its_table(home: Path) -> N
     assert told.index("Standard") < told.index("clean")
 
 
-def test_a_results_folder_goes_on_to_work(home: Path) -> None:
+def test_table_still_works_on_a_results_folder(home: Path) -> None:
     result = call("table", "made", "--compare", "--format", "json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -180,7 +180,9 @@ def _write(path: Path, rows: list[list[str]]) -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is missing")
 @pytest.mark.parametrize("table", ["2", "14"])
-def test_a_papers_table_compiles_alone(table: str, home: Path, tmp_path: Path) -> None:
+def test_a_papers_table_compiles_as_a_standalone_document(
+    table: str, home: Path, tmp_path: Path
+) -> None:
     attacks = QUICK if table == "2" else [*MATRIX, "--protocol", "quick"]
     more = ["--format", "latex", "--standalone", "--label", "tab:x", "--compare"]
     text = call("table", table, *attacks, *more).stdout

@@ -101,7 +101,7 @@ def column(driver: Any, number: int) -> list[str]:
     return [text.split()[0] for text in texts(driver, f".heat tr.poison td:nth-of-type({number})")]
 
 
-def test_a_click_sorts_and_another_one_turns_it(opened: Any) -> None:
+def test_a_click_sorts_and_a_second_click_reverses(opened: Any) -> None:
     before = rows(opened)
     assert before == ["clean", "EM", "EM [eps=16/255]", "lsp", "worst case over attacks"]
     click(opened, ".heat thead .sort", "standard")
@@ -117,13 +117,13 @@ def test_a_click_sorts_and_another_one_turns_it(opened: Any) -> None:
     assert rows(opened) == sorted(before[:-1], key=lambda r: (r != "clean", r)) + before[-1:]
 
 
-def test_what_failed_is_sorted_behind_what_has_a_number(opened: Any) -> None:
+def test_failed_cells_are_sorted_after_numbers(opened: Any) -> None:
     for _ in range(2):
         click(opened, ".heat thead .sort", "alert")
         assert column(opened, 4)[-1] == "failed"
 
 
-def test_words_filter_rows_and_columns(opened: Any) -> None:
+def test_typed_words_filter_rows_and_columns(opened: Any) -> None:
     opened.find_element("css selector", "[data-filter=rows]").send_keys("eps, LSP")
     assert rows(opened) == ["EM [eps=16/255]", "lsp", "worst case over attacks"]
     assert "hidden" in opened.find_element("css selector", ".hint").text
@@ -204,7 +204,7 @@ def test_a_cell_opens_its_record_and_escape_closes_it(opened: Any) -> None:
     wait_until(opened, lambda: not css(opened, ".record"))
 
 
-def test_a_failed_cell_tells_why_and_nothing_of_a_stranger_is_run(opened: Any) -> None:
+def test_a_failed_cell_shows_its_error_and_no_foreign_script_runs(opened: Any) -> None:
     click(opened, ".heat td a", "failed")
     (record,) = css(opened, ".record")
     assert "ValueError: </script><script>alert(1)" in record.text

@@ -78,7 +78,7 @@ def test_a_formula_of_a_spreadsheet_is_kept_and_quoted(cells, tmp_path):
     assert (row.attack, row.classes) == (formula, "-1")
 
 
-def test_an_endless_error_can_be_read_back(cells, tmp_path):
+def test_a_very_long_error_can_be_read_back(cells, tmp_path):
     write_cells(cells({"error": "begin" + "x" * 10**6 + "end"}), tmp_path / "cells.csv")
     error = read_cells(tmp_path)["error"][0]
     assert error.startswith("begin")
@@ -97,7 +97,7 @@ def test_the_appended_columns_may_be_absent_and_foreign_ones_are_kept(cells, tmp
     assert row.remark == "mine"
 
 
-def test_a_byte_order_mark_and_empty_lines_do_no_harm(cells, tmp_path):
+def test_a_byte_order_mark_and_empty_lines_are_accepted(cells, tmp_path):
     text = cells({}, {"seed": 1}).to_csv(index=False).replace("\n", "\n\n")
     (tmp_path / "cells.csv").write_text("\ufeff" + text, encoding="utf-8")
     assert read_cells(tmp_path)["seed"].tolist() == [0, 1]
@@ -120,7 +120,7 @@ def test_a_byte_order_mark_and_empty_lines_do_no_harm(cells, tmp_path):
         ({"attack": ""}, r"attack must not be empty \(row 1\); fill it in"),
     ],
 )
-def test_what_is_not_accepted_is_named(cells, tmp_path, difference, sentence):
+def test_values_that_are_not_accepted_are_named(cells, tmp_path, difference, sentence):
     with pytest.raises(ValueError, match=sentence):
         write_cells(cells({}, difference), tmp_path / "cells.csv")
     assert not list(tmp_path.iterdir())
@@ -158,7 +158,7 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
         read_cells(tmp_path)
 
 
-def test_no_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no cells at .*cells.csv; give"):
         read_cells(tmp_path)
 

@@ -38,7 +38,7 @@ def against(cells, published):
     return make
 
 
-def test_every_number_of_the_sources_is_there(published):
+def test_every_published_number_is_loaded(published):
     counts = {s: sum(row.source == s for row in published) for s in {r.source for r in published}}
     assert counts == {
         **{"ueraser-2023": 181, "apbench-2023": 154, "iss-2023": 39, "ar-2022": 4},
@@ -70,7 +70,7 @@ def test_inside_and_just_outside_the_span(against):
     assert above.within_noise, "10,000 images leave half a point"
 
 
-def test_options_make_another_method_unless_they_are_variants(against):
+def test_options_make_a_different_method_unless_they_are_variants(against):
     assert against({"attack_options": "wise=class"}) == []
     assert against({"defense": "iss", "defense_options": "quality=50"}) == []
     gray, rem, usual = against(
@@ -84,14 +84,14 @@ def test_options_make_another_method_unless_they_are_variants(against):
     assert distinguishing("em", "eps=16/255,steps=3", known_meanings()) == {"eps=16/255"}
 
 
-def test_a_table_of_the_source_counts_alone(against):
+def test_each_table_of_a_source_is_compared_separately(against):
     (five,) = against({}, table="5")
     assert five.published["ueraser-2023"] == (0.2121,)
     (ours,) = against({"attack_options": "eps=16/255"}, table="6")
     assert ours.published == {"ueraser-2023": (0.2263,)}
 
 
-def test_longer_training_is_held_against_longer_training(against):
+def test_longer_training_is_compared_with_longer_training(against):
     max_ = {"defense": "ueraser_max"}
     exact = against(max_ | {"epochs": 200}, max_ | {"epochs": 300}, table="9")
     assert [c.published["ueraser-2023"] for c in exact] == [(0.9212,), (0.9524,)]
@@ -110,7 +110,7 @@ def test_partial_poisons_were_not_published(against):
     assert against({"ratio": 0.5}, {"classes": "truck"}) == []
 
 
-def test_protocols_that_differ_are_said_to(against):
+def test_differing_protocols_are_reported(against):
     small = {"dataset": "cifar10-small", "protocol": "quick", "epochs": 12, "n_train": 5000}
     found = against(small | {"arch": "resnet8"})
     (told,) = caveats(found)
@@ -120,7 +120,7 @@ def test_protocols_that_differ_are_said_to(against):
     assert caveats(against({})) == []
 
 
-def test_data_sets_are_known_by_how_their_names_begin(published):
+def test_data_sets_are_recognised_by_the_prefix_of_their_name(published):
     names = ["cifar10[n_train=5000]", "cifar100", "cifar10-small", "svhn", "synthetic"]
     found = [compared_dataset(name, published) for name in names]
     assert found == ["cifar10", "cifar100", "cifar10", "svhn", "cifar10"]
@@ -134,7 +134,7 @@ def test_rank_correlation_over_the_cells_of_a_source(against):
     assert rank_correlations(against(*rows)) == {"ueraser-2023": (pytest.approx(1.0), 4)}
 
 
-def test_a_clean_model_beside_several_attacks_counts_once(against):
+def test_a_clean_model_next_to_several_attacks_counts_once(against):
     rows = [
         {"attack": a, "defense": "ueraser", "test_acc": acc}
         for a, acc in (("em", 0.9), ("rem", 0.5), ("hypo", 0.6), ("lsp", 0.7))
@@ -147,7 +147,7 @@ def test_a_clean_model_beside_several_attacks_counts_once(against):
     assert n == 5, "another network's model is another one"
 
 
-def test_several_seeds_leave_the_test_images_noise(against):
+def test_several_seeds_keep_the_noise_of_the_test_images(against):
     runs = enumerate((0.230, 0.231, 0.232))
     seeds = [{"test_acc": acc, "seed": i, "n_test": 1000} for i, acc in runs]
     (found,) = against(*seeds)
@@ -193,7 +193,7 @@ def test_a_file_of_published_numbers_that_was_edited_badly(text: str, told: str,
         read_published(path)
 
 
-def test_numbers_of_ones_own_are_a_source(tmp_path: Path, cells):
+def test_a_users_own_published_file_is_a_source(tmp_path: Path, cells):
     path = tmp_path / "mine.csv"
     path.write_text(",".join(PUBLISHED_COLUMNS) + "\n" + GOOD)
     (one,) = compare(ours_of(leaderboards(cells(PAPER)), {}), read_published(path))

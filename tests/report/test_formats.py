@@ -62,7 +62,7 @@ def test_a_single_run_has_no_spread_and_clean_alone_no_worst_case(cells):
     assert "worst" not in text
 
 
-def test_the_note_tells_the_best_epoch_and_partial_poisoning(cells):
+def test_the_note_mentions_the_best_epoch_and_partial_poisoning(cells):
     text = to_markdown(leaderboard(cells({"ratio": 0.5, "classes": "truck"}), "test_acc_best"))
     assert "62.5" in text
     assert "poisoning ratio 0.5, poisoned classes truck" in text
@@ -171,12 +171,12 @@ def test_the_four_files_are_written(small, tmp_path):
     assert "EM" in paths[2].read_text(encoding="utf-8")
 
 
-def test_cells_are_kept_where_no_leaderboard_can_be_made(cells, tmp_path):
+def test_cells_are_written_when_no_leaderboard_can_be_made(cells, tmp_path):
     with pytest.raises(ValueError, match="claim to be"):
         write_leaderboards(cells({"key": "a"}, {"key": "b"}), tmp_path)
     assert (tmp_path / "cells.csv").exists()
 
 
-def test_no_cells_make_readable_files(cells, tmp_path):
+def test_no_cells_still_give_readable_files(cells, tmp_path):
     write_leaderboards(cells({}).iloc[:0], tmp_path)
     assert pd.read_csv(tmp_path / "leaderboard.csv").empty

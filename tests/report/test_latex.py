@@ -30,7 +30,7 @@ def _compile(text: str, folder: Path) -> str:
 
 
 @needs_pdflatex
-def test_odd_names_compile_alone(odd, tmp_path):
+def test_odd_names_compile_as_a_standalone_document(odd, tmp_path):
     log = _compile(to_latex(leaderboard(odd), standalone=True), tmp_path)
     assert "Overfull" not in log
     assert "Missing character" not in log

@@ -74,7 +74,7 @@ def test_every_cell_is_linked_to_its_record(page: Elements) -> None:
     assert {str(target)[1:] for target in targets} <= set(ids), "no link leads nowhere"
 
 
-def test_a_record_tells_options_curve_times_audit_and_hash(page: Elements, folder: Path) -> None:
+def test_a_record_shows_options_curve_times_audit_and_hash(page: Elements, folder: Path) -> None:
     row = next(row for row in story_rows() if row["attack"] == "em")
     for words in (row["key"], row["poison_sha256"], "psnr", "0.0313725", "25 %", "1,234", "seed 1"):
         assert words.lower() in page.text.lower(), words
@@ -94,7 +94,7 @@ def test_numbers_are_those_of_the_cells(page: Elements, folder: Path) -> None:
     assert any(abs(float(str(value)) - best) < 1e-9 for value in shown)
 
 
-def test_tabs_are_what_differs_and_always_data_set_and_network(
+def test_tabs_show_what_differs_and_always_data_set_and_network(
     page: Elements, tmp_path: Path
 ) -> None:
     def tabs(of: Elements) -> set[tuple[str | None, str | None]]:
@@ -114,7 +114,7 @@ def test_tabs_are_what_differs_and_always_data_set_and_network(
     assert tabs(page_of(tmp_path)) == {("dataset", "two"), ("arch", "resnet8")}
 
 
-def test_strangers_texts_are_only_texts(page: Elements, folder: Path) -> None:
+def test_foreign_text_is_never_markup(page: Elements, folder: Path) -> None:
     raw = (folder / "index.html").read_text()
     assert page.text.count(HOSTILE) > 10, (
         "names, options, classes, errors and the title, as they are"
@@ -134,7 +134,7 @@ def test_strangers_texts_are_only_texts(page: Elements, folder: Path) -> None:
     assert all(re.fullmatch(r"(--[a-z-]+:(#[0-9a-f]{6})?;?|flex:\d+)+", str(s)) for s in styles)
 
 
-def test_the_page_may_ask_for_nothing_and_runs_its_own_script_alone(page: Elements) -> None:
+def test_the_page_makes_no_requests_and_runs_only_its_own_script(page: Elements) -> None:
     (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
     digest = base64.b64encode(hashlib.sha256(page.scripts.encode()).digest()).decode()
     rules = dict(rule.strip().split(" ", 1) for rule in str(policy["content"]).split(";"))
@@ -154,7 +154,7 @@ def test_the_cells_lie_in_the_page(page: Elements, folder: Path) -> None:
     assert kept == (folder / "cells.csv").read_text()
 
 
-def test_how_it_was_made_can_be_typed_again(page: Elements) -> None:
+def test_the_command_shown_on_the_page_can_be_typed_again(page: Elements) -> None:
     assert "uebench run --attacks none,em --out 'a b </script>" in page.text
     assert "2.15.0" in page.text
     assert page.text.count("Traceback\n") >= 1

@@ -52,7 +52,7 @@ def test_the_same_results_make_the_same_files(results: Results, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["curves", "ratio", "budget", "repeats", "confusion", "cost"])
-def test_what_cannot_be_drawn_says_why_and_writes_nothing(
+def test_a_plot_that_cannot_be_drawn_gives_a_reason_and_no_file(
     kind: str, results: Results, tmp_path: Path
 ) -> None:
     standard = results.cells["defense"] == "standard"
@@ -63,6 +63,6 @@ def test_what_cannot_be_drawn_says_why_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_names_are_made_harmless() -> None:
+def test_file_names_and_labels_of_plots_are_sanitised() -> None:
     assert slug("../a b[c=1/2]") == "a-b-c-1-2"
     assert plain_label("$x$ 漢") == r"\$x\$ ?"

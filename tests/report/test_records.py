@@ -21,7 +21,7 @@ RECORD = {
 }
 
 
-def test_a_record_is_kept_short_and_read_back(tmp_path: Path) -> None:
+def test_a_record_is_written_compactly_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "records.json"
     write_records(path, {"ab": RECORD, "cd": {}})
     read = read_records(path)
@@ -55,7 +55,7 @@ def test_a_record_is_kept_short_and_read_back(tmp_path: Path) -> None:
         ("[" * 100_000, "is not JSON"),
     ],
 )
-def test_what_no_run_wrote_is_refused_in_one_sentence(text: str, told: str, tmp_path: Path) -> None:
+def test_files_that_no_run_wrote_are_refused(text: str, told: str, tmp_path: Path) -> None:
     path = tmp_path / "records.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"records\.json") as caught:
@@ -64,14 +64,14 @@ def test_what_no_run_wrote_is_refused_in_one_sentence(text: str, told: str, tmp_
     assert "\n" not in str(caught.value)
 
 
-def test_run_json_may_lack_anything_but_not_be_something_else(tmp_path: Path) -> None:
+def test_run_json_may_lack_fields_but_not_have_wrong_types(tmp_path: Path) -> None:
     assert read_run(tmp_path).command == []
     (tmp_path / "run.json").write_text('{"poisons": {"ab": 3}}')
     with pytest.raises(ValueError, match=r"poisons\.ab is not what a run writes"):
         read_run(tmp_path)
 
 
-def test_pictures_that_are_none_are_passed_over(tmp_path: Path) -> None:
+def test_files_that_are_not_pictures_are_ignored(tmp_path: Path) -> None:
     folder = write_story(tmp_path)
     whole = read_results(folder).pictures
     assert all(picture.classes[0] == "cat" for picture in whole.values())
@@ -82,7 +82,7 @@ def test_pictures_that_are_none_are_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("made", ["nothing", "file", "empty"])
-def test_no_results_are_refused(made: str, tmp_path: Path) -> None:
+def test_a_folder_without_results_is_refused(made: str, tmp_path: Path) -> None:
     path = tmp_path / "results"
     told = {"nothing": "no cells at", "file": "is not a directory", "empty": "has no rows"}[made]
     if made == "file":

@@ -84,7 +84,7 @@ def test_budget_takes_levels_from_the_recipes(results: Results) -> None:
     )
 
 
-def test_repeats_have_a_line_an_attack(results: Results) -> None:
+def test_the_repeats_plot_has_one_line_per_attack(results: Results) -> None:
     (figure,) = [
         f for f in repeats_figures(results) if f.settings.dataset == "two" and f.settings.ratio == 1
     ]
@@ -117,7 +117,7 @@ def test_cost_shows_each_defenses_worst_poison(results: Results) -> None:
     assert {p.x for line in worst.lines for p in line.points} == {10, 20, 30, 40}
 
 
-def test_what_was_not_varied_has_no_plot(results: Results, tmp_path: Path) -> None:
+def test_a_quantity_that_does_not_vary_gets_no_plot(results: Results, tmp_path: Path) -> None:
     cells = results.cells
     one = cells[(cells["ratio"] == 1) & (cells["attack_options"] == "")]
     alone = one[(one["defense"] == "standard")].reset_index(drop=True)
@@ -149,7 +149,9 @@ def test_a_confusion_matrix_names_its_mistakes() -> None:
     assert large.picture.startswith("data:image/png;base64,")
 
 
-def test_a_title_is_no_formula_and_a_single_run_has_no_bar(results: Results) -> None:
+def test_titles_are_not_parsed_as_formulas_and_single_runs_have_no_error_bar(
+    results: Results,
+) -> None:
     one = Results(results.folder, results.cells[results.cells["seed"] == 0], results.run)
     figure = ratio_figures(one)[0]
     assert "One run each" in figure.note

@@ -29,14 +29,14 @@ def test_wilson_by_its_formula():
     assert 0.8 < low < 0.9
 
 
-def test_wilson_covers_as_often_as_it_says():
+def test_wilson_interval_has_its_nominal_coverage():
     rng = np.random.default_rng(0)
     counts, times = np.unique(rng.binomial(200, 0.85, 5000), return_counts=True)
     inside = [low <= 0.85 <= high for low, high in (wilson(k / 200, 200) for k in counts)]
     assert 0.93 < np.average(inside, weights=times) < 0.97
 
 
-def test_the_interval_of_several_runs_is_students():
+def test_the_interval_of_several_runs_follows_student_t():
     stat = Stat.of([0.80, 0.82, 0.84])
     assert confidence_interval(stat, 1000) == pytest.approx(
         (0.82 - 4.302653 * 0.02 / math.sqrt(3), 0.82 + 4.302653 * 0.02 / math.sqrt(3)), abs=1e-6
@@ -69,7 +69,7 @@ def test_seeds_widen_the_noise_and_are_pooled():
     assert best_within_noise(one, 10**8) == {"a", "b"}, "a single run has the others' seed noise"
 
 
-def test_an_unstable_entry_ties_no_others():
+def test_an_entry_with_a_large_spread_does_not_tie_others():
     steady = {"a": Stat.of([0.600, 0.601, 0.602]), "b": Stat.of([0.520, 0.521, 0.522])}
     loud = steady | {"loud": Stat.of([0.1, 0.3, 0.2])}
     assert best_within_noise(steady, 10_000) == best_within_noise(loud, 10_000) == {"a"}
@@ -81,7 +81,7 @@ def test_two_single_runs_have_the_seed_noise_of_all():
     assert best_within_noise({name: entries[name] for name in "ab"}, 10**8) == {"a"}
 
 
-def test_more_seeds_do_not_take_the_test_images_out():
+def test_more_seeds_do_not_remove_the_noise_of_the_test_images():
     runs = Stat.of([0.588, 0.590, 0.592])
     low, high = over_images(runs, 1000)
     seeds = confidence_interval(runs, 1000)[1] - 0.59
@@ -92,7 +92,7 @@ def test_more_seeds_do_not_take_the_test_images_out():
     assert over_images(Stat.of([0.99, 1.0]), 10)[1] == 1.0
 
 
-def test_nothing_is_the_best_of_one():
+def test_a_single_entry_is_not_marked_best():
     assert best_within_noise({"a": Stat.of([0.5]), "b": Stat.of([])}, 100) == set()
 
 
@@ -104,7 +104,7 @@ def test_ranks_share_ties_and_leave_out_rows_with_gaps():
     assert mean_ranks([{"a": math.nan, "b": 0.1}]) == {}
 
 
-def test_spearman_by_hand():
+def test_spearman_matches_a_hand_computed_value():
     assert spearman([(1, 10), (2, 20), (3, 15)]) == pytest.approx(0.5)
     assert spearman([(1, 3), (2, 2), (3, 1)]) == pytest.approx(-1)
     assert math.isnan(spearman([(1, 3), (2, 2)]))

@@ -44,17 +44,17 @@ def test_attacks_extremes_and_noise() -> None:
     ]
 
 
-def test_more_test_images_tell_more_apart() -> None:
+def test_more_test_images_separate_closer_results() -> None:
     lines = summary(leaderboards(cells(ONE_SEED, n_test=10_000)))
     assert not any("within noise" in line for line in lines)
 
 
-def test_seeds_are_told_from_one_run() -> None:
+def test_several_seeds_are_described_differently_from_one_run() -> None:
     two = {(a, d, seed): acc for (a, d, _), acc in ONE_SEED.items() for seed in (0, 1)}
     assert not any("one seed" in line for line in summary(leaderboards(cells(two))))
 
 
-def test_each_leaderboard_is_headed_by_what_tells_it_from_the_others() -> None:
+def test_the_heading_of_a_leaderboard_names_what_distinguishes_it() -> None:
     frame = pd.concat(
         [cells(ONE_SEED).assign(epochs=12, key="x"), cells(ONE_SEED).assign(epochs=18, ratio=0.5)]
     )
@@ -62,12 +62,12 @@ def test_each_leaderboard_is_headed_by_what_tells_it_from_the_others() -> None:
     assert sorted(heads) == ["d, a, 12 epochs:", "d, a, 18 epochs, poisoning ratio 0.5:"]
 
 
-def test_nothing_measured_says_nothing() -> None:
+def test_no_measurements_give_no_summary() -> None:
     frame = cells(ONE_SEED).assign(status="failed", test_acc=None)
     assert summary(leaderboards(frame)) == []
 
 
-def test_a_run_that_learned_nothing_says_nothing_about_attacks() -> None:
+def test_a_run_that_learned_nothing_draws_no_conclusion_about_attacks() -> None:
     tiny = {cell: 0.1 + 0.01 * i for i, cell in enumerate(ONE_SEED)}
     boards = leaderboards(cells(tiny, n_test=200))
     lines = summary(boards, chance={"d": 0.1})

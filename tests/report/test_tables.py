@@ -55,12 +55,12 @@ def test_rows_and_columns_follow_the_plan_with_clean_first(cells):
     assert board.poisons == (REM, EM)
 
 
-def test_options_make_another_row(cells):
+def test_different_options_get_their_own_row(cells):
     board = leaderboard(cells({}, {"attack_options": "eps=16/255"}))
     assert board.attacks == (EM, MethodSpec("em", "eps=16/255"))
 
 
-def test_missing_failed_and_skipped_cells_are_told_apart(cells):
+def test_missing_failed_and_skipped_cells_are_distinguished(cells):
     frame = pd.concat(
         [
             _grid(cells, {("em", "standard"): [0.5, None, 0.7], ("rem", "standard"): [None]}),
@@ -95,7 +95,7 @@ def test_worst_cases_by_hand(cells):
     assert (best.value, best.by, best.complete) == (0.8, ISS, True)
 
 
-def test_a_defense_that_stands_beside_clean_data_alone_is_no_opponent(cells):
+def test_a_defense_run_only_on_clean_data_is_not_an_opponent(cells):
     frame = _grid(
         cells,
         {
@@ -153,7 +153,7 @@ def test_a_failed_cell_joins_the_one_table_it_fits(cells):
     assert len(leaderboards(cells({}, {"n_train": 9}, failed))) == 3
 
 
-def test_clean_cells_are_lent_to_other_ratios(cells):
+def test_clean_cells_appear_in_the_tables_of_other_ratios(cells):
     frame = cells(
         {"attack": "none", "test_acc": 0.9},
         {"attack": "none", "defense": "iss", "test_acc": 0.8},

@@ -149,7 +149,7 @@ def test_a_confusion_matrix_names_its_mistakes() -> None:
     assert large.picture.startswith("data:image/png;base64,")
 
 
-def test_titles_are_not_parsed_as_formulas_and_single_runs_have_no_error_bar(
+def test_single_runs_have_no_error_bar(
     results: Results,
 ) -> None:
     one = Results(results.folder, results.cells[results.cells["seed"] == 0], results.run)

@@ -26,8 +26,7 @@ SMALLEST_NORM = 1e-7
 def orthogonalised(matrix: Tensor) -> Tensor:
     """Return about the nearest matrix [m, n] whose singular values are all 1, by Newton-Schulz.
 
-    It is computed in bf16 where the CPU or GPU multiplies that faster: rounding is far smaller than
-    what the iteration itself leaves.
+    It is computed in bf16, whose rounding is far smaller than what the iteration itself leaves.
     """
     a, b, c = COEFFICIENTS
     x = matrix.bfloat16()

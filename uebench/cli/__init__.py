@@ -19,13 +19,13 @@ from .authoring import check, new
 from .completion import completion
 from .group import Verbs
 from .listing import doctor, list_, show
-from .poison import audit, craft, import_
+from .poison import audit, craft_verb, import_
 from .report import plot, report
-from .run import run
-from .share import card, publish, validate
+from .run import run_verb
+from .share import card_verb, publish_verb, validate_verb
 from .store import store_group
 from .table import table
-from .verify import verify
+from .verify import verify_verb
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,8 +45,8 @@ def main() -> None:
 
 
 for _verb in (
-    *(run, list_, show, doctor),
-    *(craft, audit, import_, table, report, plot, store_group, verify),
-    *(new, check, completion, publish, validate, card),
+    *(run_verb, list_, show, doctor),
+    *(craft_verb, audit, import_, table, report, plot, store_group, verify_verb),
+    *(new, check, completion, publish_verb, validate_verb, card_verb),
 ):
     main.add_command(_verb)

@@ -58,7 +58,7 @@ def reading_options(command: C) -> C:
     return command
 
 
-@click.command()
+@click.command("craft")
 @click.argument("attack", shell_complete=complete("attacks"))
 @click.option(
     "--dataset",
@@ -86,7 +86,7 @@ def reading_options(command: C) -> C:
 )
 @data_options
 @plugin_option
-def craft(
+def craft_verb(
     attack: str,
     dataset: str,
     out: str | None,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _RESUME = "finished cells are kept; run the same command again to continue"
 
 
-@click.command()
+@click.command("run")
 @click.argument("config", required=False, shell_complete=complete_config)
 @matrix_options
 @click.option(
@@ -39,7 +39,7 @@ _RESUME = "finished cells are kept; run the same command again to continue"
 @click.option("--compare", is_flag=True, help="Also print a comparison with published numbers.")
 @data_options
 @plugin_option
-def run(
+def run_verb(
     config: str | None,
     out: str | None,
     executor: str,

@@ -22,11 +22,11 @@ licence_option = click.option(
 )
 
 
-@click.command()
+@click.command("publish")
 @click.argument("results", type=click.Path())
 @click.argument("folder", type=click.Path())
 @licence_option
-def publish(results: str, folder: str, licence: str) -> None:
+def publish_verb(results: str, folder: str, licence: str) -> None:
     """Bundle results for a repository or a paper's supplement.
 
     FOLDER will hold the tables, the records of all models, the hashes and budgets of the poisons,
@@ -51,10 +51,10 @@ def publish(results: str, folder: str, licence: str) -> None:
     click.echo(f"next: uebench validate {bundle}", err=True)
 
 
-@click.command()
+@click.command("validate")
 @click.argument("folder", type=click.Path())
 @json_option
-def validate(folder: str, as_json: bool) -> None:
+def validate_verb(folder: str, as_json: bool) -> None:
     """Check that published results are complete and consistent.
 
     FOLDER was written by `uebench publish` or `uebench run --out`. The test compares the files with
@@ -87,14 +87,14 @@ def validate(folder: str, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-@click.command()
+@click.command("card")
 @click.argument("poison", type=click.Path())
 @click.option(
     "--dataset", metavar="NAME", help="Clean data set; with it, the budget is measured again."
 )
 @data_dir_option
 @licence_option
-def card(poison: str, dataset: str | None, data_dir: str | None, licence: str) -> None:
+def card_verb(poison: str, dataset: str | None, data_dir: str | None, licence: str) -> None:
     """Print a data card, in Markdown, for a crafted poison.
 
     POISON is a file or folder that `uebench craft --out` wrote.

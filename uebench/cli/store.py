@@ -60,11 +60,11 @@ def ls(kinds: tuple[str, ...], as_json: bool) -> None:
     print_table(["kind", "key", "size", "age", "what"], cells, f"{store.root}: {_count(len(rows))}")
 
 
-@store_group.command()
+@store_group.command("verify")
 @kind_option
 @click.option("--dry-run", is_flag=True, help="Report damaged entries and leave them in place.")
 @json_option
-def verify(kinds: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+def verify_store(kinds: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Check the hashes of every entry and set damaged ones aside.
 
     Damaged entries are moved to the folder `spoiled` and are computed again by the next run that

@@ -24,7 +24,7 @@ _FORMATS = ("text", "csv", "latex", "markdown", "json")
 
 
 @dataclass(frozen=True)
-class Shape:
+class TableForm:
     """How a table is printed."""
 
     form: str = "text"
@@ -79,7 +79,7 @@ def table(
     uebench table results/quick --format latex            a folder's leaderboard
     """  # noqa: D301
     form = "json" if as_json else form
-    shape = Shape(form, caption, label, standalone)
+    shape = TableForm(form, caption, label, standalone)
     if standalone and form != "latex":
         raise UserError("--standalone writes a LaTeX document; add --format latex")
     own = Path(published) if published else None
@@ -119,7 +119,12 @@ def config_of(target: str) -> str | None:
 
 
 def _print_results(
-    path: Path, metric: Any, shape: Shape, compare: bool, own: Path | None, options: dict[str, Any]
+    path: Path,
+    metric: Any,
+    shape: TableForm,
+    compare: bool,
+    own: Path | None,
+    options: dict[str, Any],
 ) -> None:
     """Print the leaderboards of a results folder."""
     from .. import report
@@ -140,7 +145,12 @@ def _print_results(
 
 
 def _print_table(
-    name: str, metric: Any, shape: Shape, compare: bool, own: Path | None, options: dict[str, Any]
+    name: str,
+    metric: Any,
+    shape: TableForm,
+    compare: bool,
+    own: Path | None,
+    options: dict[str, Any],
 ) -> None:
     """Print those cells of a configuration that are in the store."""
     from .. import report
@@ -183,10 +193,10 @@ def print_run(config: Any, cells: Any, frame: Any, compare: bool) -> None:
     if grid is None:
         boards = report.leaderboards(frame)
         compared = _compared(ours_of(boards, titles), None, "") if compare else None
-        print_boards(boards, titles, Shape(), compared)
+        print_boards(boards, titles, TableForm(), compared)
         return
     entries = [spot.ours for spot in grid.spots.values()]
-    print_grid(grid, Shape(), _compared(entries, None, grid.number) if compare else None)
+    print_grid(grid, TableForm(), _compared(entries, None, grid.number) if compare else None)
 
 
 def _compared(entries: Any, own: Path | None, number: str) -> list[Compared]:
@@ -199,7 +209,7 @@ def _compared(entries: Any, own: Path | None, number: str) -> list[Compared]:
 def print_boards(
     boards: Sequence[Leaderboard],
     titles: dict[str, str],
-    shape: Shape,
+    shape: TableForm,
     compared: list[Compared] | None,
 ) -> None:
     """Print leaderboards, and a comparison with published numbers unless it is None."""
@@ -226,7 +236,7 @@ def print_boards(
         _print_layouts(tables, shape, compared)
 
 
-def print_grid(grid: Grid, shape: Shape, compared: list[Compared] | None) -> None:
+def print_grid(grid: Grid, shape: TableForm, compared: list[Compared] | None) -> None:
     """Print a paper's table, and a comparison with published numbers unless it is None."""
     import pandas as pd
 
@@ -242,7 +252,7 @@ def print_grid(grid: Grid, shape: Shape, compared: list[Compared] | None) -> Non
 
 
 def _print_layouts(
-    tables: Sequence[tuple[Any, str]], shape: Shape, compared: list[Compared] | None
+    tables: Sequence[tuple[Any, str]], shape: TableForm, compared: list[Compared] | None
 ) -> None:
     """Print tables as text, Markdown or LaTeX; in CSV, only the comparison."""
     import pandas as pd

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..share.verify import Outcome, Verdict
 
 
-@click.command()
+@click.command("verify")
 @click.argument("results", type=click.Path())
 @click.option(
     "--sample",
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @quiet_option
 @json_option
 @plugin_option
-def verify(
+def verify_verb(
     results: str,
     sample: int,
     seed: int,

@@ -58,7 +58,7 @@ class SyntheticArrays(NamedTuple):
     """k names such as `striped disc`, all different."""
 
 
-Shape = Callable[[F, F], F]
+Outline = Callable[[F, F], F]
 Texture = Callable[[F, F, F, F], F]
 
 
@@ -84,7 +84,7 @@ def _heart(u: F, v: F) -> F:
     return np.minimum(lobes, tip)
 
 
-_SHAPES: dict[str, Shape] = {
+_SHAPES: dict[str, Outline] = {
     "disc": lambda u, v: np.hypot(u, v) - 1.0,
     "square": lambda u, v: _box(u, v, 1.0, 1.0),
     "triangle": lambda u, v: np.maximum(v, 0.866 * np.abs(u) - 0.5 * v) - 0.6,

@@ -94,7 +94,7 @@ def test_a_recipe_that_changed_is_lost_and_named(results: Path, tmp_path: Path) 
     rewrite(made, recipes=old)
     result = call(str(made), "--sample", "0", "--quiet")
     assert result.exit_code == 1
-    assert "its recipe is another one here" in result.stdout
+    assert "its recipe is different here" in result.stdout
     assert f"trainer 0 now {TRAINER_VERSION}" in " ".join(result.stdout.split())
 
 

@@ -27,7 +27,6 @@ def keep_evidence(
     folder: Path, cells: Sequence[Cell], datasets: Sequence[Dataset], records: Records
 ) -> None:
     """Write `records.json` and `pictures/` of what the store has of these cells."""
-    store = records.store
     by_key = {cell.key: records.cell(cell) for cell in cells}
     write_records(folder / "records.json", {key: r for key, r in by_key.items() if r is not None})
     by_fingerprint = {dataset.fingerprint: dataset for dataset in datasets}
@@ -35,8 +34,8 @@ def keep_evidence(
     for ref in poisons.values():
         path = folder / PICTURES / picture_name(ref)
         dataset = by_fingerprint.get(ref.dataset.fingerprint)
-        if dataset is not None and not path.exists() and store.has("poison", ref.key):
-            _draw(ref, dataset, path, store)
+        if dataset is not None and not path.exists() and records.poison(ref) is not None:
+            _draw(ref, dataset, path, records.store)
 
 
 def picture_name(ref: PoisonRef) -> str:

@@ -152,6 +152,7 @@ def _execute(matrix: Matrix, quiet: bool) -> Outcome:
             return frontend.execute(matrix, quiet)
     except (KeyboardInterrupt, FullError) as error:
         reason = f"{error}; " if isinstance(error, FullError) else ""
+        matrix.records.look_again()
         click.echo(
             f"stopped: {reason}{_n_finished(matrix)} of {len(matrix.cells)} cells are finished; "
             "run the same command again to continue",
@@ -161,7 +162,7 @@ def _execute(matrix: Matrix, quiet: bool) -> Outcome:
 
 
 def _n_finished(matrix: Matrix) -> int:
-    return sum(matrix.store.has("cell", cell.key) for cell in matrix.cells)
+    return sum(matrix.records.cell(cell) is not None for cell in matrix.cells)
 
 
 def _print_outcome(matrix: Matrix, outcome: Outcome, as_json: bool, compare: bool) -> None:

@@ -12,7 +12,7 @@ import click
 from .shared import data_dir_option, json_option, plugin_option, print_table, quiet_option
 
 if TYPE_CHECKING:
-    from ..share.verify import Outcome, Verdict
+    from ..share.verify import Verdict, VerdictKind
 
 
 @click.command("verify")
@@ -90,7 +90,7 @@ def _print(verdicts: list[Verdict], tolerance: float) -> None:
     rows = [
         [v.cell, _percent(v.recorded), _percent(v.recomputed), v.outcome, v.told] for v in verdicts
     ]
-    meanings: dict[Outcome, str] = {
+    meanings: dict[VerdictKind, str] = {
         "same": "identical bit for bit",
         "close": f"within {100 * tolerance:g} points on another type of machine",
         "differs": "different",

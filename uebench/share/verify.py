@@ -1,7 +1,7 @@
-"""Recomputes a sample of a results folder's cells in a store of its own, and compares.
+"""Recompute a sample of the cells of a results folder in a temporary store, and compare them.
 
-On a CPU of the machine type that made a cell its numbers must come out bit for bit; elsewhere they
-must lie within a tolerance, since rounding differs and training amplifies it.
+On a CPU of the type that computed a cell, its numbers must be identical bit for bit. Elsewhere they
+must agree within a tolerance, since rounding differs between machines and training amplifies it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any, Literal
 import pandas as pd
 
 from ..cells.cell import LATER_FIELDS, Cell, dataset_ref
-from ..cells.failure import Failure
 from ..cells.plan import Config, dataset_specs, make_config, plan
 from ..cells.results import row
 from ..common.errors import UserError
@@ -35,30 +34,32 @@ from ..suite import run as frontend
 
 ACCURACIES = ("test_acc", "test_acc_best", "train_acc", "robust_acc")
 EXACT = (*ACCURACIES, "best_epoch", "n_train", "n_test", "poison_sha256")
-"""Columns that must be equal on the same machine type; of other columns, such as times, none."""
+"""Columns that must be equal on the same machine type; other columns, such as times, may differ."""
 
-Outcome = Literal["same", "close", "differs", "lost"]
+VerdictKind = Literal["same", "close", "differs", "lost"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one cell.
+    """How a recomputed cell compares with the recorded one.
+
+    The fields are also the keys of `uebench verify --json`.
 
     Attributes:
         cell: the cell in a few words.
         key: its key.
         recorded: test accuracy in the results, in [0, 1].
-        recomputed: test accuracy now, or None.
-        outcome: `same` bit for bit, `close` within the tolerance, `differs`, or `lost` where it
-            could not be recomputed.
-        told: what differs, or why it was lost.
+        recomputed: test accuracy of the recomputed cell, or None.
+        outcome: `same` if it is identical bit for bit, `close` if it is within the tolerance,
+            `differs`, or `lost` if it could not be recomputed.
+        told: what differs, or why it could not be recomputed.
     """
 
     cell: str
     key: str
     recorded: float
     recomputed: float | None
-    outcome: Outcome
+    outcome: VerdictKind
     told: str
 
 
@@ -73,53 +74,63 @@ def verify(
     data_dir: str | None = None,
     quiet: bool = True,
 ) -> list[Verdict]:
-    """Return what came of a sample of a results folder's cells.
+    """Recompute a sample of the cells of a results folder and return one verdict per cell.
 
     Args:
-        folder: what `uebench run --out` wrote.
-        sample: number of finished cells, drawn at random; 0: all.
-        seed: what draws them.
-        tolerance: largest difference of an accuracy where the machine type is another one.
-        device: `auto` takes what the cells were computed on.
-        jobs: cells side by side.
-        data_dir: where torchvision's data sets lie.
-        quiet: show no progress.
+        folder: a folder that `uebench run --out` wrote.
+        sample: number of finished cells, drawn at random; 0 means all.
+        seed: seed of the random draw.
+        tolerance: largest accepted difference of an accuracy on another type of machine.
+        device: `auto` means the kind of device that the cells were computed on.
+        jobs: number of cells that are computed at the same time.
+        data_dir: directory of torchvision's data sets.
+        quiet: whether to hide progress.
 
     Raises:
-        UserError: the folder holds no results, or its data set is not there.
+        UserError: the folder holds no results, or its data set cannot be found.
     """
-    told = read_run_json(folder, ("config",))
+    run_json = read_run_json(folder, ("config",))
     frame = read_cells(folder)
     done = frame[frame["status"] == "ok"]
     if done.empty:
-        raise UserError(f"{folder} has no finished cell; there is nothing to verify")
+        raise UserError(
+            f"{folder} has no finished cell, so there is nothing to verify; finish its run first"
+        )
     rows = sampled(done.to_dict("records"), sample, seed)
     on_cpu = all(str(r["device"]) in ("cpu", "") for r in rows)
     devices = usable_devices("cpu" if device == "auto" and on_cpu else device)
-    config = _config(told, folder)
-    cells, datasets = _planned(config, rows, told, devices[0], data_dir)
-    found = {cell.key: cell for cell in cells if cell.key in {r["key"] for r in rows}}
-    with tempfile.TemporaryDirectory(prefix="uebench-verify-") as place:
-        store = Store(place)
-        _lend_imported(list(found.values()), Store(), store)
+    config = _config(run_json, folder)
+    cells, datasets = _planned(config, rows, run_json, devices[0], data_dir)
+    keys = {r["key"] for r in rows}
+    cells_by_key = {cell.key: cell for cell in cells if cell.key in keys}
+    sampled_cells = list(cells_by_key.values())
+    with tempfile.TemporaryDirectory(prefix="uebench-verify-") as directory:
+        store = Store(directory)
+        _copy_imported(sampled_cells, Store(), store)
         workers = jobs or build_executor("local").jobs(devices)
-        matrix = frontend.Matrix(config, datasets, list(found.values()), store, devices, workers)
+        matrix = frontend.Matrix(config, datasets, sampled_cells, store, devices, workers)
         outcome = frontend.execute(matrix, quiet)
-        return [
-            _judge(r, told, found.get(r["key"]), cells, store, outcome.failures, tolerance)
-            for r in rows
-        ]
+        verdicts = []
+        for r in rows:
+            cell = cells_by_key.get(r["key"])
+            if cell is None:
+                verdicts.append(_lost(r, _other_recipe(r, run_json, cells)))
+            elif (record := matrix.records.cell(cell)) is None:
+                failure = outcome.failures.get(cell.key)
+                verdicts.append(_lost(r, failure.error if failure else "it was not computed"))
+            else:
+                verdicts.append(_judge(r, run_json, cell, record, tolerance))
+        return verdicts
 
 
 def sampled(rows: list[dict[Any, Any]], size: int, seed: int) -> list[dict[Any, Any]]:
-    """Return so many rows drawn at random; all where the size is 0 or there are not so many."""
+    """Return `size` rows drawn at random, or all of them if `size` is 0 or exceeds their number."""
     return random.Random(seed).sample(rows, size) if 0 < size < len(rows) else rows
 
 
-def _config(told: dict[str, Any], folder: Path) -> Config:
-    """Return the configuration that a run was made with."""
+def _config(run_json: dict[str, Any], folder: Path) -> Config:
     try:
-        return make_config({str(k): v for k, v in told["config"].items()})
+        return make_config({str(k): v for k, v in run_json["config"].items()})
     except ValueError as error:
         raise UserError(f"{folder / RUN}: {error}") from None
 
@@ -127,20 +138,21 @@ def _config(told: dict[str, Any], folder: Path) -> Config:
 def _planned(
     config: Config,
     rows: list[dict[Any, Any]],
-    told: Mapping[str, Any],
+    run_json: Mapping[str, Any],
     device: str,
     data_dir: str | None,
 ) -> tuple[list[Cell], list[Any]]:
-    """Return the cells of a configuration in the precisions that the rows were computed in.
+    """Return the cells of a configuration, and the data sets that the rows were computed on.
 
-    A protocol is its fields: where what a name stands for has changed since, the recorded fields
-    are taken. A data set that no row is about is not decoded.
+    The cells are planned in each precision that occurs in the rows. If the named protocol has
+    changed since the results were computed, the protocol's recorded fields are used instead. A data
+    set that occurs in no row is not decoded.
     """
-    wanted = {str(r["dataset"]) for r in rows}
+    names = {str(r["dataset"]) for r in rows}
     datasets = []
     for spec in dataset_specs(config):
         dataset = load_dataset(spec, data_dir, outline=True)
-        if dataset.train.images.is_meta and dataset.name in wanted:
+        if dataset.train.images.is_meta and dataset.name in names:
             dataset = load_dataset(spec, data_dir)
         datasets.append(dataset)
     refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
@@ -158,72 +170,73 @@ def _planned(
         add(precision)
     for r in rows:
         if r["key"] not in cells:
-            with contextlib.suppress(ValueError):  # a strange record makes its own cell lost
-                add(str(r["precision"]), **_recorded_protocol(told, r["key"]))
-    return list(cells.values()), [d for d in datasets if d.name in wanted]
+            with contextlib.suppress(ValueError):  # a malformed record harms its own cell alone
+                add(str(r["precision"]), **_recorded_protocol(run_json, r["key"]))
+    return list(cells.values()), [d for d in datasets if d.name in names]
 
 
-def _recorded_protocol(told: Mapping[str, Any], key: Any) -> dict[str, Any]:
-    """Return the fields of the protocol that a cell was trained under, where its recipe tells."""
-    found = _recorded_recipe(told, key).get("protocol")
-    if not isinstance(found, dict):
+def _recorded_protocol(run_json: Mapping[str, Any], key: Any) -> dict[str, Any]:
+    """Return the fields of the protocol that a cell was trained under; empty if unknown."""
+    protocol = _recorded_recipe(run_json, key).get("protocol")
+    if not isinstance(protocol, dict):
         return {}
-    fields = {name: value for name, value in found.items() if name in Protocol.model_fields}
-    return LATER_FIELDS | fields  # the recipe leaves these out where they change nothing
+    fields = {name: value for name, value in protocol.items() if name in Protocol.model_fields}
+    return LATER_FIELDS | fields  # recipes omit these at the values that change nothing
 
 
-def _recorded_recipe(told: Mapping[str, Any], key: Any) -> dict[str, Any]:
-    """Return a cell's recipe as run.json has it; empty where it has none."""
-    recipes = told.get("recipes")
-    found = recipes.get(key) if isinstance(recipes, dict) else None
-    return found if isinstance(found, dict) else {}
+def _recorded_recipe(run_json: Mapping[str, Any], key: Any) -> dict[str, Any]:
+    """Return a cell's recipe from run.json; empty if it holds none."""
+    recipes = run_json.get("recipes")
+    recipe = recipes.get(key) if isinstance(recipes, dict) else None
+    return recipe if isinstance(recipe, dict) else {}
 
 
-def _lend_imported(cells: list[Cell], mine: Store, fresh: Store) -> None:
-    """Copy imported poisons, which nobody can recompute, into the fresh store."""
+def _copy_imported(cells: list[Cell], source: Store, target: Store) -> None:
+    """Copy imported poisons, which cannot be recomputed, from one store into another."""
     for cell in cells:
         if isinstance(cell.poison.attack, ImportedPoison):
-            entry = mine.read("poison", cell.poison.key)
+            entry = source.read("poison", cell.poison.key)
             if entry is not None:
-                fresh.write("poison", cell.poison.key, entry[1], entry[0])
+                target.write("poison", cell.poison.key, entry[1], entry[0])
 
 
 def _judge(
     recorded: Mapping[Any, Any],
-    told: Mapping[str, Any],
-    cell: Cell | None,
-    cells: list[Cell],
-    store: Store,
-    failures: Mapping[str, Failure],
+    run_json: Mapping[str, Any],
+    cell: Cell,
+    record: Mapping[str, Any],
     tolerance: float,
 ) -> Verdict:
-    """Return the verdict on one row."""
-    key, name = str(recorded["key"]), _name(recorded)
-    accuracy = float(recorded["test_acc"])
-    if cell is None:
-        why = _other_recipe(recorded, told, cells)
-        return Verdict(name, key, accuracy, None, "lost", why)
-    found = store.read("cell", key)
-    if found is None:
-        failed = failures.get(key)
-        why = failed.error if failed else "it was not computed"
-        return Verdict(name, key, accuracy, None, "lost", why)
-    again = row(cell, found[1], None)
-    differing = [c for c in EXACT if not _equal(recorded[c], again[c])]
+    """Compare a row of the results with the record of the recomputed cell."""
+    key, name, accuracy = str(recorded["key"]), _name(recorded), float(recorded["test_acc"])
+    recomputed = row(cell, record, None)
+    differing = [c for c in EXACT if not _equal(recorded[c], recomputed[c])]
     if not differing:
-        return Verdict(name, key, accuracy, again["test_acc"], "same", "")
-    shown = ", ".join(f"{c} {_shown(recorded[c])} now {_shown(again[c])}" for c in differing)
-    if same_machine_type(_origin(told, key), found[1]["provenance"]):
-        return Verdict(name, key, accuracy, again["test_acc"], "differs", shown)
-    far = [c for c in differing if c in ACCURACIES and _apart(recorded[c], again[c]) > tolerance]
-    counts = [c for c in differing if c in ("n_train", "n_test")]
-    outcome: Outcome = "differs" if far or counts else "close"
-    return Verdict(name, key, accuracy, again["test_acc"], outcome, f"other machine: {shown}")
+        return Verdict(name, key, accuracy, recomputed["test_acc"], "same", "")
+    differences = ", ".join(
+        f"{c} {_shortened(recorded[c])} now {_shortened(recomputed[c])}" for c in differing
+    )
+    if same_machine_type(_origin(run_json, key), record["provenance"]):
+        return Verdict(name, key, accuracy, recomputed["test_acc"], "differs", differences)
+    far = any(
+        c in ("n_train", "n_test")
+        or (c in ACCURACIES and _difference(recorded[c], recomputed[c]) > tolerance)
+        for c in differing
+    )
+    kind: VerdictKind = "differs" if far else "close"
+    text = f"other machine: {differences}"
+    return Verdict(name, key, accuracy, recomputed["test_acc"], kind, text)
 
 
-def _origin(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return where a cell was computed, as run.json says; nothing where it does not."""
-    groups = told.get("origins")
+def _lost(recorded: Mapping[Any, Any], reason: str) -> Verdict:
+    """Return the verdict on a row whose cell could not be recomputed."""
+    accuracy = float(recorded["test_acc"])
+    return Verdict(_name(recorded), str(recorded["key"]), accuracy, None, "lost", reason)
+
+
+def _origin(run_json: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return where run.json says that a cell was computed; empty if it does not say."""
+    groups = run_json.get("origins")
     for group in groups if isinstance(groups, list) else []:
         keys = group.get("cells") if isinstance(group, dict) else None
         if isinstance(keys, list) and key in keys:
@@ -231,31 +244,35 @@ def _origin(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return {}
 
 
-def _other_recipe(recorded: Mapping[Any, Any], told: Mapping[str, Any], cells: list[Cell]) -> str:
-    """Return why the plan has no cell of this key: what its recipe says and ours does not."""
-    old = _recorded_recipe(told, recorded["key"])
+def _other_recipe(
+    recorded: Mapping[Any, Any], run_json: Mapping[str, Any], cells: list[Cell]
+) -> str:
+    """Return why no planned cell has the recorded key: what differs between their recipes."""
+    old = _recorded_recipe(run_json, recorded["key"])
     alike = next((c for c in cells if _name(row(c, None, None)) == _name(recorded)), None)
     if not old or alike is None:
         return "the configuration in run.json has no such cell"
     before, now = _flat(old), _flat(alike.recipe())
     names = sorted(n for n in {*before, *now} if before.get(n) != now.get(n))
-    shown = ", ".join(f"{n} {_shown(before.get(n))} now {_shown(now.get(n))}" for n in names[:4])
-    return f"its recipe is another one here: {shown}"
+    differences = ", ".join(
+        f"{n} {_shortened(before.get(n))} now {_shortened(now.get(n))}" for n in names[:4]
+    )
+    return f"its recipe is different here: {differences}"
 
 
 def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return a recipe's values by dotted name."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in recipe.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
+            values |= _flat(value, f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = value
-    return found
+            values[f"{prefix}{name}"] = value
+    return values
 
 
 def _name(r: Mapping[Any, Any]) -> str:
-    """Return a row's cell in a few words; rows of one results folder have different ones."""
+    """Return a name for a row's cell that differs for all rows of one results folder."""
     attack = f"{r['attack']}[{r['attack_options']}]" if r["attack_options"] else str(r["attack"])
     defense = (
         f"{r['defense']}[{r['defense_options']}]" if r["defense_options"] else str(r["defense"])
@@ -269,13 +286,13 @@ def _name(r: Mapping[Any, Any]) -> str:
 
 
 def _equal(first: Any, second: Any) -> bool:
-    """Return whether two values of a column are the same bits, or both missing."""
+    """Return whether two values of a column are identical, or both missing."""
     none = [value is None or value == "" or bool(pd.isna(value)) for value in (first, second)]
     return all(none) if any(none) else bool(first == second)
 
 
-def _apart(first: Any, second: Any) -> float:
-    """Return the difference of two numbers; infinite where one is missing."""
+def _difference(first: Any, second: Any) -> float:
+    """Return the absolute difference of two numbers; infinite if one is missing."""
     try:
         gap = abs(float(first) - float(second))
     except (TypeError, ValueError):
@@ -283,7 +300,6 @@ def _apart(first: Any, second: Any) -> float:
     return math.inf if math.isnan(gap) else gap
 
 
-def _shown(value: Any) -> str:
-    """Return a value in few characters."""
+def _shortened(value: Any) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 24 else text[:12] + "..."

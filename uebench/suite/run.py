@@ -219,6 +219,7 @@ def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) 
                 listen(event)
 
         failures = _compute(matrix, tasks, tell, stop_at) if tasks else {}
+    matrix.records.look_again()
     failures |= {cell.key: cell.fault for cell in matrix.cells if cell.fault is not None}
     frame = gather(matrix.cells, matrix.records, failures)
     return Outcome(frame, failures, time.perf_counter() - start)

@@ -9,8 +9,14 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from uebench.report.formats import FRAME_COLUMNS, escape_markdown, to_csv, to_json, to_markdown
-from uebench.report.outputs import write_leaderboards
+from uebench.report.formats import (
+    FRAME_COLUMNS,
+    escape_markdown,
+    to_csv,
+    to_json,
+    to_markdown,
+    write_leaderboards,
+)
 from uebench.report.tables import leaderboard, leaderboards
 from uebench.report.terminal import to_rich
 

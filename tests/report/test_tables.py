@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from uebench.report.groups import MethodSpec
-from uebench.report.tables import Stat, leaderboard, leaderboards
+from uebench.report.statistics import Stat
+from uebench.report.tables import leaderboard, leaderboards
 
 EM, REM, NONE = MethodSpec("em"), MethodSpec("rem"), MethodSpec("none")
 STANDARD, ISS = MethodSpec("standard"), MethodSpec("iss")

@@ -284,6 +284,7 @@ def _echo_json(content: dict[str, Any], compared: list[Compared] | None) -> None
     """Print JSON, with the comparison unless it is None; unknown numbers become null."""
     from ..report.compare import rank_correlations
     from ..report.comparison import caveats, comparison_records
+    from ..report.formats import strict_json
 
     if compared is not None:
         content["comparison"] = {
@@ -294,13 +295,4 @@ def _echo_json(content: dict[str, Any], compared: list[Compared] | None) -> None
             },
             "caveats": caveats(compared),
         }
-    click.echo(json.dumps(_strict(content), indent=1, allow_nan=False))
-
-
-def _strict(value: Any) -> Any:
-    """Return data with None in place of NaN, which JSON cannot express."""
-    if isinstance(value, dict):
-        return {key: _strict(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_strict(each) for each in value]
-    return None if isinstance(value, float) and value != value else value
+    click.echo(json.dumps(strict_json(content), indent=1))

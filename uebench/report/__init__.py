@@ -6,13 +6,13 @@ never torch.
 
 from .cells import COLUMNS, conform_cells, read_cells, write_cells
 from .folder import Results, read_results
-from .formats import to_csv, to_frame, to_json, to_markdown
+from .formats import to_csv, to_frame, to_json, to_markdown, write_leaderboards
 from .groups import MethodSpec, Settings
 from .latex import to_latex
-from .outputs import write_leaderboards
 from .page import write_page
+from .statistics import Stat
 from .summary import summary, unlearned
-from .tables import BoardEntry, Extreme, Leaderboard, Stat, leaderboard, leaderboards
+from .tables import BoardEntry, Extreme, Leaderboard, leaderboard, leaderboards
 from .terminal import to_rich
 
 __all__ = [

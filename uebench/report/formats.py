@@ -1,4 +1,4 @@
-"""Leaderboards as a tidy frame, CSV, JSON and Markdown.
+"""Leaderboards as a tidy frame, CSV, JSON and Markdown, and the files that a run writes.
 
 The CSV is for scripts: one row per attack and defense, with accuracies in [0, 1] as in cells.csv.
 """
@@ -7,57 +7,27 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from ..common.text import write_text
+from .cells import write_cells
 from .groups import MethodSpec
-from .layout import Layout, Shown, TableRow, Titles, layout
-from .statistics import Stat, confidence_interval
-from .tables import BoardEntry, Extreme, Leaderboard
-
-Boards: TypeAlias = Leaderboard | Sequence[Leaderboard]
-"""Every writer takes one leaderboard or several."""
+from .latex import to_latex
+from .layout import Layout, Shown, Titles, layout
+from .statistics import confidence_interval
+from .tables import Boards, Leaderboard, Metric, leaderboards, several
 
 FRAME_COLUMNS = [
-    "dataset",
-    "arch",
-    "protocol",
-    "attack",
-    "attack_options",
-    "defense",
-    "defense_options",
-    "ratio",
-    "classes",
-    "precision",
-    "epochs",
-    "n_train",
-    "n_test",
-    "status",
-    "mean",
-    "sd",
-    "n",
-    "n_failed",
-    "n_skipped",
-    "best_epoch_mean",
-    "best_epoch_sd",
-    "best_epoch_n",
-    "train_seconds",
-    "craft_seconds",
-    "peak_memory_mb",
-    "is_worst_attack",
-    "is_best_defense",
-    "low",
-    "high",
-    "is_within_noise",
-    "mean_rank",
+    *("dataset", "arch", "protocol", "attack", "attack_options", "defense", "defense_options"),
+    *("ratio", "classes", "precision", "epochs", "n_train", "n_test", "status", "mean", "sd", "n"),
+    *("n_failed", "n_skipped", "best_epoch_mean", "best_epoch_sd", "best_epoch_n"),
+    *("train_seconds", "craft_seconds", "peak_memory_mb", "is_worst_attack", "is_best_defense"),
+    *("low", "high", "is_within_noise", "mean_rank"),
 ]
 """The columns of leaderboard.csv in their order."""
-
-
-def several(boards: Boards) -> list[Leaderboard]:
-    """Return `boards` as a list."""
-    return [boards] if isinstance(boards, Leaderboard) else list(boards)
 
 
 def to_frame(boards: Boards) -> pd.DataFrame:
@@ -78,16 +48,24 @@ def to_frame(boards: Boards) -> pd.DataFrame:
         for attack in board.attacks:
             near = board.best(attack)
             for defense in board.defenses:
+                entry = board.entry(attack, defense)
                 low, high = confidence_interval(board.stat(attack, defense), board.settings.n_test)
-                flags = {
-                    "is_worst_attack": worst[defense] == attack,
-                    "is_best_defense": best.get(attack) == defense,
-                    "low": low,
-                    "high": high,
-                    "is_within_noise": defense in near,
-                    "mean_rank": ranks.get(defense, math.nan),
-                }
-                rows.append(_row(board, attack, defense) | flags)
+                rows.append(
+                    asdict(board.settings)
+                    | {f"attack{suffix}": text for suffix, text in _named(attack)}
+                    | {f"defense{suffix}": text for suffix, text in _named(defense)}
+                    | asdict(entry)
+                    | asdict(entry.test_acc)
+                    | {f"best_epoch_{name}": n for name, n in asdict(entry.test_acc_best).items()}
+                    | {
+                        "is_worst_attack": worst[defense] == attack,
+                        "is_best_defense": best.get(attack) == defense,
+                        "low": low,
+                        "high": high,
+                        "is_within_noise": defense in near,
+                        "mean_rank": ranks.get(defense, math.nan),
+                    }
+                )
     frame = pd.DataFrame(rows, columns=FRAME_COLUMNS)
     return frame.astype(dict.fromkeys(("epochs", "n_train", "n_test"), "Int64"))
 
@@ -99,12 +77,39 @@ def to_csv(boards: Boards) -> str:
 
 def to_json(boards: Boards) -> str:
     """Return the leaderboards as JSON: numbers in [0, 1] as in cells.csv, missing ones null."""
-    return json.dumps([_as_json(board) for board in several(boards)], indent=2, allow_nan=False)
+    return json.dumps(strict_json([_as_json(board) for board in several(boards)]), indent=2)
 
 
 def to_markdown(boards: Boards, titles: Titles | None = None) -> str:
     """Return the leaderboards as GitHub Markdown tables, each with caption and note."""
     return "\n".join(markdown_table(layout(board, titles)) for board in several(boards))
+
+
+def write_leaderboards(
+    cells: pd.DataFrame,
+    folder: Path | str,
+    titles: Titles | None = None,
+    metric: Metric = "test_acc",
+) -> list[Path]:
+    """Write cells.csv and leaderboard.csv, .tex and .md into `folder`; return their paths.
+
+    Each file is replaced whole. The cells come first, so that they are written even if no
+    leaderboard can be made from them.
+
+    Raises:
+        ValueError: As for `write_cells` and `leaderboards`.
+    """
+    folder = Path(folder)
+    write_cells(cells, folder / "cells.csv")
+    boards = leaderboards(cells, metric)
+    texts = {
+        "leaderboard.csv": to_csv(boards),
+        "leaderboard.tex": to_latex(boards, titles),
+        "leaderboard.md": to_markdown(boards, titles),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in ("cells.csv", *texts)]
 
 
 def escape_markdown(text: str) -> str:
@@ -119,85 +124,54 @@ def escape_markdown(text: str) -> str:
     )
 
 
-def _row(board: Leaderboard, attack: MethodSpec, defense: MethodSpec) -> dict[str, Any]:
-    entry = board.entry(attack, defense)
-    return {
-        **asdict(board.settings),
-        "attack": attack.name,
-        "attack_options": attack.options,
-        "defense": defense.name,
-        "defense_options": defense.options,
-        "status": entry.status,
-        "mean": entry.test_acc.mean,
-        "sd": entry.test_acc.sd,
-        "n": entry.test_acc.n,
-        "n_failed": entry.n_failed,
-        "n_skipped": entry.n_skipped,
-        "best_epoch_mean": entry.test_acc_best.mean,
-        "best_epoch_sd": entry.test_acc_best.sd,
-        "best_epoch_n": entry.test_acc_best.n,
-        "train_seconds": entry.train_seconds,
-        "craft_seconds": entry.craft_seconds,
-        "peak_memory_mb": entry.peak_memory_mb,
-    }
+def _named(method: MethodSpec) -> list[tuple[str, str]]:
+    """Return a method's name and options with the endings of their columns."""
+    return [("", method.name), ("_options", method.options)]
 
 
 def _as_json(board: Leaderboard) -> dict[str, Any]:
+    def entry(attack: MethodSpec, defense: MethodSpec) -> dict[str, Any]:
+        low, high = confidence_interval(board.stat(attack, defense), board.settings.n_test)
+        methods = {"attack": asdict(attack), "defense": asdict(defense)}
+        return methods | asdict(board.entry(attack, defense)) | {"low": low, "high": high}
+
     return {
         "settings": asdict(board.settings),
         "metric": board.metric,
         "attacks": [asdict(attack) for attack in board.attacks],
         "defenses": [asdict(defense) for defense in board.defenses],
-        "entries": [
-            {"attack": asdict(a), "defense": asdict(d)}
-            | _entry_json(board.entry(a, d))
-            | _interval_json(board.stat(a, d), board.settings.n_test)
-            for a in board.attacks
-            for d in board.defenses
-        ],
+        "entries": [entry(a, d) for a in board.attacks for d in board.defenses],
         "worst_case_over_attacks": [
-            {"defense": asdict(d)} | _extreme_json(board.worst_attack(d)) for d in board.defenses
+            {"defense": asdict(d)} | asdict(board.worst_attack(d)) for d in board.defenses
         ],
         "mean_ranks": [{"defense": asdict(d), "rank": r} for d, r in board.ranks().items()],
         "best_defense": [
-            {"attack": asdict(a)} | _extreme_json(board.best_defense(a)) for a in board.poisons
+            {"attack": asdict(a)} | asdict(board.best_defense(a)) for a in board.poisons
         ],
     }
 
 
-def _interval_json(stat: Stat, n_test: int | None) -> dict[str, Any]:
-    low, high = confidence_interval(stat, n_test)
-    return {"low": _or_null(low), "high": _or_null(high)}
-
-
-def _entry_json(entry: BoardEntry) -> dict[str, Any]:
-    values: dict[str, Any] = {n: getattr(entry, n) for n in BoardEntry.__match_args__}
-    return {n: _stat_json(v) if isinstance(v, Stat) else _or_null(v) for n, v in values.items()}
-
-
-def _stat_json(stat: Stat) -> dict[str, Any]:
-    return {"mean": _or_null(stat.mean), "sd": _or_null(stat.sd), "n": stat.n}
-
-
-def _extreme_json(extreme: Extreme) -> dict[str, Any]:
-    return asdict(extreme) | {"value": _or_null(extreme.value)}
-
-
-def _or_null(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+def strict_json(value: Any) -> Any:
+    """Return plain data in which unknown numbers are null, as JSON has neither NaN nor infinity."""
+    if isinstance(value, dict):
+        return {name: strict_json(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict_json(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def markdown_table(table: Layout) -> str:
     """Return one table in Markdown, with its caption before it and its note after it."""
-    stub = [escape_markdown(table.stub)] if table.stub else []
-    header = [*stub, escape_markdown(table.corner), *map(escape_markdown, table.flat_columns)]
+    header = [*map(escape_markdown, (*table.heads, *table.flat_columns))]
     lines = [
         f"**{escape_markdown(table.caption)}**",
         "",
         _markdown_line(header),
-        _markdown_line([":--"] * (1 + len(stub)) + ["--:"] * len(table.columns)),
+        _markdown_line([":--"] * len(table.heads) + ["--:"] * len(table.columns)),
         *(
-            _markdown_line([*_markdown_labels(table, row), *map(_markdown_cell, row.cells)])
+            _markdown_line(
+                [*map(escape_markdown, table.labels(row)), *map(_markdown_cell, row.cells)]
+            )
             for row in table.rows
         ),
         "",
@@ -205,12 +179,6 @@ def markdown_table(table: Layout) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _markdown_labels(table: Layout, row: TableRow) -> list[str]:
-    """Return the cells before a row's numbers: its group, if rows have groups, and its label."""
-    labels = [row.group, str(row.label)] if table.stub else [str(row.label)]
-    return [escape_markdown(label) for label in labels]
 
 
 def _markdown_line(cells: Sequence[str]) -> str:

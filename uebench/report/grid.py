@@ -76,7 +76,7 @@ def grid_layout(grid: Grid) -> Layout:
     sizes = {spot.ours.n_test for spot in grid.spots.values() if spot.ours.stat.n}
     n_test = sizes.pop() if len(sizes) == 1 else None
     note = [", ".join(grid.settings)] if grid.settings else []
-    note += accuracy_in_words(stats, grid.metric, usual, rows, n_test)
+    note += accuracy_in_words(stats, grid.metric, rows, n_test)
     if grid.n_missing:
         note.append(f"Dashes: {grid.n_missing} of {len(grid.spots)} have not been computed yet")
     return Layout(

@@ -10,9 +10,8 @@ import unicodedata
 from collections.abc import Sequence
 
 from ..common.text import one_line
-from .formats import Boards, several
 from .layout import Label, Layout, Shown, Titles, layout
-from .tables import Leaderboard
+from .tables import Boards, Leaderboard, several
 
 PACKAGES = r"% Needs \usepackage{booktabs} and \usepackage{graphicx} (for \resizebox)."
 
@@ -121,15 +120,14 @@ def _label(board: Leaderboard) -> str:
 
 
 def _table(table: Layout, caption: str | None, label: str) -> str:
-    stub = [escape_latex(table.stub)] if table.stub else []
-    head = [*stub, escape_latex(table.corner), *map(_head, table.columns)]
+    head = [*map(escape_latex, table.heads), *map(_head, table.columns)]
     lines = [
         r"\begin{table}[tbp]",
         r"  \centering",
         rf"  \caption{{{escape_latex(caption or table.caption)}.}}",
         rf"  \label{{{label}}}",
         r"  \sbox0{%",
-        rf"  \begin{{tabular}}{{l{'l' * len(stub)}{'r' * len(table.columns)}}}",
+        rf"  \begin{{tabular}}{{{'l' * len(table.heads)}{'r' * len(table.columns)}}}",
         r"    \toprule",
         *_groups(table),
         f"    {' & '.join(head)} \\\\",
@@ -149,26 +147,23 @@ def _groups(table: Layout) -> list[str]:
     """Return the line of headings above the columns, with a rule under each, if there are any."""
     if not table.groups:
         return []
-    before = 2 if table.stub else 1
-    heads, rules, column = [], [], before + 1
+    heads, rules = [""] * len(table.heads), []
+    column = len(heads) + 1
     for head, n in table.groups:
         heads.append(rf"\multicolumn{{{n}}}{{c}}{{{escape_latex(head)}}}")
         rules.append(rf"\cmidrule(lr){{{column}-{column + n - 1}}}" if head else "")
         column += n
-    return [f"    {' & '.join([''] * before + heads)} \\\\", f"    {' '.join(filter(None, rules))}"]
+    return [f"    {' & '.join(heads)} \\\\", f"    {' '.join(filter(None, rules))}"]
 
 
 def _body(table: Layout) -> list[str]:
     """Return the lines of the rows, with a rule before each part of the table."""
     lines = []
-    part = None
-    for row in table.rows:
-        stub = [escape_latex(row.group) if row.part != part else ""] if table.stub else []
-        if row.part != part:
-            lines.append(r"    \midrule")
-            part = row.part
-        cells = [*stub, escape_latex(str(row.label)), *map(_cell, row.cells)]
-        lines.append(f"    {' & '.join(cells)} \\\\")
+    for part in table.parts():
+        lines.append(r"    \midrule")
+        for labels, row in part:
+            cells = [*map(escape_latex, labels), *map(_cell, row.cells)]
+            lines.append(f"    {' & '.join(cells)} \\\\")
     return lines
 
 

@@ -6,7 +6,8 @@ The writers (Markdown, LaTeX, terminal, page) take a `Layout` and add only their
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal
 
 from ..common.text import one_line
@@ -88,49 +89,87 @@ class Layout:
     """Headings above the columns, with the number of columns under each; may be empty."""
 
     @property
-    def flat_columns(self) -> tuple[str, ...]:
-        """Every column's heading on one line, with its group."""
-        over = [head for head, n in self.groups for _ in range(n)] or [""] * len(self.columns)
-        pairs = zip(over, self.columns, strict=True)
-        return tuple(" ".join(filter(None, (head, str(label)))) for head, label in pairs)
+    def heads(self) -> tuple[str, ...]:
+        """The headings of the columns before the numbers: the groups, if any, and the labels."""
+        return (self.stub, self.corner) if self.stub else (self.corner,)
+
+    @property
+    def heads_above(self) -> list[str]:
+        """The heading above each column, which may be empty."""
+        return [head for head, n in self.groups for _ in range(n)] or [""] * len(self.columns)
+
+    @property
+    def flat_columns(self) -> list[str]:
+        """Every column's heading on one line, with the heading above it."""
+        pairs = zip(self.heads_above, self.columns, strict=True)
+        return [f"{head} {label}" if head else str(label) for head, label in pairs]
+
+    def labels(self, row: TableRow) -> tuple[str, ...]:
+        """Return the texts before a row's numbers, one per entry of `heads`."""
+        return (row.group, str(row.label)) if self.stub else (str(row.label),)
+
+    def parts(self) -> list[list[tuple[tuple[str, ...], TableRow]]]:
+        """Return the rows by part with the texts before their numbers; a part is named once."""
+        return [
+            [
+                (self.labels(row if i == 0 else replace(row, group="")), row)
+                for i, row in enumerate(rows)
+            ]
+            for _, rows in groupby(self.rows, lambda row: row.part)
+        ]
 
 
 def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
     """Return the text of a leaderboard, with names replaced by their `titles`."""
     titles = titles or {}
-    usual_n = _usual_n(board)
-    rows = [_attack_row(board, attack, usual_n, titles) for attack in board.attacks]
-    if board.poisons:
-        worst = [
-            _extreme(board.worst_attack(d), "≤", board.attacks, titles) for d in board.defenses
+    entries = [board.stat(a, d) for a in board.attacks for d in board.defenses]
+    usual = usual_n(entries)
+    rows = []
+    for attack in board.attacks:
+        best, label = board.best(attack), method_label(attack, titles, CLEAN)
+        cells = [
+            shown_stat(board.stat(attack, d), board.entry(attack, d).status, usual, d in best)
+            for d in board.defenses
         ]
+        if not attack.is_clean:
+            cells.append(_extreme(board.best_defense(attack), "≥", board.opponents, titles))
+        elif board.poisons:
+            cells.append(Shown())
+        rows.append(TableRow(label, tuple(cells), "clean" if attack.is_clean else "poison"))
+    columns = [method_label(defense, titles) for defense in board.defenses]
+    if board.poisons:
+        columns.append(Label(BEST_DEFENSE[0], aside=BEST_DEFENSE[1]))
+        extremes = [board.worst_attack(defense) for defense in board.defenses]
+        worst = (_extreme(extreme, "≤", board.attacks, titles) for extreme in extremes)
         rows.append(TableRow(Label(WORST_ATTACK), (*worst, Shown()), "worst"))
-    best = [Label(BEST_DEFENSE[0], aside=BEST_DEFENSE[1])] if board.poisons else []
+    sentences = [
+        ", ".join(settings_in_words(board.settings, titles)),
+        *accuracy_in_words(entries, board.metric, rows, board.settings.n_test),
+    ]
+    if len(board.versions) > 1:
+        versions = ", ".join(map(one_line, board.versions))
+        sentences.append(f"Measured by uebench {versions}, by the same recipes")
+    if any(cell.bound for row in rows for cell in row.cells):
+        sentences.append("≤ and ≥: not every opponent was measured, so only a bound is known")
     dataset = _named(board.settings.dataset, titles)
     return Layout(
         caption=f"Test accuracy (%) on {dataset}: attacks in rows, defenses in columns",
         corner="attack",
-        columns=(*(_label(d, titles) for d in board.defenses), *best),
-        rows=tuple(row if best else _without_last(row) for row in rows),
-        note=_note(board, usual_n, rows, titles),
+        columns=tuple(columns),
+        rows=tuple(rows),
+        note=". ".join(sentences) + ".",
     )
+
+
+def method_label(method: MethodSpec, titles: Titles, clean: str = "") -> Label:
+    """Return the heading of a method, or `clean` for the attack `none` where that is given."""
+    title = clean if clean and method.is_clean else _named(method.name, titles)
+    return Label(title, one_line(method.options))
 
 
 def percent(accuracy: float) -> str:
     """Return an accuracy in [0, 1] as percent with one decimal, without the sign."""
     return f"{100 * accuracy:.1f}"
-
-
-def _attack_row(board: Leaderboard, attack: MethodSpec, usual_n: int, titles: Titles) -> TableRow:
-    best = board.best(attack)
-    cells = [
-        shown_stat(board.stat(attack, d), board.entry(attack, d).status, usual_n, d in best)
-        for d in board.defenses
-    ]
-    if attack.is_clean:
-        return TableRow(Label(CLEAN, one_line(attack.options)), (*cells, Shown()), "clean")
-    highest = _extreme(board.best_defense(attack), "≥", board.opponents, titles)
-    return TableRow(_label(attack, titles), (*cells, highest), "poison")
 
 
 def shown_stat(stat: Stat, status: str, usual_n: int, bold: bool) -> Shown:
@@ -139,17 +178,8 @@ def shown_stat(stat: Stat, status: str, usual_n: int, bold: bool) -> Shown:
         return Shown(status if status in ("failed", "skipped") else "—")
     odd = stat.n != usual_n
     remark = f"n={stat.n}" if odd else ""
-    return Shown(
-        percent(stat.mean), _spread(stat), remark, bold=bold, accuracy=stat.mean, odd_n=odd
-    )
-
-
-def _without_last(row: TableRow) -> TableRow:
-    return TableRow(row.label, row.cells[:-1], row.part)
-
-
-def _spread(stat: Stat) -> str:
-    return "" if math.isnan(stat.sd) else percent(stat.sd)
+    value, spread = percent(stat.mean), "" if math.isnan(stat.sd) else percent(stat.sd)
+    return Shown(value, spread, remark, bold=bold, accuracy=stat.mean, odd_n=odd)
 
 
 def _extreme(
@@ -161,8 +191,8 @@ def _extreme(
     """
     if extreme.by is None:
         return Shown("—")
-    label = _label(extreme.by, titles)
-    unique = sum(_label(each, titles).title == label.title for each in opponents) == 1
+    label = method_label(extreme.by, titles)
+    unique = sum(method_label(each, titles).title == label.title for each in opponents) == 1
     by = label.title if unique else str(label)
     return Shown(
         percent(extreme.value),
@@ -176,42 +206,20 @@ def _named(name: str, titles: Titles) -> str:
     return one_line(titles.get(name, name))
 
 
-def _label(method: MethodSpec, titles: Titles) -> Label:
-    return Label(_named(method.name, titles), one_line(method.options))
-
-
-def _usual_n(board: Leaderboard) -> int:
-    """Return the commonest number of runs of an entry, 0 if nothing was measured."""
-    return usual_n([board.stat(a, d) for a in board.attacks for d in board.defenses])
-
-
 def usual_n(entries: Sequence[Stat]) -> int:
     """Return the commonest number of runs, 0 if nothing was measured."""
     common = Counter(stat.n for stat in entries if stat.n).most_common(1)
     return common[0][0] if common else 0
 
 
-def _note(board: Leaderboard, usual: int, rows: Sequence[TableRow], titles: Titles) -> str:
-    entries = [board.stat(a, d) for a in board.attacks for d in board.defenses]
-    sentences = [
-        ", ".join(settings_in_words(board.settings, titles)),
-        *accuracy_in_words(entries, board.metric, usual, rows, board.settings.n_test),
-    ]
-    if len(board.versions) > 1:
-        versions = ", ".join(map(one_line, board.versions))
-        sentences.append(f"Measured by uebench {versions}, by the same recipes")
-    if any(cell.bound for row in rows for cell in row.cells):
-        sentences.append("≤ and ≥: not every opponent was measured, so only a bound is known")
-    return ". ".join(sentences) + "."
-
-
 def accuracy_in_words(
-    entries: Sequence[Stat], metric: str, usual: int, rows: Sequence[TableRow], n_test: int | None
+    entries: Sequence[Stat], metric: str, rows: Sequence[TableRow], n_test: int | None
 ) -> list[str]:
     """Return the sentences of a note that explain the numbers and their uncertainty."""
     which = "after the last epoch"
     if metric == "test_acc_best":
         which = "of the best epoch, which was chosen on the test set"
+    usual = usual_n(entries)
     if usual > 1:
         runs = f"mean ± sample standard deviation over n = {usual} runs"
     else:
@@ -233,21 +241,18 @@ def accuracy_in_words(
 
 def settings_in_words(settings: Settings, titles: Titles) -> list[str]:
     """Return what the cells of a table have in common, one phrase per setting."""
+    optional = {
+        "{} epochs": settings.epochs,
+        "{:,} training images": settings.n_train,
+        "{:,} test images": settings.n_test,
+        "poisoning ratio {:g}": None if settings.ratio == 1 else settings.ratio,
+        "poisoned classes {}": one_line(settings.classes) or None,
+        "precision {}": one_line(settings.precision or "") or None,
+    }
     words = [
         _named(settings.dataset, titles),
         _named(settings.arch, titles),
         f"protocol {_named(settings.protocol, titles)}",
+        *(phrase.format(value) for phrase, value in optional.items() if value is not None),
     ]
-    if settings.epochs is not None:
-        words.append(f"{settings.epochs} epochs")
-    if settings.n_train is not None:
-        words.append(f"{settings.n_train:,} training images")
-    if settings.n_test is not None:
-        words.append(f"{settings.n_test:,} test images")
-    if settings.ratio != 1:
-        words.append(f"poisoning ratio {settings.ratio:g}")
-    if settings.classes:
-        words.append(f"poisoned classes {one_line(settings.classes)}")
-    if settings.precision:
-        words.append(f"precision {one_line(settings.precision)}")
     return words

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..common.text import comma_parts, one_line
+from ..common.text import comma_parts
 from .folder import Results
 from .groups import CellRow, MethodSpec, Settings, grouped, the_attack, the_defense
-from .layout import CLEAN, settings_in_words
-from .tables import Metric, Stat
+from .layout import CLEAN, method_label, settings_in_words
+from .statistics import Stat
+from .tables import Metric
 
 PlotKind = Literal["curves", "ratio", "budget", "repeats", "cost"]
 
@@ -229,8 +230,7 @@ def without(method: MethodSpec, option: str) -> MethodSpec:
 
 def method_title(results: Results, method: MethodSpec) -> str:
     """Return the display name of a method with its options."""
-    title = CLEAN if method.is_clean else results.titles.get(method.name, method.name)
-    return one_line(f"{title}[{method.options}]" if method.options else title)
+    return str(method_label(method, results.titles, CLEAN))
 
 
 def _figure(

@@ -8,7 +8,7 @@ clean data, the summary says only that.
 from collections.abc import Mapping, Sequence
 
 from .groups import MethodSpec
-from .layout import Titles, percent, settings_in_words
+from .layout import Titles, method_label, percent, settings_in_words
 from .statistics import sampling_margin
 from .tables import Leaderboard
 
@@ -131,6 +131,4 @@ def _noise(board: Leaderboard, titles: Titles) -> list[str]:
 
 
 def _title(method: MethodSpec, titles: Titles) -> str:
-    """Return a method as tables call it."""
-    name = "clean data" if method.is_clean else titles.get(method.name, method.name)
-    return f"{name}[{method.options}]" if method.options else name
+    return str(method_label(method, titles, "clean data"))

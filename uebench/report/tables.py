@@ -7,24 +7,13 @@ settings are never averaged: each setting gets a leaderboard of its own (`groups
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import pandas as pd
 
 from ..common.errors import UserError
 from .groups import CellRow, MethodSpec, Settings, grouped, the_attack, the_defense
 from .statistics import Stat, best_within_noise, mean_ranks
-
-__all__ = [
-    "METRICS",
-    "BoardEntry",
-    "Extreme",
-    "Leaderboard",
-    "Metric",
-    "Stat",
-    "leaderboard",
-    "leaderboards",
-]
 
 Metric = Literal["test_acc", "test_acc_best"]
 METRICS: tuple[Metric, ...] = ("test_acc", "test_acc_best")
@@ -114,6 +103,15 @@ class Leaderboard:
     def best_defense(self, attack: MethodSpec) -> Extreme:
         """Return the attacker's worst case: the highest accuracy under `attack`."""
         return _extreme(max, {d: self.stat(attack, d).mean for d in self.opponents})
+
+
+Boards: TypeAlias = Leaderboard | Sequence[Leaderboard]
+"""Every writer takes one leaderboard or several."""
+
+
+def several(boards: Boards) -> list[Leaderboard]:
+    """Return `boards` as a list."""
+    return [boards] if isinstance(boards, Leaderboard) else list(boards)
 
 
 def leaderboards(cells: pd.DataFrame, metric: Metric = "test_acc") -> list[Leaderboard]:

@@ -9,8 +9,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from .formats import Boards, several
-from .layout import Label, Layout, Shown, Titles, layout
+from .layout import Layout, Shown, Titles, layout
+from .tables import Boards, several
 
 _WIDEST_COLUMN = 22
 _ASCII = str.maketrans({"±": "+-", "—": "--", "≤": "<=", "≥": ">="})
@@ -59,27 +59,20 @@ def _portions(whole: Layout, console: Console, options: ConsoleOptions) -> list[
 def _table(whole: Layout, columns: Sequence[int], options: ConsoleOptions) -> Table:
     table = Table(header_style="bold", box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
     widest_label = max(_WIDEST_COLUMN, options.max_width // 3)
-    for head in filter(None, (whole.stub, whole.corner)):
+    for head in whole.heads:
         table.add_column(_text(head, options), overflow="fold", max_width=widest_label)
-    heads = [head for head, n in whole.groups for _ in range(n)] or [""] * len(whole.columns)
     for column in columns:
-        over = f"{heads[column]}\n" if heads[column] else ""
-        words = _text(over + _head(whole.columns[column]), options)
+        over, label = whole.heads_above[column], whole.columns[column]
+        # Each option on its own line keeps a column narrow.
+        lines = [over, label.title, label.below.replace(",", ",\n")]
+        words = _text("\n".join(filter(None, lines)), options)
         table.add_column(words, justify="right", overflow="fold", max_width=_WIDEST_COLUMN)
-    part = None
-    for row, following in zip(whole.rows, [*whole.rows[1:], None], strict=True):
-        cells = [_cell(row.cells[column], options) for column in columns]
-        last_of_part = following is not None and following.part != row.part
-        stub = [_text(row.group if row.part != part else "", options)] if whole.stub else []
-        part = row.part
-        table.add_row(*stub, _text(str(row.label), options), *cells, end_section=last_of_part)
+    for part in whole.parts():
+        for labels, row in part:
+            cells = [_cell(row.cells[column], options) for column in columns]
+            table.add_row(*(_text(label, options) for label in labels), *cells)
+        table.add_section()
     return table
-
-
-def _head(label: Label) -> str:
-    """Return a column's heading with its options on separate lines."""
-    below = label.below.replace(",", ",\n")
-    return f"{label.title}\n{below}" if below else label.title
 
 
 def _cell(cell: Shown, options: ConsoleOptions) -> Text:

@@ -16,6 +16,7 @@ from ..cells.results import gather
 from ..cells.table_spec import TableSpec
 from ..common.errors import UserError
 from ..common.spec import format_value, parse_spec, split_specs
+from ..common.text import write_text
 from ..data import Dataset, DatasetError, load_dataset
 from ..data.catalog import DATASETS
 from ..report.compare import Ours
@@ -24,7 +25,6 @@ from ..report.grid import Grid, Place, Spot, best_places, grid_layout, grid_reco
 from ..report.groups import Settings
 from ..report.latex import latex_tables
 from ..report.layout import CLEAN, Label, Titles
-from ..report.outputs import write_texts
 from ..report.statistics import Stat
 from ..report.tables import Metric
 from ..store.store import Store, canonical
@@ -136,7 +136,8 @@ def write_table(grid: Grid, folder: Path) -> None:
         "table.tex": latex_tables([(laid_out, f"tab:uebench-{grid.name}")]),
         "table.md": markdown_table(laid_out),
     }
-    write_texts(folder, texts)
+    for name, text in texts.items():
+        write_text(folder / name, text)
 
 
 class _Run:

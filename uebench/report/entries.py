@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..common.text import one_line
@@ -11,7 +10,8 @@ from .charts import Chart, small_chart
 from .folder import Results
 from .groups import CellRow
 from .layout import percent
-from .matrix import Confusion, confusion
+from .matrix import confusion
+from .records import CellRecord
 
 FactList = tuple[tuple[str, str], ...]
 AUDIT = {
@@ -29,32 +29,8 @@ AUDIT = {
 """The names of a poison's measurements, and what the page calls them."""
 
 
-@dataclass(frozen=True)
-class RunShown:
-    """One trained target model."""
-
-    heading: str
-    status: str
-    error: str
-    traceback: str
-    measured: FactList
-    made: FactList
-    options: tuple[tuple[str, FactList], ...]
-    charts: tuple[Chart, ...]
-    confusion: Confusion | None
-    poison: str
-    """The first eight digits of the poison's key, if the folder has the poison."""
-    audit: FactList
-
-
-@dataclass(frozen=True)
-class EntryShown:
-    """All runs of an attack under a defense."""
-
-    id: str
-    title: str
-    settings: str
-    runs: tuple[RunShown, ...]
+View = dict[str, Any]
+"""One thing of the page, by the names that the template uses; it is read nowhere else."""
 
 
 def entry_id(runs: Sequence[CellRow]) -> str:
@@ -68,9 +44,10 @@ def entry_id(runs: Sequence[CellRow]) -> str:
 
 def shown_entry(
     results: Results, id: str, title: str, settings: str, runs: Sequence[CellRow]
-) -> EntryShown:
+) -> View:
     """Return an entry with everything that the folder has about its runs."""
-    return EntryShown(id, title, settings, tuple(_shown_run(results, run) for run in runs))
+    shown = [_shown_run(results, run) for run in runs]
+    return {"id": id, "title": title, "settings": settings, "runs": shown}
 
 
 def audit_of(poison: Mapping[str, Any]) -> FactList:
@@ -108,33 +85,26 @@ def seconds(value: Any) -> str:
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
 
 
-def _shown_run(results: Results, run: CellRow) -> RunShown:
+def _shown_run(results: Results, run: CellRow) -> View:
     key = str(run["key"])
     record = results.record(key)
-    failure = results.run.failures.get(key, {})
     poison_key = results.poison_keys.get(str(run["poison_sha256"]), "")
-    poison = results.run.poisons.get(poison_key, {})
     matrix = record.confusion
-    return RunShown(
-        heading=_heading(run),
-        status=str(run["status"]),
-        error=str(run["error"]),
-        traceback=str(failure.get("traceback", "")),
-        measured=_measured(run),
-        made=_made(run, record.model_dump()),
-        options=_options(results, key),
-        charts=tuple(_charts(record.curve)),
-        confusion=confusion(matrix, results.class_names(run["dataset"], len(matrix)))
-        if matrix
-        else None,
-        poison=poison_key[:8],
-        audit=audit_of(poison),
-    )
-
-
-def _heading(run: CellRow) -> str:
-    poison = f", poison seed {run['poison_seed']}" if run["poison_seed"] is not None else ""
-    return f"training seed {run['seed']}{poison}"
+    names = results.class_names(run["dataset"], len(matrix))
+    seed = f", poison seed {run['poison_seed']}" if run["poison_seed"] is not None else ""
+    return {
+        "heading": f"training seed {run['seed']}{seed}",
+        "status": run["status"],
+        "error": run["error"],
+        "traceback": str(results.run.failures.get(key, {}).get("traceback", "")),
+        "measured": _measured(run),
+        "made": _made(run, record),
+        "options": _options(results, key),
+        "charts": _charts(record.curve),
+        "confusion": confusion(matrix, names) if matrix else None,
+        "poison": poison_key[:8],
+        "audit": audit_of(results.run.poisons.get(poison_key, {})),
+    }
 
 
 def _measured(run: CellRow) -> FactList:
@@ -144,29 +114,25 @@ def _measured(run: CellRow) -> FactList:
     best = shown("test_acc_best")
     if best and run["best_epoch"] is not None:
         best += f" (epoch {run['best_epoch']})"
-    radius = run["robust_radius"]
-    ball = (
-        f" ({value_in_words(run['robust_norm'])} {value_in_words(radius)})"
-        if radius is not None
-        else ""
-    )
+    robust, radius = shown("robust_acc"), run["robust_radius"]
+    if robust and radius is not None:
+        robust += f" ({value_in_words(run['robust_norm'])} {value_in_words(radius)})"
     return fact_list(
         {
             "test accuracy, last epoch": shown("test_acc"),
             "test accuracy, best epoch": best,
             "training accuracy, un-augmented": shown("train_acc"),
-            "robust accuracy, PGD-20": shown("robust_acc") + ball if shown("robust_acc") else "",
+            "robust accuracy, PGD-20": robust,
         }
     )
 
 
-def _made(run: CellRow, record: Mapping[str, Any]) -> FactList:
-    share, speed = record["augment_share"], record["images_per_second"]
-    memory = run["peak_memory_mb"]
+def _made(run: CellRow, record: CellRecord) -> FactList:
+    share, speed, memory = record.augment_share, record.images_per_second, run["peak_memory_mb"]
     return fact_list(
         {
             "crafting": seconds(run["craft_seconds"]) if run["attack"] != "none" else "",
-            "preparing": seconds(record["prepare_seconds"]),
+            "preparing": seconds(record.prepare_seconds),
             "training": seconds(run["train_seconds"]),
             "images per second": f"{speed:,.0f}" if speed is not None else "",
             "time spent augmenting": f"{100 * share:.0f} %" if share is not None else "",
@@ -175,7 +141,7 @@ def _made(run: CellRow, record: Mapping[str, Any]) -> FactList:
             "test images": run["n_test"],
             "device": run["device"],
             "precision": run["precision"],
-            "versions": record["versions"],
+            "versions": record.versions,
             "key": run["key"],
             "poison sha256": run["poison_sha256"],
         }
@@ -185,22 +151,20 @@ def _made(run: CellRow, record: Mapping[str, Any]) -> FactList:
 def _options(results: Results, key: str) -> tuple[tuple[str, FactList], ...]:
     """Return the resolved options of attack, defense and protocol, which determine the number."""
     recipe = results.run.recipes.get(key, {})
-    poison = recipe.get("poison")
-    parts = [
-        ("attack", fact_list(results.options(key, "attack"))),
-        ("poison", fact_list(_apart(poison, "options"))),
-        ("defense", fact_list(results.options(key, "defense"))),
-        ("protocol", fact_list(_apart(recipe.get("protocol")))),
-        ("cell", fact_list(_apart(recipe, "poison", "options", "protocol"))),
-    ]
-    return tuple((name, pairs) for name, pairs in parts if pairs)
+    parts = {
+        "attack": results.options(key, "attack"),
+        "poison": _without(recipe.get("poison"), "options"),
+        "defense": results.options(key, "defense"),
+        "protocol": _without(recipe.get("protocol")),
+        "cell": _without(recipe, "poison", "options", "protocol"),
+    }
+    return tuple((name, pairs) for name, part in parts.items() if (pairs := fact_list(part)))
 
 
-def _apart(value: Any, *left_out: str) -> dict[str, Any]:
+def _without(value: Any, *left_out: str) -> dict[str, Any]:
     """Return an object without some of its parts, an empty one if it is not an object."""
-    if not isinstance(value, dict):
-        return {}
-    return {name: each for name, each in value.items() if name not in left_out}
+    parts = value.items() if isinstance(value, dict) else ()
+    return {name: part for name, part in parts if name not in left_out}
 
 
 def _charts(curve: Mapping[str, Sequence[float | None]]) -> list[Chart]:

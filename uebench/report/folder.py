@@ -5,7 +5,7 @@ lists what is missing in sentences for the reader of a report.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from ..common.errors import UserError
 from ..common.text import one_line
 from .cells import read_cells
+from .groups import CellRow
 from .layout import Titles
 from .records import CellRecord, RunFacts, read_records, read_run
 
@@ -54,6 +55,11 @@ class Results:
     def record(self, key: str) -> CellRecord:
         """Return a cell's record, an empty one if the folder has none."""
         return self.records.get(key, NO_RECORD)
+
+    def first_confusion(self, runs: Iterable[CellRow]) -> list[list[int]]:
+        """Return the confusion matrix of the first finished run that has one, else an empty one."""
+        matrices = (self.record(run["key"]).confusion for run in runs if run["status"] == "ok")
+        return next(filter(None, matrices), [])
 
     def options(self, key: str, kind: str) -> Mapping[str, Any]:
         """Return the resolved options of a cell's attack or defense; none if unknown."""

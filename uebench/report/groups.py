@@ -1,6 +1,6 @@
 """Cells grouped by the settings under which they were trained: one group per table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any, TypeAlias
 
@@ -63,6 +63,14 @@ def the_attack(record: CellRow) -> MethodSpec:
 def the_defense(record: CellRow) -> MethodSpec:
     """Return the defense of a cell."""
     return MethodSpec(record["defense"], record["defense_options"])
+
+
+def by_pair(runs: Iterable[CellRow]) -> dict[tuple[MethodSpec, MethodSpec], list[CellRow]]:
+    """Return the runs by attack and defense, both in the order of the runs."""
+    pairs: dict[tuple[MethodSpec, MethodSpec], list[CellRow]] = {}
+    for run in runs:
+        pairs.setdefault((the_attack(run), the_defense(run)), []).append(run)
+    return pairs
 
 
 def grouped(cells: pd.DataFrame) -> dict[Settings, list[CellRow]]:

@@ -10,8 +10,6 @@ import hashlib
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,10 @@ from markupsafe import Markup
 
 from ..common.text import one_line, write_text
 from .boards import page_boards, settings_data, tabs
-from .charts import Chart, LegendEntry, charts, legend
+from .charts import charts, legend
 from .colors import DASHES, LINES, MARKS, RAMP, ramp_steps
-from .entries import FactList, audit_of, fact_list, seconds, value_in_words
-from .folder import Results
+from .entries import View, audit_of, fact_list, seconds, value_in_words
+from .folder import Picture, Results
 from .groups import MethodSpec
 from .matrix import png_uri
 from .series import Figure, curves_figures, figures, method_title
@@ -33,32 +31,6 @@ from .tables import Metric
 
 PAGE = "index.html"
 METRIC_NAMES: tuple[tuple[str, Metric], ...] = (("last", "test_acc"), ("best", "test_acc_best"))
-
-
-@dataclass(frozen=True)
-class ShownFigure:
-    """A plot of the page; `metric` is `last`, `best`, or empty for a plot that suits both."""
-
-    figure: Figure
-    metric: str
-    data: dict[str, str]
-    charts: tuple[Chart, ...]
-    legend: tuple[LegendEntry, ...]
-
-
-@dataclass(frozen=True)
-class ShownPoison:
-    """A poison of the page."""
-
-    id: str
-    title: str
-    picture: str
-    width: int
-    classes: tuple[tuple[str, int], ...]
-    """Each class with the number of its columns in the picture."""
-    factor: str
-    audit: FactList
-    made: FactList
 
 
 def write_page(results: Results, folder: Path | str | None = None) -> Path:
@@ -73,8 +45,17 @@ def render(results: Results) -> str:
     boards, entries = page_boards(results)
     script = _file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _template().render(
-        title=one_line(str(results.run.config.get("title") or "")) or _title(results),
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(_file),
+    )
+    config = results.run.config
+    return environment.get_template("page.jinja").render(
+        title=one_line(str(config.get("title") or "") or results.folder.resolve().name)
+        or "results",
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         style=Markup(_file("page.css")),
@@ -103,24 +84,9 @@ def render(results: Results) -> str:
     )
 
 
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(_file),
-    )
-    return environment.get_template("page.jinja")
-
-
 def _file(name: str) -> str:
     """Return the text of a file that belongs to the page."""
     return (resources.files("uebench.report") / "page" / name).read_text(encoding="utf-8")
-
-
-def _title(results: Results) -> str:
-    return one_line(results.folder.resolve().name) or "results"
 
 
 def _counts(results: Results) -> list[tuple[str, str]]:
@@ -141,49 +107,51 @@ def _counts(results: Results) -> list[tuple[str, str]]:
     return counts + lost
 
 
-def _shown(figure: Figure, metric: str) -> ShownFigure:
-    data = settings_data(figure.settings, *figure.varied)
-    return ShownFigure(figure, metric, data, tuple(charts(figure)), tuple(legend(figure)))
+def _shown(figure: Figure, metric: str) -> View:
+    """Return a plot; its metric is `last`, `best`, or empty for a plot that suits both."""
+    return {
+        "figure": figure,
+        "metric": metric,
+        "data": settings_data(figure.settings, *figure.varied),
+        "charts": charts(figure),
+        "legend": legend(figure),
+    }
 
 
-def _poisons(results: Results) -> list[ShownPoison]:
+def _poisons(results: Results) -> list[View]:
     """Return the poisons of the run, in the order of their crafting."""
-    poisons = []
     rows = results.cells[results.cells["poison_sha256"] != ""]
     attacks = {
         str(row["poison_sha256"]): MethodSpec(str(row["attack"]), str(row["attack_options"]))
         for row in rows.to_dict("records")
     }
     several = rows["poison_seed"].nunique() > 1
+    poisons = []
     for key, poison in results.run.poisons.items():
-        recipe = poison.get("recipe")
-        attack = one_line(str(recipe.get("attack", "") if isinstance(recipe, dict) else ""))
+        recipe = poison["recipe"] if isinstance(poison.get("recipe"), dict) else {}
+        attack = one_line(str(recipe.get("attack", "")))
         spec = one_line(str(poison.get("spec") or attack or poison.get("file") or key[:8]))
-        picture = results.pictures.get(key[:8])
+        method = attacks.get(str(poison.get("sha256")), MethodSpec(spec.partition("[")[0]))
+        picture = results.pictures.get(key[:8], Picture(b"", 0, 0))
         made = {
             "recipe": spec,
             "budget": poison.get("budget"),
-            "seed": recipe.get("seed") if isinstance(recipe, dict) else None,
+            "seed": recipe.get("seed"),
             "crafting": seconds(poison.get("craft_seconds")),
-            "device": poison.get("device"),
-            "file": poison.get("file"),
-            "sha256": poison.get("sha256"),
+            **{name: poison.get(name) for name in ("device", "file", "sha256")},
         }
-        method = attacks.get(str(poison.get("sha256")), MethodSpec(spec.partition("[")[0]))
-        seed = f", seed {made['seed']}" if several else ""
-        counted = Counter(picture.classes) if picture else {}
-        factor = f"× {picture.factor:.3g}; {picture.why}" if picture and picture.factor else ""
         poisons.append(
-            ShownPoison(
-                id=f"poison-{_safe(key[:8])}",
-                title=method_title(results, method) + seed,
-                picture=png_uri(picture.png) if picture else "",
-                width=picture.width if picture else 0,
-                classes=tuple(counted.items()),
-                factor=factor,
-                audit=audit_of(poison),
-                made=fact_list(made),
-            )
+            {
+                "id": "poison-" + re.sub(r"[^A-Za-z0-9_-]", "", key[:8]),
+                "title": method_title(results, method) + f", seed {made['seed']}" * several,
+                "picture": png_uri(picture.png) if picture.png else "",
+                "width": picture.width,
+                # Each class with the number of its columns in the picture.
+                "classes": list(Counter(picture.classes).items()),
+                "factor": f"× {picture.factor:.3g}; {picture.why}" if picture.factor else "",
+                "audit": audit_of(poison),
+                "made": fact_list(made),
+            }
         )
     return poisons
 
@@ -198,7 +166,9 @@ def _made(results: Results) -> dict[str, Any]:
     )
     return {
         "command": shlex.join(run.command) if run.command else "",
-        "config": _yaml(run.config),
+        "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
+        if run.config
+        else "",
         "versions": fact_list(run.versions),
         "cell_versions": [(one_line(text), n) for text, n in versions.most_common()],
         "machine": fact_list(run.machine),
@@ -235,11 +205,3 @@ def _link(source: str) -> str:
     """Return the address of an arXiv number; other sources have no link."""
     match = re.search(r"arXiv:(\d{4}\.\d{4,5})\b", source)
     return f"https://arxiv.org/abs/{match[1]}" if match else ""
-
-
-def _yaml(config: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True) if config else ""
-
-
-def _safe(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "", text)

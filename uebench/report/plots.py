@@ -19,7 +19,7 @@ from .boards import settings_data
 from .charts import HEIGHT, WIDTH, Chart, Look, charts, legend
 from .colors import DASHES, LINES, MARKS, RAMP
 from .folder import Results
-from .groups import Settings, grouped, the_attack, the_defense
+from .groups import Settings, by_pair, grouped
 from .matrix import shares
 from .series import (
     Figure,
@@ -230,11 +230,10 @@ def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
     colors = LinearSegmentedColormap.from_list("uebench", RAMP)
     drawn = []
     for settings, runs in grouped(results.cells).items():
-        matrices: dict[Any, list[list[int]]] = {}
-        for run in runs:
-            matrix = results.record(run["key"]).confusion
-            if matrix:
-                matrices.setdefault((the_attack(run), the_defense(run)), matrix)
+        by_cell = {
+            pair: results.first_confusion(its_runs) for pair, its_runs in by_pair(runs).items()
+        }
+        matrices = {pair: matrix for pair, matrix in by_cell.items() if matrix}
         if not matrices:
             continue
         attacks = sorted(dict.fromkeys(a for a, _ in matrices), key=lambda a: not a.is_clean)

@@ -6,13 +6,13 @@ are never averaged. Where nothing was varied there is no plot.
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..common.text import comma_parts
 from .folder import Results
-from .groups import CellRow, MethodSpec, Settings, grouped, the_attack, the_defense
+from .groups import CellRow, MethodSpec, Settings, by_pair, grouped, the_attack, the_defense
 from .layout import CLEAN, method_label, settings_in_words
 from .statistics import Stat
 from .tables import Metric
@@ -181,13 +181,13 @@ def cost_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
         if len({the_defense(r) for r in timed}) < 2:
             continue
         defenses = dict.fromkeys(the_defense(r) for r in runs)
-        by_pair = _by_pair(timed)
+        pairs = by_pair(timed)
         every: list[Line] = []
         worst: list[Line] = []
         for style, defense in enumerate(defenses):
             points = tuple(
                 _mark(pair_runs, metric)
-                for (attack, its_defense), pair_runs in by_pair.items()
+                for (attack, its_defense), pair_runs in pairs.items()
                 if its_defense == defense and not attack.is_clean
             )
             if points:
@@ -273,14 +273,6 @@ def _accuracy_label(metric: Metric | None) -> str:
     if metric is None:
         return "accuracy (%)"
     return "test accuracy (%)" + (", best epoch" if metric == "test_acc_best" else "")
-
-
-def _by_pair(runs: Iterable[CellRow]) -> dict[tuple[MethodSpec, MethodSpec], list[CellRow]]:
-    """Return the runs by attack and defense, in their order."""
-    by_pair: dict[tuple[MethodSpec, MethodSpec], list[CellRow]] = {}
-    for run in runs:
-        by_pair.setdefault((the_attack(run), the_defense(run)), []).append(run)
-    return by_pair
 
 
 def _panels(

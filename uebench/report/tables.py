@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import pandas as pd
 
 from ..common.errors import UserError
-from .groups import CellRow, MethodSpec, Settings, grouped, the_attack, the_defense
+from .groups import CellRow, MethodSpec, Settings, by_pair, grouped, the_attack, the_defense
 from .statistics import Stat, best_within_noise, mean_ranks
 
 Metric = Literal["test_acc", "test_acc_best"]
@@ -155,9 +155,7 @@ def leaderboard(cells: pd.DataFrame, metric: Metric = "test_acc") -> Leaderboard
 
 
 def _leaderboard(settings: Settings, runs: Sequence[CellRow], metric: Metric) -> Leaderboard:
-    by_cell: dict[tuple[MethodSpec, MethodSpec], list[CellRow]] = {}
-    for run in runs:
-        by_cell.setdefault((the_attack(run), the_defense(run)), []).append(run)
+    by_cell = by_pair(runs)
     attacks = dict.fromkeys(attack for attack, _ in by_cell)
     defenses = dict.fromkeys(defense for _, defense in by_cell)
     return Leaderboard(

@@ -14,12 +14,12 @@ from typing import Any
 from ..data import Dataset
 from ..data.pictures import strip, write_strip
 from ..data.poison import Poison
+from ..report.folder import PICTURES_FOLDER
 from ..report.records import write_records
 from ..store.store import Store
 from .cell import Cell, PoisonRef
 from .records import Records
 
-PICTURES = "pictures"
 log = logging.getLogger(__name__)
 
 
@@ -32,7 +32,7 @@ def keep_evidence(
     by_fingerprint = {dataset.fingerprint: dataset for dataset in datasets}
     poisons = {cell.poison.key: cell.poison for cell in cells if not cell.poison.is_clean}
     for ref in poisons.values():
-        path = folder / PICTURES / picture_name(ref)
+        path = folder / PICTURES_FOLDER / picture_name(ref)
         dataset = by_fingerprint.get(ref.dataset.fingerprint)
         if dataset is not None and not path.exists() and records.poison(ref) is not None:
             _draw(ref, dataset, path, records.store)

@@ -30,7 +30,7 @@ LINE = 18
 LETTERS = 13
 """Size of the letters; at 10 the spaces between words close up."""
 MARGIN = 10
-COLUMNS = ("clean", "perturbation", "poisoned")
+BLOCKS = ("clean", "perturbation", "poisoned")
 STRIP_EACH = 2
 """Images shown of a class in a strip."""
 STRIP_TILE = 64
@@ -65,7 +65,7 @@ def contact_sheet(poison: Poison, dataset: Dataset, title: str) -> Image.Image:
     parts, factor, why = _three_parts(poison, dataset, chosen)
     tiles = [[_tile(x) for x in part] for part in parts]
     height, width = tiles[0][0].shape[:2]
-    block = len(COLUMNS) * (width + GAP) - GAP
+    block = len(BLOCKS) * (width + GAP) - GAP
     rows = max(len(group) for group in chosen.values())
     font = ImageFont.load_default(LETTERS)
     title = f"{title[:120]}, {len(chosen)} of {dataset.n_classes} classes"
@@ -87,7 +87,7 @@ def contact_sheet(poison: Poison, dataset: Dataset, title: str) -> Image.Image:
     for column, (label, group) in enumerate(chosen.items()):
         left = MARGIN + column * (block + 3 * GAP)
         write(left, MARGIN + 2 * LINE, f"class {label}: {dataset.class_names[label][:30]}")
-        for part, name in enumerate(COLUMNS):
+        for part, name in enumerate(BLOCKS):
             x = left + part * (width + GAP)
             write(x, MARGIN + 3 * LINE, name)
             for row in range(len(group)):

@@ -21,10 +21,10 @@ from .groups import CellRow
 from .layout import Titles
 from .records import CellRecord, RunFacts, read_records, read_run
 
-PICTURES = "pictures"
+PICTURES_FOLDER = "pictures"
 LARGEST_PICTURE = 2**20
 """In bytes; a larger file is not a picture that a run wrote."""
-CAPTION = "uebench"
+_CAPTION = "uebench"
 NO_RECORD = CellRecord()
 
 
@@ -131,7 +131,7 @@ def read_results(path: Path | str, titles: Titles | None = None) -> Results:
         cells,
         run,
         read_records(folder / "records.json"),
-        _pictures(folder / PICTURES, run),
+        _pictures(folder / PICTURES_FOLDER, run),
         {**(titles or {}), **known},
     )
 
@@ -153,7 +153,7 @@ def _picture(path: Path) -> Picture | None:
             return None
         with Image.open(path, formats=["PNG"]) as image:
             width, height = image.size
-            caption = str(image.info.get(CAPTION, ""))
+            caption = str(image.info.get(_CAPTION, ""))
         png = path.read_bytes()
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
         return None

@@ -54,7 +54,8 @@ def render(results: Results) -> str:
     )
     config = results.run.config
     return environment.get_template("page.jinja").render(
-        title=one_line(str(config.get("title") or "") or results.folder.resolve().name)
+        title=one_line(str(config.get("title") or ""))
+        or one_line(results.folder.resolve().name)
         or "results",
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",

@@ -18,7 +18,7 @@ from ..common.errors import UserError
 from ..common.json_file import RUN, AbsentFileError, read_object, read_run_json
 from ..common.text import one_line, write_text
 
-FORMAT = 1
+RECORDS_FORMAT = 1
 ELSEWHERE = ("recipe",)
 """Parts of the store's records that are in `run.json` already."""
 
@@ -102,7 +102,7 @@ def write_records(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
         for key, record in records.items()
     ]
     body = ",\n".join(lines)
-    write_text(path, f'{{"format": {FORMAT}, "records": {{\n{body}\n}}}}\n')
+    write_text(path, f'{{"format": {RECORDS_FORMAT}, "records": {{\n{body}\n}}}}\n')
 
 
 def read_records(path: Path) -> dict[str, CellRecord]:
@@ -115,9 +115,9 @@ def read_records(path: Path) -> dict[str, CellRecord]:
         read = read_object(path)
     except AbsentFileError:
         return {}
-    if read.get("format") != FORMAT or not isinstance(read.get("records"), dict):
+    if read.get("format") != RECORDS_FORMAT or not isinstance(read.get("records"), dict):
         raise UserError(
-            f"{path} is not of format {FORMAT}, which is the one that this version reads; "
+            f"{path} is not of format {RECORDS_FORMAT}, which is the one that this version reads; "
             "run the command of run.json again, or remove the file"
         )
     return {key: _checked(CellRecord, each, path, key) for key, each in read["records"].items()}

@@ -1,5 +1,6 @@
-"""A method that breaks while a matrix is planned harms its own cells and no others."""
+"""A method that breaks, in planning or in computing, harms its own cells and no others."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import uebench
+from uebench.cells.failure import failure
 from uebench.cli import main
 from uebench.common.errors import MethodError
 from uebench.methods import registry
@@ -50,9 +52,12 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         *(("attack", step) for step in ("resolve", "budget", "options", "recipe")),
         *(("defense", step) for step in ("resolve", "adjust", "options", "recipe", "effort")),
+        ("attack", "perturb"),
+        ("defense", "prepare"),
+        ("defense", "loss"),
     ],
 )
-def test_a_method_that_breaks_in_planning_fails_its_own_cells_alone(
+def test_a_method_that_breaks_fails_its_own_cells_alone(
     kind: str, step: str, tmp_path: Path
 ) -> None:
     plugin, out = tmp_path / "odd.py", tmp_path / "out"
@@ -74,15 +79,34 @@ def test_a_method_that_breaks_in_planning_fails_its_own_cells_alone(
         f"{kind} odd failed in {step}: KeyError: 'oops' (odd.py, line "
         in cells["error"][odd].iloc[0]
     )
+    error = cells["error"][odd].iloc[0]
+    assert error.startswith(f"{kind} odd failed")
+    assert error.count("odd.py") == 1
     failures = json.loads((out / "run.json").read_text())["failures"]
     assert len(failures) == odd.sum()
     assert all("KeyError: 'oops'" in failure["traceback"] for failure in failures.values())
 
 
-def test_train_reports_a_defense_that_breaks(tmp_path: Path, store: Store) -> None:
-    (tmp_path / "odd.py").write_text(BROKEN_DEFENSE.format(step="adjust"))
+@pytest.mark.parametrize("step", ["adjust", "prepare", "loss"])
+def test_train_reports_a_defense_that_breaks(step: str, tmp_path: Path, store: Store) -> None:
+    (tmp_path / "odd.py").write_text(BROKEN_DEFENSE.format(step=step))
     registry.load_file(tmp_path / "odd.py")
     data = uebench.load_dataset(DATA)
     poison = uebench.craft("lsp", data, store=store)
-    with pytest.raises(MethodError, match=r"failed in adjust: KeyError: 'oops' \(odd\.py, line"):
+    with pytest.raises(MethodError, match=rf"failed in {step}: KeyError: 'oops' \(odd\.py, line"):
         uebench.train(poison, "odd", data, arch="resnet9[width=2]", epochs=1)
+
+
+def test_craft_reports_an_attack_that_breaks(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "odd.py").write_text(BROKEN_ATTACK.format(step="perturb"))
+    registry.load_file(tmp_path / "odd.py")
+    with pytest.raises(MethodError, match=r"failed in perturb: KeyError: 'oops' \(odd\.py, line"):
+        uebench.craft("odd", DATA, store=store)
+
+
+def test_a_method_that_runs_out_of_memory_is_not_to_blame() -> None:
+    fault = MethodError("attack odd failed in perturb: RuntimeError: can't allocate memory")
+    fault.__cause__ = RuntimeError("can't allocate memory: you tried to allocate 9 bytes")
+    assert failure(fault).error.startswith("out of memory (RuntimeError: can't allocate memory")
+    fault.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert failure(fault).full

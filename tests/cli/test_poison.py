@@ -207,7 +207,7 @@ def test_an_attack_that_breaks_is_reported_with_its_line(
     plugin = ["--plugin", "faulty.py"]
     result = call("craft", "faulty", *plugin, "--dataset", DATA, "--out", "a.npz")
     assert result.exit_code == 1
-    assert f"attack faulty failed in craft: {told}" in " ".join(result.stderr.split())
+    assert f"attack faulty failed in perturb: {told}" in " ".join(result.stderr.split())
     assert "faulty.py, line 10" in " ".join(result.stderr.split())
     ran = call("run", "--attacks", "faulty", "--defenses", "standard", *plugin, *FAST)
     assert ran.exit_code == 1

@@ -121,7 +121,7 @@ def test_a_method_that_raises_harms_only_its_cells(
     status = dict(zip(outcome.cells["attack"], outcome.cells["status"], strict=True))
     assert status == {"breaks": "failed", "lsp": "ok"}
     (error,) = outcome.cells.loc[outcome.cells["attack"] == "breaks", "error"]
-    told = "crafting failed: ArithmeticError: nothing works (bad.py, line 13: raise "
+    told = "attack breaks failed in perturb: ArithmeticError: nothing works (bad.py, line 13: "
     assert error.startswith(told)
     assert "perturb" in next(iter(outcome.failures.values())).traceback
     assert "must not reach" not in capfd.readouterr().out

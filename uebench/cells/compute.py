@@ -19,6 +19,7 @@ from ..data.kept import keep_dataset as keep_dataset
 from ..data.kept import stored_dataset
 from ..data.poison import Poison, poisoned, tensors_sha256
 from ..data.split import Split
+from ..methods.faults import blamed_for_its_code
 from ..methods.imported import ImportedPoison
 from ..methods.run import Run
 from ..store.store import Store, key_of, seed_of
@@ -86,12 +87,15 @@ def _crafted(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Craft a poison; return its tensors, and the record that the store keeps with them."""
     start = time.perf_counter()
-    if ref.crafted_on is None:
-        poison = ref.attack.craft(train.to(device), run)
-    else:
+    rows = None
+    if ref.crafted_on is not None:
         mask = ref.crafted_on.chosen(train.labels, ref.dataset.fingerprint, ref.seed)
         rows = mask.nonzero().squeeze(1)
-        poison = replace(ref.attack.craft(train.subset(rows).to(device), run), index=rows)
+    data = train if rows is None else train.subset(rows)
+    with blamed_for_its_code(ref.attack):
+        poison = ref.attack.craft(data.to(device), run)
+    if rows is not None:
+        poison = replace(poison, index=rows)
     tensors = {"images": poison.images, "labels": poison.labels, "index": poison.index}
     record = {
         **poison.meta,
@@ -187,14 +191,15 @@ def train_cell(
         store: where a defense's prepared training set is cached; none: it is made again each time.
     """
     start = time.perf_counter()
-    data = _prepared(cell, store, data, run).to(run.device)
-    prepare_seconds = time.perf_counter() - start
     test = test.to(run.device)
-    trained = train_model(data, test, cell.arch, cell.protocol, cell.defense, run)
-    judged = {}
+    with blamed_for_its_code(cell.defense):
+        data = _prepared(cell, store, data, run).to(run.device)
+        prepare_seconds = time.perf_counter() - start
+        trained = train_model(data, test, cell.arch, cell.protocol, cell.defense, run)
+    robustness = {}
     if cell.protocol.robust:
-        judged = robust_record(trained.model, test, *cell.ball(), run)
-    return {**run.notes, **trained.record, **judged, "prepare_seconds": prepare_seconds}
+        robustness = robust_record(trained.model, test, *cell.ball(), run)
+    return {**run.notes, **trained.record, **robustness, "prepare_seconds": prepare_seconds}
 
 
 def _prepared(cell: Cell, store: Store | None, data: Split, run: Run) -> Split:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..common.errors import MethodError
 from ..methods.registry import plugin_line
 from ..store.arrays import RoomError
 from ..store.store import FullError, StoreError
@@ -15,35 +16,44 @@ from ..store.store import FullError, StoreError
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task did not end well."""
+    """Why a task failed."""
 
     error: str
     traceback: str = ""
     full: bool = False
-    """Whether there was no room on a disk: then it is not the task's fault, and no other task would
-    fare better."""
+    """Whether a disk was full. That is not the task's fault, and every other task would fail as
+    well, so it ends the run."""
+    names_method: bool = False
+    """Whether `error` names the method whose fault it is, and needs no introduction in the cells
+    that waited for a poison."""
 
 
 def failure(error: BaseException) -> Failure:
-    """Return an exception as one line and its traceback."""
-    text = " ".join(str(error).split()) or "no message"
-    told = f"{type(error).__name__}: {text[:500]}"
+    """Return an exception as one sentence and its traceback."""
+    lines = "".join(traceback.format_exception(error))
+    # a method that runs out of memory or space is not to blame: look at what it raised
+    is_fault = isinstance(error, MethodError)
+    cause = error.__cause__ if is_fault and error.__cause__ is not None else error
+    text = " ".join(str(cause).split()) or "no message"
+    sentence = f"{type(cause).__name__}: {text[:500]}"
     if is_full(error):
-        own = isinstance(error, (StoreError, RoomError))  # these say what to do
-        told = text if own else f"a disk is full ({told}); free space there"
-        return Failure(told, "".join(traceback.format_exception(error)), full=True)
-    if _is_memory(error, text):
-        told = (
-            f"out of memory ({told[:200]}); lower --jobs or protocol.batch_size, or give a cell "
-            "more with memory_gb of the executor"
+        if isinstance(cause, (StoreError, RoomError)):  # their messages say what to do
+            return Failure(text, lines, full=True)
+        return Failure(f"a disk is full ({sentence}); free some space on it", lines, full=True)
+    if _is_memory(cause, text):
+        return Failure(
+            f"out of memory ({sentence[:200]}); lower --jobs or protocol.batch_size, or give each "
+            "cell more memory with the executor's option memory_gb",
+            lines,
         )
-    elif where := plugin_line(error):
-        told += f" ({where})"
-    return Failure(told, "".join(traceback.format_exception(error)))
+    if is_fault:
+        return Failure(str(error), lines, names_method=True)
+    place = plugin_line(error)
+    return Failure(f"{sentence} ({place})" if place else sentence, lines)
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Return whether an error, or one that it was raised for, says that a disk is full."""
+    """Return whether an error, or one that caused it, says that a disk is full."""
     while error is not None:
         if isinstance(error, FullError):
             return True
@@ -54,7 +64,7 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def _is_memory(error: BaseException, text: str) -> bool:
-    """Return whether a computation could not get memory."""
+    """Return whether an error says that memory could not be allocated."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(

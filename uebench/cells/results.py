@@ -128,7 +128,11 @@ def write_results(
     `poisons` and `records` are what the store says of the poisons and of the cells, by key.
     """
     failed = {
-        cell.key: {"cell": cell.describe(), **vars(failures[cell.key])}
+        cell.key: {
+            "cell": cell.describe(),
+            "error": failures[cell.key].error,
+            "traceback": failures[cell.key].traceback,
+        }
         for cell in cells
         if cell.key in failures
     }

@@ -94,7 +94,8 @@ class Agenda:
         task = self._remove(key)
         given_up = [(task, why)]
         if task.kind == "poison":
-            consequence = Failure(f"crafting failed: {why.error}", why.traceback)
+            reason = why.error if why.names_method else f"crafting failed: {why.error}"
+            consequence = Failure(reason, why.traceback, names_method=why.names_method)
             given_up += [(self._tasks[k], consequence) for k in self._blocked.pop(key)]
         self.failed |= {each.key: failure for each, failure in given_up}
         return given_up

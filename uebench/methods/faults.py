@@ -36,10 +36,35 @@ def blamed(method: Method, step: str) -> Iterator[None]:
     except NOBODYS_FAULT:
         raise
     except Exception as error:
-        info = method.info
-        raise MethodError(
-            f"{info.kind} {info.name} failed in {step}: {in_words(error, _files_of(method))}"
-        ) from error
+        raise _fault(method, step, error, _files_of(method)) from error
+
+
+@contextlib.contextmanager
+def blamed_for_its_code(method: Method) -> Iterator[None]:
+    """Report an exception as the method's fault if the method's own code led to it.
+
+    Use it around code of the suite that calls a method, such as a whole training: an exception in
+    which no line of the method took part passes unchanged. The step that the message names is the
+    outermost function of the method, such as `loss`.
+
+    Raises:
+        MethodError: the method's code led to anything but a refusal.
+    """
+    try:
+        yield
+    except NOBODYS_FAULT:
+        raise
+    except Exception as error:
+        files = _files_of(method)
+        steps = [f.name for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+        if not steps:
+            raise
+        raise _fault(method, steps[0], error, files) from error
+
+
+def _fault(method: Method, step: str, error: Exception, files: set[str]) -> MethodError:
+    info = method.info
+    return MethodError(f"{info.kind} {info.name} failed in {step}: {in_words(error, files)}")
 
 
 def in_words(error: BaseException, files: Collection[str]) -> str:

@@ -16,7 +16,6 @@ from ..learn.protocol import Protocol, named_protocol
 from ..learn.threads import one_thread
 from ..methods.asked import Asked
 from ..methods.base import Attack
-from ..methods.faults import blamed
 from ..methods.imported import bind, imported_class
 from ..methods.registry import build_attack, build_defense
 from ..store.store import Store
@@ -60,7 +59,7 @@ def craft(
         if not quiet:
             print(f"{name}: {share:.0%} {text}", file=sys.stderr, flush=True)
 
-    with one_thread(device), blamed(ref.attack, "craft"):
+    with one_thread(device):
         return fetch_poison(store, ref, loaded.train, device, show)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..common.errors import UserError
 from ..common.spec import printable
 from ..store.arrays import add_bytes
+from ..store.store import Store
 from .split import Split
 
 MOST_CLASSES = 100_000
@@ -116,6 +117,37 @@ def from_splits(name: str, train_split: Split, test_split: Split) -> Dataset:
             f"{name}: no training image of class {', '.join(empty[:5])}; every class needs one"
         )
     return Dataset(name, train_split, test_split, _fingerprint(train_split, test_split))
+
+
+def keep_dataset(store: Store, dataset: Dataset) -> None:
+    """Write a data set into the store, from which the worker processes read it."""
+    if store.read("dataset", dataset.fingerprint) is None:
+        tensors = {
+            "train_images": dataset.train.images,
+            "train_labels": dataset.train.labels,
+            "test_images": dataset.test.images,
+            "test_labels": dataset.test.labels,
+        }
+        record = {"name": dataset.name, "class_names": list(dataset.class_names)}
+        store.write("dataset", dataset.fingerprint, record, tensors)
+
+
+def stored_dataset(store: Store, name: str, fingerprint: str) -> Dataset | None:
+    """Return a data set from the store, or None if it is missing or spoiled.
+
+    A large one is memory-mapped, so that all processes on a machine share one copy.
+    """
+    entry = store.read("dataset", fingerprint)
+    if entry is None:
+        return None
+    tensors, record = entry
+    names = tuple(record["class_names"])
+    return Dataset(
+        name,
+        Split(tensors["train_images"], tensors["train_labels"], names),
+        Split(tensors["test_images"], tensors["test_labels"], names),
+        fingerprint,
+    )
 
 
 def _split(name: str, part: str, images: Any, labels: Any, names: tuple[str, ...]) -> Split:

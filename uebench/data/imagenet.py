@@ -28,8 +28,15 @@ from PIL import Image
 
 from ..store.arrays import zeros
 from ..store.store import Store, key_of
-from .dataset import Dataset, DatasetError, error_text, first_of_each_class, from_splits
-from .kept import keep_dataset, stored_dataset
+from .dataset import (
+    Dataset,
+    DatasetError,
+    error_text,
+    first_of_each_class,
+    from_splits,
+    keep_dataset,
+    stored_dataset,
+)
 from .split import Split
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from . import Dataset
+from .dataset import Dataset
 from .poison import Poison
 
 CLASSES = 4

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..store.arrays import chunks, zeros
-from . import Dataset
+from .dataset import Dataset
 from .poison import Budget, Poison, PoisonError, measure, tensors_sha256
 
 NOT_WRITTEN = (".npy", ".pt", ".pth", ".pkl", ".pickle", ".zip", ".tar", ".gz", ".png", ".h5")

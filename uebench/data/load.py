@@ -1,0 +1,114 @@
+"""Data sets by name, such as `cifar10`, `imagenet_subset[size=96]`, `folder:PATH` or `npz:PATH`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..common.spec import did_you_mean, format_options, format_spec, parse_spec, shorten, unknown
+from . import sources
+from .catalog import DATASETS
+from .dataset import Dataset, DatasetError, first_of_each_class, from_arrays
+from .imagenet import imagenet_subset
+from .synthetic import make_synthetic
+
+_TAIL = re.compile(r"(?P<path>.*?)(?P<options>\[[^\[\]]*=[^\[\]]*\])?", re.DOTALL)
+_FIRST = ("n_train", "n_test")
+
+
+def load_dataset(
+    spec: str,
+    data_dir: Path | str | None = None,
+    download: bool = False,
+    *,
+    outline: bool = False,
+) -> Dataset:
+    """Return a data set by name, such as `cifar10[n_train=5000]` or `npz:FILE`.
+
+    Args:
+        spec: a name with options in brackets. `n_train` and `n_test` keep that many images, the
+            first ones of each class; `synthetic` generates that many, and has `n_classes`,
+            `size` and `seed` too; `folder:` has `size`,
+            `imagenet_subset` has `n_classes` and `size`.
+        data_dir: where torchvision's data sets and ImageNet lie; `$UEBENCH_DATA` or a cache folder
+            by default.
+        download: fetch what is missing.
+        outline: the pixels are not needed, so what takes long to decode is not decoded.
+
+    Raises:
+        KeyError: no such data set, with the nearest name.
+        DatasetError: it cannot be read, or an option is wrong.
+    """
+    kind, colon, rest = spec.strip().partition(":")
+    if colon and kind in ("npz", "folder"):
+        matched = _TAIL.fullmatch(rest)
+        assert matched is not None
+        path = Path(matched["path"]).expanduser()
+        given = parse_spec(kind + (matched["options"] or "")).options
+        known = (*_FIRST, "size") if kind == "folder" else _FIRST
+        options = _whole_numbers(kind, given, known)
+        size = options.pop("size", None)
+        try:
+            loaded = sources.npz(path) if kind == "npz" else sources.folder(path, size)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise DatasetError(f"{kind}:{shorten(str(path))} cannot be read: {reason}") from None
+        if size is not None:
+            loaded = replace(loaded, name=f"{loaded.name}[size={size}]")
+        return _first(loaded, options)
+    name, given = parse_spec(spec)
+    if name == "synthetic":
+        parameters = inspect.signature(make_synthetic).parameters
+        options = _whole_numbers(name, given, parameters)
+        changed = {k: v for k, v in options.items() if v != parameters[k].default}
+        return sources.synthetic(format_spec(name, changed), **options)
+    if name in ("cifar10", "cifar100", "svhn"):
+        options = _whole_numbers(name, given, _FIRST)
+        root = Path(data_dir).expanduser() if data_dir is not None else None
+        return _first(sources.torchvision_set(name, root, download), options)
+    if name == "imagenet_subset":
+        parameters = inspect.signature(imagenet_subset).parameters
+        theirs = [k for k in parameters if k not in ("name", "root", "outline")]
+        options = _whole_numbers(name, given, theirs)
+        changed = {k: v for k, v in options.items() if v != parameters[k].default}
+        root = Path(data_dir).expanduser() if data_dir is not None else sources.default_data_dir()
+        return imagenet_subset(format_spec(name, changed), root, **options, outline=outline)
+    raise unknown("dataset", name, DATASETS)
+
+
+def _whole_numbers(name: str, given: dict[str, Any], known: Any) -> dict[str, int]:
+    """Return options as whole numbers; all of a data set's options are."""
+    options = {}
+    for key, value in given.items():
+        if key not in known:
+            near = did_you_mean(key, known)
+            raise DatasetError(f"{name} has no option {key}{near}; it has {', '.join(known)}")
+        try:
+            options[key] = int(value)
+        except ValueError:
+            raise DatasetError(f"{name}: {key} must be a whole number, got {value}") from None
+        if options[key] < (0 if key == "seed" else 1):
+            raise DatasetError(f"{name}: {key} must be positive, got {value}")
+    return options
+
+
+def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
+    """Return the first images of each class, under a name that holds their number."""
+    if not options:
+        return dataset
+    cut: list[Any] = []
+    for part, split in (("train", dataset.train), ("test", dataset.test)):
+        n = options.get(f"n_{part}", len(split))
+        if n > len(split):
+            raise DatasetError(
+                f"{dataset.name}: n_{part}={n} is more than the {len(split)} images there are"
+            )
+        kept = first_of_each_class(split.labels.numpy(), n)
+        cut.append((split.images[kept].permute(0, 2, 3, 1).numpy(), split.labels[kept].numpy()))
+    made = from_arrays(dataset.name, cut[0], cut[1], dataset.class_names)
+    name, _, others = dataset.name.removesuffix("]").partition("[")
+    text = ",".join(filter(None, [others, format_options(options)]))
+    return replace(made, name=f"{name}[{text}]")

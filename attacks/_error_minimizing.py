@@ -33,7 +33,7 @@ from uebench import (
 )
 from uebench.store.arrays import chunks, is_finite
 
-from ._shared import Batches, View, cross_entropy_of, descend, poisoned, unchanged
+from ._shared import Batches, View, cross_entropy_of, descend, noisy_images, unchanged
 
 USUAL_ROUNDS = 12
 """Rounds after which the stop test has usually ended a search: 7 to 11 on 3,000 to 10,000 images,
@@ -180,7 +180,7 @@ class ErrorMinimizing(Attack):
             batch = next(order)
             if len(batch) < 2:  # batch norm needs two images; an order may end in a single one
                 batch = next(order)
-            images = poisoned(data, noise, batch, rows[batch])
+            images = noisy_images(data, noise, batch, rows[batch])
             loss = loss_of(images, data.labels[batch]) / len(batch)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -240,7 +240,7 @@ class ErrorMinimizing(Attack):
         for start in range(0, len(data), self.batch_size):
             part = slice(start, start + self.batch_size)
             with run.autocast():
-                guesses = model(poisoned(data, noise, part, rows[part])).argmax(1)
+                guesses = model(noisy_images(data, noise, part, rows[part])).argmax(1)
             right += (guesses == data.labels[part]).sum()
         return right.item() / len(data)
 

@@ -137,7 +137,7 @@ class Batches:
         self.order, self.at = None if order is None else order.to(self.run.device), state["at"]
 
 
-def poisoned(
+def noisy_images(
     data: Split, noise: Float[Tensor, "m c h w"], index: Tensor | slice, rows: Tensor | slice
 ) -> Float[Tensor, "b c h w"]:
     """Return clip(x + noise, 0, 1) for the images at `index`; `rows` are their rows of `noise`."""

@@ -38,7 +38,7 @@ BOUND = 50.0
 """Largest l2 norm of an unscaled crop for a recurrence to count as bounded."""
 TRIALS = 3
 """Random starts on which a recurrence must stay bounded."""
-MOST_BYTES = 2**26
+MOST_KERNEL_BYTES = 2**26
 """Largest file of kernels, packed or unpacked."""
 GRID_VALUES = 2**22
 """Most values of the grids that are continued together: 1,078 images at 32 px, 27 at 224 px."""
@@ -48,7 +48,7 @@ PRODUCT = 128
 """Images of a product on a CPU; as many as a core's cache holds."""
 BLOCK = 32
 """Matched filters that are tried on a pattern together."""
-CHUNK = 8192
+CANDIDATES = 8192
 """Candidates drawn at a time."""
 
 
@@ -175,7 +175,7 @@ class AR(Attack):
         while len(kernels) < n:
             run.progress(len(kernels) / n, f"ar kernels {len(kernels)}/{n}")
             fresh = bounded(c, run.rng)
-            drawn += CHUNK
+            drawn += CANDIDATES
             if drawn >= relax_at:
                 threshold, relax_at = threshold * 0.8, drawn + self.draws
                 fresh, waiting = waiting + fresh, []
@@ -237,8 +237,8 @@ def _check_size(path: Path) -> None:
     if size and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             size = max(size, sum(member.file_size for member in archive.infolist()))
-    if size > MOST_BYTES:
-        raise UserError(f"it holds {size:,} bytes, at most {MOST_BYTES:,} are read")
+    if size > MOST_KERNEL_BYTES:
+        raise UserError(f"it holds {size:,} bytes, at most {MOST_KERNEL_BYTES:,} are read")
 
 
 def _load(path: Path) -> Any:
@@ -273,12 +273,12 @@ def is_told_apart(
 
 
 def bounded(c: int, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    """Return the bounded ones of `CHUNK` drawn kernel sets [c, 3, 3], each with a unit pattern.
+    """Draw `CANDIDATES` kernel sets [c, 3, 3]; return the bounded ones, each with a unit pattern.
 
     A set is bounded when the crop's l2 norm over all channels stays at most 50 in three trials.
     """
     device, rows, columns, crop = rng.device, SEARCH_SIDE, SEARCH_SIDE, SEARCH_CROP
-    kernels = torch.randn(3, 3, c, CHUNK, generator=rng, device=device)
+    kernels = torch.randn(3, 3, c, CANDIDATES, generator=rng, device=device)
     kernels[2, 2] = 0
     kernels = kernels / kernels.sum((0, 1))
     starts = torch.randn(TRIALS, rows, columns, c, 1, generator=rng, device=device)

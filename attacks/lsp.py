@@ -20,7 +20,7 @@ from torch import Tensor
 
 from uebench import Attack, Auto, Facts, Fraction255, Run, Split, UserError, attack, auto
 
-TOGETHER = 2**19
+PAINTED_VALUES = 2**19
 """Most values that are painted at a time, so that they fit a core's cache."""
 
 
@@ -74,7 +74,7 @@ class LSP(Attack):
         squares = (points.square() * area).flatten(1).sum(1)
         points = points * (self.eps / squares.sqrt()).view(-1, 1, 1, 1)
         delta = run.zeros(len(data), c, h, w)
-        together = max(1, TOGETHER // (c * h * w))
+        together = max(1, PAINTED_VALUES // (c * h * w))
         for part, point in zip(delta.split(together), points.split(together), strict=True):
             part[:] = point.index_select(3, columns).index_select(2, rows)
         return delta

@@ -10,7 +10,7 @@ from uebench.augment.autoaugment import (
     _SIGNED,
     AUTO,
     CIFAR10_POLICY,
-    OPERATIONS,
+    POLICY_OPERATIONS,
     RAND,
     WIDE,
     apply_operations,
@@ -50,7 +50,7 @@ def their_result(name, image, magnitude):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", POLICY_OPERATIONS)
 def test_an_operation_is_torchvisions(name, shape):
     levels = torch.randint(40, 220, (22, *shape), generator=rng(), dtype=torch.uint8)
     levels[5] = 77  # a constant image
@@ -91,7 +91,7 @@ def test_8_bit_levels_come_out_as_pillows(name):
 )
 def test_magnitudes_are_torchvisions(ranges, theirs):
     table = ranges.table(30, 50)
-    for number, name in enumerate(OPERATIONS):
+    for number, name in enumerate(POLICY_OPERATIONS):
         if THEIRS[name] not in theirs:
             assert name in ("invert", "identity")
             continue

@@ -29,7 +29,7 @@ def test_anything_else_gets_a_sentence(
 ) -> None:
     (tmp_path / "run.json").write_bytes(content)
     if told == "MB":
-        monkeypatch.setattr("uebench.common.json_file.MOST_BYTES", 1000)
+        monkeypatch.setattr("uebench.common.json_file.MOST_JSON_BYTES", 1000)
     with pytest.raises(ValueError, match=told) as caught:
         read_run_json(tmp_path, ("config", "recipes"))
     assert "\n" not in str(caught.value)

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from tests.conftest import random_dataset
+from uebench.common.text import CAPTION
 from uebench.data import Dataset
 from uebench.data.pictures import (
-    CAPTION,
     EACH,
     GAP,
     LINE,

@@ -60,7 +60,7 @@ def scarce(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make 1 MiB a lot, and chunks small."""
     monkeypatch.setenv("UEBENCH_MEMORY", "4")
     monkeypatch.setattr(memory, "CHUNK", 2**18)
-    monkeypatch.setattr(lsp, "TOGETHER", 2**18)
+    monkeypatch.setattr(lsp, "PAINTED_VALUES", 2**18)
     monkeypatch.setattr(ar, "GRID_VALUES", 2**20)
     monkeypatch.setattr(loops, "EVAL_VALUES", 2**19)
     with contextlib.suppress(AttributeError):  # glibc: what is freed goes back at once

@@ -36,10 +36,10 @@ _BY_COLOR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """Images and magnitude to images, for the operations that leave pixels in their places."""
 
 _MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
-OPERATIONS = (*_BY_COLOR, *_MOVES)
+POLICY_OPERATIONS = (*_BY_COLOR, *_MOVES)
 """Names by number. Those that move pixels come last, so that their images lie side by side."""
 
-_NUMBER = {name: number for number, name in enumerate(OPERATIONS)}
+_NUMBER = {name: number for number, name in enumerate(POLICY_OPERATIONS)}
 _CHOICES = torch.tensor([n for name, n in _NUMBER.items() if name != "invert"])
 """What RandAugment and TrivialAugment (Wide) draw from: 14 operations, the identity included."""
 
@@ -67,14 +67,17 @@ class Ranges(NamedTuple):
             "rotate": self.degrees,
         }
         ramp = torch.linspace(0, 1, self.bins)
-        rows = [ends.get(name, 0.0) * ramp for name in OPERATIONS]
+        rows = [ends.get(name, 0.0) * ramp for name in POLICY_OPERATIONS]
         rows[_NUMBER["posterize"]] = (8 - self.bits * ramp).round()
         rows[_NUMBER["solarize"]] = 1 - ramp
         return torch.stack(rows)
 
 
 _SIGNED = torch.tensor(
-    [name in ("brightness", "color", "contrast", "sharpness", *_MOVES) for name in OPERATIONS]
+    [
+        name in ("brightness", "color", "contrast", "sharpness", *_MOVES)
+        for name in POLICY_OPERATIONS
+    ]
 )
 AUTO = Ranges(bins=10, shear=0.3, shift=150 / 331, degrees=30, enhance=0.9, bits=4)
 RAND = AUTO._replace(bins=31)

@@ -189,10 +189,10 @@ def import_(
     """  # noqa: D301
     from ..data import load_dataset
     from ..data.poison_files import print_audit
-    from ..methods.imported import checked_name
+    from ..methods.imported import poison_name
     from ..suite.import_poison import import_poison
 
-    name = checked_name(name)
+    name = poison_name(name)
     loaded = load_dataset(dataset, data_dir)
     poison = import_poison(path, loaded, name, replace=replace, **reading)
     hidden = ("recipe", "budget", "author_record")

@@ -48,7 +48,7 @@ def ls(kinds: tuple[str, ...], as_json: bool) -> None:
 
     store = storage.opened_store()
     rows = [
-        {**_plain(entry), "what": storage.describe(store, entry)}
+        {**_plain(entry), "what": storage.entry_text(store, entry)}
         for entry in storage.entries(store, _checked_kinds(kinds))
     ]
     if as_json:
@@ -119,7 +119,7 @@ def prune(
     if chosen is not None or older_than is not None:
         age = None if older_than is None else parse_age(older_than)
         gone = {d.entry.path for d in doomed}
-        extra = storage.asked_for(store, chosen or storage.KINDS, age, imported)
+        extra = storage.asked_for(store, chosen or storage.ENTRY_KINDS, age, imported)
         doomed += [d for d in extra if d.entry.path not in gone]
     size = sum(d.entry.bytes for d in doomed)
     freed = storage.discard(store, doomed) if yes else 0
@@ -173,13 +173,13 @@ def _checked_kinds(kinds: tuple[str, ...]) -> list[str] | None:
         UserError: there is no such kind.
     """
     from ..common.spec import did_you_mean
-    from ..store.prune import KINDS
+    from ..store.prune import ENTRY_KINDS
 
     for kind in kinds:
-        if kind not in KINDS:
+        if kind not in ENTRY_KINDS:
             raise UserError(
-                f"--kind {kind[:40]!r}: no such kind{did_you_mean(kind, KINDS)}; the kinds are "
-                f"{', '.join(KINDS)}"
+                f"--kind {kind[:40]!r}: no such kind{did_you_mean(kind, ENTRY_KINDS)}; the "
+                f"kinds are {', '.join(ENTRY_KINDS)}"
             )
     return list(dict.fromkeys(kinds)) or None
 

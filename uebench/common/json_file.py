@@ -11,7 +11,7 @@ from .text import one_line
 
 RUN = "run.json"
 """What a run tells of itself, in its results folder."""
-MOST_BYTES = 500 * 2**20
+MOST_JSON_BYTES = 500 * 2**20
 """Largest file that is read; the results of a thousand models take a tenth of it."""
 
 
@@ -54,10 +54,10 @@ def check_size(path: Path) -> None:
         raise AbsentFileError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    if size > MOST_BYTES:
+    if size > MOST_JSON_BYTES:
         raise UserError(
             f"{path} has {size / 2**20:,.0f} MB, and no results of ours have more than "
-            f"{MOST_BYTES / 2**20:,.0f}; is it the right file?"
+            f"{MOST_JSON_BYTES / 2**20:,.0f}; is it the right file?"
         )
 
 

@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 from .errors import UserError
 from .spec import Fraction255, did_you_mean, format_value
 
-M = TypeVar("M", bound=BaseModel)
+_Model = TypeVar("_Model", bound=BaseModel)
 _PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _BEYOND_THE_TYPE = ("value_error", "assertion_error", "string_pattern_mismatch", "too_short")
 """Pydantic's errors about more than type and range; its own message explains those better."""
@@ -89,13 +89,13 @@ def _words(info: FieldInfo) -> list[str]:
 
 
 def validated(
-    model: type[M],
+    model: type[_Model],
     values: Mapping[str, Any],
     *,
     owner: str = "",
     noun: str = "option",
     error: type[UserError] = UserError,
-) -> M:
+) -> _Model:
     """Return the model with these values.
 
     Args:

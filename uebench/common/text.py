@@ -11,6 +11,8 @@ import unicodedata
 import uuid
 from pathlib import Path
 
+CAPTION = "uebench"
+"""Name of the PNG text that holds the caption of a picture, as JSON."""
 _ANSI = re.compile(
     r"(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # operating system commands, links
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours and cursor moves

@@ -9,7 +9,7 @@ import yaml
 
 from .errors import UserError
 
-MOST_BYTES = 64 * 2**10
+MOST_YAML_BYTES = 64 * 2**10
 """Largest configuration; the suite's own are below 1 kB."""
 MOST_LEVELS = 20
 """Deepest nesting; a configuration has two levels."""
@@ -52,13 +52,15 @@ def read_yaml(path: Path) -> Any:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is not a file; give a .yaml file or a name")
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MOST_YAML_BYTES + 1)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give a .yaml file or a name") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    if len(content) > MOST_BYTES:
-        raise UserError(f"{path} is larger than {MOST_BYTES:,} bytes; a configuration is smaller")
+    if len(content) > MOST_YAML_BYTES:
+        raise UserError(
+            f"{path} is larger than {MOST_YAML_BYTES:,} bytes; a configuration is smaller"
+        )
     try:
         value = yaml.load(content.decode(), BoundedLoader)
         if _is_endless(value, ()):

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from ..common.text import CAPTION
 from .dataset import Dataset
 from .poison import Poison
 
@@ -37,8 +38,6 @@ STRIP_TILE = 64
 """Pixels that a side has in a strip, at least, by repeating pixels."""
 STRIP_CROP = 96
 """Pixels of a larger image's centre that a strip shows."""
-CAPTION = "uebench"
-"""Name of the PNG text that holds a strip's caption, as JSON."""
 Pixels = NDArray[np.uint8]
 
 

@@ -35,7 +35,7 @@ COST = 0.01
 MEMORY_SHARE = 8
 """A state larger than the memory divided by this is not kept: it is copied while it is written."""
 KIND = "checkpoint"
-FORMAT = 2
+CHECKPOINT_FORMAT = 2
 """Raised when the way changes that a state is packed: older checkpoints are then not read."""
 MISFITS = (KeyError, ValueError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError)
 """What an entry of the store raises whose state belongs to another loop, or to none."""
@@ -71,7 +71,7 @@ class Target(NamedTuple):
             "torch": torch.__version__,
             # the same bits are promised on one type of machine only
             "machine": canonical(machine(self.device)),
-            "format": FORMAT,
+            "format": CHECKPOINT_FORMAT,
         }
         return key_of(parts)[:40]
 

@@ -64,7 +64,7 @@ def imported_recipe(fingerprint: str, sha256: str) -> dict[str, Any]:
     return {"what": "poison", "dataset": fingerprint, "imported": sha256}
 
 
-def checked_name(name: str) -> str:
+def poison_name(name: str) -> str:
     """Return the name of an imported poison in snake_case, without `imported:`.
 
     Raises:

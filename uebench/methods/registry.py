@@ -34,7 +34,7 @@ KINDS: tuple[Kind, ...] = ("attack", "defense")
 GROUPS: dict[str, Kind] = {"uebench.attacks": "attack", "uebench.defenses": "defense"}
 
 
-class Broken(NamedTuple):
+class BrokenPlugin(NamedTuple):
     """A plug-in that could not be imported: where it comes from, and why, with file and line."""
 
     origin: str
@@ -42,7 +42,7 @@ class Broken(NamedTuple):
 
 
 _methods: dict[Kind, dict[str, type[Method]]] = {"attack": {}, "defense": {}}
-_broken: list[Broken] = []
+_broken: list[BrokenPlugin] = []
 _files: list[Path] = []
 _state = {"origin": "session", "loaded": False}
 
@@ -102,7 +102,7 @@ def _loading(origin: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         for kind, found in before.items():
             _methods[kind] = found
-        _broken.append(Broken(origin, in_words(error, _raised_in(error))))
+        _broken.append(BrokenPlugin(origin, in_words(error, _raised_in(error))))
     finally:
         _state["origin"] = previous
 
@@ -192,7 +192,7 @@ def plugin_files() -> list[Path]:
     return list(_files)
 
 
-def broken() -> list[Broken]:
+def broken() -> list[BrokenPlugin]:
     """Return the plug-ins that could not be loaded."""
     load()
     return list(_broken)

@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from ..common.errors import UserError
-from ..common.text import one_line
+from ..common.text import CAPTION, one_line
 from .cells import read_cells
 from .groups import CellRow
 from .layout import Titles
@@ -24,7 +24,6 @@ from .records import CellRecord, RunFacts, read_records, read_run
 PICTURES_FOLDER = "pictures"
 LARGEST_PICTURE = 2**20
 """In bytes; a larger file is not a picture that a run wrote."""
-_CAPTION = "uebench"
 NO_RECORD = CellRecord()
 
 
@@ -153,7 +152,7 @@ def _picture(path: Path) -> Picture | None:
             return None
         with Image.open(path, formats=["PNG"]) as image:
             width, height = image.size
-            caption = str(image.info.get(_CAPTION, ""))
+            caption = str(image.info.get(CAPTION, ""))
         png = path.read_bytes()
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
         return None

@@ -21,7 +21,7 @@ from filelock import FileLock
 from .owner import lives
 from .store import INTERNAL, LAYOUT, Store, StoreError
 
-KINDS = ("dataset", "decoded", "poison", "imported", "prepared", "kept", "cell", "checkpoint")
+ENTRY_KINDS = ("dataset", "decoded", "poison", "imported", "prepared", "kept", "cell", "checkpoint")
 """Kinds of entries of this version; the others are listed and left alone."""
 DRAFT_AGE_S = 24 * 3600.0
 """Age from which what a killed process was writing is taken for garbage."""
@@ -76,7 +76,7 @@ def opened_store() -> Store:
 def kinds(store: Store) -> list[str]:
     """Return the kinds that are there, ours first."""
     there = {path.name for path in _children(store.base) if path.is_dir()} - set(INTERNAL)
-    return [*(k for k in KINDS if k in there), *sorted(there - set(KINDS))]
+    return [*(k for k in ENTRY_KINDS if k in there), *sorted(there - set(ENTRY_KINDS))]
 
 
 def entries(store: Store, wanted: Iterable[str] | None = None) -> Iterator[Entry]:
@@ -115,9 +115,9 @@ def faults(store: Store, wanted: Iterable[str] | None = None) -> Iterator[tuple[
         yield entry, store.fault(entry.kind, entry.key)
 
 
-def describe(store: Store, entry: Entry) -> str:
+def entry_text(store: Store, entry: Entry) -> str:
     """Return an entry in a few words, as its record says."""
-    found = store.read(entry.kind, entry.key, tensors=False) if entry.kind in KINDS else None
+    found = store.read(entry.kind, entry.key, tensors=False) if entry.kind in ENTRY_KINDS else None
     if found is None:
         return ""
     record: dict[str, Any] = found[1]

@@ -10,7 +10,7 @@ from ..data.foreign import Reading, read_poison
 from ..data.foreign.interpret import Kind, Rounding, Scale
 from ..data.poison import Poison, PoisonError, tensors_sha256
 from ..data.poison_files import audit_poison
-from ..methods.imported import check_free, checked_name, imported_recipe, remember
+from ..methods.imported import check_free, imported_recipe, poison_name, remember
 from ..store.arrays import gathered
 from ..store.store import Store, key_of
 
@@ -47,7 +47,7 @@ def import_poison(
         ValueError: the file cannot be read or trusted, does not fit the data set, could be read in
             two ways, or changes nothing; or the name is taken.
     """
-    name = checked_name(name)
+    name = poison_name(name)
     loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
     released, how_read = read_poison(Path(path), loaded, Reading(kind, scale, rounding, key))
     audit = audit_poison(released, loaded)

@@ -12,7 +12,7 @@ from ..data.poison import Poison
 from ..methods.base import Attack
 from .data import CASES, LARGE, case, make_run
 from .generators import DRAW, reseeded, states
-from .promises import demand, promise
+from .promises import demand, promised_by
 from .stand_in import some_gpu
 from .subject import Subject
 
@@ -32,7 +32,7 @@ def crafted(attack: Attack, dataset: Dataset, **options: Any) -> Poison:
     return poison
 
 
-@promise("attack", cases=CASES, costly=LARGE, mend=IN_PARTS)
+@promised_by("attack", cases=CASES, costly=LARGE, mend=IN_PARTS)
 def budget(subject: Subject, name: str) -> str:
     """The 8-bit images keep the budget; labels and order stay, whatever the size and classes."""
     dataset = case(name)
@@ -50,7 +50,7 @@ def budget(subject: Subject, name: str) -> str:
     return ""
 
 
-@promise("attack", mend="narrow the option: norm: Literal['linf'] = 'linf', with a docstring")
+@promised_by("attack", mend="narrow the option: norm: Literal['linf'] = 'linf', with a docstring")
 def norms(subject: Subject, _: str) -> str:
     """The budget is kept in every norm that the option `norm` accepts."""
     dataset = case("two classes")
@@ -108,7 +108,7 @@ def _kept(attack: Attack, poison: Poison, dataset: Dataset) -> Tensor:
     return changed
 
 
-@promise("attack", mend=DRAW)
+@promised_by("attack", mend=DRAW)
 def randomness(subject: Subject, _: str) -> str:
     """Same seed, same poison; other seed, other poison; global generators are neither read nor set.
 
@@ -138,7 +138,7 @@ def randomness(subject: Subject, _: str) -> str:
     return ""
 
 
-@promise("attack", mend="compute in float32, or networks inside `with run.autocast():`")
+@promised_by("attack", mend="compute in float32, or networks inside `with run.autocast():`")
 def precision(subject: Subject, _: str) -> str:
     """It crafts in bf16 too, which GPUs and newer processors take."""
     dataset = case("two classes")
@@ -147,7 +147,7 @@ def precision(subject: Subject, _: str) -> str:
     return ""
 
 
-@promise("attack", mend="make tensors with device=run.device, and move nothing to the CPU")
+@promised_by("attack", mend="make tensors with device=run.device, and move nothing to the CPU")
 def gpu(subject: Subject, _: str) -> str:
     """It crafts on a GPU, or on a stand-in for one where there is none."""
     dataset = case("two classes")

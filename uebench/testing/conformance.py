@@ -15,7 +15,7 @@ from ..methods.base import Method
 from ..methods.faults import last_line
 from ..methods.registry import Kind
 from . import attacking, costs, defending, describing  # noqa: F401 they enter promises
-from .generators import unchanged
+from .generators import restored_generators
 from .promises import PROMISES, Promise, UnmetError
 from .subject import Subject
 
@@ -97,7 +97,7 @@ def hold(subject: Subject, each: Promise, case: str) -> str:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same bits need one thread, and two are slower on busy cores
     try:
-        with unchanged():
+        with restored_generators():
             return each.body(subject, case)
     except UnmetError:
         raise

@@ -14,7 +14,7 @@ from ..data import Dataset
 from ..methods.base import Attack, Defense
 from ..methods.registry import build_attack, build_defense
 from .data import facts_of, make_run, random_dataset
-from .promises import demand, promise
+from .promises import demand, promised_by
 from .subject import Subject
 
 N_CRAFTED = 1000
@@ -23,7 +23,7 @@ BYTES_PER_VALUE = 64
 """Most memory that an attack may take per pixel value of the training set: sixteen float32 copies
 of it, which is 9.8 GB for 50,000 images of 32 px."""
 BATCH = 128
-STEPS = 4
+_STEPS = 4
 
 
 def _images(n: int) -> Dataset:
@@ -74,7 +74,9 @@ def _status(name: str) -> int:
     raise LookupError(name)
 
 
-@promise("attack", cases=("1,000 images",), costly=("1,000 images",), mend="see the other tests")
+@promised_by(
+    "attack", cases=("1,000 images",), costly=("1,000 images",), mend="see the other tests"
+)
 def speed(subject: Subject, _: str) -> str:
     """How long an image takes, next to `none` on the same images; reported, never a failure."""
     dataset = _images(N_CRAFTED)
@@ -98,7 +100,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-@promise(
+@promised_by(
     "attack",
     cases=("3,000 images",),
     costly=("3,000 images",),
@@ -124,10 +126,10 @@ def memory(subject: Subject, _: str) -> str:
     return f"{growth:.0f} bytes per pixel value, {growth * 50_000 * 3072 / 1e9:.1f} GB for 50,000"
 
 
-@promise("defense", cases=("512 images",), costly=("512 images",), mend="see the other tests")
+@promised_by("defense", cases=("512 images",), costly=("512 images",), mend="see the other tests")
 def cost(subject: Subject, _: str) -> str:
     """How long a step takes, and its memory, next to `standard`; reported, never a failure."""
-    dataset = _images(STEPS * BATCH)
+    dataset = _images(_STEPS * BATCH)
     standard = build_defense("standard").resolve(facts_of(dataset))
     own = subject.defense(dataset, 1)
     prepared = _seconds(lambda: own.prepare(dataset.train, make_run(dataset)))

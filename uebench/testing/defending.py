@@ -13,23 +13,23 @@ from ..methods.run import Run
 from ..victims.supervised import train_model
 from .data import CASES, LARGE, case, make_run
 from .generators import DRAW, reseeded, states
-from .promises import demand, promise
+from .promises import demand, promised_by
 from .stand_in import some_gpu
 from .subject import Subject
 
 TARGET = "resnet9[width=2]"
 """The network that is trained in these tests."""
-EPOCHS = 4
+_EPOCHS = 4
 TIMED = ("train_seconds", "images_per_second", "augment_share")
 
 
-@promise("defense", cases=CASES, costly=LARGE, mend="write `loss` for any size and batch")
+@promised_by("defense", cases=CASES, costly=LARGE, mend="write `loss` for any size and batch")
 def loss(subject: Subject, name: str) -> str:
     """The loss is a finite scalar with gradients, in the first epoch and in the last."""
     dataset = case(name)
-    defense = subject.defense(dataset, EPOCHS)
-    for epoch in (0, EPOCHS - 1):
-        run = make_run(dataset, epochs=EPOCHS)
+    defense = subject.defense(dataset, _EPOCHS)
+    for epoch in (0, _EPOCHS - 1):
+        run = make_run(dataset, epochs=_EPOCHS)
         run.epoch = epoch
         _one_step(defense, dataset, run)
     return ""
@@ -77,7 +77,7 @@ def _one_step(defense: Defense, dataset: Dataset, run: Run) -> None:
     )
 
 
-@promise("defense", mend="write `prepare` for any size and number of classes", cases=CASES)
+@promised_by("defense", mend="write `prepare` for any size and number of classes", cases=CASES)
 def preparing(subject: Subject, name: str) -> str:
     """`prepare` returns labelled 8-bit images of the same size and leaves the given ones intact."""
     dataset = case(name)
@@ -103,7 +103,7 @@ def preparing(subject: Subject, name: str) -> str:
     return ""
 
 
-@promise("defense", mend="set keep_prepared only where `prepare` draws nothing")
+@promised_by("defense", mend="set keep_prepared only where `prepare` draws nothing")
 def keeping(subject: Subject, _: str) -> str:
     """What `prepare` returns does not depend on the seed where it is kept for all seeds."""
     dataset = case("odd and oblong")
@@ -119,7 +119,7 @@ def keeping(subject: Subject, _: str) -> str:
     return ""
 
 
-@promise("defense", mend=DRAW)
+@promised_by("defense", mend=DRAW)
 def randomness_(subject: Subject, _: str) -> str:
     """Training is the same twice; global generators are neither read nor set."""
     dataset = case("unequal classes")
@@ -145,7 +145,7 @@ def randomness_(subject: Subject, _: str) -> str:
     return ""
 
 
-@promise("defense", mend="return protocol.asked(warmup_epochs=1), for example")
+@promised_by("defense", mend="return protocol.asked(warmup_epochs=1), for example")
 def adjusting(subject: Subject, _: str) -> str:
     """`adjust` returns a protocol, and keeps what it may not decide."""
     protocol = PROTOCOLS["quick"]
@@ -164,22 +164,22 @@ def adjusting(subject: Subject, _: str) -> str:
     return f"asks for {', '.join(changed)}" if changed else ""
 
 
-@promise("defense", mend="take the loss from float32 logits: model(images).float()")
-def precision(subject: Subject, _: str) -> str:
+@promised_by("defense", mend="take the loss from float32 logits: model(images).float()")
+def precision_(subject: Subject, _: str) -> str:
     """The loss is finite in bf16 too, which GPUs and newer processors take."""
     dataset = case("two classes")
-    run = make_run(dataset, epochs=EPOCHS, precision="bf16")
-    _one_step(subject.defense(dataset, EPOCHS), dataset, run)
+    run = make_run(dataset, epochs=_EPOCHS, precision="bf16")
+    _one_step(subject.defense(dataset, _EPOCHS), dataset, run)
     return ""
 
 
-@promise("defense", mend="make tensors with device=images.device, and move nothing to the CPU")
-def gpu(subject: Subject, _: str) -> str:
+@promised_by("defense", mend="make tensors with device=images.device, and move nothing to the CPU")
+def gpu_(subject: Subject, _: str) -> str:
     """It prepares and trains on a GPU, or on a stand-in for one where there is none."""
     dataset = case("two classes")
-    defense = subject.defense(dataset, EPOCHS)
+    defense = subject.defense(dataset, _EPOCHS)
     with some_gpu() as (device, name):
-        run = make_run(dataset, epochs=EPOCHS, device=device)
+        run = make_run(dataset, epochs=_EPOCHS, device=device)
         defense.prepare(dataset.train.to(device), run)
         _one_step(defense, dataset, run)
     return name

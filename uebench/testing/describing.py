@@ -15,11 +15,11 @@ from ..methods.base import Attack, Defense, Method
 from ..methods.registry import build, find
 from ..store.store import key_of
 from .data import case
-from .promises import UnmetError, demand, promise
+from .promises import UnmetError, demand, promised_by
 from .subject import Subject
 
 
-@promise("attack", "defense", mend="see `uebench show` of another method for an example")
+@promised_by("attack", "defense", mend="see `uebench show` of another method for an example")
 def documentation(subject: Subject, _: str) -> str:
     """The method, its source and each option are described."""
     cls, info = subject.cls, subject.cls.info
@@ -55,7 +55,9 @@ def _says_something(source: str) -> bool:
     return source.strip().lower().strip(".") not in ("", "todo", "tbd", "source", "xxx", "fixme")
 
 
-@promise("attack", "defense", mend="give each option a type, a range and a default that fits both")
+@promised_by(
+    "attack", "defense", mend="give each option a type, a range and a default that fits both"
+)
 def options(subject: Subject, _: str) -> str:
     """Options have ranges, valid defaults, and survive a round trip through spec and record."""
     for key, field in subject.cls.model_fields.items():
@@ -124,7 +126,7 @@ def _comes_back(subject: Subject, made: Method) -> None:
     )
 
 
-@promise("attack", "defense", mend="return self.with_options(...) from `resolve`")
+@promised_by("attack", "defense", mend="return self.with_options(...) from `resolve`")
 def resolving(subject: Subject, _: str) -> str:
     """Before anything runs, `auto` and the like become numbers, which enter the key."""
     dataset = case("two classes")
@@ -144,7 +146,7 @@ def resolving(subject: Subject, _: str) -> str:
     return ""
 
 
-@promise("attack", "defense", mend="keep the interface of uebench.Attack and uebench.Defense")
+@promised_by("attack", "defense", mend="keep the interface of uebench.Attack and uebench.Defense")
 def interface(subject: Subject, _: str) -> str:
     """The parts that the suite calls exist and have the right types."""
     cls, made = subject.cls, subject.resolved(case("two classes"))

@@ -33,7 +33,7 @@ def states() -> tuple[Any, ...]:
 
 
 @contextlib.contextmanager
-def unchanged() -> Iterator[None]:
+def restored_generators() -> Iterator[None]:
     """Restore the states of the global generators afterwards."""
     saved = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:

@@ -52,7 +52,7 @@ PROMISES: list[Promise] = []
 """All of them, in the order in which they are tested."""
 
 
-def promise(
+def promised_by(
     *kinds: Kind, mend: str, cases: tuple[str, ...] = ("",), costly: tuple[str, ...] = ()
 ) -> Callable[[Body], Body]:
     """Register a promise under its function's name, with the docstring's first line as its text."""

@@ -1,4 +1,4 @@
-"""A folder's signature tells whether the process that signed it still lives."""
+"""A folder's signature tells whether the process that signed it is still running."""
 
 import json
 import subprocess
@@ -18,11 +18,11 @@ def signed_by_another(folder: Path) -> None:
 
 
 def test_a_process_is_known_to_live_and_to_be_dead(tmp_path: Path) -> None:
-    assert owner.lives(tmp_path) is None, "nobody has signed"
+    assert owner.is_running(tmp_path) is None, "nobody has signed"
     owner.sign(tmp_path)
-    assert owner.lives(tmp_path) is True
+    assert owner.is_running(tmp_path) is True
     signed_by_another(tmp_path)
-    assert owner.lives(tmp_path) is False
+    assert owner.is_running(tmp_path) is False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux when a process began")
@@ -31,7 +31,7 @@ def test_a_later_process_of_the_same_number_is_another(tmp_path: Path) -> None:
     path = tmp_path / owner.SIGNATURE
     told = json.loads(path.read_text())
     path.write_text(json.dumps({**told, "began": told["began"] - 1}))
-    assert owner.lives(tmp_path) is False
+    assert owner.is_running(tmp_path) is False
 
 
 @pytest.mark.parametrize("place", [["another", "", ""], None])
@@ -39,6 +39,6 @@ def test_what_was_signed_elsewhere_is_not_known(place: object, tmp_path: Path) -
     signed_by_another(tmp_path)
     path = tmp_path / owner.SIGNATURE
     path.write_text(json.dumps({**json.loads(path.read_text()), "place": place}))
-    assert owner.lives(tmp_path) is None
+    assert owner.is_running(tmp_path) is None
     path.write_text("{")
-    assert owner.lives(tmp_path) is None
+    assert owner.is_running(tmp_path) is None

@@ -2,7 +2,7 @@
 
 The store is shared by all machines anyway. A file has one writer, a task's attempt, and one reader,
 the driver, which reads on from where it was; nothing depends on the time of a file. The folder of a
-driver that was killed is swept by a later one (`storage.py`).
+driver that was killed is swept by a later one (`store/prune.py`).
 """
 
 from __future__ import annotations

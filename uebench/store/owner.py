@@ -1,8 +1,8 @@
-"""Whose folder it is: the process that signed one, and whether that still lives.
+"""Record which process owns a folder, and find out whether that process is still running.
 
-A process is distinguished from a later one with the same number by its start time.
-What another machine, or another container, has signed cannot be looked up here: its
-signature is fresh as long as it lives, since `refresh` touches it.
+Process numbers are reused, so the signature also holds the start time of the process. A process
+of another machine or container cannot be looked up from here. It calls `refresh` regularly, so
+the age of its signature shows whether it is still running.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from pathlib import Path
 
 SIGNATURE = "owner.json"
 REFRESH_S = 600.0
-"""Seconds after which a signature is to be refreshed."""
+"""Seconds after which the owner refreshes its signature."""
 
 
 def sign(folder: Path) -> None:
-    """Say that a folder belongs to this process."""
-    signature = {"place": _place(), "pid": os.getpid(), "began": _began(os.getpid())}
+    """Record in a folder that it belongs to this process."""
+    signature = {"place": _place(), "pid": os.getpid(), "began": _start_time(os.getpid())}
     (folder / SIGNATURE).write_text(json.dumps(signature))
 
 
 def refresh(folder: Path) -> None:
-    """Show those on other machines that this process lives."""
+    """Show other machines that this process is still running."""
     with contextlib.suppress(OSError):
         os.utime(folder / SIGNATURE)
 
 
-def lives(folder: Path) -> bool | None:
-    """Return whether the process lives that signed a folder; None where that is unknown."""
+def is_running(folder: Path) -> bool | None:
+    """Return whether the process that signed a folder is running; None if that is unknown."""
     try:
         signature = json.loads((folder / SIGNATURE).read_text())
         place, pid, began = signature["place"], int(signature["pid"]), signature["began"]
@@ -44,12 +44,12 @@ def lives(folder: Path) -> bool | None:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        pass  # another user's
-    return bool(_began(pid) == began)
+        pass  # the process exists and belongs to another user
+    return bool(_start_time(pid) == began)
 
 
 def _place() -> list[str]:
-    """Return what process numbers belong to: the host since it was started, and the container."""
+    """Return the scope of process numbers: the host, its current boot, and the container."""
     parts = [socket.gethostname(), "", ""]
     with contextlib.suppress(OSError):
         parts[1] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -57,8 +57,8 @@ def _place() -> list[str]:
     return parts
 
 
-def _began(pid: int) -> int | None:
-    """Return when a process began, in the kernel's ticks; None where that is unknown."""
+def _start_time(pid: int) -> int | None:
+    """Return when a process was started, in the kernel's ticks; None if that is unknown."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):

@@ -1,8 +1,9 @@
-"""What lies in the store: its entries, those that are spoiled, and those that may go.
+"""List, check and prune the store: its entries, the spoiled ones, and those that may be removed.
 
-Nothing here decides what is done; `store.py` does. Next to the entries lie the notes of drivers
-(`execute/notes.py`), which those leave that are killed. What is taken away is made again when it is
-asked for, but for imported poisons, which are protected.
+This module only finds entries; `store.py` reads, writes and removes them. The store's root also
+holds the notes of drivers (`execute/notes.py`), which stay behind if a driver is killed. Whatever
+is removed is computed again when it is needed. Only imported poisons cannot be computed again, so
+they are protected.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from .owner import lives
+from .owner import is_running
 from .store import INTERNAL, LAYOUT, Store, StoreError
 
 ENTRY_KINDS = ("dataset", "decoded", "poison", "imported", "prepared", "kept", "cell", "checkpoint")
-"""Kinds of entries of this version; the others are listed and left alone."""
+"""The kinds of entries that this version knows; others are listed, but never removed."""
 DRAFT_AGE_S = 24 * 3600.0
-"""Age from which what a killed process was writing is taken for garbage."""
+"""Age at which an unfinished entry counts as the garbage of a killed process."""
 
 NOTES = "notes"
-"""Folder in the store's root where drivers and workers on other machines tell each other."""
+"""Folder in the store's root through which drivers and workers on other machines communicate."""
 JOBS_AGE_S = 30 * DRAFT_AGE_S
-"""Age from which no job of a killed driver is still in Slurm's queue."""
+"""Age at which no job of a killed driver can still be in Slurm's queue."""
 
 Reason = Literal["draft", "spoiled", "checkpoint", "lock", "notes", "asked"]
 
@@ -39,11 +40,11 @@ class Entry:
     """An entry, or a file or folder next to the entries.
 
     Attributes:
-        kind: its kind, or the folder it lies in.
-        key: its key, or its name.
-        path: where it lies.
-        bytes: what it takes on the disk's account.
-        modified: seconds since 1970.
+        kind: its kind, or the name of its folder.
+        key: its key, or its file name.
+        path: its place in the file system.
+        bytes: the sizes of its files, added up.
+        modified: when it was last written, in seconds since 1970.
     """
 
     kind: str
@@ -55,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Doomed:
-    """An entry that may go, and why."""
+    """An entry that may be removed, and why."""
 
     entry: Entry
     why: Reason
@@ -65,7 +66,7 @@ def opened_store() -> Store:
     """Return the user's store.
 
     Raises:
-        StoreError: its place is taken by something that is not a directory.
+        StoreError: something that is not a directory is in its place.
     """
     store = Store()
     if store.root.exists() and not store.root.is_dir():
@@ -74,53 +75,55 @@ def opened_store() -> Store:
 
 
 def kinds(store: Store) -> list[str]:
-    """Return the kinds that are there, ours first."""
-    there = {path.name for path in _children(store.base) if path.is_dir()} - set(INTERNAL)
-    return [*(k for k in ENTRY_KINDS if k in there), *sorted(there - set(ENTRY_KINDS))]
+    """Return the kinds that the store holds: first those of this version, then all others."""
+    present = {path.name for path in _children(store.base) if path.is_dir()} - set(INTERNAL)
+    return [*(k for k in ENTRY_KINDS if k in present), *sorted(present - set(ENTRY_KINDS))]
 
 
-def entries(store: Store, wanted: Iterable[str] | None = None) -> Iterator[Entry]:
-    """Yield the entries of the wanted kinds, by default of all, oldest first in each kind."""
-    for kind in kinds(store) if wanted is None else wanted:
-        found = [_entry(kind, path) for path in _children(store.base / kind)]
-        yield from sorted((e for e in found if e is not None), key=lambda e: e.modified)
+def entries(store: Store, only: Iterable[str] | None = None) -> Iterator[Entry]:
+    """Yield the entries of some kinds, or of all kinds by default, oldest first in each kind."""
+    for kind in kinds(store) if only is None else only:
+        listed = [_entry(kind, path) for path in _children(store.base / kind)]
+        yield from sorted((e for e in listed if e is not None), key=lambda e: e.modified)
 
 
 def other_layouts(store: Store) -> dict[str, int]:
-    """Return what other versions of the suite keep next to this one's, in bytes."""
-    found = {}
+    """Return the bytes that other versions of the suite use in the same store, by layout."""
+    sizes = {}
     for path in _children(store.root):
         if path.is_dir() and path.name != LAYOUT and re.fullmatch(r"v\d+", path.name):
-            found[path.name] = _size(path)
-    return found
+            sizes[path.name] = _size(path)
+    return sizes
 
 
 def usage(store: Store) -> dict[str, dict[str, int]]:
-    """Return entries and bytes of each kind, of what lies next to them, and of other versions."""
-    found = {}
+    """Return the number of entries and their bytes by kind, with internal folders and layouts."""
+    table = {}
     for kind in [*kinds(store), *INTERNAL]:
         these = list(entries(store, [kind]))
         if these:
-            found[kind] = {"entries": len(these), "bytes": sum(e.bytes for e in these)}
+            table[kind] = {"entries": len(these), "bytes": sum(e.bytes for e in these)}
     if notes := _notes(store):
-        found[NOTES] = {"entries": len(notes), "bytes": sum(e.bytes for e in notes)}
+        table[NOTES] = {"entries": len(notes), "bytes": sum(e.bytes for e in notes)}
     for layout, size in other_layouts(store).items():
-        found[f"layout {layout}"] = {"entries": 0, "bytes": size}
-    return found
+        table[f"layout {layout}"] = {"entries": 0, "bytes": size}
+    return table
 
 
-def faults(store: Store, wanted: Iterable[str] | None = None) -> Iterator[tuple[Entry, str | None]]:
-    """Yield every entry with what is wrong with it, or None."""
-    for entry in entries(store, wanted):
+def faults(store: Store, only: Iterable[str] | None = None) -> Iterator[tuple[Entry, str | None]]:
+    """Yield every entry with a text that says what is wrong with it, or None if it is intact."""
+    for entry in entries(store, only):
         yield entry, store.fault(entry.kind, entry.key)
 
 
 def entry_text(store: Store, entry: Entry) -> str:
-    """Return an entry in a few words, as its record says."""
-    found = store.read(entry.kind, entry.key, tensors=False) if entry.kind in ENTRY_KINDS else None
-    if found is None:
+    """Return a few words from an entry's record that say what it is."""
+    content = (
+        store.read(entry.kind, entry.key, tensors=False) if entry.kind in ENTRY_KINDS else None
+    )
+    if content is None:
         return ""
-    record: dict[str, Any] = found[1]
+    record: dict[str, Any] = content[1]
     recipe = record.get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
     match entry.kind:
@@ -131,8 +134,8 @@ def entry_text(store: Store, entry: Entry) -> str:
                 attack = "none"
             pair = f"{attack} x {recipe.get('defense')}, {recipe.get('arch')}"
             accuracy = record.get("test_acc")
-            told = f", {accuracy:.1%}" if isinstance(accuracy, float) else ""
-            return f"{pair}, seed {recipe.get('seed')}{told}"
+            result = f", {accuracy:.1%}" if isinstance(accuracy, float) else ""
+            return f"{pair}, seed {recipe.get('seed')}{result}"
         case "poison":
             return f"{record.get('spec', record.get('file', ''))}, seed {recipe.get('seed', '-')}"
         case "dataset" | "decoded":
@@ -145,10 +148,10 @@ def entry_text(store: Store, entry: Entry) -> str:
 
 
 def garbage(store: Store) -> list[Doomed]:
-    """Return what nobody will ask for, such as spoiled entries and what killed processes left.
+    """Return what nobody needs: spoiled entries, and what killed processes left behind.
 
-    Drafts and locks may belong to a process that lives: those younger than a day stay. A
-    checkpoint is stale once what it leads to is there, or after 30 days.
+    Drafts and locks may belong to a running process, so those younger than a day stay. A
+    checkpoint is stale once its result is in the store, or after 30 days.
     """
     now = _clock(store)
     doomed = garbage_drafts(store)
@@ -160,22 +163,22 @@ def garbage(store: Store) -> list[Doomed]:
 
 
 def _held(lock: Path) -> bool:
-    """Return whether a process holds a lock; its file's age does not say."""
-    found = FileLock(lock)
+    """Return whether a process holds a lock, which the age of the file does not reveal."""
+    attempt = FileLock(lock)
     try:
-        found.acquire(timeout=0)
+        attempt.acquire(timeout=0)
     except (OSError, NotImplementedError):  # filelock's Timeout is an OSError
         return True
-    found.release()
+    attempt.release()
     return False
 
 
 def stale_checkpoints(store: Store) -> list[Doomed]:
-    """Return the checkpoints of what is done, and those older than 30 days."""
+    """Return the checkpoints whose result is in the store, and those older than 30 days."""
     doomed, now = [], _clock(store)
     for entry in entries(store, ["checkpoint"]):
-        found = store.read("checkpoint", entry.key, tensors=False)
-        target = found[1].get("leads_to") if found else None
+        checkpoint = store.read("checkpoint", entry.key, tensors=False)
+        target = checkpoint[1].get("leads_to") if checkpoint else None
         done = isinstance(target, list) and len(target) == 2 and store.has(*map(str, target))
         if done or now - entry.modified > 30 * DRAFT_AGE_S:
             doomed.append(Doomed(entry, "checkpoint"))
@@ -183,15 +186,15 @@ def stale_checkpoints(store: Store) -> list[Doomed]:
 
 
 def asked_for(
-    store: Store, wanted: Iterable[str], older_than_s: float | None, imported: bool
+    store: Store, only: Iterable[str], older_than_s: float | None, imported: bool
 ) -> list[Doomed]:
-    """Return entries of these kinds, older than `older_than_s` seconds.
+    """Return the entries of these kinds that are older than `older_than_s` seconds.
 
-    Imported poisons cannot be made again: they stay unless `imported` is given.
+    Imported poisons cannot be computed again, so they are left out unless `imported` is set.
     """
     now = _clock(store)
     doomed = []
-    for entry in entries(store, wanted):
+    for entry in entries(store, only):
         if older_than_s is not None and now - entry.modified < older_than_s:
             continue
         if not imported and is_imported(store, entry):
@@ -201,17 +204,17 @@ def asked_for(
 
 
 def is_imported(store: Store, entry: Entry) -> bool:
-    """Return whether an entry is a poison that somebody imported, or its name."""
+    """Return whether an entry is an imported poison, or the entry that holds its name."""
     if entry.kind == "imported":
         return True
     if entry.kind != "poison":
         return False
-    found = store.read("poison", entry.key, tensors=False)
-    return found is not None and "imported" in (found[1].get("recipe") or {})
+    poison = store.read("poison", entry.key, tensors=False)
+    return poison is not None and "imported" in (poison[1].get("recipe") or {})
 
 
 def discard(store: Store, doomed: Iterable[Doomed]) -> int:
-    """Take entries away; return how many bytes that freed.
+    """Remove entries and return how many bytes that freed.
 
     Raises:
         StoreError: the store cannot be written.
@@ -220,20 +223,20 @@ def discard(store: Store, doomed: Iterable[Doomed]) -> int:
 
 
 def tidy(store: Store) -> int:
-    """Take away what killed processes left; return the number.
+    """Remove what killed processes left behind, and return the number of items removed.
 
-    That is old drafts, checkpoints of what is done, and notes of drivers that are dead. A process
-    that is still writing a draft so old writes it once more.
+    That is old drafts, stale checkpoints and the notes of dead drivers. If a process is still
+    writing a draft that old, it notices that the draft is gone and writes it again.
     """
-    beside = (store.base / "drafts", store.base / "checkpoint", store.root / NOTES)
-    if not any(_children(folder) for folder in beside):
+    leftovers = (store.base / "drafts", store.base / "checkpoint", store.root / NOTES)
+    if not any(_children(folder) for folder in leftovers):
         return 0
-    left = [*garbage_drafts(store), *stale_checkpoints(store), *dead_notes(store)]
-    n_gone = 0
-    for each in left:
-        with contextlib.suppress(StoreError):  # another user's: it stays, and the run goes on
-            n_gone += store.discard(each.entry.path)
-    return n_gone
+    doomed = [*garbage_drafts(store), *stale_checkpoints(store), *dead_notes(store)]
+    n_removed = 0
+    for each in doomed:
+        with contextlib.suppress(StoreError):  # an item of another user stays; the run goes on
+            n_removed += store.discard(each.entry.path)
+    return n_removed
 
 
 def garbage_drafts(store: Store) -> list[Doomed]:
@@ -244,50 +247,50 @@ def garbage_drafts(store: Store) -> list[Doomed]:
 
 
 def dead_notes(store: Store) -> list[Doomed]:
-    """Return the notes that no living driver owns.
+    """Return the notes whose driver is no longer running.
 
-    A driver of another machine is dead once its notes are older than a day: while it lives it
-    touches them. Jobs in Slurm's queue outlive their driver and need its folder for a month.
+    A running driver touches its notes regularly, so a driver on another machine counts as dead once
+    they are a day old. Jobs in Slurm's queue outlive their driver and need its folder for a month.
     """
     now, doomed = _clock(store), []
     for entry in _notes(store):
-        living, has_jobs = lives(entry.path), (entry.path / "slurm").is_dir()
-        alone = living is False and not has_jobs
+        running, has_jobs = is_running(entry.path), (entry.path / "slurm").is_dir()
+        known_dead = running is False and not has_jobs
         too_old = now - entry.modified > (JOBS_AGE_S if has_jobs else DRAFT_AGE_S)
-        if not living and (alone or too_old):
+        if not running and (known_dead or too_old):
             doomed.append(Doomed(entry, "notes"))
     return doomed
 
 
 def _notes(store: Store) -> list[Entry]:
     """Return the folders of notes, oldest first."""
-    found = []
+    notes = []
     for path in _children(store.root / NOTES):
         try:
             stats = [p.lstat() for p in (path, *path.rglob("*"))]
         except FileNotFoundError:
             continue
         size = sum(stat.st_size for stat in stats[1:])
-        found.append(Entry(NOTES, path.name, path, size, max(s.st_mtime for s in stats)))
-    return sorted(found, key=lambda e: e.modified)
+        notes.append(Entry(NOTES, path.name, path, size, max(s.st_mtime for s in stats)))
+    return sorted(notes, key=lambda e: e.modified)
 
 
 def _clock(store: Store) -> float:
-    """Return the time by the clock that stamps the store's files, maybe another machine's."""
+    """Return the current time of the file server's clock, which stamps the files of the store."""
     probe = store.base / "drafts" / f"clock-{uuid.uuid4().hex}"
     try:
-        if store.base.is_dir():  # listing makes no store
+        if store.base.is_dir():  # listing must not create a store
             probe.parent.mkdir(exist_ok=True)
         probe.touch()
         now = probe.stat().st_mtime
         probe.unlink()
-    except OSError:  # a folder that cannot be written is still listed
+    except OSError:  # a read-only store can still be listed
         return time.time()
     return now
 
 
 def _children(folder: Path) -> list[Path]:
-    """Return what lies in a folder that may be missing."""
+    """Return the content of a folder, which may be missing, in order of name."""
     try:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -300,7 +303,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _entry(kind: str, path: Path) -> Entry | None:
-    """Return what is known of a file or folder, or None where it has just gone."""
+    """Return the entry at a path, or None if another process has just removed it."""
     try:
         stats = [p.lstat() for p in (path, *_children(path))]
     except FileNotFoundError:

@@ -1,13 +1,13 @@
-"""The store: content-addressed, safe to share between processes, and it trusts nothing it reads.
+"""The store: content-addressed, shared between processes, and verified at every read.
 
-An entry is a folder `KIND/KEY/` with `meta.json` and, where it holds tensors, `data.safetensors`.
-It is written to a temporary folder and renamed, so it is there whole or not at all. Every
-read checks the sha256; a spoiled entry is set aside under `spoiled/`, named on stderr, and
-made again.
+An entry is a folder `KIND/KEY/` with `meta.json` and, if it holds tensors, `data.safetensors`. It
+is written to a temporary folder that is then renamed, so an entry is either complete or absent.
+Every read checks the sha256. A spoiled entry is moved to `spoiled/`, reported on stderr, and
+computed again.
 
-Versions of the suite share a store: keys hold the versions of all recipes, a later layout gets a
-folder of its own next to `v1/`, and kinds that this version does not know are left alone.
-`storage.py` lists, checks and prunes.
+Several versions of the suite can share a store: keys contain the versions of all recipes, a later
+layout gets its own folder next to `v1/`, and kinds that this version does not know are left
+alone. `prune.py` lists, checks and prunes the entries.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ INTERNAL = ("drafts", "spoiled", "locks")
 
 
 class StoreError(OSError):
-    """The store cannot be used: one sentence says why and what to do."""
+    """The store cannot be used; the message says why and what to do."""
 
 
 class FullError(StoreError):
-    """There is no room to write: the disk is full or read-only, or a quota is reached."""
+    """The store cannot be written: the disk is full or read-only, or a quota is exhausted."""
 
 
 def canonical(value: Any) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces."""
+    """Return the canonical JSON text of a value: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -58,24 +58,25 @@ def key_of(recipe: Mapping[str, Any]) -> str:
 
 
 def seed_of(*parts: Any) -> int:
-    """Return a seed in 0..2^63-1 derived from parts; other parts, another seed."""
+    """Return a seed in 0..2^63-1 that is derived from `parts` and differs for different parts."""
     digest = hashlib.sha256(canonical([str(part) for part in parts]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 class BusyError(RuntimeError):
-    """Another process holds a lock that is not waited for."""
+    """Another process holds a lock, and the caller asked not to wait for it."""
 
 
 class SpoiledError(ValueError):
-    """An entry of the store is not what was written."""
+    """The content of an entry is not what was written."""
 
 
 class Store:
-    """What was computed, by key.
+    """Everything that was computed, by kind and key.
 
-    Kinds: `dataset`, `decoded` (which data set a folder of images became), `poison`, `imported`
-    (names of foreign poisons), `prepared`, `kept`, `cell`, `checkpoint` (work in flight).
+    The kinds are `dataset`, `decoded` (which data set a folder of images became), `poison`,
+    `imported` (the names of imported poisons), `prepared` (preprocessed training sets), `kept`
+    (tensors that methods share, such as surrogates), `cell` and `checkpoint` (unfinished work).
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
@@ -83,23 +84,23 @@ class Store:
         self.base = self.root / LAYOUT
 
     def path(self, kind: str, key: str) -> Path:
-        """Return the folder of an entry, whether it is there or not."""
+        """Return the folder of an entry, whether or not it exists."""
         return self.base / kind / key
 
     def has(self, kind: str, key: str) -> bool:
-        """Return whether an entry is there; its content is checked when it is read."""
+        """Return whether an entry exists; its content is only checked when it is read."""
         return (self.path(kind, key) / "meta.json").is_file()
 
     def read(
         self, kind: str, key: str, tensors: bool = True
     ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return an entry's tensors and record, or None where it is missing or spoiled.
+        """Return an entry's tensors and record, or None if it is missing or spoiled.
 
-        With `tensors=False` only the record is read, and the tensors' file is not checked.
+        With `tensors=False` only the record is read, and the file of tensors is not checked.
 
         Raises:
-            StoreError: the folder is there and this user may not read it.
-            MemoryError: there is no memory for it; it stays where it is.
+            StoreError: the entry exists, but this user may not read it.
+            MemoryError: there is not enough memory for it; the entry is left in place.
         """
         inode = _inode(self.path(kind, key))
         try:
@@ -110,7 +111,7 @@ class Store:
         return None
 
     def fault(self, kind: str, key: str) -> str | None:
-        """Return what is wrong with an entry, or None; nothing is moved."""
+        """Return what is wrong with an entry, or None; a spoiled entry is left in place."""
         try:
             self._checked(kind, key, tensors=True)
         except SpoiledError as error:
@@ -120,10 +121,10 @@ class Store:
     def _checked(
         self, kind: str, key: str, tensors: bool
     ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return a whole entry, or None where there is none.
+        """Return an entry whose checksums match, or None if there is no such entry.
 
         Raises:
-            SpoiledError: what is there is no whole entry.
+            SpoiledError: the entry is incomplete or was changed.
         """
         folder = self.path(kind, key)
         try:
@@ -139,7 +140,7 @@ class Store:
                 return None
             raise SpoiledError("a file of it is missing") from None
         except (NotADirectoryError, IsADirectoryError):
-            if _inode(folder) is None:  # what should be the store's folder is a file
+            if _inode(folder) is None:  # the folder of the store is itself a file
                 return None
             raise SpoiledError("a file and a folder have changed places") from None
         except OSError as error:
@@ -155,22 +156,24 @@ class Store:
     def write(
         self, kind: str, key: str, record: Mapping[str, Any], tensors: Mapping[str, Tensor] = {}
     ) -> None:
-        """Write an entry; where another process was first, its entry stays.
+        """Write an entry; if another process has written it already, that one stays.
 
         Raises:
             StoreError: the folder cannot be written.
         """
-        record = json.loads(json.dumps(record))  # as it will be read, so that its hash is the same
+        record = json.loads(json.dumps(record))  # hash the record as it will be read back
         with self._writing():
             try:
                 self._write(kind, key, record, tensors)
-            except FileNotFoundError:  # the draft was swept away: the clock has jumped
+            except (
+                FileNotFoundError
+            ):  # another process took the draft for an old one: the clock jumped
                 self._write(kind, key, record, tensors)
 
     def _write(
         self, kind: str, key: str, record: Mapping[str, Any], tensors: Mapping[str, Tensor]
     ) -> None:
-        """Write an entry as a draft and rename it."""
+        """Write an entry as a draft and rename that, so that no reader sees half of it."""
         folder = self.path(kind, key)
         draft = self._draft()
         try:
@@ -194,11 +197,14 @@ class Store:
             shutil.rmtree(draft, ignore_errors=True)
 
     def remove(self, kind: str, key: str) -> bool:
-        """Take an entry away, for readers at once; return whether it was there."""
+        """Remove an entry and return whether it existed."""
         return self.discard(self.path(kind, key))
 
     def discard(self, path: Path) -> bool:
-        """Take a folder or file of the store away, at once; return whether it was there."""
+        """Remove a folder or file of the store and return whether it existed.
+
+        It is renamed first, so that no reader sees half of it.
+        """
         draft = self._draft()
         with self._writing():
             try:
@@ -212,10 +218,10 @@ class Store:
         return True
 
     def check_writable(self) -> None:
-        """Check that an entry can be written before a long computation begins.
+        """Check that an entry can be written, before a long computation begins.
 
         Raises:
-            StoreError: it cannot, and why.
+            StoreError: it cannot be written; the message says why.
         """
         draft = self._draft()
         with self._writing():
@@ -226,17 +232,18 @@ class Store:
                 shutil.rmtree(draft, ignore_errors=True)
 
     def _draft(self) -> Path:
-        """Return a new place for what is being written."""
+        """Return a new path for an entry that is being written."""
         return self.base / "drafts" / uuid.uuid4().hex
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turn what goes wrong while the store is written into one sentence."""
+        """Turn any failure to write the store into one sentence."""
         try:
             yield
         except (OSError, SafetensorError) as error:
-            found = re.search(r"\(os error (\d+)\)", str(error))  # safetensors' own text
-            number = int(found[1]) if found else getattr(error, "errno", None)
+            # safetensors reports the system's error number only in its text
+            match = re.search(r"\(os error (\d+)\)", str(error))
+            number = int(match[1]) if match else getattr(error, "errno", None)
             if number == errno.ENOMEM:
                 raise MemoryError("no memory to write to the store") from error
             why = os.strerror(number) if number else error
@@ -251,25 +258,25 @@ class Store:
         key: str,
         make: Callable[[], tuple[dict[str, Tensor], Mapping[str, Any]]],
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return an entry, made first where it is missing; one process makes, others wait."""
-        found = self.read(kind, key)
-        if found is not None:
-            return found
+        """Return an entry; if it is missing, one process computes it by `make` and others wait."""
+        entry = self.read(kind, key)
+        if entry is not None:
+            return entry
         with self.lock(kind, key):
-            found = self.read(kind, key)
-            if found is not None:
-                return found
+            entry = self.read(kind, key)
+            if entry is not None:
+                return entry
             tensors, record = make()
             self.write(kind, key, record, tensors)
             return dict(tensors), dict(record)
 
     def lock(self, kind: str, key: str, wait: bool = True) -> AbstractContextManager[None]:
-        """Return a lock between processes; the kernel frees it when its holder dies.
+        """Return a lock between processes, which the kernel releases when its holder dies.
 
-        Who does not `wait` gets a BusyError where another process holds it.
+        Without `wait`, entering it raises BusyError if another process holds it.
 
-        On a network folder without locks it holds nobody off: two processes may then compute the
-        same entry, of which the first stays.
+        On a network folder without file locks it has no effect: two processes may then compute the
+        same entry, and the one that is written first stays.
         """
         folder = self.base / "locks"
         with self._writing():
@@ -278,7 +285,7 @@ class Store:
 
     @contextlib.contextmanager
     def _locked(self, path: Path, wait: bool) -> Iterator[None]:
-        """Hold a lock where the file system has any."""
+        """Hold a lock, or nothing if the file system has no locks."""
         lock = FileLock(path)
         try:
             with self._writing():
@@ -297,13 +304,13 @@ class Store:
             lock.release()
 
     def _set_aside(self, kind: str, key: str, why: str, inode: int) -> None:
-        """Move a spoiled entry away so that it is made again, and say so."""
+        """Move a spoiled entry away, so that it is computed again, and log a warning."""
         source = self.path(kind, key)
         place = self.base / "spoiled" / f"{kind}-{key[:16]}-{uuid.uuid4().hex[:8]}"
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             if _inode(source) != inode:
-                return  # another process was first, and may have made it again
+                return  # another process moved it first, and may have computed it again
             source.rename(place)
         except FileNotFoundError:
             return
@@ -317,34 +324,34 @@ class Store:
 
 
 def _checked_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Return the tensors of a file that has this sha256; a large one is mapped, not read.
+    """Return the tensors of a file with this sha256; a large file is memory-mapped.
 
     Raises:
         SpoiledError: it has another sha256.
     """
-    wrong = SpoiledError("its tensors do not match their checksum")
+    mismatch = SpoiledError("its tensors do not match their checksum")
     if path.stat().st_size < min(MAP_FROM, total_memory() / 4):
         data = bytearray(path.stat().st_size)
         with path.open("rb") as file:
             file.readinto(data)
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise wrong
+            raise mismatch
         return tensors_of(data)
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise wrong
+            raise mismatch
     return mapped_safetensors(path)
 
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What a file system answers that knows no locks, such as NFS without its lock daemon."""
+"""Errors of a file system that has no locks, such as NFS without its lock daemon."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""What a file system answers that is full, over its quota, or read-only."""
+"""Errors of a file system that is full, over its quota, or read-only."""
 
 
 def _inode(path: Path) -> int | None:
-    """Return what tells a folder from a later one of the same name; None where there is none."""
+    """Return a number that a later folder of the same name does not have; None if there is none."""
     try:
         return path.lstat().st_ino
     except (FileNotFoundError, NotADirectoryError):
@@ -354,7 +361,7 @@ def _inode(path: Path) -> int | None:
 
 
 def _write_file(path: Path, data: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
+    """Write a file and wait until its content has reached the disk."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()

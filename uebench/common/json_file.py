@@ -1,4 +1,4 @@
-"""JSON files that a stranger may have written, `run.json` above all: their object, or why not."""
+"""Read JSON files that anybody may have written, above all `run.json`, and say what is wrong."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .errors import UserError
 from .text import one_line
 
 RUN = "run.json"
-"""What a run tells of itself, in its results folder."""
+"""The file in a results folder that describes the run."""
 MOST_JSON_BYTES = 500 * 2**20
-"""Largest file that is read; the results of a thousand models take a tenth of it."""
+"""Largest file that is read; the results of a thousand models need a tenth of it."""
 
 
 class AbsentFileError(UserError):
-    """There is no such file: one sentence says what is needed."""
+    """A file does not exist; the message says what is needed."""
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the names and values that a JSON file holds.
+    """Return the object in a JSON file: names and values.
 
     Raises:
         AbsentFileError: there is no such file.
@@ -28,7 +28,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     check_size(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -36,17 +36,19 @@ def read_object(path: Path) -> dict[str, Any]:
             f"{path} is not JSON ({one_line(str(error))[:100]}); run again with the same --out, or "
             "remove the file"
         ) from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds no JSON object; run again with the same --out, or remove it")
-    return found
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path} holds no JSON object; run again with the same --out, or remove it"
+        )
+    return content
 
 
 def check_size(path: Path) -> None:
-    """Check that a file exists and is no larger than results can be.
+    """Check that a file exists and is not larger than results can be.
 
     Raises:
         AbsentFileError: there is no such file.
-        ValueError: it is larger, or cannot be looked at.
+        ValueError: it is larger, or cannot be accessed.
     """
     try:
         size = path.stat().st_size
@@ -62,11 +64,11 @@ def check_size(path: Path) -> None:
 
 
 def read_run_json(folder: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the `run.json` of a results folder, which has objects under the names needed.
+    """Return the content of a folder's `run.json`, whose entries named `needed` must be objects.
 
     Raises:
-        AbsentFileError: there is none.
-        ValueError: it is not what a run writes.
+        AbsentFileError: the folder has none.
+        ValueError: the file was not written by a run, or was damaged.
     """
     path = folder / RUN
     try:

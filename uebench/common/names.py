@@ -1,7 +1,7 @@
-"""Names of methods, data sets and so on, read from source files and not by importing them.
+"""Find the names of methods, data sets and so on in source files, without importing them.
 
-The shell asks for them at each TAB, which cannot wait for torch. What is not found so, such as a
-plug-in's second method, is only not completed.
+The shell asks for names at every TAB, and importing torch would take too long. A name that cannot
+be found this way, such as one that a plug-in computes, is merely not completed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DICTS = {
     "models": (HOME / "models/registry.py", "ARCHITECTURES"),
     "protocols": (HOME / "learn/protocol.py", "PROTOCOLS"),
 }
-"""Where the names lie that are the keys of a dict."""
+"""The file and the variable of each kind whose names are the keys of a dict."""
 
 
 def names(kind: str, plugins: tuple[str, ...] = ()) -> list[str]:
@@ -30,7 +30,7 @@ def names(kind: str, plugins: tuple[str, ...] = ()) -> list[str]:
 
     Args:
         kind: attacks, defenses, datasets, models, protocols or configs.
-        plugins: files given by --plugin.
+        plugins: files that were given with --plugin.
     """
     if kind in DICTS:
         return _keys(*DICTS[kind])
@@ -40,17 +40,19 @@ def names(kind: str, plugins: tuple[str, ...] = ()) -> list[str]:
     if kind not in ("attacks", "defenses"):
         return []
     files = sorted(folder.glob("[!_]*.py")) if folder else []
-    found = [name for file in [*files, *map(Path, plugins)] for name in _marked(file, kind[:-1])]
+    registered = [
+        name for file in [*files, *map(Path, plugins)] for name in _marked(file, kind[:-1])
+    ]
     entries = importlib.metadata.entry_points(group=f"uebench.{kind}")
     imported = _imported() if kind == "attacks" else []
-    return [*sorted({*found, *(entry.name for entry in entries)}), *imported]
+    return [*sorted({*registered, *(entry.name for entry in entries)}), *imported]
 
 
 def _folder(kind: str) -> Path | None:
     """Return the suite's folder of methods or configurations."""
-    found = importlib.util.find_spec(f"uebench.{kind}")
-    places = found.submodule_search_locations if found is not None else None
-    return Path(next(iter(places))) if places else None
+    package = importlib.util.find_spec(f"uebench.{kind}")
+    folders = package.submodule_search_locations if package is not None else None
+    return Path(next(iter(folders))) if folders else None
 
 
 def _marked(file: Path, kind: str) -> list[str]:
@@ -72,7 +74,7 @@ def _keys(file: Path, variable: str) -> list[str]:
 
 
 def _imported() -> list[str]:
-    """Return the names of imported poisons, as the store's folders have them."""
+    """Return the names of imported poisons, read from the folders of the store."""
     import platformdirs
 
     root = Path(os.environ.get("UEBENCH_HOME") or platformdirs.user_cache_dir("uebench"))

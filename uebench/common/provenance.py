@@ -1,6 +1,7 @@
-"""Where a number comes from: versions, machine, source, command, seeds and content hashes.
+"""Record where a number comes from: versions, machine, source, command, seeds and content hashes.
 
-It stands in `run.json` and in the record of every cell and poison, and changes no key.
+Provenance is written into `run.json` and into the record of every cell and poison. It is not part
+of any key.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from typing import Any
 import torch
 
 COMMAND = "UEBENCH_COMMAND"
-"""Environment variable in which workers find what was typed, as a JSON list."""
+"""Environment variable that gives workers the command line that was typed, as a JSON list."""
 
 GIT_TIMEOUT_S = 5
 MOVING = ("torch", "numpy", "cuda", "cudnn")
-"""Versions that may move the last bits of a number."""
+"""Libraries whose version may change the last bits of a number."""
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a number may depend on."""
+    """Return the versions of everything that may change a number."""
     from .. import __version__
 
     return {
@@ -41,11 +42,11 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: torch.device | str) -> dict[str, Any]:
-    """Return what a machine is as far as it moves the last bits of a number.
+    """Return the properties of a machine that may change the last bits of a number.
 
-    On the same machine type the same cell gives the same bits, on a CPU.
+    On CPUs for which they are equal, the same cell gives the same bits.
     """
-    found: dict[str, Any] = {
+    properties: dict[str, Any] = {
         "system": platform.system(),
         "processor": platform.machine(),
         "cpu": _cpu_model(),
@@ -54,15 +55,15 @@ def machine(device: torch.device | str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
     }
     if torch.device(device).type == "cuda":
-        found["device"] = torch.cuda.get_device_name(device)
-        found["capability"] = ".".join(map(str, torch.cuda.get_device_capability(device)))
-        found["deterministic"] = torch.are_deterministic_algorithms_enabled()
-        found["tf32"] = torch.backends.cudnn.allow_tf32
-    return found
+        properties["device"] = torch.cuda.get_device_name(device)
+        properties["capability"] = ".".join(map(str, torch.cuda.get_device_capability(device)))
+        properties["deterministic"] = torch.are_deterministic_algorithms_enabled()
+        properties["tf32"] = torch.backends.cudnn.allow_tf32
+    return properties
 
 
 def provenance(device: torch.device | str, **facts: Any) -> dict[str, Any]:
-    """Return versions, machine, git state and command, with facts such as seeds and hashes."""
+    """Return versions, machine, git state and command, and the given facts, such as seeds."""
     return {
         "versions": versions(),
         "machine": machine(device),
@@ -73,7 +74,7 @@ def provenance(device: torch.device | str, **facts: Any) -> dict[str, Any]:
 
 
 def command() -> list[str]:
-    """Return what was typed, or nothing where the Python API was called."""
+    """Return the words of the command line, or nothing if the Python API was called."""
     try:
         words = json.loads(os.environ.get(COMMAND, "[]"))
     except ValueError:
@@ -83,7 +84,7 @@ def command() -> list[str]:
 
 @cache
 def git_state() -> dict[str, Any] | None:
-    """Return commit and whether files were changed, where the suite runs from a checkout."""
+    """Return the commit and whether tracked files differ; None unless run from a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists() or not (root / "pyproject.toml").is_file():
         return None
@@ -93,9 +94,9 @@ def git_state() -> dict[str, Any] | None:
 
 
 def _git(root: Path, *words: str) -> str | None:
-    """Return what git answers, or None where it is missing or refuses."""
+    """Return the output of a git command, or None if git is missing or the command fails."""
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set within a git hook
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # git sets these inside a hook
         environment.pop(name, None)
     try:
         answer = subprocess.run(
@@ -113,7 +114,7 @@ def _git(root: Path, *words: str) -> str | None:
 
 @cache
 def _installed(name: str) -> str:
-    """Return a distribution's version, or nothing where there is none."""
+    """Return the version of an installed distribution, or an empty text."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -121,12 +122,12 @@ def _installed(name: str) -> str:
 
 
 CPU_FACTS = ("model name", "cpu family", "model")
-"""What tells one processor from another: virtual machines call many generations by one name."""
+"""Lines that identify a processor; many virtual machines name several generations alike."""
 
 
 @cache
 def _cpu_model() -> str:
-    """Return the processor's own name, with family and model where the kernel gives them."""
+    """Return the processor's name, with its family and model if the kernel reports them."""
     facts = dict[str, str]()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -141,7 +142,7 @@ def _cpu_model() -> str:
 
 
 def same_machine_type(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Return whether two provenances promise the same bits: a CPU of one type, the same torch."""
+    """Return whether two provenances promise the same bits: equal CPUs and the same torch."""
     one, two = first.get("machine"), second.get("machine")
     versions, others = first.get("versions"), second.get("versions")
     if not isinstance(one, dict) or not isinstance(versions, dict) or not isinstance(others, dict):
@@ -151,9 +152,9 @@ def same_machine_type(first: Mapping[str, Any], second: Mapping[str, Any]) -> bo
 
 
 def origins(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the provenances of cells, each once with the keys of its cells.
+    """Return the different provenances of some cells, each with the keys of its cells.
 
-    What differs from cell to cell, seeds and hashes, is left to the cells' own records.
+    Seeds and hashes differ from cell to cell, so they are only in the records of the cells.
     """
     groups: dict[str, dict[str, Any]] = {}
     for key, record in records.items():
@@ -165,9 +166,9 @@ def origins(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def mixed_versions(pairs: Iterable[tuple[str, str]]) -> str | None:
-    """Return a sentence where cells come from several versions of the suite or of torch.
+    """Return a warning if cells come from several versions of the suite or of torch, else None.
 
-    `pairs` are the versions of suite and torch of each finished cell; empty ones are unknown.
+    `pairs` holds the version of the suite and of torch of each finished cell; empty if unknown.
     """
     counted: dict[tuple[str, str], int] = {}
     for pair in pairs:

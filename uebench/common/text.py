@@ -1,8 +1,8 @@
-"""Text that strangers wrote, made harmless; lists in one text; files that are replaced whole.
+"""Make foreign text harmless, split lists in a text, and replace files atomically.
 
-Names, options and error messages come from plug-ins and from other people's `cells.csv`. What a
-terminal would obey (ANSI sequences, control codes, marks that turn the writing direction) is
-taken out here; the escaping that only LaTeX or Markdown needs lies with their writers.
+Names, options and error messages come from plug-ins and from other people's `cells.csv`. This
+module removes whatever a terminal would obey (ANSI sequences, control codes, marks that change
+the writing direction). Escaping for LaTeX and Markdown is left to their writers.
 """
 
 import os
@@ -21,19 +21,19 @@ _TURNS_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u
 
 
 def plain_text(text: str) -> str:
-    """Return `text` without terminal commands and control codes; newlines and tabs stay."""
+    """Return `text` without terminal commands and control codes, but with newlines and tabs."""
     text = _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # lone surrogates
     return "".join(c for c in text if c in "\n\t" or _is_harmless(c))
 
 
 def one_line(text: str) -> str:
-    """Return `plain_text(text)` with every run of white space as one space."""
+    """Return `plain_text(text)` on one line, with single spaces between its words."""
     return " ".join(plain_text(text).split())
 
 
 def comma_parts(text: str) -> list[str]:
-    """Return the stripped parts between the commas outside brackets; an empty text has none."""
+    """Split a text at the commas outside brackets and strip the parts; an empty text has none."""
     parts, depth, start = [], 0, 0
     for position, letter in enumerate(text):
         depth += (letter == "[") - (letter == "]")
@@ -45,9 +45,9 @@ def comma_parts(text: str) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path` through a temporary neighbour, making missing folders.
+    """Write `text` as UTF-8 to `path` through a temporary file, and create missing folders.
 
-    A reader, or a kill, finds the old file or the new one, never half of one.
+    Readers see either the old file or the new one, even if this process is killed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")

@@ -12,19 +12,19 @@ from .errors import UserError
 MOST_YAML_BYTES = 64 * 2**10
 """Largest configuration; the suite's own are below 1 kB."""
 MOST_LEVELS = 20
-"""Deepest nesting; a configuration has two levels."""
+"""Deepest nesting that is read; a configuration has two levels."""
 MOST_ALIASES = 10
-"""Most uses of anchors: with many, a few lines stand for gigabytes."""
+"""Most uses of anchors that are read; with many, a few lines can expand to gigabytes."""
 
 
 class BoundedLoader(yaml.SafeLoader):
-    """Builds plain values alone, and follows few anchors."""
+    """A YAML loader that builds only plain values and follows only a few anchors."""
 
     n_aliases = 0
     level = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Count the uses of anchors, and how deep it goes."""
+        """Compose a node while counting the uses of anchors and the depth of nesting."""
         if self.check_event(yaml.AliasEvent):
             self.n_aliases += 1
             if self.n_aliases > MOST_ALIASES:
@@ -37,16 +37,16 @@ class BoundedLoader(yaml.SafeLoader):
         return node
 
     def _refuse(self, why: str) -> NoReturn:
-        """Raise MarkedYAMLError for what comes next."""
+        """Raise MarkedYAMLError at the next event."""
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         raise yaml.MarkedYAMLError(problem=why, problem_mark=mark)
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what a YAML file holds: names, texts, numbers, lists and dicts.
+    """Return the content of a YAML file: names, texts, numbers, lists and dicts.
 
     Raises:
-        ValueError: it cannot be read, is too large, or asks for anything else.
+        ValueError: it cannot be read, is too large, or contains anything else.
     """
     try:
         if path.exists() and not path.is_file():
@@ -64,7 +64,7 @@ def read_yaml(path: Path) -> Any:
     try:
         value = yaml.load(content.decode(), BoundedLoader)
         if _is_endless(value, ()):
-            raise UserError("a value holds itself")
+            raise UserError("a value contains itself")
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where is not None else ""
@@ -77,7 +77,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def _is_endless(value: Any, above: tuple[int, ...]) -> bool:
-    """Return whether a list or dict holds itself."""
+    """Return whether a list or dict contains itself."""
     if not isinstance(value, (list, dict)):
         return False
     if id(value) in above:

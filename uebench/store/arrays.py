@@ -1,9 +1,9 @@
-"""Where large arrays lie: in memory while there is room, else in a file that the system pages.
+"""Place large arrays: in memory while there is room, otherwise in a memory-mapped file.
 
-What is made (noise, poisoned images) goes to a file where it takes more than a quarter of the
-memory, and stays off a GPU where it takes more than a quarter of the GPU's. What is read from the
-store is mapped from 1 GiB on, so that all processes share one copy. Work on such arrays is done in
-chunks, each of which is brought to the device.
+New arrays (noise, poisoned images) are placed in a file if they need more than a quarter of the
+host's memory, and are kept off a GPU if they need more than a quarter of its memory. Files of the
+store are mapped from 1 GiB on, so that all processes share one copy. Such arrays are processed in
+chunks, each of which is copied to the device.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 CHUNK = 2**22
-"""Values of a chunk, 1,365 images at 32 px and 27 at 224 px; it bounds the memory of what is done
-in chunks."""
+"""Values in a chunk: 1,365 images at 32 px, 27 at 224 px. It bounds the memory that one step of a
+loop over chunks needs."""
 MAP_FROM = 2**30
-"""Bytes from which on a file of the store is mapped instead of read."""
+"""Size in bytes from which a file of the store is mapped instead of read."""
 
 
 class RoomError(UserError):
-    """There is no room for a large array: one sentence says where and what to do."""
+    """There is no room for a large array; the message says where and what to do."""
 
 
 def default_root() -> Path:
@@ -46,13 +46,14 @@ def default_root() -> Path:
 
 
 def total_memory() -> int:
-    """Return how many bytes of memory this process may count on.
+    """Return how many bytes of memory this process may use.
 
-    `$UEBENCH_MEMORY` in MiB says so; else what the system has, divided among the workers that run
-    side by side. A limit of a container, of a cluster's scheduler or of the process counts.
+    That is `$UEBENCH_MEMORY` in MiB if it is set, otherwise the system's memory divided among the
+    workers on this machine. Limits of a container, of a cluster's scheduler and of the process are
+    respected.
 
     Raises:
-        RoomError: `$UEBENCH_MEMORY` is no positive number.
+        RoomError: `$UEBENCH_MEMORY` is not a positive number.
     """
     chosen = os.environ.get("UEBENCH_MEMORY")
     if chosen:
@@ -63,8 +64,8 @@ def total_memory() -> int:
         if asked <= 0:
             raise RoomError(f"UEBENCH_MEMORY must be a number of MiB, such as 8000, got {chosen}")
         return asked
-    there = min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_limits()])
-    return min([there // _sharers, *_own_limits()])
+    available = min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_limits()])
+    return min([available // _sharers, *_own_limits()])
 
 
 def share_memory(sharers: int) -> None:
@@ -89,7 +90,9 @@ def _cgroup_limits() -> list[int]:
         own = Path("/proc/self/cgroup").read_text().strip().splitlines()[-1].split(":", 2)[2]
         root = Path("/sys/fs/cgroup")
         for folder in (root / own.strip("/"), *(root / own.strip("/")).parents):
-            with contextlib.suppress(OSError, ValueError):  # "max", or the root's has no limit
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # the file says "max", or the root group has none
                 limits.append(int((folder / "memory.max").read_text()))
             if folder == root:
                 break
@@ -97,7 +100,7 @@ def _cgroup_limits() -> list[int]:
 
 
 def fits(n_bytes: int, device: torch.device) -> bool:
-    """Return whether an array may lie on a device for long: it takes less than a quarter there."""
+    """Return whether an array needs less than a quarter of the memory of a device."""
     if device.type == "cuda":
         return n_bytes < torch.cuda.get_device_properties(device).total_memory / 4
     return n_bytes < total_memory() / 4
@@ -108,12 +111,12 @@ def zeros(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Return zeros on the device, or where they do not fit in memory, or else in a file.
+    """Return zeros: on the device if they fit there, else in memory, else in a mapped file.
 
-    The file has no name any more when this returns, and is gone when its tensor is.
+    The file is unlinked before this returns, so the disk space is released with the tensor.
 
     Raises:
-        RoomError: the disk is too full for it.
+        RoomError: the disk has no room for the file.
     """
     device = torch.device(device)
     size = math.prod(shape) * dtype.itemsize
@@ -125,7 +128,9 @@ def zeros(
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(prefix="uebench-", dir=folder) as file:
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here
+                os.posix_fallocate(
+                    file.fileno(), 0, size
+                )  # a full disk fails here, not at a later write
             else:
                 file.truncate(size)
             mapped = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=dtype)
@@ -144,14 +149,14 @@ def chunks(values: Tensor) -> list[slice]:
 
 
 def taken(values: Tensor, index: Tensor | slice, device: torch.device) -> Tensor:
-    """Return rows of a tensor on a device, wherever the tensor lies."""
+    """Return rows of a tensor on `device`, whichever device the tensor is on."""
     if isinstance(index, Tensor):
         index = index.to(values.device)
     return values[index].to(device)
 
 
 def gathered(values: Tensor, index: Tensor, device: torch.device) -> Tensor:
-    """Return many rows of a tensor, on the device where they fit, else where `zeros` puts them."""
+    """Return many rows of a tensor, on the device if they fit, else where `zeros` places them."""
     index = index.to(values.device)
     size = len(index) * values[0].numel() * values.itemsize if len(values) else 0
     if values.device == device and fits(size, device):
@@ -163,7 +168,7 @@ def gathered(values: Tensor, index: Tensor, device: torch.device) -> Tensor:
 
 
 def copied(values: Tensor) -> Tensor:
-    """Return a copy of a tensor that lies where `zeros` puts it."""
+    """Return a copy of a tensor, placed by `zeros`."""
     out = zeros(values.shape, values.dtype, values.device)
     for part in chunks(values):
         out[part] = values[part]
@@ -183,14 +188,14 @@ def add_bytes(digest: _Hash, values: Tensor) -> None:
 
 
 def mapped_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors file, mapped: they take memory only while in use.
+    """Return the tensors of a .safetensors file, mapped: they use memory only while accessed.
 
-    What is written to them stays with this process. safetensors maps files too, but in a way that
-    Linux refuses where the file is larger than the memory.
+    Changes to them stay in this process. safetensors maps files too, but in a way that Linux
+    refuses if the file is larger than the memory.
 
     Raises:
         ValueError: the header is not that of a .safetensors file.
-        MemoryError: a limit on this process's memory, which counts what is mapped, refuses it.
+        MemoryError: the file exceeds the limit on this process's memory, which includes mappings.
     """
     with path.open("rb") as file:
         flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
@@ -207,9 +212,9 @@ def mapped_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def tensors_of(data: bytearray | mmap.mmap) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors file's content, which they share.
+    """Return the tensors in the content of a .safetensors file as views of `data`.
 
-    Unlike safetensors' own reader it copies nothing, and panics nowhere for want of memory.
+    Unlike safetensors' own reader, this copies nothing and does not panic if memory runs out.
 
     Raises:
         ValueError: the header is not that of a .safetensors file.
@@ -218,19 +223,19 @@ def tensors_of(data: bytearray | mmap.mmap) -> dict[str, Tensor]:
     if not 0 < length < 2**26:
         raise UserError("its tensors have no header")
     header = json.loads(bytes(data[8 : 8 + length]))
-    found = {}
-    for name, told in header.items():
+    tensors = {}
+    for name, entry in header.items():
         if name == "__metadata__":
             continue
-        dtype, start = _DTYPES[told["dtype"]], 8 + length + told["data_offsets"][0]
-        count = math.prod(told["shape"])
+        dtype, start = _DTYPES[entry["dtype"]], 8 + length + entry["data_offsets"][0]
+        count = math.prod(entry["shape"])
         flat = (
             torch.frombuffer(data, dtype=dtype, count=count, offset=start)
             if count
             else torch.empty(0, dtype=dtype)
         )
-        found[name] = flat.view(told["shape"])
-    return found
+        tensors[name] = flat.view(entry["shape"])
+    return tensors
 
 
 _DTYPES = {

@@ -49,9 +49,9 @@ def test_a_device_must_go_with_the_gpus_of_a_cell() -> None:
     assert build_executor("slurm[gpus=1]").devices("auto") == ["cuda:0"]
     assert build_executor("slurm").devices("auto") == ["cpu"]
     assert build_executor("ray[gpus=0.25]").devices("cuda") == ["cuda:0"]
-    with pytest.raises(DeviceError, match="--device cuda does not go with gpus=0"):
+    with pytest.raises(DeviceError, match="--device cuda contradicts gpus=0"):
         build_executor("slurm").devices("cuda")
-    with pytest.raises(DeviceError, match="--device cuda:1 does not go with gpus=1"):
+    with pytest.raises(DeviceError, match="--device cuda:1 contradicts gpus=1"):
         build_executor("slurm[gpus=1]").devices("cuda:1")
 
 

@@ -13,7 +13,7 @@ from uebench.cells.plan import make_config, plan
 from uebench.data import Dataset
 from uebench.execute.agenda import Agenda
 from uebench.execute.base import Pool, Report
-from uebench.execute.drive import LOST, RETRIES, run_tasks
+from uebench.execute.drive import LOSS_RETRIES, RETRIES, run_tasks
 from uebench.execute.tasks import Event, Task, pending
 from uebench.store.store import FullError, Store
 
@@ -92,7 +92,7 @@ def test_all_is_done_and_no_cell_begins_before_its_poison(tasks: list[Task]) -> 
     assert crafted < moments.index(("start", "cell", False))
 
 
-@pytest.mark.parametrize(("kind", "most"), [("died", RETRIES), ("lost", LOST)])
+@pytest.mark.parametrize(("kind", "most"), [("died", RETRIES), ("lost", LOSS_RETRIES)])
 def test_what_dies_or_is_lost_is_started_again_so_often(
     tasks: list[Task], kind: str, most: int
 ) -> None:

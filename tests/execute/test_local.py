@@ -222,7 +222,7 @@ def test_without_a_forkserver_cells_fail_with_the_reason(
     dying_forkserver(monkeypatch, refusals=10**9)
     outcome = execute(matrix(store, 2, attacks="none"))
     assert outcome.cells["status"].tolist() == ["failed", "failed"]
-    assert "died 2 times (what starts processes is gone: " in outcome.cells["error"][0]
+    assert "died 2 times (no worker process can be started: " in outcome.cells["error"][0]
 
 
 def test_methods_of_a_session_run_in_its_process() -> None:

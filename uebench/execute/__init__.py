@@ -1,1 +1,1 @@
-"""Executors start processes; the store alone says that something is done."""
+"""Executors start worker processes; only the store decides whether something is done."""

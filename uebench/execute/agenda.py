@@ -1,9 +1,10 @@
 """What is still to be done in a run, what is running, and what failed.
 
-A look at the agenda costs what becomes ready or due since the last one, not what waits: a plan may
-have 100,000 cells, and the driver looks several times a second. Tasks that can start wait in a heap
-in the order of the plan, cells whose poison is being crafted wait in a list of that poison, and
-tasks that are to be tried again later wait in a heap by time.
+A plan may have 100,000 cells, and the driver consults the agenda several times a second, so the
+cost of one look depends on what has become ready or due since the last one and not on how many
+tasks wait. Tasks that can start wait in a heap in the order of the plan, cells whose poison is
+still being crafted wait in that poison's list, and tasks that are retried later wait in a heap
+sorted by time.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from ..cells.failure import Failure
 from .tasks import Task
 
 PATIENCE_S = 5.0
-"""Longest wait for a report; a pool that has something to report returns at once."""
+"""Longest wait for a report; a pool that has something to report returns immediately."""
 SHORTEST_WAIT_S = 0.05
-"""Shortest wait for a report, so that a moment that is almost due does not make a busy loop."""
+"""Shortest wait for a report, so that a deadline that is almost due does not cause a busy loop."""
 
 
 class Agenda:
-    """The tasks of a run: waiting, running and failed. Times are those of the monotonic clock.
+    """The tasks of a run: waiting, running and failed. Times are read from the monotonic clock.
 
     Attributes:
-        running: tasks that are with the pool, by key.
-        failed: why tasks were given up, by key.
-        deaths: how often a task's process died, by key.
-        losses: how often a task was lost with its machine or its place in a queue, by key.
-        due: when the time limit of a running task ends, by key.
+        running: the tasks that the pool is working on, by key.
+        failed: the reason why each abandoned task failed, by key.
+        deaths: how often each task's process has died, by key.
+        losses: how often each task was lost because its machine failed or a queue removed it.
+        due: when the time limit of each running task expires, by key.
     """
 
     def __init__(self, tasks: list[Task]) -> None:
@@ -50,30 +51,32 @@ class Agenda:
             if task.kind == "cell" and waiting_cells is not None:
                 waiting_cells.append(key)
             else:
-                self._ready.append((self._ranks[key], key))  # ranks rise, so this is a heap already
+                # ranks are appended in rising order, so the list is already a valid heap
+                self._ready.append((self._ranks[key], key))
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing waits and nothing runs."""
         return not (self._ready or self._later or self.running)
 
-    def take(self, room: int) -> list[Task]:
-        """Return at most `room` tasks that can start; they count as running from now on."""
+    def take(self, n_free: int) -> list[Task]:
+        """Return at most `n_free` tasks that can start; they count as running from now on."""
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             _, rank, key = heapq.heappop(self._later)
             heapq.heappush(self._ready, (rank, key))
         tasks = [
             self._tasks[heapq.heappop(self._ready)[1]]
-            for _ in range(min(max(0, room), len(self._ready)))
+            for _ in range(min(max(0, n_free), len(self._ready)))
         ]
         self.running |= {task.key: task for task in tasks}
         return tasks
 
     def again(self, key: str, after_s: float = 0.0) -> None:
-        """Put a running task back in front of all others, not to be tried for `after_s` seconds.
+        """Put a running task back at the front of the queue, to be retried after `after_s` seconds.
 
-        It goes to the front because cells wait for a poison, which may be the longest task of all.
+        It goes to the front because it may be a poison, for which many cells wait and which may
+        take longer than any of them.
         """
         self._remove(key)
         self._first_rank -= 1
@@ -83,14 +86,14 @@ class Agenda:
             heapq.heappush(self._ready, (self._first_rank, key))
 
     def finish(self, key: str) -> None:
-        """Remove a running task that is done, and let the cells that waited for it start."""
+        """Remove a running task that is done and release the cells that waited for it."""
         task = self._remove(key)
         if task.kind == "poison":
             for cell_key in self._blocked.pop(key):
                 heapq.heappush(self._ready, (self._ranks[cell_key], cell_key))
 
     def give_up(self, key: str, why: Failure) -> list[tuple[Task, Failure]]:
-        """Record a failure; return it with those of the cells that waited for this poison."""
+        """Record a failure; return it together with those of the cells that needed this poison."""
         task = self._remove(key)
         given_up = [(task, why)]
         if task.kind == "poison":
@@ -106,12 +109,11 @@ class Agenda:
         moments = [stop_at, *self.due.values()]
         if self._later:
             moments.append(self._later[0][0])
-        # the time limit of a task that is over is dealt with by whoever asks, so it is no reason
-        # to hurry; a run that must stop is
+        # the driver checks for exceeded time limits after each wait, so one that has already
+        # passed must not shorten the wait; the end of the whole run must
         waits = [moment - now for moment in moments if moment > now or moment == stop_at]
         return max(SHORTEST_WAIT_S, min([PATIENCE_S, *waits]))
 
     def _remove(self, key: str) -> Task:
-        """Remove a task from those that run."""
         self.due.pop(key, None)
         return self.running.pop(key)

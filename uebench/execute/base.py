@@ -1,8 +1,8 @@
-"""What an executor is: options that a user may give, and a pool that does tasks.
+"""The interface of an executor: the options that a user may set, and a pool that performs tasks.
 
-An executor only starts processes and tells what becomes of them. Order, retries, time limits and
-what waits for a poison are the same for all of them (`drive.py`), and the store alone says that
-something is done. So the same matrix gives the same table on each.
+An executor only starts processes and reports what happens to them. Order, retries, time limits and
+dependencies on poisons are the same for all executors (`drive.py`), and only the store decides
+whether something is done. The same matrix therefore gives the same table on each of them.
 """
 
 from __future__ import annotations
@@ -20,86 +20,91 @@ from ..common.errors import UserError
 from .tasks import Task
 
 SAFE_PATH = "uebench"
-"""Our value of PYTHONSAFEPATH, which any value turns on: a worker takes away this one alone."""
+"""The value to which we set PYTHONSAFEPATH. Python accepts any value, so a worker can recognise
+ours and remove it, and leaves the variable alone if the user has set it."""
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # glibc gives large blocks back at once by default, and every batch pays for fresh pages:
-    # without this a training step took 1.2 times as long (2 cores, AVX2, torch 2.15, one run each)
+    # by default glibc returns large blocks to the system immediately, and every batch pays for
+    # new pages: a training step took 1.2 times as long without these settings
+    # (2 cores, AVX2, torch 2.15, one run each)
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**31),
 }
 
 
 def worker_environment() -> dict[str, str]:
-    """Return what every executor sets for its workers before Python starts.
+    """Return the environment variables that every executor sets before a worker's Python starts.
 
-    Without PYTHONSAFEPATH a forkserver, or a job's Python, imports from the folder that it is
-    started in, where a copy of this project would stand before the installed one. (Ray adds that
-    folder by itself.)
+    Without PYTHONSAFEPATH, a forkserver or a job's Python imports from the directory it is started
+    in, where a copy of this project would take precedence over the installed one. (Ray adds that
+    directory by itself.)
     """
     return _ENVIRONMENT | {"PYTHONSAFEPATH": os.environ.get("PYTHONSAFEPATH") or SAFE_PATH}
 
 
 class ExecutorError(UserError):
-    """An executor cannot be used: one sentence says why and what to do."""
+    """An executor cannot be used; the message says why and what to do about it."""
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What every worker of a run is told besides its task."""
+    """What every worker of a run needs to know in addition to its task."""
 
     store: str
-    """The store's folder, absolute: a method may change the working directory."""
+    """Absolute path of the store, because a method may change the working directory."""
     device: str
     plugins: tuple[str, ...] = ()
-    """Files given by `--plugin`."""
+    """The files given with `--plugin`."""
     deterministic: bool = False
     memory_gb: float | None = None
-    """The most private memory that a worker may take, in GB; none: what there is."""
+    """The most private memory that a worker may use, in GB; None means no limit."""
     sharers: int = 1
-    """Workers that share a machine's memory, where that is known."""
+    """Number of workers that share the machine's memory, where that is known."""
 
 
 class Report(NamedTuple):
-    """What a pool tells of one of its tasks."""
+    """What a pool reports about one of its tasks."""
 
     kind: Literal["start", "progress", "done", "failed", "died", "lost", "busy"]
-    """`died`: its process ended without a word, which may be its own fault. `lost`: a machine or a
-    queue took it away. `busy`: another driver's worker computes it."""
+    """`died`: its process ended without reporting a result, perhaps through its own fault.
+    `lost`: its machine failed or a queue removed it. `busy`: another driver's worker is computing
+    it."""
     key: str
     share: float = 0.0
+    """How much of the task is done, from 0 to 1."""
     text: str = ""
     """Progress in words, or how a process died."""
     failure: Failure | None = None
-    """Why it failed."""
+    """Why the task failed."""
     killed: bool = False
-    """Whether its process was killed from outside, as happens where memory runs out."""
+    """Whether its process was killed from outside, as happens when the machine runs out of
+    memory."""
 
 
 class Pool(ABC):
-    """Takes tasks and reports on them; one run long."""
+    """Performs the tasks of one run and reports on them."""
 
     slots: int
-    """How many tasks may be with the pool at a time."""
+    """How many tasks the pool accepts at a time."""
     busy_wait_s: float = 1.0
-    """Seconds until a task is tried again that another driver's worker holds."""
+    """Seconds until a task that another driver's worker is computing is tried again."""
 
     @abstractmethod
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Begin tasks, or put them into a queue; at most as many as there are free slots."""
+        """Start or queue tasks, at most as many as there are free slots."""
 
     @abstractmethod
     def reports(self, timeout_s: float) -> list[Report]:
-        """Return what has happened, after waiting at most `timeout_s` for something."""
+        """Return what has happened, after waiting at most `timeout_s` for the first report."""
 
     @abstractmethod
     def cancel(self, key: str) -> None:
-        """End a task of which no report shall come any more."""
+        """Stop a task; no report about it follows."""
 
     def check(self) -> None:  # noqa: B027
-        """See that workers can still tell what happens; asked before a death is a task's fault.
+        """Check that workers can still report; called before a death is blamed on its task.
 
         Raises:
             FullError: their disk is full.
@@ -107,7 +112,7 @@ class Pool(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End what still runs and leave no process behind."""
+        """Stop everything that still runs and leave no process behind."""
 
 
 class Executor(BaseModel, ABC):
@@ -118,8 +123,8 @@ class Executor(BaseModel, ABC):
     title: ClassVar[str]
 
     memory_gb: Annotated[float | None, Field(gt=0)] = None
-    """Memory of one cell in GB. On a CPU a cell that asks for more fails and says so; none: no
-    limit."""
+    """Memory per cell in GB; there is no limit by default. A cell on a CPU that needs more fails
+    with an out-of-memory error."""
 
     @abstractmethod
     def devices(self, asked: str) -> list[str]:
@@ -127,10 +132,10 @@ class Executor(BaseModel, ABC):
 
     @abstractmethod
     def jobs(self, devices: list[str]) -> int:
-        """Return how many cells run side by side where the user does not say."""
+        """Return how many cells run at the same time unless the user sets a number."""
 
     def check(self) -> None:
-        """See that the executor can be used here.
+        """Check that the executor can be used on this machine.
 
         Raises:
             ExecutorError: something is missing.
@@ -140,7 +145,7 @@ class Executor(BaseModel, ABC):
     def open(
         self, orders: Orders, devices: list[str], jobs: int, time_limit_s: float | None
     ) -> Pool:
-        """Return the pool of a run.
+        """Return a pool for one run.
 
         Raises:
             ExecutorError: the cluster cannot be reached.

@@ -10,14 +10,14 @@ from ..common.spec import parse_spec, unknown
 from .base import Executor, ExecutorError
 
 EXECUTORS = {"local": "Local", "ray": "RayCluster", "slurm": "Slurm"}
-"""Module of this package and its class; one is loaded when it is asked for."""
+"""The class of each executor, by module name; modules are imported only when they are needed."""
 
 
 def executor_class(name: str) -> type[Executor]:
     """Return the class of an executor.
 
     Raises:
-        KeyError: no such executor, with the nearest name.
+        UnknownNameError: there is no such executor; the message names the nearest one.
     """
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
@@ -29,8 +29,8 @@ def build_executor(text: str) -> Executor:
     """Return the checked executor that a spec describes.
 
     Raises:
-        KeyError: no such executor.
-        ExecutorError: bad options, all of them at once, each with what is accepted.
+        UnknownNameError: there is no such executor.
+        ExecutorError: some options are invalid; the message lists all of them.
     """
     name, options = parse_spec(text)
     cls = executor_class(name)

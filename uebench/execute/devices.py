@@ -10,14 +10,14 @@ from ..common.errors import UserError
 
 
 class DeviceError(UserError):
-    """A device that this machine does not have."""
+    """The requested device does not exist or does not suit the executor."""
 
 
 def usable_devices(asked: str) -> list[str]:
     """Return the devices that a run may use: `auto` takes every GPU, or else the CPU.
 
     Raises:
-        DeviceError: a device that is not there.
+        DeviceError: this machine has no such device.
     """
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if asked == "cpu" or (asked == "auto" and not n_gpus):
@@ -26,15 +26,15 @@ def usable_devices(asked: str) -> list[str]:
         return [f"cuda:{i}" for i in range(n_gpus)]
     if asked.startswith("cuda:") and asked[5:].isdecimal() and int(asked[5:]) < n_gpus:
         return [asked]
-    there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(n_gpus))])
-    raise DeviceError(f"--device {asked}: this machine has {there}; use one of these, or auto")
+    devices = ", ".join(["cpu", *(f"cuda:{i}" for i in range(n_gpus))])
+    raise DeviceError(f"--device {asked}: this machine has {devices}; use one of these, or auto")
 
 
 def remote_devices(asked: str, gpus: float) -> list[str]:
-    """Return the device that cells see on another machine, where a share of GPUs is given them.
+    """Return the device that cells see on another machine, given the number of GPUs per cell.
 
     Raises:
-        DeviceError: a device that does not go with the GPUs that a cell is given.
+        DeviceError: the device contradicts the number of GPUs per cell.
     """
     if asked == "auto":
         return ["cuda:0" if gpus else "cpu"]
@@ -43,8 +43,8 @@ def remote_devices(asked: str, gpus: float) -> list[str]:
     if asked in ("cuda", "cuda:0") and gpus:
         return ["cuda:0"]
     raise DeviceError(
-        f"--device {asked} does not go with gpus={gpus:g} of the executor; leave --device out and "
-        "say how many GPUs a cell gets, as in gpus=1"
+        f"--device {asked} contradicts gpus={gpus:g} of the executor; leave out --device and set "
+        "the executor's GPUs per cell, as in gpus=1"
     )
 
 

@@ -1,9 +1,10 @@
-"""Drive a pool through the tasks of a run: order, retries, time limits, and what is given up.
+"""Drive a pool through the tasks of a run: order, retries, time limits and failures.
 
-A cell waits for its poison. A task whose process died is started again `RETRIES` times, one that
-was lost with its machine `LOST` times. A failure harms only what waits for it. Nothing here looks
-at the wall clock, which may jump. A full disk is no task's fault: it ends the run without failing
-the tasks that were running, and the next run resumes them.
+A cell waits for its poison. A task whose process died is started again up to `RETRIES` times, and
+one that was lost with its machine up to `LOSS_RETRIES` times. A failure affects only the tasks that
+depend on it. Only the monotonic clock is read, because the wall clock may jump. A full disk is not
+the fault of any task: it ends the run without failing the tasks that were running, and the next run
+resumes them.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from .base import Pool, Report
 from .tasks import Listener, Task
 
 RETRIES = 1
-"""How often a task whose process died is started again."""
-LOST = 5
-"""How often a task is started again whose machine, or place in a queue, was lost."""
+"""How often a task is started again after its process died."""
+LOSS_RETRIES = 5
+"""How often a task is started again after its machine failed or a queue removed it."""
 
 
 def run_tasks(
@@ -34,14 +35,15 @@ def run_tasks(
     time_limit_s: float | None = None,
     stop_at: float = math.inf,
 ) -> dict[str, Failure]:
-    """Do all tasks in a pool, close it, and return the failures by key.
+    """Perform all tasks in a pool, close it, and return the failures by key.
 
-    At `stop_at`, on the monotonic clock, running tasks are stopped. They are no failures: the next
-    run resumes them from their checkpoints.
+    Tasks that still run at `stop_at`, on the monotonic clock, are stopped. They do not count as
+    failures, and the next run resumes them from their checkpoints.
 
     Raises:
-        KeyboardInterrupt: after the workers were stopped; finished work is in the store.
-        FullError: a disk is full; likewise.
+        KeyboardInterrupt: the user pressed Ctrl-C; the workers have been stopped, and finished work
+            is in the store.
+        FullError: a disk is full; the same holds.
     """
     agenda = Agenda(tasks)
     try:
@@ -51,15 +53,15 @@ def run_tasks(
                 pool.submit(ready)
             for report in pool.reports(agenda.patience(stop_at)):
                 if report.key in agenda.running:
-                    _deal_with(report, agenda, pool, listen, time_limit_s)
+                    _handle(report, agenda, pool, listen, time_limit_s)
             _end_overdue(agenda, pool, listen, time_limit_s)
     finally:
-        with _undisturbed():
+        with _ctrl_c_ignored():
             pool.close()
     return agenda.failed
 
 
-def _deal_with(
+def _handle(
     report: Report, agenda: Agenda, pool: Pool, listen: Listener, time_limit_s: float | None
 ) -> None:
     """Act on a pool's report about a running task."""
@@ -81,14 +83,14 @@ def _deal_with(
             _give_up(agenda, key, why, listen)
         case "busy":
             agenda.again(key, pool.busy_wait_s)
-            listen(("progress", task, 0.0, "another run computes it; waiting"))
+            listen(("progress", task, 0.0, "waiting for another run that is computing it"))
         case "died":
             _after_death(report, agenda, pool, listen)
         case "lost":
             agenda.losses[key] += 1
-            if agenda.losses[key] > LOST:
-                how = f"it was lost {agenda.losses[key]} times ({report.text})"
-                _give_up(agenda, key, Failure(how), listen)
+            if agenda.losses[key] > LOSS_RETRIES:
+                why = Failure(f"it was lost {agenda.losses[key]} times ({report.text})")
+                _give_up(agenda, key, why, listen)
                 return
             agenda.again(key)
             listen(("again", task, 0.0, f"lost ({report.text}); starting it again"))
@@ -102,15 +104,16 @@ def _after_death(report: Report, agenda: Agenda, pool: Pool, listen: Listener) -
         agenda.again(key)
         listen(("again", task, 0.0, f"the process died ({how}); starting it again"))
         return
+    # a worker on a full disk dies without being able to report why, so rule that out first
     pool.check()
-    # the kernel kills a process that asks for more memory than the machine has
+    # the kernel kills a process that needs more memory than the machine has
     memory = "; it may have run out of memory" if report.killed else ""
     why = Failure(f"the process died {agenda.deaths[key]} times ({how}){memory}")
     _give_up(agenda, key, why, listen)
 
 
 def _end_overdue(agenda: Agenda, pool: Pool, listen: Listener, limit_s: float | None) -> None:
-    """Stop the tasks that have taken longer than their time limit."""
+    """Stop and fail the tasks that have exceeded their time limit."""
     now = time.monotonic()
     for key in [key for key, moment in agenda.due.items() if moment <= now]:
         pool.cancel(key)
@@ -125,8 +128,9 @@ def _give_up(agenda: Agenda, key: str, why: Failure, listen: Listener) -> None:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def _ctrl_c_ignored() -> Iterator[None]:
     """Ignore Ctrl-C while workers are being stopped, so that none is left behind."""
+    # Python sets signal handlers in the main thread only; Ctrl-C never reaches another one
     if threading.current_thread() is not threading.main_thread():
         yield
         return

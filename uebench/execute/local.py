@@ -1,7 +1,8 @@
-"""The local executor: a process a task, as many at a time as there are cores or GPU slots.
+"""The local executor: one process per task, as many at a time as there are cores or GPUs.
 
-Workers come from a forkserver that has torch loaded, so a task starts in some hundredths of a
-second. Each leads a process group of its own, which ends with it.
+Workers are forked from a forkserver that has already loaded torch, so a task starts within a few
+hundredths of a second. Each worker leads a process group of its own, so that the processes that a
+method starts can be killed together with it.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from .devices import usable_cores, usable_devices
 from .tasks import Listener, Task, perform_alone, plain
 
 NO_FORKSERVER = (ConnectionError, EOFError)
-"""What starting a process raises where the forkserver is dead or dies meanwhile."""
+"""What starting a process raises if the forkserver is dead or dies in the meantime."""
 
 START_PATIENCE_S = 10.0
-"""Longest wait for a forkserver that can be talked to."""
+"""Longest wait for a forkserver that accepts connections."""
 
 
 class Local(Executor):
@@ -45,7 +46,7 @@ class Local(Executor):
         return usable_devices(asked)
 
     def jobs(self, devices: list[str]) -> int:
-        """Return one a GPU, or one a core."""
+        """Return one per GPU, or else one per core."""
         return len(devices) if devices[0] != "cpu" else usable_cores()
 
     def open(
@@ -57,25 +58,27 @@ class Local(Executor):
 
 @dataclass
 class Worker:
-    """A running process, the end of its pipe, its task and its device."""
+    """A running process with its task, its device and our end of its pipe."""
 
     task: Task
     device: str
     process: ForkServerProcess
     inbox: Connection
     last: Report | None = None
+    """Its final report, which is passed on only when the process has ended."""
 
     def stop(self) -> None:
-        """End the process and what it has started, at once."""
+        """Kill the process and everything it has started."""
         self.process.kill()
         self.process.join(10)
-        self.buried()
+        self.clean_up()
 
-    def buried(self) -> None:
-        """Clear up after a process that has ended."""
+    def clean_up(self) -> None:
+        """Close the pipe of a process that has ended, and kill what it has left behind."""
         self.inbox.close()
         with contextlib.suppress(OSError):
-            # a method may have forked; the group's number is taken as long as anyone is in it
+            # a method may have forked. The number of a process group stays reserved as long as the
+            # group has a member, so this cannot hit an unrelated process
             os.killpg(self.process.pid or 0, signal.SIGKILL)
 
 
@@ -87,46 +90,48 @@ class LocalPool(Pool):
         self.slots = jobs
         self.places = [devices[i % len(devices)] for i in range(jobs)]
         self.workers: dict[str, Worker] = {}
-        self.told: list[Report] = []
+        self.queued: list[Report] = []
         self.patience_s = START_PATIENCE_S
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Start a process for each task, on the device that has the fewest."""
+        """Start a process for each task, on the device that has the fewest of them."""
         for task in tasks:
-            taken = [worker.device for worker in self.workers.values()]
-            device = min(self.places, key=taken.count)
+            used = [worker.device for worker in self.workers.values()]
+            device = min(self.places, key=used.count)
             orders = replace(self.orders, device=device)
             try:
                 self.workers[task.key] = _start(task, orders, self.patience_s)
             except NO_FORKSERVER as error:
-                why = f"what starts processes is gone: {error}"
-                self.told.append(Report("died", task.key, text=why))
-                self.patience_s = 0.0  # nobody else waits for it until one has come
+                why = f"no worker process can be started: {error}"
+                self.queued.append(Report("died", task.key, text=why))
+                # the tasks that follow do not wait as well, until a start has succeeded
+                self.patience_s = 0.0
             else:
-                self.told.append(Report("start", task.key))
+                self.queued.append(Report("start", task.key))
                 self.patience_s = START_PATIENCE_S
 
     def reports(self, timeout_s: float) -> list[Report]:
-        """Return what workers said, and which have ended."""
-        said, self.told = self.told, []
+        """Return what the workers have sent, and how those that have ended did."""
+        reports, self.queued = self.queued, []
         workers = list(self.workers.values())
         waited_for = [w.inbox for w in workers] + [w.process.sentinel for w in workers]
-        ready = wait(waited_for, 0 if said else timeout_s)
+        ready = wait(waited_for, 0 if reports else timeout_s)
         for worker in workers:
             if worker.inbox in ready or worker.process.sentinel in ready:
-                said += self._read(worker)
+                reports += self._read(worker)
             if worker.process.sentinel in ready:
-                said += self._read(worker)
-                said.append(self._ended(worker))
-        return said
+                # it may have written more between that read and its end
+                reports += self._read(worker)
+                reports.append(self._ended(worker))
+        return reports
 
     def cancel(self, key: str) -> None:
-        """Kill a worker."""
+        """Kill the worker of a task."""
         self.workers.pop(key).stop()
 
     def close(self) -> None:
         """Kill the workers that still run."""
-        for worker in self.workers.values():
+        for worker in self.workers.values():  # all at once, before waiting for any of them
             worker.process.kill()
         for worker in self.workers.values():
             worker.stop()
@@ -134,21 +139,21 @@ class LocalPool(Pool):
 
     @staticmethod
     def _read(worker: Worker) -> list[Report]:
-        """Return the progress that a worker told; keep how it ended."""
-        said = []
+        """Return the progress that a worker has sent; keep its final report for later."""
+        progress = []
         with contextlib.suppress(EOFError, OSError):
             while worker.inbox.poll():
                 report = Report(*worker.inbox.recv())
                 if report.kind == "progress":
-                    said.append(report)
+                    progress.append(report)
                 else:
                     worker.last = report
-        return said
+        return progress
 
     def _ended(self, worker: Worker) -> Report:
-        """Return how a process ended: as it said, or that it died."""
+        """Return the final report of a worker, or that it died without one."""
         worker.process.join()
-        worker.buried()
+        worker.clean_up()
         del self.workers[worker.task.key]
         if worker.last is not None:
             return worker.last
@@ -158,10 +163,10 @@ class LocalPool(Pool):
 
 
 def _start(task: Task, orders: Orders, patience_s: float) -> Worker:
-    """Start a process for a task.
+    """Start a process for a task, waiting for a new forkserver if the old one has been killed.
 
-    A forkserver that was killed refuses connections for the moment until the system has buried
-    it; only then does multiprocessing start another one.
+    A killed forkserver refuses connections until the system has reaped it; only then does
+    multiprocessing start another one.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -174,7 +179,7 @@ def _start(task: Task, orders: Orders, patience_s: float) -> Worker:
 
 
 def _start_once(task: Task, orders: Orders) -> Worker:
-    """Start a process for a task, or raise one of NO_FORKSERVER."""
+    """Start a process for a task; raise one of NO_FORKSERVER if that is not possible yet."""
     from .worker import work
 
     context = multiprocessing.get_context("forkserver")
@@ -183,7 +188,8 @@ def _start_once(task: Task, orders: Orders) -> Worker:
     process = context.Process(target=work, args=(plain(task), orders, outbox), daemon=True)
     with outbox:
         try:
-            with _for_workers(), _nameless_main():  # a forkserver may be started by this, too
+            # this may start a forkserver, which passes its environment on to all workers
+            with _worker_variables(), _hidden_main():
                 process.start()
         except BaseException:
             inbox.close()
@@ -192,7 +198,10 @@ def _start_once(task: Task, orders: Orders) -> Worker:
 
 
 class InProcessPool(Pool):
-    """Does tasks in this process, one at a time: a method of a session exists nowhere else."""
+    """Performs tasks in this process, one at a time.
+
+    It serves methods that were defined in an interactive session and exist in no other process.
+    """
 
     slots = 1
 
@@ -211,7 +220,7 @@ class InProcessPool(Pool):
     def reports(self, timeout_s: float) -> list[Report]:
         """Return that the task starts, or perform it and return how it went."""
         task = self.task
-        if task is None:  # another process holds what is left
+        if task is None:  # another process is computing everything that is left
             time.sleep(timeout_s)
             return []
         if not self.is_announced:
@@ -219,7 +228,7 @@ class InProcessPool(Pool):
             return [Report("start", task.key)]
 
         def progress(share: float, text: str) -> None:
-            # passed on at once, since nothing is returned before the task has ended
+            # passed on directly, because nothing is returned before the task has ended
             self.listen(("progress", task, share, text))
 
         self.task = None
@@ -231,19 +240,19 @@ class InProcessPool(Pool):
         return [Report(result, task.key)]
 
     def cancel(self, key: str) -> None:
-        """Forget a task that has not begun; one that is being performed cannot be ended."""
+        """Forget a task that has not begun; one that is being performed cannot be stopped."""
         self.task = None
 
     def close(self) -> None:
-        """Leave nothing behind, since there are no processes."""
+        """Do nothing, since there are no processes to stop."""
 
 
 @contextlib.contextmanager
-def _for_workers() -> Iterator[None]:
-    """Set the environment that a new forkserver, and with it all workers, take over."""
-    wanted = worker_environment()
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+def _worker_variables() -> Iterator[None]:
+    """Set the environment variables that a new forkserver and all its workers inherit."""
+    variables = worker_environment()
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -255,8 +264,8 @@ def _for_workers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _nameless_main() -> Iterator[None]:
-    """Hide the caller's script, which a worker would otherwise import, and run, once more."""
+def _hidden_main() -> Iterator[None]:
+    """Hide the caller's script, which a worker would otherwise import and thereby run again."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:

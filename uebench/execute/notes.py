@@ -1,8 +1,8 @@
-"""How a worker on another machine tells what happens: lines of JSON in the store's folder.
+"""Reports from workers on other machines, as lines of JSON in the store's folder.
 
-The store is shared by all machines anyway. A file has one writer, a task's attempt, and one reader,
-the driver, which reads on from where it was; nothing depends on the time of a file. The folder of a
-driver that was killed is swept by a later one (`store/prune.py`).
+All machines share the store anyway. Each file has one writer, an attempt at a task, and one reader,
+the driver, which continues where it last stopped reading; nothing depends on the modification time
+of a file. The folder of a driver that was killed is removed by a later one (`store/prune.py`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import time
 import uuid
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ..cells.failure import Failure
 from ..store.owner import REFRESH_S, refresh, sign
 from ..store.prune import NOTES
 from ..store.store import StoreError
-from .base import Report
+from .base import Orders, Report
 
-PROGRESS_EVERY_S = 1.0
-"""Least time between two lines of progress."""
+NOTE_EVERY_S = 1.0
+"""Shortest time between two lines of progress about one task."""
 
 
 class Notes:
@@ -51,7 +52,7 @@ class Notes:
         return str(self._files[key])
 
     def news(self, key: str) -> list[Report]:
-        """Return what a task has told since the last look; a line that is half there is left."""
+        """Return a task's new reports; a line that is only half written is left for next time."""
         if time.monotonic() - self._refreshed > REFRESH_S:
             self._refreshed = time.monotonic()
             refresh(self.folder)
@@ -60,23 +61,35 @@ class Notes:
                 file.seek(self._read[key])
                 text, end, _ = file.read().rpartition(b"\n")
         except OSError:
-            return []  # not begun, or not visible yet
+            return []  # the task has not begun, or its note is not visible on this machine yet
         self._read[key] += len(text) + len(end)
-        said = []
+        reports = []
         for line in text.splitlines():
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 fields = json.loads(line)
                 why = fields.pop("failure")
-                said.append(Report(**fields, failure=Failure(**why) if why else None))
-        return said
+                reports.append(Report(**fields, failure=Failure(**why) if why else None))
+        return reports
 
     def remove(self) -> None:
-        """Remove the notes, when the run has ended."""
+        """Remove the notes after the run has ended."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def append(path: str, report: Report) -> None:
-    """Append a report to a note; where its folder is gone nobody reads it, and the work goes on."""
+    """Append a report to a note.
+
+    If the folder is gone, its driver has ended and nobody reads the note; the work goes on.
+    """
     fields = report._asdict() | {"failure": asdict(report.failure) if report.failure else None}
     with contextlib.suppress(FileNotFoundError), Path(path).open("a") as file:
         file.write(json.dumps(fields) + "\n")
+
+
+def remote_work(data: dict[str, Any], orders: Orders, note: str) -> None:
+    """Perform one task on another machine and write what happens into a note."""
+    append(note, Report("start", str(data["key"])))
+    # not imported by the driver: it takes seconds and changes the environment of its process
+    from .worker import perform_here
+
+    perform_here(data, orders, lambda report: append(note, report), NOTE_EVERY_S)

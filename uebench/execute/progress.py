@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, one line an event elsewhere."""
+"""Progress on stderr: bars on a terminal, otherwise one line per event."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from ..common.text import one_line
 from .tasks import Event, Task
 
 LINE_EVERY_S = 15.0
-"""Least time between two plain lines about one task's progress."""
+"""Shortest time between two plain lines about one task's progress."""
 
 
 class ProgressDisplay:
-    """Listens to an executor and shows what goes on; use it as a context."""
+    """Shows the events of a run as they happen; use it as a context manager."""
 
     def __init__(self, total: int, quiet: bool = False) -> None:
         self.total = total
         self.quiet = quiet
         self.done = 0
         self.started: dict[str, float] = {}
-        self.told: dict[str, float] = {}
+        self.last_line: dict[str, float] = {}
         self.bars: dict[str, TaskID] = {}
-        # rich's highlighter takes minutes for a long error message that a stranger's method wrote
+        # rich's highlighter takes minutes for a very long error message, which a plug-in may raise
         self.console = Console(stderr=True, highlight=False)
         self.progress: Progress | None = None
         if self.console.is_terminal and not quiet:
@@ -64,16 +64,16 @@ class ProgressDisplay:
         if self.quiet:
             return
         kind, task, share, text = event
-        text = one_line(text)  # it may quote what strangers wrote
+        text = one_line(text)  # it may quote the message of somebody's method
         if self.progress is not None:
             self._bar(kind, task, share, text)
         else:
             self._line(kind, task, share, text)
 
     def _bar(self, kind: str, task: Task, share: float, text: str) -> None:
-        """Keep a bar a running task."""
+        """Show one bar per running task."""
         assert self.progress is not None
-        if kind == "start" and task.key in self.bars:  # it died and is begun again
+        if kind == "start" and task.key in self.bars:  # its process died and was started again
             self.progress.update(self.bars[task.key], completed=0, text="")
         elif kind == "start":
             bar = self.progress.add_task(f"  {one_line(task.describe())}", total=100, text="")
@@ -92,14 +92,14 @@ class ProgressDisplay:
                 )
 
     def _line(self, kind: str, task: Task, share: float, text: str) -> None:
-        """Print a line for what is worth one."""
+        """Print a line for an event, but not for every small step of progress."""
         now = time.monotonic()
         if kind == "start":
-            self.started[task.key] = self.told[task.key] = now
+            self.started[task.key] = self.last_line[task.key] = now
             return
         if kind == "progress":
-            if now - self.told.get(task.key, now) >= LINE_EVERY_S:
-                self.told[task.key] = now
+            if now - self.last_line.get(task.key, now) >= LINE_EVERY_S:
+                self.last_line[task.key] = now
                 self._print(f"        {task.describe()}: {share:.0%} {text}")
             return
         if kind == "again":

@@ -1,7 +1,7 @@
-"""The ray executor: a cluster of Ray's, local or at an address, with fractions of a GPU.
+"""The ray executor: a Ray cluster, local or at an address, with fractions of a GPU.
 
-Ray only starts workers here. It would retry by itself, without end where memory ran out, and says
-nothing; so its own retries are off and a lost worker or node is dealt with as everywhere.
+Ray only starts workers here. Its own retries are switched off, because they are silent and never
+stop after an out-of-memory error; lost workers and nodes are handled as on every other executor.
 """
 
 from __future__ import annotations
@@ -20,55 +20,55 @@ from pydantic import Field
 from ..store.store import Store
 from .base import Executor, ExecutorError, Orders, Pool, Report, worker_environment
 from .devices import remote_devices, usable_cores, usable_devices
-from .notes import Notes
+from .notes import Notes, remote_work
 from .tasks import Task, plain
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.5
 """Seconds between two looks at the notes."""
-KNOCK_S = 10.0
-"""Seconds that a cluster at an address may take to answer."""
+CONNECT_S = 10.0
+"""Seconds within which a cluster at an address must answer."""
 HIDE_GPUS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
-"""A task on no GPU shall see none, where Ray by default lets it see all."""
+"""Hides all GPUs from a task that requests none; by default Ray lets it see all of them."""
 QUEUE = 256
-"""Tasks that a cluster at an address is given at a time; Ray queues what has no place."""
+"""Number of tasks submitted to a cluster at an address at a time; Ray queues them if necessary."""
 
 
 class RayCluster(Executor):
-    """A cluster of Ray's: one that is started on this machine and ended with the run, or another's.
+    """A Ray cluster: an existing one, or one that is started here and shut down after the run.
 
-    The store (`UEBENCH_HOME`) must lie at the same path on all nodes, as must plug-in files.
+    The store (`UEBENCH_HOME`) and plug-in files must have the same paths on all nodes.
     """
 
     name: ClassVar[str] = "ray"
     title: ClassVar[str] = "a Ray cluster, started here or at an address (needs uebench[ray])"
 
     address: str = ""
-    """Where the cluster is, such as auto or 10.0.0.1:6379; none: one is started on this machine."""
+    """Address of the cluster, such as auto or 10.0.0.1:6379; by default one is started here."""
     cpus: Annotated[float, Field(gt=0)] = 1.0
-    """CPU cores that a cell is given."""
+    """CPU cores per cell."""
     gpus: Annotated[float | None, Field(ge=0)] = None
-    """GPUs that a cell is given, such as 0.25; none: 1 where this machine has GPUs, else 0."""
+    """GPUs per cell, such as 0.25; by default 1 if this machine has GPUs, else 0."""
 
     def check(self) -> None:
-        """See that Ray is installed."""
+        """Check that Ray is installed."""
         if find_spec("ray") is None:
             raise ExecutorError(
-                "--executor ray needs Ray, which is not installed; type pip install 'uebench[ray]'"
+                "--executor ray needs Ray, which is not installed; run pip install 'uebench[ray]'"
             )
 
     def share(self, asked: str = "auto") -> float:
-        """Return the GPUs that a cell is given; without a word a cell on a GPU has it alone."""
+        """Return the number of GPUs per cell; by default a cell on a GPU has it to itself."""
         if self.gpus is not None:
             return self.gpus
         return 0.0 if asked == "cpu" or usable_devices("auto") == ["cpu"] else 1.0
 
     def devices(self, asked: str) -> list[str]:
-        """Return the device as a cell sees it: Ray hides all GPUs but its own."""
+        """Return the device as a cell sees it; Ray hides all GPUs but the cell's own."""
         return remote_devices(asked, self.share(asked))
 
     def jobs(self, devices: list[str]) -> int:
-        """Return as many as this machine has room for; a cluster's own queue knows better."""
+        """Return how many cells fit on this machine, or the length of a cluster's queue."""
         if self.address:
             return QUEUE
         if devices == ["cpu"]:
@@ -84,7 +84,7 @@ class RayCluster(Executor):
 
 
 class RayPool(Pool):
-    """Tasks of Ray's, each in a worker process of its own."""
+    """Runs each task as a Ray task in a worker process of its own."""
 
     def __init__(self, executor: RayCluster, orders: Orders, jobs: int, gpus: float) -> None:
         self.ray = _connect(executor, jobs)
@@ -93,16 +93,13 @@ class RayPool(Pool):
         self.notes = Notes(orders.store)
         self.refs: dict[Any, str] = {}
         memory = None if executor.memory_gb is None else int(executor.memory_gb * 1e9)
-        wanted = {"num_cpus": executor.cpus, "num_gpus": gpus, "memory": memory}
-        _see_room(self.ray, wanted, own=not executor.address)
-        from .remote import remote_work
-
-        # a worker ends with its task, so that nothing of a method leaks into the next one
+        resources = {"num_cpus": executor.cpus, "num_gpus": gpus, "memory": memory}
+        _check_capacity(self.ray, resources, own=not executor.address)
         self.begin = self.ray.remote(
-            **{name: amount for name, amount in wanted.items() if amount is not None},
-            max_calls=1,
+            **{name: amount for name, amount in resources.items() if amount is not None},
+            max_calls=1,  # a worker ends with its task, so that no state leaks into the next one
             max_retries=0,
-            runtime_env={"env_vars": {**worker_environment(), **HIDE_GPUS, **_handed_on()}},
+            runtime_env={"env_vars": {**worker_environment(), **HIDE_GPUS, **_own_settings()}},
         )(remote_work)
 
     def submit(self, tasks: Sequence[Task]) -> None:
@@ -121,29 +118,28 @@ class RayPool(Pool):
                 ended, _ = self.ray.wait(list(self.refs), timeout=wait_s)
             else:
                 time.sleep(wait_s)
-            said = [report for ref in list(self.refs) for report in self._look(ref, ref in ended)]
-            if said or time.monotonic() >= deadline:
-                return said
+            reports = [r for ref in list(self.refs) for r in self._look(ref, ref in ended)]
+            if reports or time.monotonic() >= deadline:
+                return reports
 
     def _look(self, ref: Any, ended: bool) -> list[Report]:
-        """Return a task's news; where it has ended, the last of them says how."""
+        """Return a task's new reports; if it has ended, the last of them says how."""
         key = self.refs[ref]
         lost = self._how_lost(ref, key) if ended else None
-        said = self.notes.news(key)
+        reports = self.notes.news(key)
         if ended:
             del self.refs[ref]
-            told = said and said[-1].kind in ("done", "failed", "busy")
-            if not told:
-                said.append(lost or Report("died", key, text="it ended without a word"))
-        return said
+            if not reports or reports[-1].kind not in ("done", "failed", "busy"):
+                reports.append(lost or Report("died", key, text="it ended without a result"))
+        return reports
 
     def _how_lost(self, ref: Any, key: str) -> Report | None:
-        """Return how a task was lost that did not come to its end, or None."""
+        """Return how a task was lost, or None if its function returned."""
         errors = self.ray.exceptions
         try:
             self.ray.get(ref)
         except errors.OutOfMemoryError:
-            how = "signal 9 by Ray, whose node is short of memory"
+            how = "signal 9, sent by Ray because the node ran short of memory"
             return Report("died", key, text=how, killed=True)
         except (errors.NodeDiedError, errors.ObjectLostError, errors.OwnerDiedError):
             return Report("lost", key, text="its node died")
@@ -160,11 +156,11 @@ class RayPool(Pool):
             self.ray.cancel(ref, force=True)
 
     def check(self) -> None:
-        """See that notes can be written: a worker on a full disk dies without a word."""
+        """Check that notes can be written: a worker on a full disk dies without a report."""
         Store(self.orders.store).check_writable()
 
     def close(self) -> None:
-        """Kill what still runs and leave the cluster; end it if it is ours."""
+        """Kill what still runs and disconnect from the cluster; shut it down if it is ours."""
         for key in list(self.refs.values()):
             self.cancel(key)
         self.ray.shutdown()
@@ -172,23 +168,23 @@ class RayPool(Pool):
 
 
 def _connect(executor: RayCluster, jobs: int) -> Any:
-    """Return the ray module, connected.
+    """Return the ray module, connected to the cluster.
 
     Raises:
-        ExecutorError: there is no cluster at the address.
+        ExecutorError: no cluster can be reached or started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    told: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": True}
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": True}
     if executor.address:
-        told["address"] = executor.address
+        options["address"] = executor.address
     else:
-        told |= {"address": "local", "include_dashboard": False}
-        told["num_cpus"] = math.ceil(jobs * executor.cpus)
+        options |= {"address": "local", "include_dashboard": False}
+        options["num_cpus"] = math.ceil(jobs * executor.cpus)
     try:
-        _knock(executor.address)
-        ray.init(**told)
+        _check_address(executor.address)
+        ray.init(**options)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         why = " ".join(str(error).split())[:300]
         where = f"at {executor.address}" if executor.address else "on this machine"
@@ -198,39 +194,39 @@ def _connect(executor: RayCluster, jobs: int) -> Any:
     return ray
 
 
-def _knock(address: str) -> None:
-    """See that somebody listens at an address; Ray itself would go on trying for minutes.
+def _check_address(address: str) -> None:
+    """Check that a program listens at an address; Ray itself would keep trying for minutes.
 
     Raises:
-        OSError, ValueError: nobody does, or it is no HOST:PORT.
+        OSError, ValueError: no program does, or the address is not HOST:PORT.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S):
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S):
             pass
 
 
-def _see_room(ray: Any, wanted: dict[str, Any], own: bool) -> None:
-    """See that some node has room for a task; a cluster of somebody else's may yet grow.
+def _check_capacity(ray: Any, resources: dict[str, Any], own: bool) -> None:
+    """Check that some node is large enough for a task; an existing cluster may yet grow.
 
     Raises:
-        ExecutorError: this machine has no room for a single task.
+        ExecutorError: the cluster is our own and this machine is too small for a single task.
     """
     names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
-    asked = {names[key]: amount for key, amount in wanted.items() if amount}
+    needs = {names[key]: amount for key, amount in resources.items() if amount}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if any(all(node.get(key, 0) >= amount for key, amount in asked.items()) for node in nodes):
+    if any(all(node.get(key, 0) >= amount for key, amount in needs.items()) for node in nodes):
         return
-    words = ", ".join(f"{amount:g} {key}" for key, amount in asked.items())
+    words = ", ".join(f"{amount:g} {key}" for key, amount in needs.items())
     if own:
         ray.shutdown()
         raise ExecutorError(
-            f"a cell is to be given {words}, which this machine lacks; ask for less"
+            f"each cell needs {words}, which this machine does not have; request less"
         )
-    log.warning("no node of the Ray cluster has %s, which a cell is given; waiting for one", words)
+    log.warning("no node of the Ray cluster has %s, which each cell needs; waiting for one", words)
 
 
-def _handed_on() -> dict[str, str]:
-    """Return the suite's own settings of this process, which a worker elsewhere needs too."""
+def _own_settings() -> dict[str, str]:
+    """Return the suite's own environment variables, which workers on other nodes need too."""
     names = ("UEBENCH_COMMAND", "UEBENCH_CHECKPOINT_S", "UEBENCH_MEMORY")
     return {name: os.environ[name] for name in names if name in os.environ}

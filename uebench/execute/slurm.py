@@ -1,7 +1,8 @@
-"""The slurm executor: array jobs by submitit, one element a cell.
+"""The slurm executor: array jobs through submitit, with one array element per cell.
 
-Slurm may run without accounting, so its word is not asked for what is done: notes and store say
-that. `squeue` says what is alive. What died, or was lost with its node, is submitted again.
+Slurm may run without accounting, so it is not asked what has finished: the notes and the store say
+that, and `squeue` says which jobs are alive. Jobs that died or were lost with their node are
+submitted again.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from ..common.spec import printable
 from ..store.store import Store
 from .base import Executor, ExecutorError, Orders, Pool, Report, worker_environment
 from .devices import remote_devices
-from .notes import Notes
-from .remote import remote_work
+from .notes import Notes, remote_work
 from .tasks import Task, plain
 
 log = logging.getLogger(__name__)
-ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"}
-ENDED |= {"OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"}
-LOST = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED"}
-"""Ends that are not the cell's fault."""
+LOST_STATES = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED"}
+"""Final states that are not the cell's fault."""
+FINAL_STATES = {"CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "TIMEOUT"}
+FINAL_STATES |= LOST_STATES
 MARGIN_MIN = 5
-"""Minutes that Slurm is told beyond a cell's time limit, which counts from its first step."""
+"""Minutes requested in addition to a cell's time limit, which counts from its first step."""
 LEAVE_S = 15.0
-"""Longest wait for the run's last jobs to leave the queue, before their folder goes."""
+"""Longest wait for the last jobs of a run to leave the queue before their folder is removed."""
 GRACE_LOOKS = 2
-"""Looks at the queue for which a job must be gone: files of other machines appear late."""
+"""A job has ended only when this many looks at the queue in a row have missed it, because files
+written on other machines become visible late."""
 
 
 class Slurm(Executor):
@@ -53,34 +54,34 @@ class Slurm(Executor):
     title: ClassVar[str] = "array jobs on a Slurm cluster (needs uebench[slurm])"
 
     partition: str | None = None
-    """Partition; none: the cluster's default."""
+    """Partition; by default the cluster's own default."""
     account: str | None = None
-    """Account that pays."""
+    """Account that the jobs are charged to."""
     qos: str | None = None
     """Quality of service."""
     constraint: str | None = None
     """Features that a node must have."""
     cpus: Annotated[int, Field(ge=1)] = 1
-    """CPU cores that a cell is given."""
+    """CPU cores per cell."""
     gpus: Annotated[int, Field(ge=0)] = 0
-    """GPUs that a cell is given; Slurm gives whole ones."""
+    """GPUs per cell, a whole number."""
     hours: Annotated[float, Field(gt=0)] = 24.0
-    """Longest time of one job in hours, where --time-limit does not say."""
+    """Time limit of one job in hours, unless --time-limit is given."""
     poll_s: Annotated[float, Field(ge=0.2)] = 5.0
     """Seconds between two looks at the queue."""
 
     def check(self) -> None:
-        """See that submitit and Slurm's commands are there."""
+        """Check that submitit and Slurm's commands are installed."""
         if find_spec("submitit") is None:
             raise ExecutorError(
                 "--executor slurm needs submitit, which is not installed; "
-                "type pip install 'uebench[slurm]'"
+                "run pip install 'uebench[slurm]'"
             )
         missing = [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]
         if missing:
             raise ExecutorError(
                 f"--executor slurm needs {' and '.join(missing)}, which this machine lacks; "
-                "type the command on a login node of the cluster"
+                "run the command on a login node of the cluster"
             )
 
     def devices(self, asked: str) -> list[str]:
@@ -100,16 +101,18 @@ class Slurm(Executor):
 
 @dataclass
 class Job:
-    """A task in the queue: its number there, its note, and the looks for which it was gone."""
+    """A task in Slurm's queue."""
 
     task: Task
     number: str
+    """Its number in the queue, such as 17_3."""
     stderr: Path
-    gone: int = 0
+    missed: int = 0
+    """How many looks in a row have not found it in the queue."""
 
 
 class SlurmPool(Pool):
-    """Jobs of one run."""
+    """Runs each task of a run as a Slurm job."""
 
     busy_wait_s = 30.0
 
@@ -130,7 +133,7 @@ class SlurmPool(Pool):
         minutes = 60 * executor.hours if time_limit_s is None else time_limit_s / 60 + MARGIN_MIN
         self.minutes = max(1, math.ceil(minutes))
         self.executor = submitit.SlurmExecutor(self.notes.folder / "slurm", max_num_timeout=0)
-        wanted = {
+        parameters = {
             "partition": executor.partition,
             "account": executor.account,
             "qos": executor.qos,
@@ -145,7 +148,7 @@ class SlurmPool(Pool):
             time=self.minutes,
             cpus_per_task=executor.cpus,
             setup=[f"export {name}={value}" for name, value in worker_environment().items()],
-            **{name: value for name, value in wanted.items() if value is not None},
+            **{name: value for name, value in parameters.items() if value is not None},
         )
 
     def submit(self, tasks: Sequence[Task]) -> None:
@@ -160,112 +163,113 @@ class SlurmPool(Pool):
         notes = [self.notes.begin(task.key) for task in tasks]
         data = [plain(task) for task in tasks]
         try:
-            made = self.executor.map_array(remote_work, data, [self.orders] * len(tasks), notes)
+            jobs = self.executor.map_array(remote_work, data, [self.orders] * len(tasks), notes)
         except (FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
             why = printable(" ".join(str(error).split()))
             raise ExecutorError(
-                f"sbatch refuses the job: {why}; see the options by `uebench show executor slurm`"
+                f"sbatch refuses the job: {why}; `uebench show executor slurm` lists the options"
             ) from error
-        for task, job in zip(tasks, made, strict=True):
+        for task, job in zip(tasks, jobs, strict=True):
             self.jobs[task.key] = Job(task, str(job.job_id), Path(job.paths.stderr))
             self.numbers.add(str(job.job_id))
 
     def reports(self, timeout_s: float) -> list[Report]:
-        """Look at the notes and the queue until there is something to tell."""
+        """Look at the notes and the queue until there is something to report."""
         deadline = time.monotonic() + timeout_s
         while True:
             time.sleep(min(self.poll_s, max(0.0, deadline - time.monotonic())))
             queue = _queue() if self.jobs else {}
-            said = [r for job in list(self.jobs.values()) for r in self._look(job, queue)]
-            if said or time.monotonic() >= deadline:
-                return said
+            reports = [r for job in list(self.jobs.values()) for r in self._look(job, queue)]
+            if reports or time.monotonic() >= deadline:
+                return reports
 
     def _look(self, job: Job, queue: dict[str, tuple[str, str]] | None) -> list[Report]:
-        """Return a job's news; where it has ended, the last of them says how."""
+        """Return a job's new reports; if it has ended, the last of them says how."""
         key = job.task.key
-        said = self.notes.news(key)
-        if said and said[-1].kind in ("done", "failed", "busy"):
+        reports = self.notes.news(key)
+        if reports and reports[-1].kind in ("done", "failed", "busy"):
             del self.jobs[key]
-            return said
+            return reports
         if queue is None:
-            return said  # the queue does not answer, which says nothing about a job
+            return reports  # the queue does not answer, which says nothing about a job
         state, reason = queue.get(job.number, ("", ""))
-        if state and state not in ENDED:
-            job.gone = 0
+        if state and state not in FINAL_STATES:
+            job.missed = 0
             if state == "PENDING" and reason != self.reasons.get(key):
                 self.reasons[key] = reason
-                said.append(Report("progress", key, 0.0, f"waits in the queue ({reason})"))
-            return said
-        job.gone += 1
-        if job.gone >= GRACE_LOOKS:
+                reports.append(Report("progress", key, 0.0, f"waiting in the queue ({reason})"))
+            return reports
+        job.missed += 1
+        if job.missed >= GRACE_LOOKS:
             del self.jobs[key]
-            said.append(self._ended(job, state))
-        return said
+            reports.append(self._ended(job, state))
+        return reports
 
     def _ended(self, job: Job, state: str) -> Report:
-        """Return how a job ended that did not tell it."""
+        """Return how a job ended that did not report it itself."""
         key, kind = job.task.key, job.task.kind
         if self.store.has(kind, key):
             return Report("done", key)
         self.died = True
         if state == "TIMEOUT":
-            why = f"it took longer than the {self.minutes} min that Slurm was told"
+            why = f"it took longer than the {self.minutes} min requested from Slurm"
             return Report("failed", key, failure=Failure(f"{why}; raise hours or --time-limit"))
         if state == "OUT_OF_MEMORY":
-            why = "out of memory: it took more than Slurm gave it; raise memory_gb of the executor"
+            why = "out of memory: it used more than Slurm allows; raise memory_gb of the executor"
             return Report("failed", key, failure=Failure(why))
-        words = (state or "gone from the queue").lower().replace("_", " ")
+        words = f"ended as {state}" if state else "disappeared from the queue"
         how = f"job {job.number} {words}{_last_line(job.stderr)}"
-        return Report("lost" if state in LOST else "died", key, text=how)
+        return Report("lost" if state in LOST_STATES else "died", key, text=how)
 
     def cancel(self, key: str) -> None:
-        """Take a job out of the queue, or end it."""
+        """Remove a task's job from the queue, or kill it."""
         _scancel([self.jobs.pop(key).number])
 
     def check(self) -> None:
-        """See that notes can be written: a worker on a full disk dies without a word."""
+        """Check that notes can be written: a worker on a full disk dies without a report."""
         self.store.check_writable()
 
     def close(self) -> None:
-        """Cancel what is left; keep Slurm's logs where something died."""
+        """Cancel the jobs that are left; keep Slurm's logs if any of them died."""
         _scancel([job.number for job in self.jobs.values()])
         deadline = time.monotonic() + LEAVE_S
         while time.monotonic() < deadline and self._alive():
             time.sleep(0.5)
         if self.died:
-            log.warning("what the lost jobs wrote is in %s", self.notes.folder / "slurm")
+            log.warning("the logs of the jobs that died are in %s", self.notes.folder / "slurm")
         else:
             self.notes.remove()
 
     def _alive(self) -> bool:
         """Return whether a job of this run is still in the queue."""
         queue = _queue() or {}
-        return any(queue.get(number, ("COMPLETED",))[0] not in ENDED for number in self.numbers)
+        states = (queue.get(number, ("COMPLETED",))[0] for number in self.numbers)
+        return any(state not in FINAL_STATES for state in states)
 
 
 def _queue() -> dict[str, tuple[str, str]] | None:
-    """Return state and reason of this user's jobs by number; None where Slurm does not answer."""
+    """Return state and reason of this user's jobs by number, or None if Slurm does not answer."""
     command = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}"]
     try:
-        told = subprocess.run(
+        listing = subprocess.run(
             [*command, "--format=%i|%T|%r"], capture_output=True, text=True, timeout=60, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("squeue does not answer (%s); asking again", type(error).__name__)
+        log.warning("squeue does not answer (%s); trying again", type(error).__name__)
         return None
-    rows = (line.strip().split("|", 2) for line in told.stdout.splitlines())
+    rows = (line.strip().split("|", 2) for line in listing.stdout.splitlines())
     return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
 
 
 def _scancel(numbers: list[str]) -> None:
-    """Cancel jobs; those that have ended do not mind."""
+    """Cancel jobs; for those that have ended nothing happens."""
     if numbers:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(["scancel", *numbers], capture_output=True, timeout=60)
 
 
 def _last_line(path: Path) -> str:
-    """Return the last line that a job wrote, to be put behind what became of it."""
+    """Return `: ` and the last line that a job wrote, or nothing if there is none."""
     try:
         lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:

@@ -1,4 +1,4 @@
-"""What an executor runs: poisons first, then the cells that wait for them."""
+"""The tasks that an executor runs: poisons first, then the cells that depend on them."""
 
 from __future__ import annotations
 
@@ -12,27 +12,25 @@ from ..cells.failure import Failure, failure
 from ..cells.records import Records
 from ..store.store import BusyError, Store, StoreError
 
-Kind = Literal["poison", "cell"]
-
 
 @dataclass(frozen=True)
 class Task:
     """One piece of work: its kind, its key in the store, and a cell that describes it."""
 
-    kind: Kind
+    kind: Literal["poison", "cell"]
     key: str
     cell: Cell
 
     def describe(self) -> str:
-        """Return the task in a few words."""
+        """Return the task in a few words, for progress lines."""
         if self.kind == "poison":
             return f"craft {self.cell.attack_spec}"
         return self.cell.describe()
 
 
 Event = tuple[Literal["start", "progress", "again", "done", "failed"], Task, float, str]
-"""What happened, to which task, the share that is done, and a text; `again`: it is started again,
-and the text says why."""
+"""What happened, to which task, the share that is done (0 to 1), and a text. `again` means that the
+task is started again, and the text says why."""
 
 Listener = Callable[[Event], None]
 
@@ -40,12 +38,13 @@ Listener = Callable[[Event], None]
 def pending(cells: list[Cell], source: Store | Records, as_listed: bool = False) -> list[Task]:
     """Return the poisons and cells that the store lacks, each once, poisons first.
 
-    Of the cells those that take longest come first, so that no core waits long at the end; or all
-    come as they are listed, each poison before its first cell, for a run that may not reach all.
+    The cells that take longest come first, so that no core idles for long at the end. With
+    `as_listed` the cells keep their order and each poison precedes its first cell, which suits a
+    run that may not reach all of them.
     """
     records = Records.of(source)
     store, tasks = records.store, dict[str, Task]()
-    # read, not only looked for: what is spoiled is set aside now and made again
+    # records are read and not only looked for, so that damaged ones are computed again
     missing = [c for c in cells if c.fault is None and records.cell(c) is None]
     for cell in missing:
         poison = cell.poison
@@ -61,11 +60,11 @@ def pending(cells: list[Cell], source: Store | Records, as_listed: bool = False)
 def perform_alone(
     task: Task, store: Store, device: str, progress: Progress | None
 ) -> Failure | Literal["done", "busy"]:
-    """Do a task unless a worker of any driver on this store is doing it: then it is `busy`."""
+    """Perform a task, or return `busy` if a worker of another driver is performing it."""
     try:
         with store.lock("task", task.key, wait=False):
             if store.has(task.kind, task.key):
-                return "done"  # by another driver, since this one planned
+                return "done"  # another driver has finished it since this one planned its run
             return perform(task, store, device, progress) or "done"
     except BusyError:
         return "busy"
@@ -74,7 +73,7 @@ def perform_alone(
 
 
 def perform(task: Task, store: Store, device: str, progress: Progress | None) -> Failure | None:
-    """Do a task in this process; return why it failed, or None."""
+    """Perform a task in this process; return why it failed, or None."""
     try:
         if task.kind == "poison":
             train = fetch_dataset(store, task.cell.poison.dataset).train

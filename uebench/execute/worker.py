@@ -1,6 +1,6 @@
-"""The inside of a worker process: one task, then it ends, so that nothing leaks into the next.
+"""What a worker process does: it performs one task and ends, so that no state leaks into the next.
 
-Importing this module loads torch and the methods; a forkserver does it once for all workers.
+Importing this module loads torch and the methods; the forkserver does it once for all workers.
 """
 
 from __future__ import annotations
@@ -31,54 +31,55 @@ from .tasks import from_plain, perform_alone
 
 registry.load()
 if os.environ.get("PYTHONSAFEPATH") == SAFE_PATH:
-    del os.environ["PYTHONSAFEPATH"]  # what a method starts finds its own folder as ever
-PROGRESS_EVERY_S = 0.2
+    # programs that a method starts import from their own directory as usual
+    del os.environ["PYTHONSAFEPATH"]
+PIPE_EVERY_S = 0.2
+"""Shortest time between two progress reports through a pipe."""
 PR_SET_PDEATHSIG = 1
-
-Tell = Callable[[Report], None]
+"""The option of Linux's prctl that sends a process a signal when its parent ends."""
 
 
 def work(data: dict[str, Any], orders: Orders, out: Connection) -> None:
-    """Do one task and tell `out` what happens; the whole life of a local worker process.
+    """Perform one task and send its reports to `out`; this is all that a local worker does.
 
-    It leads a process group, so that what a method starts can be ended with it, and dies with the
-    forkserver, which ends when the driver is gone.
+    It leads a process group, so that the processes that a method starts can be killed with it, and
+    it dies with the forkserver, which ends when the driver does.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what Ctrl-C means
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     _die_with_parent()
 
-    def tell(report: Report) -> None:
+    def send(report: Report) -> None:
         try:
             out.send(tuple(report))
         except OSError:
-            os._exit(1)  # nobody listens any more
+            os._exit(1)  # the driver has closed the pipe or is gone
 
-    do(data, orders, tell)
+    perform_here(data, orders, send, PIPE_EVERY_S)
 
 
-def do(
-    data: dict[str, Any], orders: Orders, tell: Tell, progress_every_s: float = PROGRESS_EVERY_S
+def perform_here(
+    data: dict[str, Any], orders: Orders, send: Callable[[Report], None], progress_every_s: float
 ) -> None:
-    """Do one task in this process, which is its own, and tell how it went.
+    """Perform one task in this process, which exists for it alone, and send its reports.
 
-    What a method prints reaches stderr, since stdout is for data. A method that forks and lets
-    its child run on has that child end here: one process tells, and no other.
+    Whatever a method prints goes to stderr, because stdout is for data. If a method forks and lets
+    the child run on, the child ends here, so that only one process sends reports.
     """
-    key, own = str(data["key"]), os.getpid()
+    key, own_pid = str(data["key"]), os.getpid()
     sys.stdout.flush()
     os.dup2(2, 1)
-    told = -progress_every_s
+    last_sent = -progress_every_s
 
     def progress(share: float, text: str) -> None:
-        nonlocal told
-        if os.getpid() != own:
+        nonlocal last_sent
+        if os.getpid() != own_pid:
             os._exit(0)
         now = time.monotonic()
-        if now - told >= progress_every_s:
-            told = now
-            tell(Report("progress", key, share, text))
+        if now - last_sent >= progress_every_s:
+            last_sent = now
+            send(Report("progress", key, share, text))
 
     try:
         for plugin in orders.plugins:
@@ -89,35 +90,36 @@ def do(
         if device.type == "cpu" and orders.memory_gb is not None:
             _limit_memory(orders.memory_gb)
     except Exception as error:
-        tell(Report("failed", key, failure=Failure(f"{type(error).__name__}: {error}")))
+        send(Report("failed", key, failure=Failure(f"{type(error).__name__}: {error}")))
         return
     with one_thread(orders.device), determinism(device, orders.deterministic):
-        ended = perform_alone(task, Store(orders.store), orders.device, progress)
-    if os.getpid() != own:
+        result = perform_alone(task, Store(orders.store), orders.device, progress)
+    if os.getpid() != own_pid:
         os._exit(0)
-    if isinstance(ended, Failure):
-        tell(Report("failed", key, failure=ended))
+    if isinstance(result, Failure):
+        send(Report("failed", key, failure=result))
     else:
-        tell(Report(ended, key))
+        send(Report(result, key))
 
 
 def _die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends (Linux; elsewhere nothing happens).
+    """Let the kernel kill this process when its parent ends (on Linux only).
 
-    Otherwise a worker notices a killed driver when it next tells its progress, and one that hangs
-    never does.
+    Otherwise a worker would notice that its driver was killed only when it next reports progress,
+    and one that hangs never would.
     """
     if sys.platform == "linux":
         parent = os.getppid()
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # the parent may have ended just before the call, and then no signal follows
         if os.getppid() != parent:
             os._exit(1)
 
 
 def _limit_memory(memory_gb: float) -> None:
-    """Let this process take no more private memory than so many GB, code and libraries aside."""
+    """Limit the private memory of this process, which excludes code and shared libraries."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = int(memory_gb * 1e9)
+    limit = int(memory_gb * 1e9)
     if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

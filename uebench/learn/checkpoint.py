@@ -1,10 +1,11 @@
-"""Checkpoints: where a long loop stands, so that a killed process goes on from there.
+"""Checkpoints save the state of a long loop, so that it can be resumed if its process is killed.
 
-A checkpoint is an entry of the store, read with the same checks as any other. It holds the state of
-what the loop changes, the generators, and facts such as a curve; on a CPU the loop then ends with
-the bits that it would have ended with. It belongs to the cell, poison or network that is being
-made, to the versions of suite and torch and to the type of machine, and goes when that is done.
-Saving takes less than a hundredth of the time: the dearer it is, the rarer it is done.
+A checkpoint is an entry of the store and is read with the same checks as any other. It holds the
+state of everything that the loop changes, the random generators, and facts such as a curve; on a
+CPU the resumed loop gives the same result to the last bit. It belongs to one cell, poison or
+network, to the versions of the suite and torch, and to the type of machine, and is removed when
+that entry is finished. Saving takes less than a hundredth of the time: the longer it takes, the
+less often it is done.
 """
 
 from __future__ import annotations
@@ -28,32 +29,32 @@ from ..store.store import Store, StoreError, canonical, key_of
 
 log = logging.getLogger(__name__)
 INTERVAL = "UEBENCH_CHECKPOINT_S"
-"""Environment variable: seconds between two checkpoints; 0 after every step, `off` for none."""
+"""Environment variable: seconds between checkpoints; 0 saves after every step, `off` never."""
 DEFAULT_INTERVAL_S = 60.0
 COST = 0.01
 """Largest share of the time that goes into saving."""
 MEMORY_SHARE = 8
-"""A state larger than the memory divided by this is not kept: it is copied while it is written."""
+"""A state that exceeds this fraction of the memory (1/8) is not saved, since saving copies it."""
 KIND = "checkpoint"
 CHECKPOINT_FORMAT = 2
-"""Raised when the way changes that a state is packed: older checkpoints are then not read."""
+"""Increase it when the way that a state is packed changes; older checkpoints are then ignored."""
 MISFITS = (KeyError, ValueError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError)
-"""What an entry of the store raises whose state belongs to another loop, or to none."""
+"""What loading raises if the state in an entry belongs to another loop or is no state at all."""
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """What a loop changes: a network, an optimizer, or anything with these two methods."""
+    """Something that a loop changes: a network, an optimizer, or any object with these methods."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, tensors and plain values."""
+        """Return the state as tensors and plain values."""
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """Take over a state."""
+        """Replace the state with a saved one."""
 
 
 class Target(NamedTuple):
-    """What a checkpoint leads to: an entry of the store that is being made."""
+    """The entry of the store that is being computed and that a checkpoint belongs to."""
 
     store: Store
     kind: str
@@ -61,7 +62,7 @@ class Target(NamedTuple):
     device: str
 
     def owner(self) -> str:
-        """Return what the keys of its checkpoints begin with."""
+        """Return the prefix of the keys of its checkpoints."""
         from .. import __version__
 
         parts = {
@@ -69,14 +70,14 @@ class Target(NamedTuple):
             "key": self.key,
             "suite": __version__,
             "torch": torch.__version__,
-            # the same bits are promised on one type of machine only
+            # a loop that is resumed on another type of machine would round differently
             "machine": canonical(machine(self.device)),
             "format": CHECKPOINT_FORMAT,
         }
         return key_of(parts)[:40]
 
     def forget(self) -> None:
-        """Remove its checkpoints: it is done."""
+        """Remove its checkpoints, once the entry is finished."""
         for step in _steps(self.store, f"{self.owner()}-"):
             self.store.remove(KIND, step)
 
@@ -85,7 +86,7 @@ def interval() -> float | None:
     """Return the seconds between two checkpoints, or None for no checkpoints.
 
     Raises:
-        ValueError: the environment says something else.
+        UserError: the environment variable holds anything else.
     """
     text = os.environ.get(INTERVAL, "").strip().lower()
     if text == "off":
@@ -96,19 +97,19 @@ def interval() -> float | None:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
         raise UserError(
-            f"{INTERVAL} must be seconds from 0 on, or off, got {text[:40]!r}; leave it out for "
-            f"{DEFAULT_INTERVAL_S:g}"
+            f"{INTERVAL} must be a number of seconds (0 or more) or off, got {text[:40]!r}; unset "
+            f"it for the default of {DEFAULT_INTERVAL_S:g}"
         )
     return seconds
 
 
 class Checkpoint:
-    """Where one loop stands; made by `Run.checkpoint`.
+    """The saved state of one loop; `Run.checkpoint` creates it.
 
     Attributes:
-        facts: tensors and plain values that are kept and come back, such as a curve. A fact that is
-            set before the loop is what it starts from where nothing was kept.
-        resumed: the steps that were done when this process began; 0 where it began anew.
+        facts: tensors and plain values that are saved and restored, such as a curve. A fact that is
+            set before the loop is its initial value if nothing has been saved.
+        resumed: number of steps that earlier processes have done; 0 if the loop starts afresh.
     """
 
     def __init__(
@@ -122,7 +123,8 @@ class Checkpoint:
             if not isinstance(value, (Tensor, Stateful)):
                 raise TypeError(
                     f"{part} of the checkpoint {name!r} is a {type(value).__name__}; give tensors "
-                    "or what has state_dict and load_state_dict, and put plain values into facts"
+                    "or objects with state_dict and load_state_dict, and put plain values into "
+                    "facts"
                 )
         self._every_s = interval()
         self._target = target if self._every_s is not None else None
@@ -133,9 +135,9 @@ class Checkpoint:
         self._due = time.monotonic() + (self._every_s or 0.0)
 
     def steps(self, total: int) -> Iterator[int]:
-        """Yield the steps that are still to be done, counted from 0, and save in between.
+        """Yield the steps that are still to be done, counted from 0, and save between them.
 
-        When the loop asks for the next step, the last one is done.
+        A step counts as done when the loop asks for the next one.
         """
         for step in range(self.resumed, total):
             yield step
@@ -163,11 +165,15 @@ class Checkpoint:
         return state
 
     def _save(self, target: Target, step: int) -> None:
-        """Save the state after so many steps; a full store ends the saving, not the work."""
+        """Save the state after `step` steps; if the disk is full, go on without checkpoints."""
         start = time.monotonic()
         state = self._state()
         if sum(tensor.nbytes for tensor in tensors_in(state)) > total_memory() / MEMORY_SHARE:
-            log.warning("no checkpoint of %s: it would take too much memory", self._name)
+            log.warning(
+                "not saving checkpoints of %s: its state needs more than 1/%d of the memory",
+                self._name,
+                MEMORY_SHARE,
+            )
             self._target = None
             return
         record = {
@@ -181,23 +187,25 @@ class Checkpoint:
                 if older < f"{self._prefix}{step:09d}":
                     target.store.remove(KIND, older)
         except StoreError as error:
-            log.warning("no checkpoint of %s: %s", self._name, error)
+            log.warning("not saving checkpoints of %s: %s", self._name, error)
             self._target = None
         now = time.monotonic()
+        # wait so long that this much saving is at most COST of the time
         wait = max(self._every_s, (now - start) / COST) if self._every_s else 0.0
         self._due = now + wait
 
     def _resume(self, store: Store) -> None:
-        """Take over the newest state that is whole."""
+        """Restore the newest state that is intact."""
         for key in reversed(_steps(store, self._prefix)):
             entry = store.read(KIND, key)
             if entry is None:
-                continue  # damaged: an older one may be intact
+                continue  # it is damaged, but an older one may be intact
             tensors, record = entry
             try:
-                self._take_over(unpack(tensors["state"]))
+                self._restore(unpack(tensors["state"]))
             except MISFITS as error:
                 store.remove(KIND, key)
+                # the parts may have been restored by half, so the loop cannot just start afresh
                 raise RuntimeError(
                     f"the checkpoint of {self._name} does not fit ({type(error).__name__}) and was "
                     "removed; run the command again to start over"
@@ -205,8 +213,8 @@ class Checkpoint:
             self.resumed = int(record["step"])
             return
 
-    def _take_over(self, state: dict[str, Any]) -> None:
-        """Put a state in its place."""
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Copy a saved state into the parts, the facts and the random generators."""
         for name, part in self._parts.items():
             value = state["parts"][name]
             if isinstance(part, Tensor):
@@ -221,11 +229,11 @@ class Checkpoint:
 
 
 def tensors_in(state: Any) -> Iterator[Tensor]:
-    """Yield the tensors in a nested state, having checked that a checkpoint can hold all of it.
+    """Yield the tensors in a nested state, and check that a checkpoint can hold all of it.
 
     Raises:
-        TypeError: it holds anything but tensors, plain values, lists, tuples and dicts. Everything
-            else is refused, since it could not be loaded without running code of the file.
+        TypeError: it holds anything but tensors, plain values, lists, tuples and dicts. Anything
+            else could not be loaded without running code from the file.
     """
     if isinstance(state, Tensor):
         yield state
@@ -241,10 +249,10 @@ def tensors_in(state: Any) -> Iterator[Tensor]:
 
 
 def pack(state: Any) -> Tensor:
-    """Return a nested state as bytes, a uint8 tensor that the store can keep and check.
+    """Return a nested state as a uint8 tensor of bytes, which the store can keep and check.
 
-    torch keeps strides and shared memory: channels-last weights come back channels-last, where
-    other strides would select other kernels, which round differently.
+    torch preserves strides and shared memory. That matters: weights in channels-last order must
+    come back so, since other strides select other kernels, which round differently.
 
     Raises:
         TypeError: it holds something that a checkpoint cannot hold.
@@ -262,9 +270,9 @@ def _on_cpu(leaf: Any) -> Any:
 
 
 def unpack(packed: Tensor) -> Any:
-    """Return the state that was packed; its tensors lie on the CPU.
+    """Return the state that was packed; its tensors are on the CPU.
 
-    `weights_only` loads plain values and tensors alone, so that a forged entry runs no code.
+    `weights_only` loads plain values and tensors only, so a forged entry cannot run code.
     """
     return torch.load(io.BytesIO(packed.numpy().data), map_location="cpu", weights_only=True)
 

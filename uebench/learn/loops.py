@@ -1,4 +1,4 @@
-"""Passes over a data set: shuffled batches to train on, and predictions to judge by."""
+"""Passes over a data set: shuffled batches for training, and predictions for evaluation."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from ..data.split import Split
 
 EVAL_BATCH = 500
-"""Images that are judged together, at most."""
+"""Largest number of images that are evaluated together."""
 EVAL_VALUES = 2**23
-"""Values of these images, at most: 55 images at 224 px."""
+"""Largest number of pixel values that are evaluated together: those of 55 images of 224 px."""
 
 
 class Computing(Protocol):
-    """What is known of how networks are evaluated; `methods.run.Run` is one."""
+    """What evaluation needs to know about a run; `methods.run.Run` is an implementation."""
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context in which networks are evaluated."""
+        """Return the context that sets the precision in which networks are evaluated."""
 
 
 class DivergedError(RuntimeError):
@@ -29,40 +29,40 @@ class DivergedError(RuntimeError):
 
 
 def shuffled_batches(n: int, batch_size: int, rng: torch.Generator) -> list[Tensor]:
-    """Return the indices 0..n-1 in a new order, in batches as equal as can be.
+    """Return the indices 0..n-1 in a random order, split into batches of almost equal size.
 
-    All images are seen in every epoch: the batches differ by at most one image, so that no small
-    rest upsets batch norm.
+    The sizes differ by at most one image, so every image is seen once per epoch and no small last
+    batch distorts the statistics of batch norm.
     """
     order = torch.randperm(n, generator=rng, device=rng.device)
     return list(order.tensor_split(max(1, round(n / batch_size))))
 
 
 def eval_batches(data: Split) -> list[slice]:
-    """Return slices of images that are judged together."""
+    """Return slices of images that are evaluated together."""
     size = max(1, min(EVAL_BATCH, EVAL_VALUES // math.prod(data.shape)))
     return [slice(start, start + size) for start in range(0, len(data), size)]
 
 
 @torch.no_grad()
 def predictions(model: nn.Module, data: Split, run: Computing) -> Tensor:
-    """Return the predicted labels of all images, un-augmented, in eval mode."""
+    """Return the predicted labels of all images, without augmentation and in eval mode."""
     model.eval()
-    guesses = []
+    labels = []
     for part in eval_batches(data):
         images = data.pixels(part)
         with run.autocast():
-            guesses.append(model(images.contiguous(memory_format=torch.channels_last)).argmax(1))
-    return torch.cat(guesses)
+            labels.append(model(images.contiguous(memory_format=torch.channels_last)).argmax(1))
+    return torch.cat(labels)
 
 
 def accuracy(model: nn.Module, data: Split, run: Computing) -> float:
-    """Return the share of images that are predicted rightly."""
+    """Return the share of images that are classified correctly, in [0, 1]."""
     return (predictions(model, data, run) == data.labels).sum().item() / len(data)
 
 
 def confusion_matrix(model: nn.Module, data: Split, run: Computing) -> Tensor:
-    """Return int64 [k, k]: row true class, column predicted class."""
+    """Return int64 [k, k] counts: rows are true classes, columns are predicted classes."""
     k = data.n_classes
     pairs = data.labels * k + predictions(model, data, run)
     return torch.bincount(pairs, minlength=k * k).view(k, k).cpu()

@@ -1,4 +1,4 @@
-"""One projected gradient search, for every attack and for adversarial training.
+"""Projected gradient descent and ascent, for every attack and for adversarial training.
 
 Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018,
 arXiv:1706.06083: signed (linf) or normalised (l2) gradient steps, projected onto the ball and then
@@ -18,34 +18,34 @@ from torch import Tensor, nn
 from ..data.poison import Norm
 
 TINY = 1e-12
-"""Keeps a zero gradient from being divided by zero."""
+"""Smallest length by which a gradient is divided, so that a zero gradient stays zero."""
 
 
 @contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """Hold a network in eval mode with parameters that ask for no gradient; restore both after."""
+    """Keep a network in eval mode and its parameters without gradients; restore both afterwards."""
     was_training = [(module, module.training) for module in model.modules()]
-    wanted = [p for p in model.parameters() if p.requires_grad]
+    trainable = [p for p in model.parameters() if p.requires_grad]
     model.eval()
-    for parameter in wanted:
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield model
     finally:
-        for parameter in wanted:
+        for parameter in trainable:
             parameter.requires_grad_(True)
         for module, mode in was_training:
             module.training = mode
 
 
 def lengths(values: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 1 1"]:
-    """Return the l2 norm of each image's values, never zero."""
+    """Return the l2 norm of each image, at least `TINY`."""
     norms: Tensor = values.flatten(1).norm(dim=1)
     return norms.clamp_min(TINY).view(-1, 1, 1, 1)
 
 
 def project(delta: Float[Tensor, "b c h w"], norm: Norm, eps: float) -> Float[Tensor, "b c h w"]:
-    """Return each image's perturbation moved to the nearest point of the ball of radius eps."""
+    """Return the nearest perturbation of each image within the ball of radius `eps`."""
     if norm == "linf":
         return delta.clamp(-eps, eps)
     return delta * (eps / lengths(delta)).clamp_max(1.0)
@@ -54,7 +54,7 @@ def project(delta: Float[Tensor, "b c h w"], norm: Norm, eps: float) -> Float[Te
 def random_start(
     images: Float[Tensor, "b c h w"], norm: Norm, eps: float, rng: torch.Generator
 ) -> Float[Tensor, "b c h w"]:
-    """Return a random perturbation: uniform in the ball (linf), uniform on the sphere (l2)."""
+    """Return random perturbations, uniform in the ball (linf) or on the sphere (l2)."""
     if norm == "linf":
         noise = torch.rand(images.shape, generator=rng, device=images.device)
         return noise.mul_(2 * eps).sub_(eps)
@@ -74,20 +74,20 @@ def pgd(
     start: Float[Tensor, "b c h w"] | None = None,
     draws: int = 1,
 ) -> Float[Tensor, "b c h w"]:
-    """Return the perturbation that `steps` steps from `start` reach.
+    """Return the perturbation that `steps` gradient steps from `start` lead to.
 
     Args:
-        loss: the loss of perturbed images, summed over them so that no image's gradient depends on
-            how many there are.
-        images: in [0, 1]; not changed.
+        loss: the loss of perturbed images, summed over them so that the gradient of one image does
+            not depend on the size of the batch.
+        images: in [0, 1]; they are not changed.
         norm: the norm of the ball and of a step.
         eps: radius of the ball.
         step: length of a step.
         steps: number of steps.
-        towards: `max` climbs the loss, `min` descends it.
-        start: where to begin; zero by default. It is not projected before the first step.
-        draws: draws of a random `loss` whose gradients each step sums: the expectation over
-            transformations.
+        towards: `max` increases the loss, `min` decreases it.
+        start: the first perturbation; zero by default. It is not projected before the first step.
+        draws: number of evaluations of a random `loss` whose gradients are summed in each step
+            (expectation over transformations).
 
     Returns:
         delta within the ball, with images + delta in [0, 1].

@@ -1,12 +1,13 @@
-"""Protocols: how a target model is trained. A protocol is its fields; three come named.
+"""Protocols: how a target model is trained. `PROTOCOLS` holds the named ones.
 
 Sources: `paper` is arXiv:2303.15127, section 4.1 (SGD, momentum 0.9, weight decay 5e-4, batch 128,
 lr 0.01; 200 epochs for CIFAR-10, 300 for CIFAR-100 and ImageNet-subset, 150 for SVHN).
-Departs from it: the learning rate falls by a cosine to zero, where the paper's text keeps it fixed
-and its scripts disagree with each other; `schedule=constant` is the text. `quick` and `sprint` are
-ours: they change the schedule and the network, not what is measured. `transfer`, for Figure 4, is
-ours too, since the paper gives no settings: a network with ImageNet weights is trained on as a
-whole, with lr 0.01, batch 64 and weight decay 1e-4, which fine-tuning usually takes.
+Departs from it: the learning rate falls to zero along a cosine, whereas the paper's text keeps it
+fixed and its scripts disagree with each other; `schedule=constant` follows the text. `quick` and
+`sprint` are ours: they change the schedule and the network, but not what is measured. `transfer`,
+for Figure 4, is ours too, because the paper gives no settings: all layers of a network with
+ImageNet weights are fine-tuned with lr 0.01, batch size 64 and weight decay 1e-4, which are usual
+values for fine-tuning.
 """
 
 from __future__ import annotations
@@ -25,62 +26,63 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 class Protocol(BaseModel):
-    """How a target model is trained, whatever the attack and the defense."""
+    """How a target model is trained, independently of the attack and the defense."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = "paper"
-    """Its name in tables; settings that differ from the named protocol are listed beside it."""
+    """Its name in tables, with the settings that differ from the named protocol in brackets."""
     arch: str = "resnet18"
-    """The target network where none is asked for."""
+    """The target network, unless --arch names another one."""
     surrogate: str = "resnet18"
-    """The network that attacks craft with where they are not told another one."""
+    """The network that attacks craft with, unless their own option names another one."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 200
     """Passes over the training set."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
-    """Images a step, about: an epoch's batches are made equal, so that none is small (5,000 images
-    in 128s are 39 batches of 128 or 129)."""
+    """Approximate number of images per step. The batches of an epoch are of almost equal size, so
+    that none is small: 5,000 images at 128 give 39 batches of 128 or 129."""
     lr: Annotated[float, Field(gt=0, le=100)] = 0.01
-    """Peak learning rate: of SGD, or of Muon for the filters of convolutions."""
+    """Peak learning rate of SGD, or of Muon for convolution filters."""
     optimizer: Literal["sgd", "muon"] = "sgd"
-    """sgd; muon: gradients of filters are made orthogonal, and SGD trains everything else."""
+    """sgd, or muon, which orthogonalises the gradients of filters and trains the rest with SGD."""
     rest_lr: Annotated[float, Field(ge=0, le=100)] = 0
-    """Under muon, the peak learning rate of what is no filter: biases, norms, the last layer."""
+    """With muon, the peak learning rate of all other parameters: biases, norms, the last layer."""
     rest_momentum: Annotated[float, Field(ge=0, lt=1)] = 0
-    """Under muon, the momentum of what is no filter."""
+    """With muon, the momentum of all parameters that are not filters."""
     schedule: Schedule = "cosine"
     """constant; cosine to zero; step: x0.1 at 50 % and 75 %; onecycle: up and down to zero; linear
     to zero."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD, or of Muon for filters."""
     nesterov: bool = False
-    """Nesterov's form of the momentum."""
+    """Use Nesterov momentum."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
-    """L2 penalty, on every parameter; under muon not on filters, whose length is fixed."""
+    """L2 penalty on every parameter; with muon not on filters, whose length is fixed."""
     warmup_epochs: Annotated[float, Field(ge=0, le=1000)] = 0
-    """Epochs over which the learning rate rises linearly from zero; a defense may ask for more."""
+    """Epochs over which the learning rate rises linearly from zero; if 0, a defense may set it."""
     clip_norm: Annotated[float, Field(ge=0, le=1e6)] = 0
-    """Largest norm of the gradient, 0 for no clipping; a defense may ask for it."""
+    """Largest norm of the gradient; if 0, there is no clipping unless a defense sets it."""
     crop_padding: Annotated[int, Field(ge=0, le=64)] = 4
     """Zero padding of the random crop, in pixels."""
     flip: bool = True
-    """Random horizontal flips."""
+    """Flip images horizontally at random."""
     alternate: bool = False
-    """Flip an image in every other epoch, a coin deciding in which, instead of at random: an epoch
-    and the next show each image from both sides (airbench, arXiv:2404.00498)."""
+    """Flip each image in every other epoch instead of at random, so that two successive epochs show
+    it from both sides; which one comes first is random (airbench, arXiv:2404.00498)."""
     normalise: Literal["none", "dataset"] = "none"
-    """A fixed first layer that subtracts the training set's mean and divides by its sd."""
+    """dataset adds a fixed first layer that subtracts the training set's mean and divides by its
+    standard deviation."""
     precision: Precision = "auto"
-    """auto takes bf16 where the machine computes in it, else fp32; it is resolved into the key."""
+    """auto is bf16 if the machine computes in it, else fp32; the result enters the cell's key."""
     eval_every: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Epochs between two looks at the test set, for the best-epoch column and the curve."""
+    """Epochs between two evaluations on the test set, for the best-epoch column and the curve."""
     train_curve: bool = False
-    """Also look at the un-augmented training images at every look at the test set, for plots."""
+    """Also evaluate on the training images, without augmentation, each time; used in plots."""
     compile: bool = False
-    """Compile the network with torch.compile; it takes a C++ compiler and some minutes."""
+    """Compile the network with torch.compile, which needs a C++ compiler and takes minutes."""
     robust: bool = False
-    """Also measure the accuracy under PGD-20: in the ball that AT trained in, else half of the
-    poison's budget."""
+    """Also measure the accuracy under PGD-20, within the ball that AT trained with, or else within
+    half of the poison's budget."""
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -101,13 +103,13 @@ class Protocol(BaseModel):
         return self.lr * factor * min(1.0, (step + 1) / (warmup + 1))
 
     def asked(self, **wishes: Any) -> Protocol:
-        """Return the protocol with what a defense asks for; a number set by the user stays.
+        """Return the protocol with the settings that a defense needs; the user's settings stay.
 
-        A wish counts only where the field is at zero, which means "none unless a defense asks";
-        whoever set a number meant it.
+        A wish is granted only if the field is zero, which means "none, unless a defense needs it".
+        Any other value was set on purpose.
         """
-        wanted = {key: value for key, value in wishes.items() if not getattr(self, key)}
-        return self.model_copy(update=wanted)
+        granted = {key: value for key, value in wishes.items() if not getattr(self, key)}
+        return self.model_copy(update=granted)
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -153,36 +155,38 @@ PROTOCOLS: dict[str, Protocol] = {
         name="transfer", arch="resnet18_imagenet", epochs=15, batch_size=64, weight_decay=1e-4
     ),
 }
-"""The named protocols. `paper` is resolved to the data set's own epochs by `named_protocol`."""
+"""The named protocols. `named_protocol` gives `paper` the number of epochs of the data set."""
 
 
 def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
-    """Return a named protocol for a data set, with fields changed.
+    """Return a named protocol for a data set, with some of its fields changed.
 
-    Its name lists what was changed but the epochs, which tables give apart: `quick[lr=0.1]`.
+    Its new name lists the changes, as in `quick[lr=0.1]`, except for fields such as the epochs that
+    tables show in columns of their own.
 
     Raises:
-        KeyError: no such protocol, with the nearest name.
-        ValueError: an unknown field, or a value out of range.
+        UnknownNameError: there is no such protocol; the message names the nearest one.
+        UserError: a field is unknown or a value is out of range.
     """
     if name not in PROTOCOLS:
         raise unknown("protocol", name, PROTOCOLS)
     fields = PROTOCOLS[name].model_dump()
-    known = DATASETS.get(dataset)
-    if known is not None:
+    entry = DATASETS.get(dataset)
+    if entry is not None:
         if name == "paper":
-            fields["epochs"] = known.paper_epochs
-        fields["flip"] = fields["flip"] and known.flip
-        if known.crop_padding is not None:
-            fields["crop_padding"] = known.crop_padding
+            fields["epochs"] = entry.paper_epochs
+        # the data set may forbid flips: mirrored digits are not digits
+        fields["flip"] = fields["flip"] and entry.flip
+        if entry.crop_padding is not None:
+            fields["crop_padding"] = entry.crop_padding
     names = [key for key in fields if key != "name"]
     for key in changes:
         check_name(key, names, "protocol", "field")
-    made = validated(Protocol, fields | changes, owner="protocol")
-    told_apart = ("epochs", "arch", "surrogate", "precision", "robust", "train_curve")
+    protocol = validated(Protocol, fields | changes, owner="protocol")
+    shown_elsewhere = ("epochs", "arch", "surrogate", "precision", "robust", "train_curve")
     differing = {
         key: value
-        for key, value in made.model_dump().items()
-        if value != fields[key] and key not in told_apart
+        for key, value in protocol.model_dump().items()
+        if value != fields[key] and key not in shown_elsewhere
     }
-    return made.model_copy(update={"name": format_spec(name, differing)})
+    return protocol.model_copy(update={"name": format_spec(name, differing)})

@@ -1,7 +1,7 @@
-"""Robust accuracy: how many test images stay rightly predicted within a ball around each.
+"""Robust accuracy: the share of test images that are still classified correctly under attack.
 
-Source: Madry et al., ICLR 2018, arXiv:1706.06083: PGD of 20 steps of 2.5 / 20 of the radius from a
-random start, once.
+Source: Madry et al., ICLR 2018, arXiv:1706.06083: PGD of 20 steps, each 2.5 / 20 of the radius
+long, from one random start.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from ..learn.pgd import frozen, pgd, random_start
 from ..methods.base import Defense
 from ..methods.run import Run
 
-STEPS = 20
+PGD_STEPS = 20
 
 
 def ball_of(defense: Defense, norm: Norm = "linf", eps: float = 8 / 255) -> tuple[Norm, float]:
-    """Return norm and radius to attack in: the defense's own, else half of the poison's budget.
+    """Return norm and radius of the attack: the defense's own, or else half the poison's budget.
 
     Args:
-        defense: resolved; adversarial training has `norm` and `radius`.
-        norm: of the poison's budget; `linf` on clean data.
-        eps: of the poison's budget; 8/255 on clean data.
+        defense: a resolved defense; adversarial training has the options `norm` and `radius`.
+        norm: the norm of the poison's budget; `linf` on clean data.
+        eps: the radius of the poison's budget; 8/255 on clean data.
     """
     own, radius = getattr(defense, "norm", None), getattr(defense, "radius", None)
     if own in ("linf", "l2") and isinstance(radius, float):
@@ -39,7 +39,7 @@ def robust_record(
     model: nn.Module, test: Split, norm: Norm, radius: float, run: Run
 ) -> dict[str, Any]:
     """Return the robust accuracy, in [0, 1], with its norm and radius, for a cell's record."""
-    right = 0
+    n_correct = 0
     with frozen(model):
         for part in eval_batches(test):
             images, labels = test.pixels(part), test.labels[part]
@@ -51,10 +51,10 @@ def robust_record(
                     images,
                     norm=norm,
                     eps=radius,
-                    step=2.5 * radius / STEPS,
-                    steps=STEPS,
+                    step=2.5 * radius / PGD_STEPS,
+                    steps=PGD_STEPS,
                     towards="max",
                     start=random_start(images, norm, radius, run.rng),
                 )
-                right += int((model(images + delta).argmax(1) == labels).sum())
-    return {"robust_acc": right / len(test), "robust_norm": norm, "robust_radius": radius}
+                n_correct += int((model(images + delta).argmax(1) == labels).sum())
+    return {"robust_acc": n_correct / len(test), "robust_norm": norm, "robust_radius": radius}

@@ -1,8 +1,8 @@
-"""Trains a target model under a defense and reports what came of it.
+"""Trains a target model under a defense and measures its accuracy.
 
-The whole data set lies on the device as 8-bit images, or in host memory where it is too large; a
-batch is taken, cropped and flipped on the device.
-Losses and accuracies stay on the device until the epoch ends.
+The whole data set is kept on the device as 8-bit images, or in host memory if it is too large, and
+batches are cropped and flipped on the device. Losses stay on the device until the end of the epoch,
+because reading one would make Python wait for the GPU in every step.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ..store.arrays import chunks
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained target model and its record: accuracies in [0, 1], all plain numbers.
+    """A trained target model and its record of plain numbers; accuracies are in [0, 1].
 
-    `images_per_second` counts the training epochs without the looks at the test set, and
-    `augment_share` is the part of that time that went into augmentation, crop and flip included.
+    `images_per_second` counts the time of training epochs without evaluations, and `augment_share`
+    is the share of that time that went into augmentation, including crops and flips.
     """
 
     model: nn.Module
@@ -38,7 +38,7 @@ class Trained:
 
 
 class Normalised(nn.Module):
-    """A network behind a fixed first layer: (x - mean) / sd, a channel at a time."""
+    """A network behind a fixed first layer that computes (x - mean) / sd for each channel."""
 
     mean: Tensor
     sd: Tensor
@@ -46,12 +46,13 @@ class Normalised(nn.Module):
     def __init__(self, model: nn.Module, data: Split) -> None:
         super().__init__()
         self.model = model
+        # counting the 256 levels is exact and fast, and takes no floating-point copy of the images
         levels = torch.arange(256, dtype=torch.float64) / 255
         counts = torch.zeros(data.shape[0], 256, dtype=torch.int64)
         for part in chunks(data.images):
             channels = data.take(part).unbind(1)
-            found = [torch.bincount(c.flatten(), minlength=256) for c in channels]
-            counts += torch.stack(found).cpu()
+            histograms = [torch.bincount(c.flatten(), minlength=256) for c in channels]
+            counts += torch.stack(histograms).cpu()
         shares = torch.stack([count / count.sum() for count in counts]).double()
         mean = shares @ levels
         sd = (shares @ levels**2 - mean**2).clamp_min(1e-6).sqrt()
@@ -59,7 +60,7 @@ class Normalised(nn.Module):
         self.register_buffer("sd", sd.float().view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of images in [0, 1]."""
+        """Return the network's logits for images in [0, 1]."""
         out: Tensor = self.model((x - self.mean) / self.sd)
         return out
 
@@ -67,12 +68,12 @@ class Normalised(nn.Module):
 def train_model(
     data: Split, test: Split, arch: str, protocol: Protocol, defense: Defense, run: Run
 ) -> Trained:
-    """Return a model trained on `data` under `defense`, judged on `test` and on `data` itself.
+    """Return a model trained on `data` under `defense` and evaluated on `test` and `data`.
 
-    `data` is what `Defense.prepare` returned.
+    `data` is the training set that `Defense.prepare` returned.
 
     Raises:
-        DivergedError: the loss is no longer finite.
+        DivergedError: the loss became NaN or infinite.
     """
     model = run.network(arch)
     if protocol.compile:
@@ -81,10 +82,11 @@ def train_model(
         model = Normalised(model, data).to(run.device)
     optimizer = build_optimizer(model, protocol, run.device)
     start = time.perf_counter()
-    # a state that a defense hides cannot be kept: such a training begins anew
-    told = isinstance(defense, Stateful)
-    parts: dict[str, Any] = {"defense": defense} if told else {}
-    keep = told or not defense.__pydantic_private__
+    # if a defense has private state but no state_dict, the training cannot be resumed exactly, so
+    # nothing is saved
+    is_stateful = isinstance(defense, Stateful)
+    parts: dict[str, Any] = {"defense": defense} if is_stateful else {}
+    keep = is_stateful or not defense.__pydantic_private__
     sides = None
     if protocol.flip and protocol.alternate:
         sides = torch.randint(0, 2, (len(data),), generator=run.rng, device=run.device)
@@ -94,9 +96,9 @@ def train_model(
     before = loop.facts["seconds"]
     for epoch in loop.steps(protocol.epochs):
         run.epoch = epoch
-        began = time.perf_counter()
+        epoch_start = time.perf_counter()
         row = _train_epoch(model, optimizer, data, protocol, defense, run, sides)
-        loop.facts["busy"] += time.perf_counter() - began
+        loop.facts["busy"] += time.perf_counter() - epoch_start
         loop.facts["augmenting"] += run.augmenting.taken()
         if (epoch + 1) % protocol.eval_every == 0 and epoch + 1 < protocol.epochs:
             row["test_acc"] = accuracy(model, test, run)
@@ -110,13 +112,13 @@ def train_model(
         "images_per_second": protocol.epochs * len(data) / loop.facts["busy"],
         "augment_share": loop.facts["augmenting"] / loop.facts["busy"],
     }
-    return Trained(model, _judged(model, data, test, curve, protocol, run) | costs)
+    return Trained(model, _evaluation(model, data, test, curve, protocol, run) | costs)
 
 
 def build_optimizer(
     model: nn.Module, protocol: Protocol, device: torch.device
 ) -> torch.optim.Optimizer:
-    """Return the optimizer that a protocol names, for all parameters of a network."""
+    """Return the protocol's optimizer for all parameters of a network."""
     if protocol.optimizer == "muon":
         return Muon(
             model.parameters(),
@@ -137,7 +139,7 @@ def build_optimizer(
     )
 
 
-def _judged(
+def _evaluation(
     model: nn.Module,
     data: Split,
     test: Split,
@@ -145,11 +147,11 @@ def _judged(
     protocol: Protocol,
     run: Run,
 ) -> dict[str, Any]:
-    """Return what a trained model is worth; its accuracies enter the last row of the curve."""
+    """Return the accuracies of a trained model, and add them to the last row of the curve."""
     confusion = confusion_matrix(model, test, run)
     curve[-1]["test_acc"] = confusion.trace().item() / len(test)
-    looked = [row for row in curve if "test_acc" in row]
-    best = max(looked, key=lambda row: row["test_acc"])
+    evaluated = [row for row in curve if "test_acc" in row]
+    best = max(evaluated, key=lambda row: row["test_acc"])
     train_acc = accuracy(model, data, run)
     if protocol.train_curve:
         curve[-1]["train_acc"] = train_acc
@@ -174,9 +176,9 @@ def _train_epoch(
     run: Run,
     sides: Tensor | None = None,
 ) -> dict[str, float]:
-    """Train one epoch; return its mean loss and last learning rate.
+    """Train for one epoch; return its mean loss and last learning rate.
 
-    `sides`, int64 [n] of 0 and 1, says in which epochs an image is flipped: even or odd ones.
+    `sides`, int64 [n] of 0 and 1, says whether an image is flipped in odd (0) or even (1) epochs.
     """
     model.train()
     batches = shuffled_batches(len(data), protocol.batch_size, run.rng)

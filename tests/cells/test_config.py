@@ -84,15 +84,15 @@ def test_data_sets_of_all_parts() -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"matrices": 3}, "matrices must be a list of fields"),
-        ({"matrices": [3]}, "matrices must be a list of fields"),
+        ({"matrices": 3}, "matrices must be a list of parts"),
+        ({"matrices": [3]}, "matrices must be a list of parts"),
         ({"matrices": [{"set": [1]}]}, "set must be names and values"),
         ({"matrices": [{}, {"ratoi": 1}]}, "part 2: no field ratoi (did you mean ratio?)"),
         ({"matrices": [{"title": "x"}]}, "part 1: title belongs to the whole"),
-        ({"under": {"quick": 3}}, "under must be fields by protocol"),
+        ({"under": {"quick": 3}}, "under must map protocols to fields"),
         ({"set": "em.rounds=3"}, "set must be names and values"),
         ({"times_epochs": 0}, "times_epochs must be a number in (0, 100], got 0"),
-        ({"table": {"rows": "atack"}}, "no axis atack (did you mean attack?)"),
+        ({"table": {"rows": "atack"}}, "unknown axis atack (did you mean attack?)"),
         ({"table": {"number": "2", "size": 3}}, "table"),
     ],
 )

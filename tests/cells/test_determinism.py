@@ -12,10 +12,10 @@ from tests.execute.driver import FIELDS, kept
 from uebench.cells.determinism import (
     CUBLAS,
     NO_DETERMINISTIC,
-    also,
     determinism,
-    promise,
-    unpromised,
+    limited_by_poison,
+    n_irreproducible,
+    reproducibility,
 )
 from uebench.cells.plan import make_config, resolve_precision
 from uebench.store.store import Store
@@ -48,7 +48,7 @@ def test_a_record_says_what_is_promised(store: Store) -> None:
         store=store,
     )
     execute(matrix)
-    assert unpromised(matrix.cells, store) == 0
+    assert n_irreproducible(matrix.cells, store) == 0
     (cell,) = matrix.cells
     for kind, key in (("cell", cell.key), ("poison", cell.poison.key)):
         found = store.read(kind, key)
@@ -67,34 +67,34 @@ def test_known_cells_without_the_promise_are_counted(store: Store) -> None:
         1,
         store=store,
     )
-    assert unpromised(matrix.cells, store) == 0, "what is not known is not counted"
-    store.write("cell", matrix.cells[0].key, {"determinism": promise("cuda")})
-    assert unpromised(matrix.cells, store) == 1
+    assert n_irreproducible(matrix.cells, store) == 0, "what is not known is not counted"
+    store.write("cell", matrix.cells[0].key, {"determinism": reproducibility("cuda")})
+    assert n_irreproducible(matrix.cells, store) == 1
 
 
 def test_threads_are_not_promised() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert promise("cpu")["not_promised"] == ["2 threads"]
+        assert reproducibility("cpu")["not_promised"] == ["2 threads"]
     finally:
         torch.set_num_threads(before)
 
 
 def test_a_gpu_promises_what_its_kernels_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    assert promise("cuda")["not_promised"] == ["kernels chosen for speed"]
+    assert reproducibility("cuda")["not_promised"] == ["kernels chosen for speed"]
     with determinism("cuda", asked=True):
         assert torch.are_deterministic_algorithms_enabled()
         assert module.os.environ["CUBLAS_WORKSPACE_CONFIG"] == CUBLAS
-        assert promise("cuda")["bit_identical"]
+        assert reproducibility("cuda")["bit_identical"]
         for _ in range(2):
             warnings.warn(f"some_kernel {NO_DETERMINISTIC}, but you set", UserWarning, stacklevel=1)
-        assert promise("cuda")["not_promised"] == ["some_kernel"]
+        assert reproducibility("cuda")["not_promised"] == ["some_kernel"]
         monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
-        assert "CUBLAS_WORKSPACE_CONFIG=:0:0" in promise("cuda")["not_promised"]
+        assert "CUBLAS_WORKSPACE_CONFIG=:0:0" in reproducibility("cuda")["not_promised"]
     assert not torch.are_deterministic_algorithms_enabled()
-    assert promise("cuda")["not_promised"] == ["kernels chosen for speed"]
+    assert reproducibility("cuda")["not_promised"] == ["kernels chosen for speed"]
 
 
 def test_on_a_cpu_no_kernel_is_changed() -> None:
@@ -144,7 +144,7 @@ def test_a_gpu_gives_the_same_bits_again(tmp_path: Path) -> None:
 def test_a_cell_promises_no_more_than_its_poison() -> None:
     own = {"bit_identical": True, "on": "CPUs of this type", "not_promised": []}
     gpu = {"bit_identical": False, "on": "GPUs", "not_promised": ["kernels chosen for speed"]}
-    assert also(own, None) == also(own, own) == own
-    told = also(own, gpu)
+    assert limited_by_poison(own, None) == limited_by_poison(own, own) == own
+    told = limited_by_poison(own, gpu)
     assert told["bit_identical"] is False
     assert told["not_promised"] == ["its poison: kernels chosen for speed"]

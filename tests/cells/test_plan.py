@@ -127,7 +127,11 @@ def test_configurations(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("a: [", "is not YAML (line"), ("just words", "holds no names"), ("- 1", "holds no names")],
+    [
+        ("a: [", "is not YAML (line"),
+        ("just words", "not contain names"),
+        ("- 1", "not contain names"),
+    ],
 )
 def test_bad_configuration_files(text: str, told: str, tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"

@@ -115,7 +115,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("audit file --dataset synthetic", "not a readable poison file"),
         ("run --executor pigeon", "unknown executor"),
         ("run --plugin none.py", "no such file"),
-        ("run --attacks none --out file", "cannot be made"),
+        ("run --attacks none --out file", "cannot be created"),
         ("run --attacks none --out foreign", "no run wrote"),
         ("show attack emm", "did you mean em"),
         ("show emm", "did you mean em"),

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from tests.cells.test_cell import planned
 from uebench import __version__
 from uebench.cells.compute import compute, keep_dataset
-from uebench.cells.results import gather, told_versions
+from uebench.cells.results import gather, version_warning
 from uebench.cli import main
 from uebench.common import provenance
 from uebench.data import Dataset
@@ -102,13 +102,13 @@ def test_rows_of_two_versions_are_told(tiny: Dataset, store: Store, tmp_path: Pa
     cells = [planned(tiny, attacks="none", defenses="standard", seeds=seed) for seed in (0, 1)]
     for cell in cells:
         compute(cell, store, "cpu")
-    assert told_versions(gather(cells, store)) is None
+    assert version_warning(gather(cells, store)) is None
     found = store.read("cell", cells[1].key)
     assert found is not None
     store.remove("cell", cells[1].key)
     store.write("cell", cells[1].key, {**found[1], "versions": {"uebench": "0.0.9", "torch": "2"}})
     frame = gather(cells, store)
-    told = told_versions(frame)
+    told = version_warning(frame)
     assert told is not None
     assert "uebench 0.0.9 with torch 2 (1)" in told
     write_cells(frame, tmp_path / "cells.csv")

@@ -1,8 +1,8 @@
-"""A cell: one trained target model. What it is, and its keys.
+"""A cell, which is one trained target model, and its keys in the store.
 
-A key is the hash of everything that changes the cell's number, recipe versions included, and of
-nothing else: not paths, workers or the device. Recipes and keys are computed once for each object,
-since a matrix of 100,000 cells asks for them at every step from planning to the page.
+A key is the hash of everything that changes the cell's numbers, including the versions of its
+methods, and of nothing else: not of paths, workers or the device. Recipes and keys are computed
+once for each object, since every step from planning to the page uses them, for up to 100,000 cells.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from ..victims.robust import ball_of
 from .failure import Failure
 
 TRAINER_VERSION = 2
-"""Raised when the trainer's numbers change, which makes every stored cell stale."""
+"""Increase this when the trainer's numbers change. It makes every stored cell stale."""
 
 CRAFTER_VERSION = 3
-"""Raised when the way changes that all poisons are seeded, quantised or audited."""
+"""Increase this when the seeding, quantisation or audit of all poisons changes."""
 
 LATER_FIELDS = {
     "alternate": False,
@@ -50,7 +50,7 @@ they are left out of the recipe, so that the keys of older cells stay what they 
 
 @dataclass(frozen=True)
 class DatasetRef:
-    """A data set identified by its content: what a worker needs to fetch it from the store."""
+    """A data set identified by its content, with all that a worker needs to load it."""
 
     name: str
     fingerprint: str
@@ -99,21 +99,21 @@ class PoisonRef:
     seed: int
     precision: Literal["fp32", "bf16"]
     crafted_on: Share | None = None
-    """The images that the attack is given. None means all images; the poisoned ones are selected
-    afterwards."""
+    """The images that the attack is given. None means all images; a share of the result is then
+    used."""
 
     @property
     def rng_seed(self) -> int:
         """The seed of the attack's random generator.
 
-        Options do not enter it, so that two budgets of one attack start from the same network or
-        the same kernels and differ by the budget alone.
+        It does not depend on the options, so that two budgets of one attack start from the same
+        network or the same kernels, and differ by the budget alone.
         """
         return seed_of("poison", self.attack.info.name, self.dataset.fingerprint, self.seed)
 
     @property
     def is_clean(self) -> bool:
-        """Whether this is the clean data set, in which nothing is perturbed."""
+        """Whether this is the clean data set, with no perturbation."""
         return self.attack.info.name == "none"
 
     def recipe(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class PoisonRef:
         All callers share one dictionary, so do not change it.
 
         Raises:
-            MethodError: the attack's own `recipe` breaks.
+            MethodError: the attack's `recipe` raises an exception.
         """
         return self._recipe
 
@@ -170,20 +170,20 @@ class Cell:
     precision: Literal["fp32", "bf16"]
     seed: int
     attack_options: str = ""
-    """The attack's options as the user gave them, for tables; the recipe holds resolved values."""
+    """The attack's options as the user gave them, for tables; the recipe has resolved values."""
     defense_options: str = ""
-    """The defense's options as the user gave them, likewise."""
+    """The defense's options as the user gave them, for tables."""
     fault: Failure | None = None
-    """Why this cell cannot be computed: one of its methods broke while the matrix was planned. Its
-    methods are then as they were asked for, with nothing resolved."""
+    """Why this cell cannot be computed, if one of its methods failed while the matrix was planned.
+    The methods of such a cell are as the user asked for them, with nothing resolved."""
 
     def recipe(self) -> dict[str, Any]:
-        """Return everything that changes the cell's number.
+        """Return everything that changes the cell's numbers.
 
         All callers share one dictionary, so do not change it.
 
         Raises:
-            MethodError: the own `recipe` of one of its methods breaks.
+            MethodError: the `recipe` of one of its methods raises an exception.
         """
         return self._recipe
 
@@ -219,9 +219,9 @@ class Cell:
         }
 
     def _faulty_recipe(self) -> dict[str, Any]:
-        """Return what tells a cell that cannot be computed from others, without its methods' code.
+        """Return a recipe for a cell that cannot be computed, without calling its methods.
 
-        It gives the cell a key of its own for tables and run.json; nothing is stored under it.
+        It gives the cell a key of its own in tables and run.json; nothing is stored under that key.
         """
         methods = (self.poison.attack, self.defense)
         return {
@@ -236,7 +236,10 @@ class Cell:
         }
 
     def _ratio_seed(self) -> dict[str, int]:
-        """Return the seed that draws the share, where it is not in the poison's recipe."""
+        """Return the seed that draws the poisoned share, if the poison's recipe does not hold it.
+
+        The recipe of an imported poison is its content, which no seed changes.
+        """
         draws = isinstance(self.poison.attack, ImportedPoison) and 0 < self.ratio < 1
         return {"ratio_seed": self.poison.seed} if draws else {}
 
@@ -247,33 +250,33 @@ class Cell:
 
     @cached_property
     def recipe_key(self) -> str:
-        """The key without the seeds: only runs that share it are averaged."""
+        """The key without the seeds. Tables average the cells that share it."""
         recipe = {k: v for k, v in self._recipe.items() if k not in ("seed", "ratio_seed")}
         recipe["poison"] = {k: v for k, v in recipe["poison"].items() if k != "seed"}
         return key_of(recipe)
 
     def ball(self) -> tuple[Norm, float]:
-        """Return norm and radius of the ball that robust accuracy is measured in."""
+        """Return the norm and radius of the ball in which robust accuracy is measured."""
         if self.poison.is_clean:
             return ball_of(self.defense)
         return ball_of(self.defense, *self.poison.attack.budget(self.poison.dataset.shape))
 
     def describe(self) -> str:
-        """Return the cell in a few words, for progress lines and messages."""
+        """Return a short description for progress lines and messages."""
         return f"{self.attack_spec} x {self.defense_spec}, seed {self.seed}"
 
     @property
     def attack_spec(self) -> str:
-        """The attack as it would be typed: `em[eps=16/255]`."""
+        """The attack as a user would type it, such as `em[eps=16/255]`."""
         return format_spec(self.poison.attack.info.name, self.attack_options)
 
     @property
     def defense_spec(self) -> str:
-        """The defense as it would be typed."""
+        """The defense as a user would type it."""
         return format_spec(self.defense.info.name, self.defense_options)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data from which another process builds the same cell."""
+        """Return plain data from which another process can build the same cell."""
         return {
             "dataset": asdict(self.poison.dataset),
             "attack": [self.poison.attack.info.name, self.poison.attack.options()],
@@ -290,13 +293,13 @@ class Cell:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Cell:
-        """Return the cell that `to_json` described."""
+        """Return the cell that `to_json` describes."""
         shape = cast(tuple[int, int, int], tuple(data["dataset"]["shape"]))
         names = tuple(data["dataset"]["class_names"])
         dataset = DatasetRef(**{**data["dataset"], "shape": shape, "class_names": names})
         attack = cast(Attack, _method("attack", *data["attack"]))
-        part = data["crafted_on"]
-        crafted_on = None if part is None else Share(part[0], tuple(part[1]))
+        share = data["crafted_on"]
+        crafted_on = None if share is None else Share(share[0], tuple(share[1]))
         return Cell(
             PoisonRef(dataset, attack, data["poison_seed"], data["precision"], crafted_on),
             data["ratio"],
@@ -310,10 +313,10 @@ class Cell:
 
 
 def source_of(method: Method) -> dict[str, str]:
-    """Return the hash of a plug-in's source; empty for the suite's own methods.
+    """Return the hash of a plug-in's source code; empty for the suite's own methods.
 
-    The suite's methods raise their version when their numbers change. A plug-in is edited and run
-    again under one version, and two authors may choose the same name.
+    The suite's methods get a new version when their numbers change. But authors edit a plug-in and
+    run it again without changing its version, and two authors may choose the same name.
     """
     if method.info.origin in ("built-in", "imported"):
         return {}
@@ -321,7 +324,7 @@ def source_of(method: Method) -> dict[str, str]:
     try:
         module = inspect.getmodule(cls) if method.info.origin != "session" else None
         text = inspect.getsource(module or cls)
-    except (OSError, TypeError):  # typed into an interpreter that keeps no source
+    except (OSError, TypeError):  # typed into an interpreter, which keeps no source
         return {"source": f"{cls.__module__}.{cls.__qualname__}"}
     return {"source": hashlib.sha256(text.encode()).hexdigest()}
 

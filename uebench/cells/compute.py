@@ -1,4 +1,4 @@
-"""How a cell is computed: its data set and poison from the store or made, its model trained."""
+"""Compute a cell: load its data set, load or craft its poison, and train its target model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..store.store import Store, key_of, seed_of
 from ..victims.robust import robust_record
 from ..victims.supervised import train_model
 from .cell import Cell, DatasetRef, PoisonRef, Share
-from .determinism import also, promise
+from .determinism import limited_by_poison, reproducibility
 
 Progress = Callable[[float, str], None]
 
@@ -34,12 +34,12 @@ def fetch_dataset(store: Store, ref: DatasetRef) -> Dataset:
     """Return a data set from the store.
 
     Raises:
-        LookupError: it is not there, or was spoiled; the run that planned it puts it back.
+        MissingError: it is missing or corrupted; a run stores its data sets when it starts.
     """
-    found = stored_dataset(store, ref.name, ref.fingerprint)
-    if found is None:
+    dataset = stored_dataset(store, ref.name, ref.fingerprint)
+    if dataset is None:
         raise MissingError(f"data set {ref.name} is missing from the store; run the command again")
-    return found
+    return dataset
 
 
 def fetch_poison(
@@ -49,10 +49,11 @@ def fetch_poison(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Poison:
-    """Return a poison: from the store, or crafted and kept there.
+    """Return a poison from the store, after crafting and storing it if it is missing.
 
     Raises:
-        LookupError: it was imported, and the store has lost it.
+        MissingError: it was imported, and is no longer in the store.
+        MethodError: the attack raised an exception, or broke a rule of attacks.
     """
     if ref.is_clean:
         return Poison(train.images, train.labels, torch.arange(len(train)), {"sha256": ""})
@@ -84,7 +85,7 @@ def fetch_poison(
 def _crafted(
     ref: PoisonRef, train: Split, run: Run, device: torch.device | str
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Craft a poison; return its tensors, and the record that the store keeps with them."""
+    """Craft a poison; return its tensors and the record to store with them."""
     start = time.perf_counter()
     rows = None
     if ref.crafted_on is not None:
@@ -112,15 +113,15 @@ def _crafted(
             seeds={"poison": ref.seed},
             data=ref.dataset.fingerprint,
         ),
-        "determinism": promise(device),
+        "determinism": reproducibility(device),
     }
     return tensors, record
 
 
 def poisoned_split(train: Split, poison: Poison, cell: Cell) -> Split:
-    """Return the training set of which a share, or some classes, are poisoned.
+    """Return the training set with the cell's share of images, or of some classes, poisoned.
 
-    Images that the poison does not cover stay clean, and labels are those of the clean set.
+    Images that the poison does not cover stay clean, and all labels are those of the clean set.
     """
     share = Share(cell.ratio, cell.classes)
     fingerprint = cell.poison.dataset.fingerprint
@@ -130,7 +131,11 @@ def poisoned_split(train: Split, poison: Poison, cell: Cell) -> Split:
 def compute(
     cell: Cell, store: Store, device: torch.device | str, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Train a cell's model and keep its record in the store; return the record."""
+    """Compute a cell, store its record, and return it.
+
+    Raises:
+        MethodError: one of its methods raised an exception, or broke a rule of methods.
+    """
     dataset = fetch_dataset(store, cell.poison.dataset)
     poison = fetch_poison(store, cell.poison, dataset.train, device, progress)
     data = poisoned_split(dataset.train, poison, cell)
@@ -150,7 +155,7 @@ def compute(
             data=cell.poison.dataset.fingerprint,
             poison=poison.meta["sha256"],
         ),
-        "determinism": also(promise(device), poison.meta.get("determinism")),
+        "determinism": limited_by_poison(reproducibility(device), poison.meta.get("determinism")),
     }
     store.write("cell", cell.key, record)
     run.forget_checkpoints()
@@ -163,7 +168,7 @@ def training_run(
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """Return what a cell's defense and training work with; without a store nothing is kept."""
+    """Return the `Run` of a cell's training; without a store it keeps no checkpoints."""
     return Run(
         shape=cell.poison.dataset.shape,
         n_classes=cell.poison.dataset.n_classes,
@@ -180,14 +185,17 @@ def training_run(
 def train_cell(
     cell: Cell, data: Split, test: Split, run: Run, store: Store | None = None
 ) -> dict[str, Any]:
-    """Train a cell's model and judge it; return the numbers and what its methods noted.
+    """Train and evaluate a cell's model; return its numbers and the notes of its methods.
 
     Args:
-        cell: what to train; its poison is in `data` already.
-        data: the training set, poisoned in part or in whole.
+        cell: what to train.
+        data: the training set, with the cell's poison applied.
         test: the clean test set.
-        run: gives device, randomness and progress.
-        store: where a defense's prepared training set is cached; none: it is made again each time.
+        run: the device, the randomness and the progress of this training.
+        store: where to cache the training set that a defense prepared; by default nowhere.
+
+    Raises:
+        MethodError: the defense raised an exception.
     """
     start = time.perf_counter()
     test = test.to(run.device)
@@ -210,20 +218,19 @@ def _prepared(cell: Cell, store: Store | None, data: Split, run: Run) -> Split:
     key = key_of({"what": "prepared", **{part: recipe[part] for part in parts if part in recipe}})
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
-        made = cell.defense.prepare(data.to(run.device), run)
-        return {"images": made.images.cpu(), "labels": made.labels.cpu()}, {
-            "spec": str(cell.defense)
-        }
+        prepared = cell.defense.prepare(data.to(run.device), run)
+        tensors = {"images": prepared.images.cpu(), "labels": prepared.labels.cpu()}
+        return tensors, {"spec": str(cell.defense)}
 
     tensors, _ = store.get_or_make("prepared", key, make)
     return replace(data, images=tensors["images"], labels=tensors["labels"])
 
 
 def peak_memory_mb(device: torch.device | str) -> float:
-    """Return the most memory that was in use, in MB: the GPU's there, else the process's."""
+    """Return the peak memory in MB: of the GPU, or of this process if the device is a CPU."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 

@@ -1,6 +1,6 @@
-"""What a run leaves for the report beside its numbers: `records.json`, and pictures of its poisons.
+"""Write what the report needs besides the numbers: `records.json` and pictures of the poisons.
 
-With them a results folder tells its whole story without the store, on another machine too.
+With them, a report can be made from a results folder alone, without the store and on any machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 def keep_evidence(
     folder: Path, cells: Sequence[Cell], datasets: Sequence[Dataset], records: Records
 ) -> None:
-    """Write `records.json` and `pictures/` of what the store has of these cells."""
+    """Write `records.json` and `pictures/` from the store's records of these cells."""
     by_key = {cell.key: records.cell(cell) for cell in cells}
     write_records(folder / "records.json", {key: r for key, r in by_key.items() if r is not None})
     by_fingerprint = {dataset.fingerprint: dataset for dataset in datasets}
@@ -39,13 +39,16 @@ def keep_evidence(
 
 
 def picture_name(ref: PoisonRef) -> str:
-    """Return the name of a poison's picture: the attack's, and the first digits of its key."""
+    """Return the file name of a poison's picture: the attack and the first digits of the key."""
     attack = re.sub(r"[^A-Za-z0-9]+", "-", ref.attack.info.name).strip("-")
     return f"{attack}-{ref.key[:8]}.png"
 
 
 def facts(cells: Sequence[Cell]) -> dict[str, Any]:
-    """Return what `run.json` tells of data sets and methods, so that no reader needs them here."""
+    """Return the description of data sets and methods in `run.json`.
+
+    With it, a report needs neither the data sets nor the plug-ins.
+    """
     methods: list[Any] = [m for cell in cells for m in (cell.poison.attack, cell.defense)]
     refs = {cell.poison.dataset.name: cell.poison.dataset for cell in cells}
     return {
@@ -65,11 +68,15 @@ def facts(cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def _draw(ref: PoisonRef, dataset: Dataset, path: Path, store: Store) -> None:
-    """Draw a poison of the store; one that is spoiled has no picture, and says so."""
-    found = store.read("poison", ref.key)
-    if found is None:
-        log.warning("no picture of %s: its poison is gone; run again to make it", path.stem)
+    """Draw a poison from the store, or warn that its images are missing or corrupted."""
+    entry = store.read("poison", ref.key)
+    if entry is None:
+        log.warning(
+            "%s is not drawn, because its poison is missing from the store or corrupted; run the "
+            "same command again to compute it",
+            path.stem,
+        )
         return
-    tensors, record = found
+    tensors, record = entry
     poison = Poison(tensors["images"], tensors["labels"], tensors["index"], record)
     write_strip(strip(poison, dataset), path)

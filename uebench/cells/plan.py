@@ -1,7 +1,7 @@
-"""What to run: a configuration from YAML and flags, and the cells that it means, in a fixed order.
+"""Plan a matrix: turn a configuration into cells, in a fixed order.
 
-`plan()` also resolves what the paper ties to the poison or to the protocol into numbers, such as
-the half budget of adversarial training, so that they enter the keys.
+`plan()` also resolves the options that depend on the poison or on the protocol, such as the half
+budget of adversarial training, into numbers, so that these enter the keys.
 """
 
 from __future__ import annotations
@@ -51,24 +51,24 @@ __all__ = [
 
 
 MOST_CELLS = 100_000
-"""Most cells of one matrix."""
+"""Largest number of cells in one matrix."""
 
 
 def resolve_precision(asked: str, device: str) -> Any:
-    """Return fp32 or bf16: bf16 by itself only where the machine computes in it.
+    """Return fp32 or bf16; `auto` means bf16 if the device computes it in hardware.
 
-    On a CPU that is AMX or AVX-512's bf16. With the latter alone (AMD Zen 4, torch 2.14, one
+    On a CPU that takes AMX or AVX-512's bf16. With the latter alone (AMD Zen 4, torch 2.14, one
     thread) a training step takes 0.76 of its time in fp32 with `resnet8`, 0.57 with `resnet18`.
 
     Raises:
-        ValueError: the cells go to GPUs of other machines, and nothing here tells what those have.
+        UserError: the precision is `auto` and the cells go to GPUs of other machines.
     """
     if asked != "auto":
         return asked
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(
-            "precision=auto cannot be told for GPUs that this machine does not have; add "
-            "--set protocol.precision=bf16, or fp32 for GPUs before Ampere"
+            "precision=auto cannot be resolved for GPUs of other machines; add "
+            "--set protocol.precision=bf16, or fp32 for GPUs older than Ampere"
         )
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
@@ -88,13 +88,14 @@ def plan(
     Args:
         config: what to run.
         datasets: the data sets of `dataset_specs(config)`, in that order.
-        device: what the precision is resolved for.
-        store: says what imported poisons are; by default the user's.
-        absent: where missing files of weights are noted, whose cells then have keys that no store
-            holds; none: a missing file is an error.
+        device: the device for which the precision is resolved.
+        store: where imported poisons are looked up; by default the user's store.
+        absent: a list to which missing files of weights are added; their cells get keys that no
+            store holds. By default a missing file is an error.
 
     Raises:
-        KeyError, ValueError: an unknown name, a bad option or class, before anything is computed.
+        UserError: a name is unknown, or an option or class is bad. A method that raises an
+            exception makes its own cells fail instead; see `Cell.fault`.
     """
     store = store or Store()
     by_spec = dict(zip(dataset_specs(config), datasets, strict=True))
@@ -129,10 +130,10 @@ def _cells(
     poisons: dict[Any, PoisonRef] = {}
 
     def shared(cell: Cell) -> Cell:
-        """Let cells share one object for one poison, so that its recipe is made once."""
+        """Make all cells of a poison share one object, so that its recipe is computed once."""
         ref = cell.poison
-        known = poisons.setdefault((id(ref.attack), ref.seed, ref.crafted_on), ref)
-        return replace(cell, poison=known)
+        first = poisons.setdefault((id(ref.attack), ref.seed, ref.crafted_on), ref)
+        return replace(cell, poison=first)
 
     crafted = [(asked, setting.poison(attack)) for asked, attack in bound]
     clean = setting.poison(build_attack("none"))
@@ -155,7 +156,7 @@ def _cells(
 
 @dataclass(frozen=True)
 class Setting:
-    """What the methods of a cell are resolved for: data set, protocol and precision."""
+    """The data set, protocol and precision for which methods are resolved."""
 
     ref: DatasetRef
     facts: Facts
@@ -170,8 +171,8 @@ class Setting:
 
         Args:
             ref: the data set.
-            protocol: how target models are trained, and which surrogate attacks use.
-            device: what the precision is resolved for.
+            protocol: how target models are trained, and which surrogate the attacks use.
+            device: the device for which the precision is resolved.
             absent: see `plan`.
         """
         family = ref.name.partition("[")[0]
@@ -179,29 +180,29 @@ class Setting:
         facts = Facts(family, ref.n_classes, ref.shape, protocol.epochs, surrogate)
         return Setting(ref, facts, protocol, resolve_precision(protocol.precision, device))
 
-    def poison(self, attack: Asked[Attack], seed: int = 0) -> PoisonRef | Broken:
-        """Return the poison of an attack here, or why the attack cannot be resolved."""
+    def poison(self, attack: Asked[Attack], seed: int = 0) -> PoisonRef | Unresolved:
+        """Return an attack's poison in this setting, or why the attack cannot be resolved."""
         try:
             return self.poison_or_raise(attack, seed)
         except MethodError as error:
             asked = PoisonRef(self.ref, attack.method, seed, self.precision)
-            return Broken(asked, _failure(error))
+            return Unresolved(asked, _failure(error))
 
     def poison_or_raise(self, attack: Asked[Attack], seed: int = 0) -> PoisonRef:
-        """Return the poison of an attack here.
+        """Return an attack's poison in this setting.
 
         Raises:
             UserError: the attack refuses its options.
-            MethodError: the attack's own code breaks.
+            MethodError: the attack raises any other exception.
         """
         poison = PoisonRef(self.ref, attack.resolve(self.facts), seed, self.precision)
         with blamed(poison.attack, "budget"):
             poison.attack.budget(self.ref.shape)
         return poison
 
-    def cell(self, poison: PoisonRef | Broken, defense: Asked[Defense]) -> Cell:
-        """Return a poison against a defense; a method that breaks is the cell's fault."""
-        if isinstance(poison, Broken):
+    def cell(self, poison: PoisonRef | Unresolved, defense: Asked[Defense]) -> Cell:
+        """Return the cell of a poison and a defense; it holds the fault if a method fails."""
+        if isinstance(poison, Unresolved):
             return self._faulty(poison.asked, defense, poison.why)
         try:
             return self.cell_or_raise(poison, defense)
@@ -209,12 +210,14 @@ class Setting:
             return self._faulty(poison, defense, _failure(error))
 
     def cell_or_raise(self, poison: PoisonRef, defense: Asked[Defense]) -> Cell:
-        """Return a poison against a defense, with everything that depends on the other resolved.
+        """Return the cell of a poison and a defense that is resolved for it.
+
+        Everything that later steps ask of the methods is called here once, so that a method which
+        fails does so while the matrix is planned, and not in the middle of a run.
 
         Raises:
             UserError: the defense refuses its options.
-            MethodError: the own code of one of them breaks, which its recipe and cost are asked
-                for here too, so that nothing breaks later in the middle of a run.
+            MethodError: a method raises any other exception.
         """
         facts = self.facts
         if not poison.is_clean:
@@ -236,7 +239,7 @@ class Setting:
         return self._pair(poison, trained, protocol)
 
     def _faulty(self, poison: PoisonRef, defense: Asked[Defense], why: Failure) -> Cell:
-        """Return the cell of methods of which one broke."""
+        """Return the cell of two methods of which one failed."""
         return replace(self._pair(poison, defense.method, self.protocol), fault=why)
 
     def _pair(self, poison: PoisonRef, defense: Defense, protocol: Protocol) -> Cell:
@@ -252,64 +255,63 @@ class Setting:
         )
 
 
-class Broken(NamedTuple):
-    """A poison whose attack broke while it was resolved."""
+class Unresolved(NamedTuple):
+    """A poison whose attack failed while it was resolved."""
 
     asked: PoisonRef
-    """The attack as it was asked for."""
+    """The poison with the attack as the user asked for it."""
     why: Failure
 
 
 def _failure(error: MethodError) -> Failure:
-    """Return a method's fault, which names its file and line already."""
-    return Failure(str(error), "".join(traceback.format_exception(error)))
+    return Failure(str(error), "".join(traceback.format_exception(error)), names_method=True)
 
 
 def _options_shown(cell: Cell, attack: Asked[Attack], defense: Asked[Defense]) -> Cell:
-    """Return a cell with the options that tables show; none where the method cannot say them."""
-    shown = []
+    """Return a cell with the options that tables show; if `options` fails, the cell does."""
+    texts = []
     for asked in (attack, defense):
         try:
             with blamed(asked.method, "options"):
-                shown.append(asked.changed_text)
+                texts.append(asked.changed_text)
         except MethodError as error:
-            shown.append("")
+            texts.append("")
             cell = cell if cell.fault else replace(cell, fault=_failure(error))
-    return replace(cell, attack_options=shown[0], defense_options=shown[1])
+    return replace(cell, attack_options=texts[0], defense_options=texts[1])
 
 
 def _protocol(config: Config, family: str) -> Protocol:
-    """Return the protocol of a part for a data set, with its epochs times what the part says."""
+    """Return a part's protocol for a data set, with the part's factor on its epochs applied."""
     protocol = named_protocol(config.protocol, family, **config.protocol_options)
     epochs = max(1, math.floor(protocol.epochs * config.times_epochs + 0.5))
     return protocol.model_copy(update={"epochs": epochs})
 
 
 def _clean_beside(
-    pair: Cell, defense: Asked[Defense], setting: Setting, clean: PoisonRef | Broken
+    pair: Cell, defense: Asked[Defense], setting: Setting, clean: PoisonRef | Unresolved
 ) -> Cell:
-    """Return the clean cell whose defense is resolved as for the attack that it stands beside.
+    """Return the clean cell of a defense that is resolved as for the attack of a pair.
 
-    Tables show those of its options that the attack's budget changes.
+    Its options in tables include those that the attack's budget changes.
     """
-    assert isinstance(clean, PoisonRef), "the suite's own attack `none` does not break"
-    shown = ""
+    assert isinstance(clean, PoisonRef), "the suite's own attack `none` does not fail"
+    changed = ""
     if pair.fault is None:
-        usual = defense.resolve(setting.facts).options()
-        moved = {k: v for k, v in pair.defense.options().items() if v != usual[k]}
-        shown = format_options(
-            {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in moved.items()}
+        on_clean = defense.resolve(setting.facts).options()
+        differing = {k: v for k, v in pair.defense.options().items() if v != on_clean[k]}
+        changed = format_options(
+            {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in differing.items()}
         )
     return replace(
         pair,
         poison=clean,
         attack_options="",
-        defense_options=",".join(filter(None, (pair.defense_options, shown))),
+        defense_options=",".join(filter(None, (pair.defense_options, changed))),
     )
 
 
 def _check_size(config: Config) -> None:
-    """Refuse a matrix that nobody could run, before its cells are built."""
+    """Refuse a matrix with too many cells before they are built."""
     n = sum(
         math.prod(
             (
@@ -322,33 +324,37 @@ def _check_size(config: Config) -> None:
     )
     if n > MOST_CELLS:
         raise UserError(
-            f"this matrix has {n:,} cells, at most {MOST_CELLS:,} are planned; split it into "
-            "several"
+            f"this matrix has {n:,} cells, and the limit is {MOST_CELLS:,}; split it into several "
+            "configurations"
         )
 
 
 def _seeded(cell: Cell, config: Config) -> Iterator[Cell]:
-    """Yield a cell for each training seed and poison seed; clean data has one poison."""
+    """Yield a cell for each training seed and poison seed; clean data needs one poison seed."""
     for seed in config.seeds:
         for poison_seed in config.poison_seeds[: 1 if cell.poison.is_clean else None]:
             yield replace(cell, seed=seed, poison=replace(cell.poison, seed=poison_seed))
 
 
 def _crafted_on_its_share(cell: Cell) -> Cell:
-    """Return the cell with a poison that is crafted on the images that are poisoned alone."""
+    """Return the cell with a poison that is crafted only on the images that are poisoned."""
     share = Share(cell.ratio, cell.classes)
     if share == Share() or not share.ratio or isinstance(cell.poison.attack, ImportedPoison):
         return cell
-    shown = ",".join(filter(None, (cell.attack_options, "craft_on=subset")))
+    options = ",".join(filter(None, (cell.attack_options, "craft_on=subset")))
     poison = replace(cell.poison, crafted_on=share)
-    return replace(cell, poison=poison, attack_options=shown)
+    return replace(cell, poison=poison, attack_options=options)
 
 
 def method_overrides(config: Config, known: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the options of `--set em.rounds=5` by method; `known` are those of all parts.
+    """Return the options that `--set em.rounds=5` and the like give, by method.
+
+    Args:
+        config: a configuration with the field `set`.
+        known: the methods of all its parts.
 
     Raises:
-        ValueError: not METHOD.OPTION, or a method that this matrix does not have.
+        UserError: a name is not METHOD.OPTION, or its method does not occur in the matrix.
     """
     overrides: dict[str, dict[str, Any]] = {}
     for key, value in config.set.items():
@@ -365,28 +371,28 @@ def method_overrides(config: Config, known: list[str]) -> dict[str, dict[str, An
     return overrides
 
 
-def class_labels(wanted: list[str], dataset: Dataset | DatasetRef) -> tuple[int, ...]:
-    """Return the labels of classes given by name or number.
+def class_labels(classes: list[str], dataset: Dataset | DatasetRef) -> tuple[int, ...]:
+    """Return the labels of classes that are given by name or number.
 
     Raises:
-        ValueError: no such class, with the nearest name.
+        UserError: there is no such class; the message suggests the nearest name.
     """
     names = list(dataset.class_names)
     labels = set()
-    for text in wanted:
+    for text in classes:
         if text in names:
             labels.add(names.index(text))
         elif text.isdecimal() and int(text) < len(names):
             labels.add(int(text))
         else:
-            shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+            first = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
             raise UserError(
-                f"{dataset.name} has no class {text!r}{did_you_mean(text, names)}; it has {shown}"
+                f"{dataset.name} has no class {text!r}{did_you_mean(text, names)}; it has {first}"
             )
     return tuple(sorted(labels))
 
 
 def table_titles(cells: list[Cell]) -> dict[str, str]:
-    """Return how the methods of a plan are called in tables."""
+    """Return the titles of a plan's methods in tables, by name."""
     methods: list[Any] = [m for cell in cells for m in (cell.poison.attack, cell.defense)]
     return {method.info.name: method.info.title for method in methods}

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: rows of cells.csv, leaderboards, and `run.json`."""
+"""Write the results of a run into its folder: cells.csv, leaderboards and `run.json`."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ MEASURED = (
     "poison_sha256",
 )
 IF_ASKED = ("robust_acc", "robust_norm", "robust_radius")
-"""Measured where the protocol asks for it."""
+"""Columns that are measured only if the protocol asks for them."""
 
 
 class OutputError(UserError):
-    """The output folder cannot be used: one sentence says why and what to do."""
+    """The output folder cannot be used; the message says why and what to do."""
 
 
 def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -> dict[str, Any]:
-    """Return a cell as a row of cells.csv: `ok`, `failed` with the reason, or `skipped`."""
+    """Return a cell's row of cells.csv: `ok`, `failed` with the reason, or `skipped`."""
     status = "ok" if record is not None else "failed" if failure is not None else "skipped"
     names = cell.poison.dataset.class_names if cell.classes else ()
     measured = {key: record.get(key) for key in MEASURED} if record is not None else {}
-    told = (record or {}).get("versions") or {}
+    recorded_versions = (record or {}).get("versions") or {}
     measured |= {key: (record or {}).get(key) for key in IF_ASKED}
     return {
         "dataset": cell.poison.dataset.name,
@@ -70,8 +70,8 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
         "recipe": cell.recipe_key,
         **dict.fromkeys(MEASURED, None),
         **{"device": "", "poison_sha256": ""},
-        "suite_version": told.get("uebench", ""),
-        "torch_version": told.get("torch", ""),
+        "suite_version": recorded_versions.get("uebench", ""),
+        "torch_version": recorded_versions.get("torch", ""),
         **measured,
     }
 
@@ -79,30 +79,31 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
 def gather(
     cells: list[Cell], store: Store | Records, failures: Mapping[str, Failure] = {}
 ) -> pd.DataFrame:
-    """Return the checked rows of cells: what the store has, and why the others are missing."""
+    """Return the rows of cells.csv, from the store's records and from why other cells failed."""
     rows, records = [], Records.of(store)
     for cell in cells:
         rows.append(row(cell, records.cell(cell), failures.get(cell.key)))
     return conform_cells(pd.DataFrame(rows))
 
 
-def told_versions(frame: pd.DataFrame) -> str | None:
-    """Return a sentence where the finished cells come from several versions."""
+def version_warning(frame: pd.DataFrame) -> str | None:
+    """Return a warning if the finished cells were computed by several versions, else None."""
     done = frame[frame["status"] == "ok"]
     return mixed_versions(zip(done["suite_version"], done["torch_version"], strict=True))
 
 
 def check_folder(folder: Path) -> None:
-    """Make the output folder and see that it can be written and is ours to write.
+    """Create the output folder, and check that a run may write into it.
 
     Raises:
-        OutputError: it cannot be written, or holds a cells.csv that no run of ours made.
+        OutputError: it cannot be written, or it holds a cells.csv that no run wrote, which must not
+            be overwritten.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"--out {folder} cannot be made: {error.strerror or error}; choose another folder"
+            f"--out {folder} cannot be created: {error.strerror or error}; choose another folder"
         ) from None
     if not os.access(folder, os.W_OK):
         raise OutputError(f"--out {folder} cannot be written; choose another folder")
@@ -125,7 +126,16 @@ def write_results(
 ) -> None:
     """Write cells.csv, the leaderboards and run.json into a folder.
 
-    `poisons` and `records` are what the store says of the poisons and of the cells, by key.
+    Args:
+        folder: an existing folder.
+        frame: the rows of `gather`.
+        cells: the planned cells, in the order of the rows.
+        config: the configuration that was planned.
+        command: the command line, as a list of arguments.
+        failures: why cells failed, by key.
+        seconds: duration of the run.
+        poisons: the records of the poisons in the store, by key.
+        records: the records of the cells in the store, by key.
     """
     failed = {
         cell.key: {
@@ -136,7 +146,7 @@ def write_results(
         for cell in cells
         if cell.key in failures
     }
-    told = {
+    content = {
         "command": command,
         "config": config.model_dump(),
         "versions": versions(),
@@ -150,6 +160,6 @@ def write_results(
         **facts(cells),
     }
     draft = folder / f".{RUN}.part"
-    draft.write_text(json.dumps(told, indent=1, default=str) + "\n")
+    draft.write_text(json.dumps(content, indent=1, default=str) + "\n")
     draft.replace(folder / RUN)
     write_leaderboards(frame, folder, table_titles(cells))

@@ -1,4 +1,4 @@
-"""How a table of a paper is laid out: which part of a cell makes its row, and which its column."""
+"""The layout of a paper's table: which properties of a cell select its row and its column."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..common.errors import UserError
 from ..common.spec import did_you_mean
 
 AXES = ("dataset", "arch", "ratio", "classes", "attack", "defense", "epochs")
-"""What may make rows or columns; `attack.eps` and `defense.repeats` are options of a method."""
+"""Axes of rows and columns, besides options of a method such as `attack.eps`."""
 
 Axes = Annotated[
     list[str],
@@ -20,18 +20,19 @@ Axes = Annotated[
 
 
 class TableSpec(BaseModel):
-    """Rows and columns of a table, outermost first."""
+    """The axes of a table's rows and columns, outermost first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     number: str = ""
-    """What the paper calls it, such as 2; published numbers of that table are compared first."""
+    """The table's number in the paper, such as 2; a comparison prefers that table's numbers."""
     rows: Axes = ["attack"]
-    """What makes a row."""
+    """Axes of the rows."""
     columns: Axes = ["defense"]
-    """What makes a column."""
+    """Axes of the columns."""
     clean: Literal["row", "column"] = "row"
-    """Whether clean training is a row among the attacks, or a column before its defense's."""
+    """Whether clean training is shown as a row among the attacks, or as a column before each
+    defense's."""
 
     @field_validator("rows", "columns")
     @classmethod
@@ -40,13 +41,13 @@ class TableSpec(BaseModel):
             method, dot, option = axis.partition(".")
             if axis not in AXES and not (dot and option and method in ("attack", "defense")):
                 raise UserError(
-                    f"no axis {axis}{did_you_mean(axis, AXES)}; there are {', '.join(AXES)}, and "
-                    "options such as attack.eps"
+                    f"unknown axis {axis}{did_you_mean(axis, AXES)}; choose from {', '.join(AXES)} "
+                    "or an option such as attack.eps"
                 )
         return value
 
     @property
     def name(self) -> str:
-        """What files and labels call it: table2, figure3, or table where it has no number."""
+        """The name in files and labels: table2, figure3, or table if there is no number."""
         number = "".join(letter for letter in self.number.lower() if letter.isalnum())
         return f"table{number}" if not number or number.isdecimal() else number

@@ -125,7 +125,7 @@ def _stopped_by_faults() -> Iterator[None]:
 
 def _print_start(matrix: Matrix) -> None:
     """Print how many cells there are and where they are computed."""
-    from ..cells.determinism import unpromised
+    from ..cells.determinism import n_irreproducible
 
     executor = f" by {matrix.executor.name}" if matrix.executor.name != "local" else ""
     click.echo(
@@ -133,7 +133,7 @@ def _print_start(matrix: Matrix) -> None:
         f"{matrix.jobs} at a time on {', '.join(matrix.devices)}{executor}",
         err=True,
     )
-    if matrix.deterministic and (n_free := unpromised(matrix.cells, matrix.records)):
+    if matrix.deterministic and (n_free := n_irreproducible(matrix.cells, matrix.records)):
         click.echo(
             f"{n_free} of the computed cells may not be reproducible bit for bit: they were "
             "computed without --deterministic, or use an operation that has no such kernel. They "
@@ -167,14 +167,14 @@ def _n_finished(matrix: Matrix) -> int:
 
 def _print_outcome(matrix: Matrix, outcome: Outcome, as_json: bool, compare: bool) -> None:
     """Print a run's table to stdout, and a warning if its cells come from several versions."""
-    from ..cells.results import told_versions
+    from ..cells.results import version_warning
     from ..report import leaderboards, to_json
 
     if as_json:
         click.echo(to_json(leaderboards(outcome.cells)))
     else:
         print_run(matrix.config, matrix.cells, outcome.cells, compare)
-    if warning := told_versions(outcome.cells):
+    if warning := version_warning(outcome.cells):
         click.echo(warning, err=True)
 
 

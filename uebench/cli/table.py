@@ -128,7 +128,7 @@ def _print_results(
 ) -> None:
     """Print the leaderboards of a results folder."""
     from .. import report
-    from ..cells.results import told_versions
+    from ..cells.results import version_warning
     from ..report.compare import ours_of
 
     if flags := matrix_flags(options):
@@ -138,7 +138,7 @@ def _print_results(
         )
     cells = report.read_cells(path)
     boards = report.leaderboards(cells, metric)
-    if warning := told_versions(cells):
+    if warning := version_warning(cells):
         click.echo(warning, err=True)
     compared = _compared(ours_of(boards, known_titles()), own, "") if compare else None
     print_boards(boards, known_titles(), shape, compared)

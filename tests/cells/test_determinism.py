@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import uebench.cells.determinism as module
-from tests.execute.driver import FIELDS, kept
+from tests.execute.driver import FIELDS, results
 from uebench.cells.determinism import (
     CUBLAS,
     NO_DETERMINISTIC,
@@ -29,7 +29,7 @@ def by_key(store: Store, jobs: int, **fields: Any) -> dict[str, Any]:
     """Run the matrix and return its results by key."""
     matrix = prepare(make_config({**MATRIX, **fields}), "cpu", jobs, store=store)
     execute(matrix)
-    return {cell["key"]: cell for cell in kept(matrix.cells, store)}
+    return {cell["key"]: cell for cell in results(matrix.cells, store)}
 
 
 def test_neither_jobs_nor_order_move_a_bit(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_gpu_gives_the_same_bits_again(tmp_path: Path) -> None:
             assert found is not None
             if not found[1]["determinism"]["bit_identical"]:
                 pytest.skip(f"not promised: {found[1]['determinism']}")
-        made.append(kept(matrix.cells, store))
+        made.append(results(matrix.cells, store))
     assert made[0] == made[1]
 
 

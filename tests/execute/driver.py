@@ -1,4 +1,4 @@
-"""A driver as a user starts it: `uebench run` in a process of its own, with a method that waits."""
+"""Start `uebench run` as a user would, in its own process and with a method that waits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from uebench import Defense, defense
 
 @defense("waits", title="Waits", source="a test")
 class Waits(Defense):
-    """Leaves its process number and waits for a word."""
+    """Leaves its process number and waits for a file named `go`."""
     def prepare(self, data, run):
         """Wait."""
         folder = Path({folder!r})
@@ -59,7 +59,7 @@ class Driver:
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
-            # a shell starts what is in its background deaf to Ctrl-C, and children inherit that
+            # a shell makes its background processes ignore Ctrl-C, and children inherit that
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.lines: list[str] = []
@@ -73,24 +73,24 @@ class Driver:
                 self.lines.append(line)
 
     def pids(self) -> set[int]:
-        """Return the processes that a waiting cell has been seen in."""
+        """Return the processes in which a waiting cell has run."""
         return {int(path.name[4:]) for path in self.folder.glob("pid-*")}
 
     def new_pid(self, but: set[int] = frozenset()) -> int:  # type: ignore[assignment]
-        """Return the process of a waiting cell that no earlier one had."""
+        """Wait for a new process with a waiting cell; return its number."""
         self.until(lambda: bool(self.pids() - self.before - set(but)))
         return next(iter(self.pids() - self.before - set(but)))
 
-    def until(self, true: Callable[[], bool]) -> None:
-        """Wait until something is so."""
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition holds."""
         deadline = time.monotonic() + PATIENCE_S
-        while not true():
-            assert self.process.poll() is None, f"the driver ended: {self.told()}"
-            assert time.monotonic() < deadline, f"waited too long: {self.told()}"
+        while not condition():
+            assert self.process.poll() is None, f"the driver ended: {self.stderr_text()}"
+            assert time.monotonic() < deadline, f"waited too long: {self.stderr_text()}"
             time.sleep(0.1)
 
-    def told(self) -> str:
-        """Return what it has said on stderr so far."""
+    def stderr_text(self) -> str:
+        """Return what the driver has printed to stderr so far."""
         return "".join(self.lines)
 
     def interrupt(self) -> int:
@@ -99,13 +99,13 @@ class Driver:
         return self.ended()
 
     def ended(self) -> int:
-        """Return the exit status when it has ended."""
+        """Wait until the driver has ended; return its exit status."""
         status = self.process.wait(PATIENCE_S)
         self._reader.join(30)
         return status
 
     def stop(self) -> None:
-        """Let nothing of it stay."""
+        """End the driver and everything that it has started."""
         (self.folder / "go").touch()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
@@ -118,22 +118,22 @@ class Driver:
 
 
 def records(store: Store, *folders: Path, **fields: Any) -> list[dict[str, Any]]:
-    """Return what makes a result of each cell of a matrix, computed here where it is missing."""
+    """Compute the cells of a matrix that the store lacks; return the results of all."""
     given = {"attacks": "none,lsp", "defenses": "standard,ueraser_lite", **FIELDS, **fields}
     matrix = prepare(make_config(given), "cpu", 2, store=store)
     execute(matrix)
-    return kept(matrix.cells, store)
+    return results(matrix.cells, store)
 
 
-def kept(cells: list[Any], store: Store) -> list[dict[str, Any]]:
-    """Return what makes a result of cells, losses to the last bit, as the store has it."""
-    made = []
+def results(cells: list[Any], store: Store) -> list[dict[str, Any]]:
+    """Return the stored results of cells, with losses to the last bit."""
+    results = []
     for cell in cells:
-        found = store.read("cell", cell.key)
-        assert found is not None, f"{cell.describe()} is missing"
-        record = found[1]
-        made.append(
+        entry = store.read("cell", cell.key)
+        assert entry is not None, f"{cell.describe()} is missing"
+        record = entry[1]
+        results.append(
             {name: record[name] for name in SAME}
             | {"losses": [row["loss"].hex() for row in record["curve"]], "key": cell.key}
         )
-    return made
+    return results

@@ -52,7 +52,7 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=60 State=UP
 
 
 def missing() -> list[str]:
-    """Return the programs that are not there (Debian: slurmctld slurmd slurm-client munge)."""
+    """Return the programs that are not installed (Debian: slurmctld slurmd slurm-client munge)."""
     paths = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     return [name for name in PROGRAMS if shutil.which(name, path=paths) is None]
 
@@ -101,8 +101,8 @@ def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
 def _idle(environment: dict[str, str]) -> bool:
     """Return whether the node is ready for jobs."""
     command = ["sinfo", "--noheader", "--format=%T"]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True)
-    return told.stdout.strip() == "idle"
+    state = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return state.stdout.strip() == "idle"
 
 
 def _wait(true, why: str, folder: Path) -> None:  # type: ignore[no-untyped-def]
@@ -121,7 +121,7 @@ def _free_port() -> int:
 
 
 if __name__ == "__main__":
-    with slurm_cluster(Path(sys.argv[1]).resolve()) as made:
-        print(f"export SLURM_CONF={made['SLURM_CONF']}", flush=True)
+    with slurm_cluster(Path(sys.argv[1]).resolve()) as environment:
+        print(f"export SLURM_CONF={environment['SLURM_CONF']}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()

@@ -1,4 +1,4 @@
-"""Executors by name and options: one sentence for every mistake, and nothing is written."""
+"""Executors by name and options: every mistake is one sentence, and nothing is written."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_options_are_read_from_the_spec() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("pigeon", "unknown executor 'pigeon'; known: local, ray, slurm"),
         ("slrum", "did you mean slurm?"),
@@ -36,12 +36,12 @@ def test_options_are_read_from_the_spec() -> None:
     ],
 )
 def test_mistakes_are_usage_errors(
-    text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["run", "--executor", text, "--dataset", "synthetic"])
     assert result.exit_code == 2
-    assert told in " ".join(result.output.split())
+    assert message in " ".join(result.output.split())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -55,7 +55,7 @@ def test_a_device_must_go_with_the_gpus_of_a_cell() -> None:
         build_executor("slurm[gpus=1]").devices("cuda:1")
 
 
-def test_slurm_without_its_commands_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_slurm_commands_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit")
     monkeypatch.setattr(shutil, "which", lambda *_: None)
     with pytest.raises(ExecutorError, match="needs sbatch and squeue and srun, which this machine"):

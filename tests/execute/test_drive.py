@@ -1,4 +1,4 @@
-"""What holds on every executor: retries, what is lost, time limits, and who waits for a poison."""
+"""What holds on every executor: retries, losses, time limits, and cells that wait for poisons."""
 
 import errno
 import math
@@ -39,22 +39,22 @@ class Played(Pool):
         self.most = max(self.most, len(self.running))
 
     def reports(self, timeout_s: float) -> list[Report]:
-        said = []
+        reports = []
         for task in list(self.running):
             tries = self.begun.count(task.key)
             kinds = self.script(task)
             kind = kinds[min(tries, len(kinds)) - 1]
             if len(self.started) < len(self.begun):
                 self.started.append(task.key)
-                said.append(Report("start", task.key))
+                reports.append(Report("start", task.key))
             if kind == "hangs":
                 continue
             self.running.remove(task)
             why = Failure("it broke") if kind == "failed" else None
             if kind == "full":
                 kind, why = "failed", Failure("the disk is full", full=True)
-            said.append(Report(kind, task.key, text="signal 9", failure=why))  # type: ignore[arg-type]
-        return said
+            reports.append(Report(kind, task.key, text="signal 9", failure=why))  # type: ignore[arg-type]
+        return reports
 
     def cancel(self, key: str) -> None:
         self.cancelled.append(key)
@@ -93,7 +93,7 @@ def test_all_is_done_and_no_cell_begins_before_its_poison(tasks: list[Task]) -> 
 
 
 @pytest.mark.parametrize(("kind", "most"), [("died", RETRIES), ("lost", LOSS_RETRIES)])
-def test_what_dies_or_is_lost_is_started_again_so_often(
+def test_dead_and_lost_tasks_are_started_again_a_limited_number_of_times(
     tasks: list[Task], kind: str, most: int
 ) -> None:
     cell = tasks[-1]
@@ -213,11 +213,11 @@ def test_as_listed_each_poison_comes_before_its_first_cell(tiny: Dataset, store:
         plan(config, [(tiny, dataset_ref(tiny))], "cpu", store),
         key=lambda cell: cell.defense.info.name,
     )
-    told = [
+    order = [
         (t.kind, t.cell.poison.attack.info.name, t.cell.defense.info.name)
         for t in pending(cells, store, as_listed=True)
     ]
-    assert told == [
+    assert order == [
         ("poison", "lsp", "standard"),
         ("cell", "lsp", "standard"),
         ("cell", "none", "standard"),

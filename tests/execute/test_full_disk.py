@@ -56,9 +56,9 @@ def test_a_full_disk_is_one_sentence_and_spoils_nothing(tmp_path: Path) -> None:
         assert store.read("kept", KEYS[1]) is not None
 
 
-def _run_under_a_quota(told: str) -> None:
+def _run_under_a_quota(log: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-    with Path(told).open("w") as file, contextlib.redirect_stderr(file):
+    with Path(log).open("w") as file, contextlib.redirect_stderr(file):
         main([*RUN, "--dataset", DATA, "--out", "out", "--quiet"])
 
 
@@ -69,13 +69,13 @@ def test_a_run_over_its_quota_says_so_and_goes_on_later(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UEBENCH_HOME", str(store.root))
     context = multiprocessing.get_context("fork")
-    run = context.Process(target=_run_under_a_quota, args=(str(tmp_path / "told"),))
+    run = context.Process(target=_run_under_a_quota, args=(str(tmp_path / "log"),))
     run.start()
     run.join(100)
     assert run.exitcode == 1
-    (told,) = (tmp_path / "told").read_text().splitlines()
-    assert told.startswith("stopped: cannot write to the store")
-    assert "File too large" in told
+    (message,) = (tmp_path / "log").read_text().splitlines()
+    assert message.startswith("stopped: cannot write to the store")
+    assert "File too large" in message
     assert not list((store.base / "drafts").iterdir())
     assert not list(storage.entries(store))
     dataset = load_dataset(DATA)
@@ -117,10 +117,10 @@ def test_a_disk_that_fills_in_the_middle_ends_the_run_once(
         command += ["--out", "out", "--jobs", "1"]
         ended = CliRunner().invoke(main, command)
         assert ended.exit_code == 1
-        told = ended.stderr.splitlines()[-1]
-        assert told.startswith("stopped: ")
-        assert "No space left on device" in told
-        assert told.endswith("1 of 4 cells are finished; run the same command again to continue")
+        message = ended.stderr.splitlines()[-1]
+        assert message.startswith("stopped: ")
+        assert "No space left on device" in message
+        assert message.endswith("1 of 4 cells are finished; run the same command again to continue")
         assert "failed" not in ended.stderr
         assert not list((tmp_path / "out").iterdir()), "no table of failed cells"
         assert all(fault is None for _, fault in storage.faults(Store(folder)))

@@ -79,9 +79,9 @@ def test_a_second_run_computes_nothing(store: Store) -> None:
 
 def test_long_cells_start_first(store: Store) -> None:
     planned = matrix(store, 1, attacks="lsp", defenses="standard,at,ueraser_lite,ueraser").cells
-    told = [(t.kind, t.cell.defense.info.name) for t in pending(planned, store)]
-    assert [kind for kind, _ in told] == ["poison"] + ["cell"] * 4
-    assert [name for _, name in told[1:]] == ["at", "ueraser", "ueraser_lite", "standard"]
+    order = [(t.kind, t.cell.defense.info.name) for t in pending(planned, store)]
+    assert [kind for kind, _ in order] == ["poison"] + ["cell"] * 4
+    assert [name for _, name in order[1:]] == ["at", "ueraser", "ueraser_lite", "standard"]
 
 
 def test_a_spoiled_cell_is_computed_again(store: Store) -> None:
@@ -121,8 +121,8 @@ def test_a_method_that_raises_harms_only_its_cells(
     status = dict(zip(outcome.cells["attack"], outcome.cells["status"], strict=True))
     assert status == {"breaks": "failed", "lsp": "ok"}
     (error,) = outcome.cells.loc[outcome.cells["attack"] == "breaks", "error"]
-    told = "attack breaks failed in perturb: ArithmeticError: nothing works (bad.py, line 13: "
-    assert error.startswith(told)
+    reason = "attack breaks failed in perturb: ArithmeticError: nothing works (bad.py, line 13: "
+    assert error.startswith(reason)
     assert "perturb" in next(iter(outcome.failures.values())).traceback
     assert "must not reach" not in capfd.readouterr().out
 
@@ -179,11 +179,11 @@ def dying_forkserver(monkeypatch: pytest.MonkeyPatch, refusals: int) -> None:
     server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     os.kill(server, signal.SIGKILL)
     os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
-    ask, told = os.waitpid, itertools.count()
+    real_waitpid, calls = os.waitpid, itertools.count()
 
     def waitpid(pid: int, options: int) -> tuple[int, int]:
-        unburied = pid == server and options == os.WNOHANG and next(told) < refusals
-        return (0, 0) if unburied else ask(pid, options)
+        is_unreaped = pid == server and options == os.WNOHANG and next(calls) < refusals
+        return (0, 0) if is_unreaped else real_waitpid(pid, options)
 
     monkeypatch.setattr(os, "waitpid", waitpid)
 
@@ -270,12 +270,14 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     finally:
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
-    kept = {path: path.stat().st_mtime_ns for path in _entries(store)}
-    assert 2 <= len(kept) < 6
+    finished = {path: path.stat().st_mtime_ns for path in _entries(store)}
+    assert 2 <= len(finished) < 6
     outcome = execute(prepare(make_config(fields), "cpu", 2, store=store))
     whole = execute(prepare(make_config(fields), "cpu", 2, store=Store(tmp_path / "whole")))
     assert numbers(outcome.cells) == numbers(whole.cells)
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items()), "computed again"
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items()), (
+        "computed again"
+    )
 
 
 @pytest.mark.slow
@@ -287,7 +289,7 @@ def test_a_run_that_is_to_stop_after_a_while_leaves_a_table(tmp_path: Path) -> N
         assert first.ended() == 1
     finally:
         first.stop()
-    assert "of 2 cells were not reached in 0.1 min (--stop-after)" in first.told()
+    assert "of 2 cells were not reached in 0.1 min (--stop-after)" in first.stderr_text()
     cells = pd.read_csv(tmp_path / "out" / "cells.csv")
     assert cells["status"].tolist()[-1] == "skipped"
     (tmp_path / "go").touch()
@@ -311,8 +313,10 @@ def test_a_polite_kill_ends_a_run_as_ctrl_c_does(tmp_path: Path) -> None:
         assert driver.ended() == 130
     finally:
         driver.stop()
-    assert "1 of 2 cells are finished; run the same command again to continue" in driver.told()
-    assert "Traceback" not in driver.told()
+    assert (
+        "1 of 2 cells are finished; run the same command again to continue" in driver.stderr_text()
+    )
+    assert "Traceback" not in driver.stderr_text()
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
 

@@ -31,19 +31,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 def queue(environment: dict[str, str]) -> list[str]:
     """Return the numbers of the jobs that wait or run."""
-    told = subprocess.run(
+    listing = subprocess.run(
         ["squeue", "--noheader", "--array", "--format=%i"],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    return told.stdout.split()
+    return listing.stdout.split()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_interrupted_then_killed_it_gives_the_same_table(
+def test_an_interrupted_and_killed_run_gives_the_same_table(
     cluster: dict[str, str], tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")
@@ -51,12 +51,12 @@ def test_interrupted_then_killed_it_gives_the_same_table(
     try:
         first.new_pid()
         first.until(lambda: len(list((store.base / "cell").glob("*"))) == 1)
-        assert queue(cluster), "a job waits for its word"
+        assert queue(cluster), "a job waits for the file `go`"
         assert first.interrupt() == 130
     finally:
         first.stop()
-    assert "1 of 2 cells are finished; run the same command again" in first.told()
-    assert "[1/3] craft lsp" in first.told(), "progress comes back"
+    assert "1 of 2 cells are finished; run the same command again" in first.stderr_text()
+    assert "[1/3] craft lsp" in first.stderr_text(), "progress comes back"
     assert queue(cluster) == [], "Ctrl-C leaves no job behind"
     assert list((store.root / "notes").iterdir()) == []
     (tmp_path / "go").unlink()
@@ -67,15 +67,15 @@ def test_interrupted_then_killed_it_gives_the_same_table(
         os.kill(pid, signal.SIGKILL)
         second.new_pid(but={pid})
         (tmp_path / "go").touch()
-        assert second.ended() == 0, second.told()
+        assert second.ended() == 0, second.stderr_text()
     finally:
         second.stop()
-    assert "2 cells, 1 already computed" in second.told()
-    assert "starting it again" in second.told()
+    assert "2 cells, 1 already computed" in second.stderr_text()
+    assert "starting it again" in second.stderr_text()
 
-    there = records(store, attacks="lsp", defenses="standard")
+    on_slurm = records(store, attacks="lsp", defenses="standard")
     here = records(Store(tmp_path / "here"), attacks="lsp", defenses="standard")
-    assert there == here
+    assert on_slurm == here
 
 
 @pytest.mark.timeout(400)
@@ -86,6 +86,6 @@ def test_what_slurm_refuses_is_one_sentence(cluster: dict[str, str], tmp_path: P
         assert driver.ended() == 1
     finally:
         driver.stop()
-    assert "sbatch refuses the job" in driver.told()
-    assert "nvalid partition" in driver.told()
-    assert "Traceback" not in driver.told()
+    assert "sbatch refuses the job" in driver.stderr_text()
+    assert "nvalid partition" in driver.stderr_text()
+    assert "Traceback" not in driver.stderr_text()

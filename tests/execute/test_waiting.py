@@ -1,4 +1,4 @@
-"""Training steps do not wait for a GPU: what reads a number back stalls it, unseen without one."""
+"""Training steps do not wait for a GPU, which reading back a number would make them do."""
 
 from collections import Counter
 from typing import Any
@@ -39,7 +39,7 @@ class Waits(TorchDispatchMode):
 
 
 def waits(defense: str, n_steps: int) -> int:
-    """Return how often a training of one epoch and so many steps waits."""
+    """Return how often a training of one epoch and `n_steps` steps waits."""
     dataset = random_dataset([8 * n_steps] * 2)
     built = build_defense(defense).resolve(facts_of(dataset, 1))
     changes = {"epochs": 1, "batch_size": 16}
@@ -56,7 +56,7 @@ def waits(defense: str, n_steps: int) -> int:
     ("defense", "a_step"),
     [("standard", 0), ("iss", 0), ("at", 0), ("mixup", 0), ("ueraser_lite", 1), ("ueraser_max", 1)],
 )
-def test_a_step_waits_so_often(defense: str, a_step: int) -> None:
+def test_a_step_waits_no_more_often_than_it_must(defense: str, a_step: int) -> None:
     few, many = waits(defense, 2), waits(defense, 6)
     assert few > 0, "an epoch's end reads its loss and accuracy"
     assert many - few == 4 * a_step

@@ -1,7 +1,7 @@
 """The long fault campaign: `make faults`, or `python -m tests.faults --minutes 30`.
 
-It does to runs what happens to them in practice, at random moments, and prints what was tried, what
-came out right and what was lost. Exit status 1 where anything was lost.
+It disturbs runs at random moments in the ways that they are disturbed in practice, and prints what
+was checked, what held and what was lost. The exit status is 1 if anything was lost.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SCENES: dict[str, Callable[[Stage], Tally]] = {
 
 
 def main() -> int:
-    """Play all scenes again and again for so many minutes; return the exit status."""
+    """Play all scenes again and again until the time is up; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20, help="how long (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
@@ -54,8 +54,8 @@ def main() -> int:
             totals[name].tried += tally.tried
             totals[name].survived += tally.survived
             totals[name].lost += tally.lost
-            said = f"{tally.survived}/{tally.tried} in {time.monotonic() - start:.0f} s"
-            print(f"round {n_round + 1}, {name}: {said}", file=sys.stderr, flush=True)
+            result = f"{tally.survived}/{tally.tried} in {time.monotonic() - start:.0f} s"
+            print(f"round {n_round + 1}, {name}: {result}", file=sys.stderr, flush=True)
         n_round += 1
     print(f"{'fault':<22}{'times':>6}{'checked':>9}{'held':>6}{'lost':>6}")
     for name, total in totals.items():

@@ -33,7 +33,7 @@ class Greedy(Defense):
 
 @defense("hangs", title="Hangs", source="a test")
 class Hangs(Defense):
-    """Never ends, and does not listen when it is told to."""
+    """Never ends, and ignores SIGTERM."""
 
     def prepare(self, data: Split, run: Run) -> Split:
         """Sleep, and have a child that sleeps too."""

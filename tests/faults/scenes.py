@@ -26,7 +26,7 @@ from uebench.cells.plan import make_config
 from uebench.store.store import Store
 from uebench.suite.run import Outcome, execute, prepare
 
-from ..execute.driver import FIELDS, kept
+from ..execute.driver import FIELDS, results
 
 METHODS = Path(__file__).with_name("methods.py")
 MATRIX = {"attacks": "none,lsp,ar", "defenses": "standard,ueraser_lite", "set": {"ar.draws": 5000}}
@@ -72,7 +72,7 @@ class Stage:
         return self.prepared(store, **fields).cells
 
     def prepared(self, store: Store, jobs: int = 2, **options: Any) -> Any:
-        """Return a planned matrix; what is no option of `prepare` is a field of the matrix."""
+        """Return a planned matrix; every option that `prepare` does not have is a field of it."""
         named = {"executor", "time_limit_s", "deterministic"}
         chosen = {key: value for key, value in options.items() if key in named}
         fields = {key: value for key, value in options.items() if key not in named}
@@ -109,13 +109,13 @@ class Stage:
             store = self.store()
             matrix = self.prepared(store, jobs=1)
             execute(matrix)
-            self._reference = kept(matrix.cells, store)
+            self._reference = results(matrix.cells, store)
         return self._reference
 
     def check(self, tally: Tally, store: Store, what: str) -> None:
-        """See that a store has the matrix's results to the last bit, and nothing half-written."""
+        """Check that a store has the matrix's results to the last bit, and nothing half-written."""
         try:
-            same = kept(self.cells(store), store) == self.reference
+            same = results(self.cells(store), store) == self.reference
         except AssertionError as error:
             same, what = False, f"{what}: {error}"
         tally.expect(same, f"{what}: other results")
@@ -149,13 +149,13 @@ class Stage:
 
 def children(pid: int) -> list[int]:
     """Return the processes whose parent is `pid` (Linux)."""
-    found = []
+    pids = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             fields = path.read_text().rpartition(")")[2].split()
             if int(fields[1]) == pid and fields[0] != "Z":
-                found.append(int(path.parent.name))
-    return found
+                pids.append(int(path.parent.name))
+    return pids
 
 
 def offspring(pid: int) -> list[int]:
@@ -184,7 +184,7 @@ def within(seconds: float, true: Callable[[], bool]) -> bool:
 
 
 def ended_well(tally: Tally, driver: subprocess.Popen[bytes]) -> None:
-    """See that a driver ends, and with status 0."""
+    """Check that a driver ends, and with status 0."""
     try:
         status = driver.wait(PATIENCE_S)
         tally.expect(status == 0, f"a driver ended with status {status}")
@@ -200,7 +200,7 @@ def drivers_killed(stage: Stage, times: int) -> Tally:
     for _ in range(times):
         n_cells = len(list((store.base / "cell").glob("*")))
         driver = stage.driver(store)
-        # most moments shall lie in the work, not in the seconds in which torch is loaded
+        # most moments must lie in the work and not in the seconds in which torch is loaded
         within(PATIENCE_S, lambda: store.base.exists() or driver.poll() is not None)  # noqa: B023
         within(stage.random.uniform(0, 12), lambda: driver.poll() is not None)  # noqa: B023
         workers = offspring(driver.pid)
@@ -326,7 +326,7 @@ def diverging(stage: Stage) -> Tally:
 
 
 def _one_failed(outcome: Outcome, reason: str, n_tries: int) -> Tally:
-    """See that the first cell alone failed, for a reason, after one try."""
+    """Check that the first cell alone failed, for a reason, after one try."""
     tally = Tally()
     status, error = outcome.cells["status"].tolist(), outcome.cells["error"].tolist()
     tally.expect(status == ["failed", "ok"][: len(status)], f"the cells are {status}: {error}")
@@ -343,7 +343,7 @@ def rude_method(stage: Stage) -> Tally:
     tally.expect(outcome.cells["status"].tolist() == ["ok", "ok"], f"{outcome.failures}")
     if tally.lost:
         return tally
-    rude, standard = kept(stage.cells(store, **fields), store)
+    rude, standard = results(stage.cells(store, **fields), store)
     tally.expect(rude["losses"] == standard["losses"], "global seeds moved a number")
     tally.expect(stage.count("rude") == 1, "it was run more than once")
     expected = [cell for cell in stage.reference if cell["key"] == standard["key"]]

@@ -42,12 +42,12 @@ def killing_after(n: int) -> Callable[[float, str], None]:
     """Return a progress callback that raises when it is called for the n-th time."""
     calls = []
 
-    def told(share: float, text: str) -> None:
+    def progress(share: float, text: str) -> None:
         calls.append(text)
         if len(calls) == n:
             raise KilledError
 
-    return told
+    return progress
 
 
 @pytest.fixture(autouse=True)
@@ -208,20 +208,22 @@ def test_a_spoiled_checkpoint_is_set_aside_and_changes_no_number(
     assert {k: record[k] for k in NUMBERS} == {k: expected[k] for k in NUMBERS}
 
 
-def test_a_checkpoint_that_does_not_fit_is_removed_and_told(tiny: Dataset, store: Store) -> None:
+def test_a_checkpoint_that_does_not_fit_is_removed_and_reported(
+    tiny: Dataset, store: Store
+) -> None:
     cell = planned(tiny, attacks="none", defenses="standard")
     key = interrupted(cell, store, tiny).name
-    found = store.read("checkpoint", key)
-    assert found is not None
+    entry = store.read("checkpoint", key)
+    assert entry is not None
     store.remove("checkpoint", key)
-    store.write("checkpoint", key, found[1], {name: torch.zeros(1) for name in found[0]})
+    store.write("checkpoint", key, entry[1], {name: torch.zeros(1) for name in entry[0]})
     with pytest.raises(RuntimeError, match=r"does not fit .* start over"):
         compute(cell, store, "cpu")
     assert compute(cell, store, "cpu")["test_acc"] >= 0
 
 
 @pytest.mark.parametrize("what", ["suite", "torch", "threads"])
-def test_another_version_or_machine_begins_anew(
+def test_another_version_or_machine_starts_afresh(
     what: str, tiny: Dataset, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = planned(tiny, attacks="none", defenses="standard")
@@ -278,7 +280,7 @@ def test_saving_takes_less_than_a_hundredth_of_the_time(
     assert 5 * len(saved) <= 0.011 * clock[0]
 
 
-def test_the_interval_is_told_by_the_environment(
+def test_the_interval_is_read_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, store: Store, tiny: Dataset
 ) -> None:
     monkeypatch.delenv("UEBENCH_CHECKPOINT_S")
@@ -305,14 +307,14 @@ def test_a_part_without_a_state_is_refused(store: Store) -> None:
         loop(store, n=3)
 
 
-def test_facts_that_cannot_be_kept_are_told_at_the_first_step(
+def test_facts_that_cannot_be_kept_are_refused_at_the_first_step(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UEBENCH_CHECKPOINT_S", "3600")
-    made = loop(store)
-    made.facts["seen"] = {1, 2}
+    checkpoint = loop(store)
+    checkpoint.facts["seen"] = {1, 2}
     with pytest.raises(TypeError, match="cannot hold a set"):
-        list(made.steps(2))
+        list(checkpoint.steps(2))
 
 
 class Counting(Defense):
@@ -322,7 +324,7 @@ class Counting(Defense):
 
 
 class Telling(Counting):
-    """Tells it."""
+    """Saves it."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"seen": self._seen}
@@ -332,7 +334,7 @@ class Telling(Counting):
 
 
 @pytest.mark.parametrize(("defense", "kept"), [(Counting(), 0), (Telling(), 1)])
-def test_a_defense_with_a_hidden_state_is_trained_anew(
+def test_a_defense_with_a_hidden_state_is_trained_from_the_start(
     defense: Defense, kept: int, tiny: Dataset, store: Store
 ) -> None:
     run = Run(shape=tiny.shape, n_classes=2, seed=0, store=store, leads_to=("cell", "c"), epochs=2)

@@ -85,7 +85,7 @@ def test_warm_up_begins_near_zero() -> None:
     assert set(rates[20:]) == {0.5}
 
 
-def test_every_image_is_seen_once_an_epoch() -> None:
+def test_every_image_is_seen_once_per_epoch() -> None:
     rng = torch.Generator().manual_seed(0)
     for n, size in ((65, 64), (7, 3), (2, 64), (640, 64)):
         batches = shuffled_batches(n, size, rng)
@@ -123,7 +123,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(tiny: Dataset) -> None:
         )
 
 
-class Told(Defense):
+class KnownLoss(Defense):
     """A loss of the parameters alone: `slope` times their sum. Keeps the images it was shown."""
 
     slope: float
@@ -135,28 +135,32 @@ class Told(Defense):
         return self.slope * sum(p.sum() for p in model.parameters())
 
 
-def told(tiny: Dataset, slope: float, **changes: object) -> tuple[list[torch.Tensor], Told]:
+def trained_on_known_loss(
+    tiny: Dataset, slope: float, **changes: object
+) -> tuple[list[torch.Tensor], KnownLoss]:
     """Return how a network's parameters moved in one training of whole batches, and the defense."""
     base = {"epochs": 1, "batch_size": 40, "schedule": "constant", "nesterov": False, "lr": 0.1}
     protocol = named_protocol("quick", "", **base | changes)
-    defense, run = Told(slope=slope), make_run(tiny, epochs=protocol.epochs)
+    defense, run = KnownLoss(slope=slope), make_run(tiny, epochs=protocol.epochs)
     before = make_run(tiny, epochs=protocol.epochs).network("resnet9[width=2]").parameters()
-    made = train_model(tiny.train, tiny.test, "resnet9[width=2]", protocol, defense, run).model
-    after = made.parameters()
+    model = train_model(tiny.train, tiny.test, "resnet9[width=2]", protocol, defense, run).model
+    after = model.parameters()
     return [b.detach() - a.detach() for a, b in zip(before, after, strict=True)], defense
 
 
 def test_gradients_are_clipped(tiny: Dataset) -> None:
     plain = {"momentum": 0.0, "weight_decay": 0.0}
-    moved, _ = told(tiny, 1000.0, clip_norm=2.0, **plain)
+    moved, _ = trained_on_known_loss(tiny, 1000.0, clip_norm=2.0, **plain)
     assert torch.cat([m.flatten() for m in moved]).norm() == pytest.approx(0.1 * 2.0, rel=1e-3)
-    free, _ = told(tiny, 1000.0, **plain)
+    free, _ = trained_on_known_loss(tiny, 1000.0, **plain)
     assert free[0].flatten() == pytest.approx(torch.full_like(free[0].flatten(), -100.0), rel=1e-4)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_momentum_and_weight_decay_are_the_protocols(nesterov: bool, tiny: Dataset) -> None:
-    moved, _ = told(tiny, 1.0, epochs=3, momentum=0.7, weight_decay=0.02, nesterov=nesterov)
+    moved, _ = trained_on_known_loss(
+        tiny, 1.0, epochs=3, momentum=0.7, weight_decay=0.02, nesterov=nesterov
+    )
     start = make_run(tiny, epochs=3).network("resnet9[width=2]").parameters()
     for weight, change in zip(start, moved, strict=True):
         now, speed = weight.detach().clone(), torch.zeros_like(weight)
@@ -176,7 +180,7 @@ def test_images_are_cropped_and_flipped_as_the_protocol_says(tiny: Dataset) -> N
     originals = tiny.train.pixels()
 
     def shown(**changes: object) -> torch.Tensor:
-        return told(tiny, 0.0, **changes)[1]._shown[0]
+        return trained_on_known_loss(tiny, 0.0, **changes)[1]._shown[0]
 
     assert nearest(shown(crop_padding=0, flip=False), originals).max() < 1e-3
     flipped = shown(crop_padding=0, flip=True)
@@ -192,7 +196,7 @@ def test_images_are_cropped_and_flipped_as_the_protocol_says(tiny: Dataset) -> N
 
 def test_alternating_flips_show_both_sides_in_two_epochs(tiny: Dataset) -> None:
     originals = tiny.train.pixels()
-    shown = told(tiny, 0.0, crop_padding=0, alternate=True, epochs=4)[1]._shown
+    shown = trained_on_known_loss(tiny, 0.0, crop_padding=0, alternate=True, epochs=4)[1]._shown
     sides = []
     for images in shown:  # one batch an epoch
         straight = nearest(originals, images) < 1e-3
@@ -203,7 +207,9 @@ def test_alternating_flips_show_both_sides_in_two_epochs(tiny: Dataset) -> None:
     assert torch.equal(sides[0], ~sides[1])
     assert torch.equal(sides[0], sides[2])
     assert torch.equal(sides[1], sides[3])
-    never = told(tiny, 0.0, crop_padding=0, flip=False, alternate=True)[1]._shown[0]
+    never = trained_on_known_loss(tiny, 0.0, crop_padding=0, flip=False, alternate=True)[1]._shown[
+        0
+    ]
     assert nearest(originals, never).max() < 1e-3, "flip=false stays so"
 
 
@@ -227,7 +233,7 @@ def test_the_network_is_compiled_where_asked_for(
     assert len(compiled) == 1
 
 
-def test_the_time_in_augmentation_is_told(tiny: Dataset) -> None:
+def test_the_time_in_augmentation_is_measured(tiny: Dataset) -> None:
     class Slow(Defense):
         """Spends its time in augmentation."""
 
@@ -239,9 +245,9 @@ def test_the_time_in_augmentation_is_told(tiny: Dataset) -> None:
 
     protocol = named_protocol("quick", "", epochs=2, batch_size=40)
     run = make_run(tiny, 0, epochs=2)
-    made = train_model(tiny.train, tiny.test, "resnet9[width=2]", protocol, Slow(), run).record
-    assert 0.2 < made["augment_share"] * 2 * 40 / made["images_per_second"] < 0.5
-    assert made["images_per_second"] < 40 / 0.1
+    record = train_model(tiny.train, tiny.test, "resnet9[width=2]", protocol, Slow(), run).record
+    assert 0.2 < record["augment_share"] * 2 * 40 / record["images_per_second"] < 0.5
+    assert record["images_per_second"] < 40 / 0.1
     assert run.augmenting.taken() == 0, "every epoch reads the stopwatch"
 
 

@@ -44,9 +44,9 @@ VERSION = 1
 """Raised when the decoded images change."""
 CROP = 0.875
 """Share of the shorter side that the centre crop keeps."""
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 """What is looked for in an image file; Pillow's other readers may start programs."""
-MOST_PIXELS = 8192**2
+MAX_PIXELS = 8192**2
 """Most pixels of one image; no data set of classes has larger ones."""
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
 THREADS = 8
@@ -235,14 +235,14 @@ def open_image(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged below
-            opened = Image.open(path, formats=FORMATS)
+            opened = Image.open(path, formats=_FORMATS)
         with opened as image:
             w, h = image.size
-            if w * h <= MOST_PIXELS:
+            if w * h <= MAX_PIXELS:
                 return image.convert("RGB")
     except Exception as error:  # every format has errors of its own
         raise DatasetError(f"{path} is not a readable image ({error_text(error)})") from None
-    raise DatasetError(f"{path} has {w}x{h} px, at most {MOST_PIXELS:,} are read; scale it down")
+    raise DatasetError(f"{path} has {w}x{h} px, at most {MAX_PIXELS:,} are read; scale it down")
 
 
 def _crop(image: Image.Image, size: int) -> Image.Image:

@@ -1,67 +1,90 @@
-"""Looks into an .npz file before anything of it is unpacked: headers lie, and archives explode."""
+"""Check an .npz file before numpy reads it: headers lie, and archives explode."""
 
 from __future__ import annotations
 
 import math
 import zipfile
 from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..common.errors import UserError
 from ..common.spec import shorten
 from ..store.arrays import total_memory
 
-MOST_MEMBERS = 1000
+MAX_MEMBERS = 1000
 DENSE_BYTES = 64 * 2**20
-"""Unpacked bytes from which on a member must not be packed more tightly than `MOST_RATIO`."""
-MOST_RATIO = 100
-"""Images that differ from each other are never packed so tightly."""
+"""A member that unpacks to more than this must not be packed more tightly than `MAX_RATIO`."""
+MAX_RATIO = 100
+"""Images that differ from each other never compress this well."""
+
+
+class Header(NamedTuple):
+    """The shape, memory order and type that the header of an .npy array claims."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+    def check_size(self, n_bytes: int, who: str) -> None:
+        """Raise UserError if the array does not take exactly the `n_bytes` that follow."""
+        claimed = math.prod(self.shape) * self.dtype.itemsize
+        if min(self.shape, default=0) < 0 or claimed != n_bytes:
+            raise UserError(
+                f"{who} says that it holds {claimed:,} bytes of numbers but has {n_bytes:,}; it is "
+                "cut short or forged"
+            )
+
+    def array(self, data: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return bytes, of which there must be as many as claimed, as the array described."""
+        order: Literal["F", "C"] = "F" if self.fortran else "C"
+        return data.view(self.dtype).reshape(self.shape, order=order)
+
+
+def read_header(file: IO[bytes], who: str) -> Header:
+    """Read the header of an .npy array, so that the file is left where the numbers begin.
+
+    Raises:
+        UserError: it cannot be parsed, or the array holds Python objects, which may run code.
+    """
+    try:
+        if np.lib.format.read_magic(file) == (1, 0):
+            header = Header(*np.lib.format.read_array_header_1_0(file))
+        else:  # numpy refuses a later version's header here unless it reads like one of 2.0
+            header = Header(*np.lib.format.read_array_header_2_0(file))
+    except Exception as error:  # numpy's parser raises whatever Python's tokenizer does
+        raise UserError(f"{who} is not a readable .npy array ({shorten(str(error))})") from None
+    if header.dtype.hasobject:
+        raise UserError(f"{who} holds Python objects, which are not read; save plain numbers")
+    return header
 
 
 def check_npz(path: Path) -> None:
-    """Check that an archive's arrays are what their headers say and fit into the memory.
+    """Check that an archive's arrays are what their headers claim and fit into memory.
 
     Raises:
-        ValueError: they are not; the sentence says which.
-        Exception: what the readers of zip files and headers raise.
+        UserError: they are not; the sentence says which.
+        Exception: zipfile cannot read the archive.
     """
-    room = total_memory()
+    memory = total_memory()
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        if len(members) > MOST_MEMBERS:
-            raise UserError(f"it has {len(members)} members, more than any array file")
+        if len(members) > MAX_MEMBERS:
+            raise UserError(f"it has {len(members)} members; at most {MAX_MEMBERS} are read")
         total = sum(member.file_size for member in members)
-        if total > room:
+        if total > memory:
             raise UserError(
-                f"unpacked it takes {total:,} bytes, and there are {room:,} of memory; a tree of "
+                f"unpacked it takes {total:,} bytes, and there are {memory:,} of memory; a tree of "
                 "images, folder:PATH, need not fit"
             )
         for member in members:
-            _check_member(archive, member)
-
-
-def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Compare one array's header with the size of its data."""
-    who = shorten(member.filename)
-    ratio = member.file_size / max(1, member.compress_size)
-    if member.file_size > DENSE_BYTES and ratio > MOST_RATIO:
-        raise UserError(f"{who} is packed {ratio:.0f} to 1; no images are, so it is not unpacked")
-    if not member.filename.endswith(".npy"):
-        raise UserError(f"{who} is not an array")
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read is None:
-            raise UserError(f"{who} has an .npy header of version {version}")
-        shape, _, dtype = read(file)
-        header = file.tell()
-    if dtype.hasobject:
-        raise UserError(f"{who} holds Python objects, which could run code")
-    claimed = math.prod(shape) * dtype.itemsize
-    if any(side < 0 for side in shape) or claimed != member.file_size - header:
-        there = member.file_size - header
-        raise UserError(f"{who} claims {claimed:,} bytes and has {there:,}")
+            who = shorten(member.filename)
+            ratio = member.file_size / max(1, member.compress_size)
+            if member.file_size > DENSE_BYTES and ratio > MAX_RATIO:
+                raise UserError(f"{who} is compressed {ratio:.0f} to 1, which no images are")
+            if not member.filename.endswith(".npy"):
+                raise UserError(f"{who} is not an array; only .npy members are read")
+            with archive.open(member) as file:
+                read_header(file, who).check_size(member.file_size - file.tell(), who)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..common.spec import printable
 from ..data import Dataset, load_dataset
 from ..data.foreign import Reading, read_poison
-from ..data.foreign.interpret import Kind, Rounding, Scale
+from ..data.foreign.interpret import ContentKind, Rounding, Scale
 from ..data.poison import Poison, PoisonError, tensors_sha256
 from ..data.poison_files import audit_poison
 from ..methods.imported import check_free, imported_recipe, poison_name, remember
@@ -20,7 +20,7 @@ def import_poison(
     dataset: Dataset | str,
     name: str,
     *,
-    kind: Kind = "auto",
+    kind: ContentKind = "auto",
     scale: Scale = "auto",
     rounding: Rounding = "round",
     key: str | None = None,

@@ -76,8 +76,11 @@ def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
     return stream.getvalue()
 
 
-def torch_file(content: bytes) -> bytes:
-    return zipped({"archive/data.pkl": content, "archive/version": b"3\n"}, zipfile.ZIP_STORED)
+def torch_file(content: bytes, values: bytes | None = None) -> bytes:
+    members = {"archive/data.pkl": content, "archive/version": b"3\n"}
+    if values is not None:
+        members["archive/data/0"] = values
+    return zipped(members, zipfile.ZIP_STORED)
 
 
 def storage_pickle(n: int, size: str, stride: str) -> bytes:
@@ -160,7 +163,28 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "storage.pt": (torch_file(storage_pickle(10**12, "I1\n", "I1\n")), "holds 4,0.* bytes"),
         "missing.pt": (
             torch_file(storage_pickle(2880, "I12\nI3\nI8\nI10\n", "I240\nI80\nI10\nI1\n")),
-            "not a readable file of tensors",
+            "'archive/data/0' has 0 bytes where 11,520 are claimed",
+        ),
+        "longer.pt": (
+            torch_file(storage_pickle(4, "I4\n", "I1\n"), bytes(10**5)),
+            "'archive/data/0' has 100,000 bytes where 16 are claimed",
+        ),
+        "state.pt": (
+            torch_file(storage_pickle(4, "I4\n", "I1\n")[:-1] + b"}b.", bytes(16)),
+            "not a readable pickle",
+        ),
+        "storage.pt-state": (
+            torch_file(b"(Vstorage\nctorch\nFloatStorage\nV0\nVcpu\nI4\ntQ(N}Vvalue\nNstb."),
+            "not a readable pickle",
+        ),
+        "twice.pt": (
+            torch_file(
+                b"("
+                + b"".join(storage_pickle(n, "I4\n", "I1\n")[2:-1] for n in (4, 10**3))
+                + b"t.",
+                bytes(16),
+            ),
+            "shares storages",
         ),
         "objects.npy": (raw.getvalue(), "Python objects"),
         "huge.npy": (npy_header(huge), "too large for a poison"),
@@ -175,7 +199,10 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "bomb.zip": (zipped({"0.png": bytes(10**8)}), "holds 100,000,000 bytes"),
         "lying.zip": (lying_member(), "cannot be unpacked|not a readable image"),
         "record.zip": (zipped({"0.png": bytes(1_060_000)}), "needs at most 1,048,576"),
-        "record.pt": (zipped({"a/data.pkl": b"N.", "a/data/0": bytes(10**5)}), "larger than what"),
+        "record.pt": (
+            zipped({"a/data.pkl": b"N.", "a/data/0": bytes(10**5)}),
+            "holds a NoneType; an array, a tensor or a dict",
+        ),
         "many.zip": (many_members(), "has 5000 files"),
         "directory.zip": (long_directory(), "a directory of more than 584,784 bytes"),
         "lzma.zip": (zipped({"0.png": bytes(10**5)}, zipfile.ZIP_LZMA), "packed in an unusual way"),

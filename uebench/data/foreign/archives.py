@@ -1,9 +1,9 @@
-"""Zip archives that nobody trusts: members are read in memory, and counted before they are."""
+"""Zip archives from strangers: checked against the limits first, unpacked in memory only."""
 
 from __future__ import annotations
 
 import contextlib
-import struct
+import io
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...common.errors import UserError
 from ...common.spec import shorten
 from ...store.arrays import zeros
 from ..poison import PoisonError
@@ -21,141 +22,120 @@ from .limits import Limits
 
 READ_AT_ONCE = 2**24
 """Bytes of a large member that are read at a time."""
-_END = b"PK\x05\x06"
-_END64 = b"PK\x06\x06"
-_TAIL = 22 + 65535 + 20 + 56
-"""Bytes in which the end records lie: the record, its comment, and the two zip64 records."""
+
+
+class _Guarded(io.FileIO):
+    """A file that refuses a read longer than `most`, since zipfile reads a directory in one go."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        super().__init__(path)
+        self.limits = limits
+        # an entry has a fixed part of 46 bytes, a name and extra fields
+        self.most: int | None = limits.members * (46 + 512)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as `FileIO` does, unless more is asked for than is allowed."""
+        size = -1 if size is None else size
+        if self.most is not None and size > self.most:
+            raise PoisonError(
+                f"{self.name} has a directory of more than {self.most:,} bytes, too large for the "
+                f"{self.limits.members} files that a poison of {self.limits.name} may have; give "
+                "an archive of that poison alone"
+            )
+        return super().read(size) or b""
 
 
 class Archive:
-    """A zip archive whose directory was checked against the limits; use it as a context."""
+    """An open zip archive whose members were checked against the limits."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, file: zipfile.ZipFile, path: Path, limits: Limits) -> None:
         self.path = path
         self.limits = limits
-        longest = limits.members * (46 + 512)  # an entry's fixed part, its name and extra fields
-        if directory_bytes(path) > longest:
+        self._zip = file
+        members = [info for info in file.infolist() if not info.is_dir()]
+        self.sizes = {info.filename: info.file_size for info in members}
+        """Bytes of each member once unpacked; zipfile stops there, whatever the data says."""
+        if len(members) > limits.members:
             raise PoisonError(
-                f"{path} has a directory of more than {longest:,} bytes, too large for the "
-                f"{limits.members} files that a poison of {limits.name} may have; give an archive "
-                "of that poison alone"
+                f"{path} has {len(members)} files, a poison of {limits.name} at most "
+                f"{limits.members}; give an archive of that poison alone"
             )
-        try:
-            self.zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise PoisonError(f"{path} is not a readable zip archive ({error})") from None
-        self.members = [info for info in self.zip.infolist() if not info.is_dir()]
-        try:
-            self._check()
-        except PoisonError:
-            self.zip.close()
-            raise
-
-    def __enter__(self) -> Archive:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.zip.close()
-
-    def _check(self) -> None:
-        """Check the number of members, their names and their sizes unpacked."""
-        if len(self.members) > self.limits.members:
-            raise PoisonError(
-                f"{self.path} has {len(self.members)} files, a poison of {self.limits.name} at "
-                f"most {self.limits.members}; give an archive of that poison alone"
-            )
-        self.limits.check_bytes(sum(info.file_size for info in self.members), f"{self.path}")
-        if len(set(self.names())) < len(self.members):
-            raise PoisonError(f"{self.path} has two files of the same name; pack it again")
-        for info in self.members:
+        limits.check_bytes(sum(info.file_size for info in members), f"{path}")
+        if len(self.sizes) < len(members):
+            raise PoisonError(f"{path} has two files of the same name; pack it again")
+        for info in members:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise PoisonError(
-                    f"{self.path}: {shorten(info.filename)} is packed in an unusual way; pack it "
-                    "as plain zip"
+                    f"{path}: {shorten(info.filename)} is packed in an unusual way; pack it as "
+                    "plain zip"
                 )
             parts = PurePosixPath(info.filename.replace("\\", "/"))
             if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
                 raise PoisonError(
-                    f"{self.path} names a file outside itself ({shorten(info.filename)}); such an "
+                    f"{path} names a file outside itself ({shorten(info.filename)}); such an "
                     "archive is not read"
                 )
 
-    def names(self) -> list[str]:
-        """Return the names of its files."""
-        return [info.filename for info in self.members]
-
-    def size(self, name: str) -> int:
-        """Return how many bytes a member says that it has, unpacked."""
-        return self.zip.getinfo(name).file_size
-
-    def read(self, name: str, most: int | None = None) -> bytes:
-        """Return a member; without `most` all of it, which is no more than what was checked.
+    def read(self, name: str) -> bytes:
+        """Return all of a member.
 
         Raises:
-            PoisonError: it is damaged, encrypted, or packed in an unknown way.
+            PoisonError: it is damaged or encrypted.
         """
-        with self._opened(name) as file:
-            # asked for all, zipfile would unpack first and cut off afterwards
-            return file.read(self.size(name) if most is None else most)
-
-    def read_array(self, name: str) -> NDArray[np.uint8]:
-        """Return a member's bytes; where they are many they lie in a file.
-
-        Raises:
-            PoisonError: as for `read`.
-        """
-        with self._opened(name) as file:
-            return read_bytes(file, self.size(name))
+        with self.open(name) as file:
+            # zipfile asked for "all" would unpack first and cut off afterwards
+            return file.read(self.sizes[name])
 
     @contextlib.contextmanager
-    def _opened(self, name: str) -> Iterator[IO[bytes]]:
-        """Give a member to read, and say in a sentence what is wrong with it."""
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a member, and report in one sentence what goes wrong while it is read.
+
+        Raises:
+            PoisonError: it is damaged or encrypted.
+        """
         try:
-            with self.zip.open(name) as file:
+            with self._zip.open(name) as file:
                 yield file
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            OSError,
-            EOFError,
-            RuntimeError,  # encrypted, or an unknown method
-            ValueError,
-            KeyError,
-        ) as error:
-            reason = shorten(str(error))
+        except UserError:
+            raise
+        # zipfile's word for an encrypted member is RuntimeError
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as e:
+            reason = shorten(str(e))
             raise PoisonError(
                 f"{self.path}: {shorten(name)} cannot be unpacked ({reason})"
             ) from None
 
 
+@contextlib.contextmanager
+def open_archive(path: Path, limits: Limits) -> Iterator[Archive]:
+    """Open a zip archive and check its directory before anything is unpacked.
+
+    Raises:
+        PoisonError: it cannot be read, is larger than the limits, or names files outside itself.
+    """
+    with _Guarded(path, limits) as file, contextlib.ExitStack() as stack:
+        try:
+            opened = stack.enter_context(zipfile.ZipFile(file))
+        except PoisonError:
+            raise
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise PoisonError(f"{path} is not a readable zip archive ({error})") from None
+        file.most = None
+        yield Archive(opened, path, limits)
+
+
 def read_bytes(file: IO[bytes], n_bytes: int) -> NDArray[np.uint8]:
-    """Return the next bytes of a file, at most `n_bytes`; where they are many they lie in a file.
+    """Return the next `n_bytes` of a file; a large array lies in a file of its own.
 
     Raises:
         EOFError: there are fewer.
     """
-    found: NDArray[np.uint8] = zeros((n_bytes,), torch.uint8).numpy()
+    data: NDArray[np.uint8] = zeros((n_bytes,), torch.uint8).numpy()
     done = 0
     while done < n_bytes:
         part = file.read(min(READ_AT_ONCE, n_bytes - done))
         if not part:
             raise EOFError(f"it ends after {done:,} of {n_bytes:,} bytes")
-        found[done : done + len(part)] = np.frombuffer(part, np.uint8)
+        data[done : done + len(part)] = np.frombuffer(part, np.uint8)
         done += len(part)
-    return found
-
-
-def directory_bytes(path: Path) -> int:
-    """Return the size of an archive's directory, which zipfile would read whole; 0: none found."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - _TAIL))
-        tail = file.read()
-    where = tail.rfind(_END)
-    if where < 0 or len(tail) < where + 22:
-        return 0
-    found: int = struct.unpack_from("<I", tail, where + 12)[0]
-    where64 = tail.rfind(_END64, 0, where)
-    if where64 >= 0 and len(tail) >= where64 + 56:
-        found = max(found, struct.unpack_from("<Q", tail, where64 + 40)[0])
-    return min(found, size)
+    return data

@@ -20,20 +20,20 @@ from ..poison import Poison, PoisonError
 from .contents import Chosen, Foreign, Numbers, choose, layout_of
 from .limits import Limits
 
-Kind = Literal["auto", "images", "deltas"]
+ContentKind = Literal["auto", "images", "deltas"]
 Scale = Literal["auto", "unit", "levels"]
 Rounding = Literal["round", "truncate"]
 
-TOGETHER = 1024
+_READ_TOGETHER = 1024
 """Images that are read at a time; it bounds the memory."""
-SAMPLE = 512
+_COMPARED = 512
 """Images that are looked at to tell images from perturbations."""
-NEAR = 40.0
+_NEAR = 40.0
 """Levels that poisoned images differ from clean ones, or perturbations from 0, at most, in the
 mean; usual ones have 3 to 15, unrelated images of a natural data set about 70."""
-SLACK = 0.13
+_SLACK = 0.13
 """How far beyond its range an image that was not clipped may reach: 32/255."""
-WHOLE = 1e-3
+_WHOLE = 1e-3
 """Levels within which a number counts as whole: k/255 in float32 is not exact."""
 
 
@@ -49,7 +49,7 @@ class Reading:
         key: the array's name where a file has several.
     """
 
-    kind: Kind = "auto"
+    kind: ContentKind = "auto"
     scale: Scale = "auto"
     rounding: Rounding = "round"
     key: str | None = None
@@ -68,7 +68,7 @@ def interpret(
     chosen = choose(foreign, reading.key, Limits.of(dataset), who)
     _check_finite(chosen.values, who)
     rows, index = _placed(chosen, dataset, who)
-    look = np.unique(np.linspace(0, len(index) - 1, min(SAMPLE, len(index))).astype(np.int64))
+    look = np.unique(np.linspace(0, len(index) - 1, min(_COMPARED, len(index))).astype(np.int64))
     channels = _as_nchw(chosen.values, dataset)
     clean = dataset.train.images.numpy()
     scale = _scale(channels, reading.scale, who)
@@ -111,8 +111,8 @@ def interpret(
 
 def _check_finite(values: Numbers, who: str) -> None:
     """Raise PoisonError where a number is NaN or infinite."""
-    for start in range(0, len(values) if values.dtype.kind == "f" else 0, TOGETHER):
-        good = np.isfinite(values[start : start + TOGETHER])
+    for start in range(0, len(values) if values.dtype.kind == "f" else 0, _READ_TOGETHER):
+        good = np.isfinite(values[start : start + _READ_TOGETHER])
         if not good.all():
             bad = start + int((~good).reshape(len(good), -1).any(1).argmax())
             raise PoisonError(
@@ -169,7 +169,7 @@ def _scale(values: Numbers, asked: Scale, who: str) -> Literal["unit", "levels"]
             )
         return asked
     integers = values.dtype.kind in "iu"
-    if reach > 255 * (1 + SLACK) or (reach <= 2 and not integers and reach > 1 + SLACK):
+    if reach > 255 * (1 + _SLACK) or (reach <= 2 and not integers and reach > 1 + _SLACK):
         raise PoisonError(
             f"{who} has values from {low:.4g} to {high:.4g}, neither in the range 0..1 nor in "
             "0..255; undo a normalisation, or say which is meant by --scale unit or levels"
@@ -186,7 +186,9 @@ def _scale(values: Numbers, asked: Scale, who: str) -> Literal["unit", "levels"]
 
 def _parts(values: Numbers) -> list[Numbers]:
     """Return the array in chunks."""
-    return [values[start : start + TOGETHER] for start in range(0, len(values), TOGETHER)]
+    return [
+        values[start : start + _READ_TOGETHER] for start in range(0, len(values), _READ_TOGETHER)
+    ]
 
 
 def _is_whole(values: Numbers) -> bool:
@@ -195,7 +197,7 @@ def _is_whole(values: Numbers) -> bool:
 
 
 def _kind(
-    values: Numbers, clean: NDArray[np.uint8], scale: str, asked: Kind, who: str
+    values: Numbers, clean: NDArray[np.uint8], scale: str, asked: ContentKind, who: str
 ) -> Literal["images", "deltas"]:
     """Return whether values are images near the clean ones or perturbations near 0."""
     if asked != "auto":
@@ -203,15 +205,15 @@ def _kind(
     as_images = float(np.abs(_levels(values, scale, False) - clean).mean())
     may_wrap = values.dtype == np.uint8
     as_deltas = float(np.abs(_levels(values, scale, may_wrap)).mean())
-    if as_images <= NEAR and 2 * as_images < as_deltas:
+    if as_images <= _NEAR and 2 * as_images < as_deltas:
         return "images"
     likeness = _likeness(values, clean)
-    if likeness > 0.5 and as_images > NEAR:
+    if likeness > 0.5 and as_images > _NEAR:
         raise PoisonError(
             f"{who} follows the clean images (correlation {likeness:.2f}) but not in their range; "
             "undo a normalisation, or say which is meant by --kind and --scale"
         )
-    if as_deltas <= NEAR and 2 * as_deltas < as_images:
+    if as_deltas <= _NEAR and 2 * as_deltas < as_images:
         return "deltas"
     raise PoisonError(
         f"{who} may hold images or perturbations: its values differ from the clean images by "
@@ -260,8 +262,8 @@ def _eight_bit(
     """Return levels as uint8 and count what was clipped and what was not whole."""
     inside = np.clip(values, 0, 255)
     nearest = np.rint(inside)
-    whole = np.abs(inside - nearest) <= WHOLE
-    counts["clipped"] += int((np.abs(values - inside) > WHOLE).sum())
+    whole = np.abs(inside - nearest) <= _WHOLE
+    counts["clipped"] += int((np.abs(values - inside) > _WHOLE).sum())
     counts["fractional"] += int((~whole).sum())
     if rounding == "truncate":
         nearest = np.where(whole, nearest, np.floor(inside))

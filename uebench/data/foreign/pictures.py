@@ -30,8 +30,8 @@ from .archives import Archive
 from .contents import Foreign, Numbers
 from .limits import Limits
 
-SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
-FORMATS = ("PNG", "BMP", "JPEG")
+PICTURE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
+_FORMATS = ("PNG", "BMP", "JPEG")
 _NUMBERED = re.compile(r"[A-Za-z_-]*([0-9]{1,12})")
 RECORD_BYTES = 2**20
 """Most bytes of a meta.json."""
@@ -71,19 +71,19 @@ def read_folder(path: Path, limits: Limits, class_names: Sequence[str]) -> Forei
     return _read_tree("folder", names, read, limits, class_names, f"{path}")
 
 
-def read_image_zip(path: Path, limits: Limits, class_names: Sequence[str]) -> Foreign:
+def read_image_zip(archive: Archive, class_names: Sequence[str]) -> Foreign:
     """Return the images of a zip archive; nothing is unpacked to the disk.
 
     Raises:
-        PoisonError: as for `read_folder`, or the archive is not as it should be.
+        PoisonError: as for `read_folder`.
     """
-    with Archive(path, limits) as archive:
+    path, limits = archive.path, archive.limits
 
-        def read(name: str) -> bytes:
-            _check_size(archive.size(name), limits, f"{path}: {shorten(name)}")
-            return archive.read(name)
+    def read(name: str) -> bytes:
+        _check_size(archive.sizes[name], limits, f"{path}: {shorten(name)}")
+        return archive.read(name)
 
-        return _read_tree("zip", archive.names(), read, limits, class_names, f"{path}")
+    return _read_tree("zip", list(archive.sizes), read, limits, class_names, f"{path}")
 
 
 def _leads_inside(link: Path, root: Path) -> bool:
@@ -128,7 +128,7 @@ def _read_tree(
         for name, path in paths.items()
         if not any(part.startswith((".", "__MACOSX")) for part in path.parts)
     }
-    pictures = {n: p for n, p in shown.items() if p.suffix.lower() in SUFFIXES}
+    pictures = {n: p for n, p in shown.items() if p.suffix.lower() in PICTURE_SUFFIXES}
     if not pictures:
         raise PoisonError(f"{who} has no images; <index>.png files are needed")
     at = _indices(pictures, limits, who)
@@ -180,7 +180,7 @@ def _decode(data: bytes, limits: Limits, who: str) -> Numbers:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 if image.size != (w, h):
                     raise PoisonError(
                         f"{who} is {image.size[0]}x{image.size[1]} px, those of {limits.name} are "

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from ...common.errors import UserError
 from .. import Dataset
 from ..poison import PoisonError
-from .archives import Archive
+from .archives import open_archive
 from .arrays import read_npy, read_npz, read_safetensors
 from .contents import Foreign
 from .limits import Limits
-from .pickles import read_pickle
+from .pickles import TORCH_PICKLE, is_old_torch, read_old_torch, read_pickle, read_torch
 from .pictures import RECORD_BYTES, parse_record, read_folder, read_image_zip
-from .tensors import TORCH_PICKLE, is_old_torch, read_torch
 
 ACCEPTED = "a folder or zip of <index>.png, .npy, .npz, .safetensors, .pt or a pickle of arrays"
 
@@ -28,17 +29,21 @@ def read_foreign(path: Path, dataset: Dataset) -> Foreign:
         if path.is_dir():
             return read_folder(path, limits, dataset.class_names)
         if not path.is_file():
-            there = path.exists() or path.is_symlink()
-            reason = "is neither a file nor a folder" if there else "no such file"
+            exists = path.exists() or path.is_symlink()
+            reason = "is neither a file nor a folder" if exists else "no such file"
             raise PoisonError(f"{path}: {reason}; give {ACCEPTED}")
         limits.check_bytes(path.stat().st_size, f"{path}")
         foreign = _read_file(path, limits, dataset)
-        beside = path.with_name(f"{path.name}.meta.json")
-        if beside.is_file() and beside.stat().st_size <= RECORD_BYTES:
-            record = parse_record(beside.read_bytes(), f"{beside.parent}")
-            return Foreign(foreign.form, foreign.arrays, record)
-    except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or "it asks for too much memory"
+        record_path = path.with_name(f"{path.name}.meta.json")
+        if record_path.is_file() and record_path.stat().st_size <= RECORD_BYTES:
+            record = parse_record(record_path.read_bytes(), f"{record_path.parent}")
+            return replace(foreign, record=record)
+    except UserError as error:
+        if type(error) is UserError:  # of the checks that data sets share with poisons
+            raise PoisonError(f"{error}") from None
+        raise
+    except (OSError, EOFError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or f"{error}" or "it asks for too much memory"
         raise PoisonError(f"{path} cannot be read: {reason}") from None
     return foreign
 
@@ -50,22 +55,14 @@ def _read_file(path: Path, limits: Limits, dataset: Dataset) -> Foreign:
     if start.startswith(b"\x93NUMPY"):
         return read_npy(path, limits)
     if start.startswith(b"PK") or path.suffix == ".zip":
-        return _read_zip(path, limits, dataset)
+        with open_archive(path, limits) as archive:
+            if sum(TORCH_PICKLE.fullmatch(name) is not None for name in archive.sizes) == 1:
+                return read_torch(archive)
+            if archive.sizes and all(name.endswith(".npy") for name in archive.sizes):
+                return read_npz(archive)
+            return read_image_zip(archive, dataset.class_names)
     if path.suffix == ".safetensors" or start[8:9] == b"{":
         return read_safetensors(path, limits)
     if start[:1] == b"\x80" or path.suffix in (".pkl", ".pickle", ".p"):
-        if is_old_torch(path):
-            return read_torch(path, limits, zipped=False)
-        return read_pickle(path, limits)
+        return (read_old_torch if is_old_torch(path) else read_pickle)(path, limits)
     raise PoisonError(f"{path} is not a readable poison file; give {ACCEPTED}")
-
-
-def _read_zip(path: Path, limits: Limits, dataset: Dataset) -> Foreign:
-    """Return the arrays of a zip: of torch.save, of numpy.savez, or of images."""
-    with Archive(path, limits) as archive:
-        names = archive.names()
-    if sum(TORCH_PICKLE.fullmatch(name) is not None for name in names) == 1:
-        return read_torch(path, limits, zipped=True)
-    if names and all(name.endswith(".npy") for name in names):
-        return read_npz(path, limits)
-    return read_image_zip(path, limits, dataset.class_names)

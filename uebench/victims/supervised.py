@@ -89,6 +89,7 @@ def train_model(
     keep = is_stateful or not defense.__pydantic_private__
     sides = None
     if protocol.flip and protocol.alternate:
+        # drawn before the checkpoint restores the generator, so a resumed run draws the same sides
         sides = torch.randint(0, 2, (len(data),), generator=run.rng, device=run.device)
     loop = run.checkpoint("training", keep=keep, model=model, optimizer=optimizer, **parts)
     loop.facts = {"curve": [], "busy": 0.0, "augmenting": 0.0, "seconds": 0.0, **loop.facts}

@@ -32,8 +32,8 @@ from uebench import Attack, Auto, Facts, Fraction255, Option, Run, Split, UserEr
 from uebench.learn.pgd import lengths
 
 SEARCH_SIDE, SEARCH_CROP = 36, 4
-"""The grid on which kernels are judged, and what is cropped from it: bound and thresholds belong to
-it."""
+"""Side of the grid on which kernels are judged, and the rows and columns that are cropped from it.
+The bound and the thresholds only hold for this grid."""
 BOUND = 50.0
 """Largest l2 norm of an unscaled crop for a recurrence to count as bounded."""
 TRIALS = 3
@@ -43,11 +43,11 @@ MOST_KERNEL_BYTES = 2**26
 GRID_VALUES = 2**22
 """Most values of the grids that are continued together: 1,078 images at 32 px, 27 at 224 px."""
 RESPONSE_VALUES = 2**22
-"""Most values of a class's responses for which the product is the faster way: 64 px, not 96."""
+"""Most response values of a class for which the matrix product is faster: 64 px, not 96."""
 PRODUCT = 128
-"""Images of a product on a CPU; as many as a core's cache holds."""
+"""Images per matrix product on a CPU: as many as fit the cache of a core."""
 BLOCK = 32
-"""Matched filters that are tried on a pattern together."""
+"""Matched filters that are tried on a pattern at a time."""
 CANDIDATES = 8192
 """Candidates drawn at a time."""
 
@@ -151,7 +151,7 @@ class AR(Attack):
                     f"ar: {self.kernels} was changed since the cell was planned; run again"
                 )
             return kernels.to(run.device)
-        found = run.kept(
+        search = run.kept(
             "ar kernels",
             {
                 "classes": data.n_classes,
@@ -163,9 +163,9 @@ class AR(Attack):
             lambda fresh: self._search(data.n_classes, data.shape[0], fresh),
         )
         run.note(
-            ar_threshold=round(found["threshold"].item(), 4), ar_draws=int(found["draws"].item())
+            ar_threshold=round(search["threshold"].item(), 4), ar_draws=int(search["draws"].item())
         )
-        return found["kernels"]
+        return search["kernels"]
 
     def _search(self, n: int, c: int, run: Run) -> dict[str, Tensor]:
         """Return `n` sets of kernels [n, c, 3, 3] whose noise the others' filters respond to."""
@@ -182,7 +182,7 @@ class AR(Attack):
             for kernel, pattern in fresh:
                 if len(kernels) == n:
                     break
-                if is_told_apart(kernels, pattern, threshold):
+                if is_distinct(kernels, pattern, threshold):
                     kernels.append(kernel)
                 elif len(waiting) < 20 * n:
                     waiting.append((kernel, pattern))
@@ -194,17 +194,16 @@ class AR(Attack):
 
 
 def read_kernels(path: Path, k: int, shape: tuple[int, int, int]) -> Float[Tensor, "k c 3 3"]:
-    """Return the kernels of a file, one set a class, checked.
+    """Return the kernels of a file, one set per class, and check that they are usable.
 
-    A published set was found to hold a kernel that is finite and useless: its entries sum to 2e7.
+    One published set contains a kernel that is finite but useless: its entries sum to 2e7.
 
     Raises:
         UserError: it cannot be read, has the wrong shape, or a kernel does not sum to 1.
     """
     try:
         _check_size(path)
-        found = _load(path)
-        kernels = torch.stack([torch.as_tensor(each).float() for each in found])
+        kernels = torch.stack([torch.as_tensor(each).float() for each in _load(path)])
     except Exception as error:  # every reader has errors of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -212,7 +211,9 @@ def read_kernels(path: Path, k: int, shape: tuple[int, int, int]) -> Float[Tenso
             ".npz, .safetensors or .pt"
         ) from None
     c = shape[0]
-    if kernels.dim() == 5 and kernels.shape[2] == 1:  # the form of a grouped convolution's weight
+    if (
+        kernels.dim() == 5 and kernels.shape[2] == 1
+    ):  # the weight of a grouped convolution has this form
         kernels = kernels.squeeze(2)
     if kernels.dim() != 4 or kernels.shape[2:] != (3, 3) or kernels.shape[1] != c:
         raise UserError(
@@ -230,7 +231,7 @@ def read_kernels(path: Path, k: int, shape: tuple[int, int, int]) -> Float[Tenso
 
 
 def _check_size(path: Path) -> None:
-    """Raise ValueError where a file, packed or unpacked, is larger than any set of kernels."""
+    """Refuse a file that, packed or unpacked, is larger than any set of kernels."""
     size = path.stat().st_size if path.is_file() else 0
     if not path.is_dir() and not path.is_file() and path.exists():
         raise UserError("it is not a file")
@@ -242,29 +243,29 @@ def _check_size(path: Path) -> None:
 
 
 def _load(path: Path) -> Any:
-    """Return a file's only tensor, its tensor called kernels, or its list of tensors."""
+    """Return the only tensor of a file, the one called `kernels`, or the list of its tensors."""
     if path.suffix == ".npy":
         return np.load(path, allow_pickle=False)
-    found: Any
+    content: Any
     if path.suffix == ".npz":
         # NumPy does not close a file that it opened itself and cannot read
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            found = dict(file)
+            content = dict(file)
     elif path.suffix == ".safetensors":
-        found = load_file(path)
+        content = load_file(path)
     else:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(found, dict):
-        return found["kernels"] if "kernels" in found else next(iter(found.values()))
-    return found
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(content, dict):
+        return content["kernels"] if "kernels" in content else next(iter(content.values()))
+    return content
 
 
-def is_told_apart(
+def is_distinct(
     kernels: list[Float[Tensor, "c 3 3"]], pattern: Float[Tensor, "c h w"], threshold: float
 ) -> bool:
-    """Return whether the matched filter of every kernel responds to a pattern.
+    """Return whether the matched filter of every accepted kernel responds to a pattern.
 
-    Most patterns fail at one of the first filters, so they are tried in blocks.
+    Filters are tried in blocks, because most patterns already fail at one of the first.
     """
     return all(
         bool((matched(torch.stack(kernels[i : i + BLOCK]), pattern[None]) >= threshold).all())

@@ -15,6 +15,8 @@ from uebench.common.spec import Fraction255
 class Inner(BaseModel):
     """A nested model."""
 
+    model_config = ConfigDict(extra="forbid")
+
     rows: int = 1
 
 
@@ -50,7 +52,9 @@ class Example(BaseModel):
         ({"seeds": []}, "m: seeds=[]: list should have at least 1 item"),
         ({"places": 3}, "m: places must be names and values such as {a: 1}, got 3"),
         ({"code": "A"}, "m: code=A: string should match pattern"),
-        ({"inner": {"rows": "x"}}, "m: inner=x: input should be a valid integer"),
+        ({"inner": {"rows": "x"}}, "m: inner.rows must be a whole number, got x"),
+        ({"inner": 3}, "m: inner=3: input should be a valid dictionary or instance of Inner"),
+        ({"inner": {"row": 1}}, "m: inner: no option row (did you mean rows?); it has rows"),
         ({"round": 2}, "m: no option round (did you mean rounds?); it has eps, rounds, norm"),
         ({"norm": "l1", "rounds": 0}, "got 0; norm must be one of"),
     ],

@@ -37,9 +37,7 @@ def read_object(path: Path) -> dict[str, Any]:
             "remove the file"
         ) from None
     if not isinstance(content, dict):
-        raise UserError(
-            f"{path} holds no JSON object; run again with the same --out, or remove it"
-        )
+        raise UserError(f"{path} holds no JSON object; run again with the same --out, or remove it")
     return content
 
 

@@ -162,19 +162,26 @@ def _no_such(name: str, known: Collection[str], noun: str) -> str:
 
 def _explain(problem: Any, fields: Mapping[str, FieldInfo], noun: str) -> str:
     """Return one of pydantic's problems in words: the value, what is accepted, what to do."""
-    # The location also names list positions and the alternatives of unions.
-    location = [part for part in problem["loc"] if isinstance(part, str)]
-    if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
-        return _no_such(location[0], fields, noun)
-    if not location or location[0] not in fields:
+    path: list[str] = []
+    info = None
+    for part in problem["loc"]:
+        if part in fields:
+            info = fields[part]
+            path.append(part)
+            fields = _nested_fields(info)
+        elif problem["type"] == "extra_forbidden" and part == problem["loc"][-1] and fields:
+            owner = "".join(f"{name}: " for name in path[-1:])
+            return f"{owner}{_no_such(str(part), fields, noun)}"
+        # all other parts are positions in a list, keys, or the alternatives of a union
+    if info is None:
         return _own_message(problem)
-    return _explain_field(problem, location[0], fields[location[0]])
+    return _explain_field(problem, ".".join(path), info)
 
 
 def _explain_field(problem: Any, name: str, info: FieldInfo) -> str:
     value = problem["input"]
     text = format_value(value) if isinstance(value, (int, float, str)) else repr(value)
-    if problem["type"] in _BEYOND_THE_TYPE or _holds_model(info):
+    if problem["type"] in _BEYOND_THE_TYPE or _nested_fields(info):
         return f"{name}={text[:60]}: {_own_message(problem)}"
     hint = "; divide by 255" if _is_budget(info) and _exceeds_one(value) else ""
     return f"{name} must be {accepted(info)}, got {text[:60]}{hint}"
@@ -188,10 +195,13 @@ def _own_message(problem: Any) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _holds_model(info: FieldInfo) -> bool:
-    """Return whether a field is a nested model, whose own fields the problem is about."""
-    choices = get_args(info.annotation) or (info.annotation,)
-    return any(isinstance(choice, type) and issubclass(choice, BaseModel) for choice in choices)
+def _nested_fields(info: FieldInfo) -> dict[str, FieldInfo]:
+    """Return the fields of the nested model that a field may hold; empty if it holds none."""
+    fields: dict[str, FieldInfo] = {}
+    for choice in get_args(info.annotation) or (info.annotation,):
+        if isinstance(choice, type) and issubclass(choice, BaseModel):
+            fields |= choice.model_fields
+    return fields
 
 
 def _is_budget(info: FieldInfo) -> bool:

@@ -1,7 +1,7 @@
-"""Names to methods: the two folders, then entry points, then `--plugin FILE`, then the session.
+"""Find methods by name: in the two folders, entry points, `--plugin` files and this session.
 
-A plug-in that breaks at import is kept with its error and harms only itself. A name that is taken
-is refused, so that no method replaces another silently.
+If a plug-in breaks at import, the error is recorded and all other methods still work. A name that
+is already taken is refused, so that no method silently replaces another.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def defense(name: str, *, title: str, source: str) -> Callable[[D], D]:
 
 
 def _register(kind: Kind, cls: type[Method], name: str, title: str, source: str) -> None:
-    """Enter a class under its name, unless the name is somebody else's."""
+    """Register a class under its name, unless another method has that name."""
     base = Attack if kind == "attack" else Defense
     if not issubclass(cls, base):
         raise UserError(f"{cls.__name__} is not a uebench.{base.__name__}; derive it from that")
@@ -84,7 +84,7 @@ def _register(kind: Kind, cls: type[Method], name: str, title: str, source: str)
         raise UserError(f"{name!r} is not a method's name; use snake_case, such as my_attack")
     origin = str(_state["origin"])
     if cls.__module__.startswith(("uebench.attacks.", "uebench.defenses.")):
-        origin = "built-in"  # whoever imports such a module first, it is the suite's
+        origin = "built-in"  # no matter who imports it first, it belongs to the suite
     taken = _methods[kind].get(name)
     if taken is not None and not (origin == taken.info.origin == "session"):
         raise UserError(f"{kind} {name} is taken by {taken.info.origin}; choose another name")
@@ -94,14 +94,14 @@ def _register(kind: Kind, cls: type[Method], name: str, title: str, source: str)
 
 @contextlib.contextmanager
 def _loading(origin: str) -> Iterator[None]:
-    """Import what is inside as coming from `origin`; keep what breaks instead of raising it."""
-    before = {kind: dict(found) for kind, found in _methods.items()}
+    """Register what the body imports under `origin`; record an error instead of raising it."""
+    before = {kind: dict(classes) for kind, classes in _methods.items()}
     previous, _state["origin"] = _state["origin"], origin
     try:
         yield
     except (Exception, SystemExit) as error:
-        for kind, found in before.items():
-            _methods[kind] = found
+        for kind, classes in before.items():
+            _methods[kind] = classes
         _broken.append(BrokenPlugin(origin, in_words(error, _raised_in(error))))
     finally:
         _state["origin"] = previous
@@ -137,10 +137,10 @@ def load() -> None:
 def load_file(path: Path) -> None:
     """Load methods from a Python file (`--plugin FILE`).
 
-    A second call does nothing, nor does one for the file of a plug-in that is installed.
+    Nothing happens if the file was loaded before or belongs to an installed plug-in.
 
     Raises:
-        UserError: there is no such file, or it has no method.
+        UserError: there is no such file, or it defines no method.
         MethodError: it breaks at import.
     """
     load()
@@ -176,19 +176,19 @@ def _raised_in(error: BaseException) -> list[str]:
 
 
 def plugin_line(error: BaseException) -> str:
-    """Return `last_line` of the plug-ins' files; nothing where no plug-in led to the error."""
+    """Return the last line of a plug-in's file that led to the error, or an empty text."""
     return last_line(error, _plugin_sources())
 
 
 def _plugin_sources() -> set[str]:
-    """Return the files that methods of others than the suite come from."""
-    found = (cls for known in _methods.values() for cls in known.values())
-    modules = (sys.modules.get(c.__module__) for c in found if c.info.origin != "built-in")
+    """Return the files of all methods that are not the suite's own."""
+    classes = (cls for known in _methods.values() for cls in known.values())
+    modules = (sys.modules.get(c.__module__) for c in classes if c.info.origin != "built-in")
     return {str(file) for module in modules if (file := getattr(module, "__file__", None))}
 
 
 def plugin_files() -> list[Path]:
-    """Return the files loaded by `load_file`, for the worker processes."""
+    """Return the files that `load_file` has loaded, which worker processes must load too."""
     return list(_files)
 
 
@@ -224,10 +224,10 @@ def find(kind: Kind, name: str) -> type[Method]:
 
 
 def absent(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """Return the error for a name that nobody registered.
+    """Return the error for a name that is not registered.
 
-    It has the nearest name, the plug-ins that are broken, and a package in this folder that has the
-    name and is not installed.
+    It states the nearest name, the plug-ins that are broken, and whether the current folder holds a
+    package of that name that is not installed.
     """
     sentences = [str(unknown(kind, name, known))]
     if _broken:

@@ -1,11 +1,12 @@
 """ResNet-18 with weights trained on ImageNet, for transfer to another data set.
 
-Figure 4 of arXiv:2303.15127. Ours, where it is silent: images are brought to 224 px bilinearly and
-normalised by ImageNet's mean and sd, both inside the network, so that attacks and defenses stay in
-[0, 1] and at the images' own size; the head is new, and everything is trained on.
+Source: Figure 4 of arXiv:2303.15127. Where the paper says nothing, these choices are ours: the
+network itself resizes images to 224 px (bilinear) and normalises them by ImageNet's mean and
+standard deviation, so that attacks and defenses work in [0, 1] at the images' own size; the head is
+new, and all layers are trained.
 
-The weights are a file that the user puts there: torchvision's state dict (.pth), or .safetensors.
-Nothing in it is run. Its content, not its path, enters the key.
+The user provides the weights as a file: torchvision's state dict (.pth), or .safetensors. No code
+in the file is executed. Its content enters the key, its path does not.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from .ordinary import ordinary
 
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILE = "resnet18-f37072fd.pth"
-"""What torchvision calls its ImageNet weights of ResNet-18."""
+"""The name of torchvision's file of ImageNet weights for ResNet-18."""
 
 
 class NoWeightsError(UserError):
-    """The file of weights is not there."""
+    """The file of weights does not exist or cannot be read."""
 
 
 class OnImageNet(nn.Module):
-    """A network that sees images enlarged and normalised as those that it was trained on."""
+    """Resize and normalise images as in the network's pretraining, then apply the network."""
 
     mean: Tensor
     sd: Tensor
@@ -50,7 +51,7 @@ class OnImageNet(nn.Module):
         self.register_buffer("sd", torch.tensor(SD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Return the logits of images in [0, 1]; grey ones are shown in three channels."""
+        """Return the logits of images in [0, 1]; grey images are repeated in three channels."""
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
         if x.shape[2:] != (self.size, self.size):
@@ -68,49 +69,51 @@ def resnet18_imagenet(
     Args:
         n_classes: outputs of the new head.
         channels: of the images, 1 or 3.
-        weights: the file; where it is empty, `default_file()`.
-        sha256: what the file's content must have, if given.
-        size: pixels of a side that images are brought to.
+        weights: the file; if empty, `default_file()`.
+        sha256: the expected hash of the file, or empty.
+        size: the side in pixels that images are resized to.
 
     Raises:
-        ValueError: the file is missing, no ResNet-18, or has another content than planned.
+        UserError: the file is missing, is not a ResNet-18, or has changed since planning.
     """
-    state, found = read_weights(weights)
-    if sha256 and found != sha256:
+    state, content_sha256 = read_weights(weights)
+    if sha256 and content_sha256 != sha256:
         raise UserError(
             f"resnet18_imagenet: {weights or default_file()} was changed since the cell was "
             "planned; run again"
         )
     model = ordinary("resnet18", n_classes)
-    model.load_state_dict(state, strict=False)  # read_weights saw that the head alone is missing
+    model.load_state_dict(
+        state, strict=False
+    )  # read_weights has checked that only the head is missing
     return OnImageNet(model, size)
 
 
 def default_file() -> Path:
-    """Return where the weights are looked for: next to the data sets, as torchvision names them."""
+    """Return the default place of the weights: torchvision's file name, next to the data sets."""
     chosen = os.environ.get("UEBENCH_DATA")
     folder = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("uebench")) / "data"
     return folder / FILE
 
 
 def pin(weights: str) -> str:
-    """Return the sha256 of a file of weights that was seen to be a ResNet-18's.
+    """Check that a file holds the weights of a ResNet-18, and return its sha256.
 
     Raises:
         NoWeightsError: it is missing.
-        ValueError: it is something else.
+        UserError: it holds something else.
     """
     path = Path(weights).expanduser() if weights else default_file()
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
-        found = None
-    return _pinned(weights, f"{path}", found and (found.st_mtime_ns, found.st_size))
+        status = None
+    return _pinned(weights, f"{path}", status and (status.st_mtime_ns, status.st_size))
 
 
 @lru_cache(maxsize=64)
 def _pinned(weights: str, path: str, state: tuple[int, int] | None) -> str:
-    """Return the sha256 of the file; `state` changes when the file does."""
+    """Return the sha256 of the file; `state` makes the cache notice that the file changed."""
     return read_weights(weights)[1]
 
 
@@ -119,7 +122,7 @@ def read_weights(weights: str) -> tuple[dict[str, Tensor], str]:
 
     Raises:
         NoWeightsError: the file is missing.
-        ValueError: it is no ResNet-18.
+        UserError: it is not a ResNet-18.
     """
     path = Path(weights).expanduser() if weights else default_file()
     try:
@@ -130,15 +133,15 @@ def read_weights(weights: str) -> tuple[dict[str, Tensor], str]:
             f"ImageNet weights of ResNet-18 there ({FILE}), or name the file: "
             "resnet18_imagenet[weights=FILE]"
         ) from None
-    found: Any
+    content: Any
     try:
         if path.suffix == ".safetensors":
-            found = load(data)
+            content = load(data)
         else:
-            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        found = found.get("state_dict", found)
-        state = {str(key).removeprefix("module."): value for key, value in found.items()}
-    except Exception as error:  # every reader has errors of its own
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        content = content.get("state_dict", content)
+        state = {str(key).removeprefix("module."): value for key, value in content.items()}
+    except Exception as error:  # each reader raises its own errors
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(
             f"resnet18_imagenet: {path} holds no state dict ({reason}); give torchvision's "
@@ -148,17 +151,17 @@ def read_weights(weights: str) -> tuple[dict[str, Tensor], str]:
 
 
 def _checked(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return what a ResNet-18 needs of a state dict but the head.
+    """Return the tensors of a state dict that a ResNet-18 needs, except its head.
 
     Raises:
-        ValueError: a tensor is missing, has another shape, or is not finite.
+        UserError: a tensor is missing, has another shape, or is not finite.
     """
     with torch.device("meta"):
-        wanted = ordinary("resnet18", 2).state_dict()
-    kept = {}
-    for name, like in wanted.items():
+        expected = ordinary("resnet18", 2).state_dict()
+    checked = {}
+    for name, like in expected.items():
         if name.startswith("fc.") or (name.endswith("batches_tracked") and name not in state):
-            continue  # the head is new; the oldest files count no batches
+            continue  # the head is new, and the oldest files have no batch counters
         value = state.get(name)
         fits = isinstance(value, Tensor) and value.shape == like.shape
         if value is None or not fits or not value.isfinite().all():
@@ -167,5 +170,5 @@ def _checked(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
                 f"resnet18_imagenet: {path} has {problem} {name}; give the state dict of "
                 f"torchvision's ResNet-18 ({FILE})"
             )
-        kept[name] = value
-    return kept
+        checked[name] = value
+    return checked

@@ -34,7 +34,7 @@ NUMBERS = ("test_acc", "test_acc_best", "train_acc", "curve", "confusion", "pois
 SMALL_NET = "surrogate=resnet9[width=2]"
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     """Stands for the end of the process."""
 
 

@@ -1,4 +1,4 @@
-"""A data set: a training and a test split with one fingerprint."""
+"""A data set: a training and a test split, and the fingerprint that identifies their content."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MOST_CLASSES = 100_000
 
 
 class DatasetError(UserError):
-    """A data set cannot be used: one sentence says what is wrong and what to do."""
+    """A data set cannot be used; the message says what is wrong and what to do."""
 
 
 def error_text(error: Exception) -> str:
-    """Return an error in one short printable line."""
+    """Return the text of an error on one printable line."""
     return printable(" ".join(str(error).split())) or type(error).__name__
 
 
@@ -34,7 +34,7 @@ class Dataset:
     """Training and test images of the same classes and size.
 
     Attributes:
-        name: what tables call it, such as `cifar10`.
+        name: its name in tables, such as `cifar10`.
         train: the clean training set.
         test: the clean test set.
         fingerprint: sha256 of images and labels of both, and of the number of classes.
@@ -57,12 +57,12 @@ class Dataset:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """One name a class, by label."""
+        """One name per class, in order of the labels."""
         return self.train.class_names
 
     @property
     def chance(self) -> float:
-        """Test accuracy of a model that names the largest class for every image."""
+        """Test accuracy of a model that predicts the largest class for every image."""
         return self.test.labels.bincount().max().item() / len(self.test)
 
 
@@ -71,7 +71,7 @@ def from_arrays(
 ) -> Dataset:
     """Return a data set from pairs of images uint8 [n, h, w, c] and labels, whole numbers [n].
 
-    Without class names there are as many classes as the largest label says.
+    Without class names, the largest label gives the number of classes.
 
     Raises:
         DatasetError: wrong types or shapes, labels out of range, or a class without an image.
@@ -88,7 +88,7 @@ def from_arrays(
     if k > MOST_CLASSES:
         raise DatasetError(f"{name}: claims {k} classes; at most {MOST_CLASSES} are read")
     names = tuple(map(str, range(k) if class_names is None else class_names))
-    names = tuple(map(printable, names))  # they reach terminals and tables
+    names = tuple(map(printable, names))  # they are printed in terminals and tables
     return from_splits(
         name, _split(name, "train", *train, names), _split(name, "test", *test, names)
     )
@@ -98,7 +98,7 @@ def from_splits(name: str, train_split: Split, test_split: Split) -> Dataset:
     """Return a data set from two splits of the same classes, whose images may be mapped.
 
     Raises:
-        DatasetError: two sizes of images, fewer than two classes, or a class without an image.
+        DatasetError: sizes differ, there are fewer than two classes, or a class has no image.
     """
     names, k = train_split.class_names, train_split.n_classes
     if train_split.shape != test_split.shape:
@@ -160,7 +160,7 @@ def _split(name: str, part: str, images: Any, labels: Any, names: tuple[str, ...
     if len(images) != len(labels):
         raise DatasetError(
             f"{name}: {len(images)} {part}_images but {len(labels)} {part}_labels; "
-            "one label an image is needed"
+            "each image needs one label"
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(names):
@@ -177,7 +177,7 @@ def _split(name: str, part: str, images: Any, labels: Any, names: tuple[str, ...
 
 
 def first_of_each_class(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Return n indices in their order: each class's first, then each class's second, and so on."""
+    """Return n sorted indices: the first image of each class, then each second one, and so on."""
     rank = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)
@@ -186,13 +186,13 @@ def first_of_each_class(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 
 def _size(split: Split) -> str:
-    """Return an image's size in words."""
+    """Return the size of an image as HxWxC."""
     c, h, w = split.shape
     return f"{h}x{w}x{c}"
 
 
 def _fingerprint(train: Split, test: Split) -> str:
-    """Return the sha256 of everything that a number can depend on."""
+    """Return the sha256 of all images, labels and the number of classes."""
     digest = hashlib.sha256(f"{train.n_classes}".encode())
     for split in (train, test):
         digest.update(f"{tuple(split.images.shape)}".encode())

@@ -1,4 +1,4 @@
-"""Data sets by name, such as `cifar10`, `imagenet_subset[size=96]`, `folder:PATH` or `npz:PATH`."""
+"""Load data sets by name: `cifar10`, `imagenet_subset[size=96]`, `folder:PATH` or `npz:PATH`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def load_dataset(
     """Return a data set by name, such as `cifar10[n_train=5000]` or `npz:FILE`.
 
     Args:
-        spec: a name with options in brackets. `n_train` and `n_test` keep that many images, the
-            first ones of each class; `synthetic` generates that many, and has `n_classes`,
-            `size` and `seed` too; `folder:` has `size`,
-            `imagenet_subset` has `n_classes` and `size`.
-        data_dir: where torchvision's data sets and ImageNet lie; `$UEBENCH_DATA` or a cache folder
-            by default.
-        download: fetch what is missing.
-        outline: the pixels are not needed, so what takes long to decode is not decoded.
+        spec: a name with options in brackets. `n_train` and `n_test` are numbers of images: the
+            first ones of each class, or as many as `synthetic` generates. `synthetic` also has
+            `n_classes`, `size` and `seed`, `folder:` has `size`, and `imagenet_subset` has
+            `n_classes` and `size`.
+        data_dir: the folder of torchvision's data sets and of ImageNet; by default
+            `$UEBENCH_DATA` or a cache folder.
+        download: download a data set that is missing.
+        outline: set it if the pixels are not needed; images that take long are not decoded.
 
     Raises:
         KeyError: no such data set, with the nearest name.
@@ -80,7 +80,7 @@ def load_dataset(
 
 
 def _whole_numbers(name: str, given: dict[str, Any], known: Any) -> dict[str, int]:
-    """Return options as whole numbers; all of a data set's options are."""
+    """Return options as whole numbers, which all options of data sets are."""
     options = {}
     for key, value in given.items():
         if key not in known:
@@ -96,7 +96,7 @@ def _whole_numbers(name: str, given: dict[str, Any], known: Any) -> dict[str, in
 
 
 def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
-    """Return the first images of each class, under a name that holds their number."""
+    """Return the first images of each class, with their number in the data set's name."""
     if not options:
         return dataset
     cut: list[Any] = []
@@ -106,9 +106,9 @@ def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
             raise DatasetError(
                 f"{dataset.name}: n_{part}={n} is more than the {len(split)} images there are"
             )
-        kept = first_of_each_class(split.labels.numpy(), n)
-        cut.append((split.images[kept].permute(0, 2, 3, 1).numpy(), split.labels[kept].numpy()))
-    made = from_arrays(dataset.name, cut[0], cut[1], dataset.class_names)
+        index = first_of_each_class(split.labels.numpy(), n)
+        cut.append((split.images[index].permute(0, 2, 3, 1).numpy(), split.labels[index].numpy()))
+    smaller = from_arrays(dataset.name, cut[0], cut[1], dataset.class_names)
     name, _, others = dataset.name.removesuffix("]").partition("[")
     text = ",".join(filter(None, [others, format_options(options)]))
-    return replace(made, name=f"{name}[{text}]")
+    return replace(smaller, name=f"{name}[{text}]")

@@ -1,8 +1,8 @@
-"""Pictures of a poison: clean, perturbation and poisoned, for a few images of a few classes.
+"""Draw a poison: clean image, perturbation and poisoned image, for a few images of a few classes.
 
-The perturbation is drawn around grey, amplified so that the budget fills the range; one factor for
-the whole picture. A contact sheet has its words painted on it; a strip is small, bare, and keeps
-its words as a PNG text, for pages that set them in their own letters.
+The perturbation is drawn around grey and amplified by one factor for the whole picture, so that the
+budget fills the range. A contact sheet has its captions painted on it. A strip is small and bare;
+its caption is stored as a PNG text, so that a page can typeset it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .dataset import Dataset
 from .poison import Poison
 
 CLASSES = 4
-"""Most classes shown."""
+"""Largest number of classes that are shown."""
 EACH = 3
-"""Images shown of a class, so that one sees whether they share a perturbation."""
+"""Images shown per class; several show whether they share a perturbation."""
 TILE = 96
-"""Pixels that a side is brought to, at least, by repeating pixels."""
+"""Size of a tile in pixels; smaller images are enlarged to about this by repeating pixels."""
 GAP = 4
 LINE = 18
 LETTERS = 13
@@ -33,17 +33,17 @@ LETTERS = 13
 MARGIN = 10
 BLOCKS = ("clean", "perturbation", "poisoned")
 STRIP_EACH = 2
-"""Images shown of a class in a strip."""
+"""Images shown per class in a strip."""
 STRIP_TILE = 64
-"""Pixels that a side has in a strip, at least, by repeating pixels."""
+"""Size of a tile of a strip in pixels."""
 STRIP_CROP = 96
-"""Pixels of a larger image's centre that a strip shows."""
+"""Side in pixels of the centre of a larger image that a strip shows."""
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A bare picture of a poison: rows clean, perturbation, poisoned; a column an image."""
+    """A bare picture of a poison: rows clean, perturbation, poisoned; one column per image."""
 
     pixels: Pixels
     classes: list[str]
@@ -51,14 +51,14 @@ class Strip:
     factor: float
     """What the perturbation was multiplied by."""
     why: str
-    """What fills the range."""
+    """What change the amplified range stands for, in words."""
 
 
 def contact_sheet(poison: Poison, dataset: Dataset, title: str) -> Image.Image:
-    """Return the sheet: a row an image, and three columns for each class.
+    """Return the sheet: three columns for each class, and one row per image.
 
-    The factor comes from the poison's linf budget where one is recorded, else from the largest
-    change that is shown.
+    The factor comes from the poison's linf budget if one is recorded, otherwise from the largest
+    change shown.
     """
     chosen = chosen_images(poison, dataset)
     parts, factor, why = _three_parts(poison, dataset, chosen)
@@ -108,14 +108,14 @@ def strip(poison: Poison, dataset: Dataset) -> Strip:
     return Strip(np.concatenate(rows), classes, factor, why)
 
 
-def write_strip(made: Strip, path: Path) -> None:
-    """Write a strip as PNG with its caption, whole or not at all, making missing folders."""
-    caption = {k: v for k, v in asdict(made).items() if k != "pixels"}
+def write_strip(picture: Strip, path: Path) -> None:
+    """Write a strip as PNG with its caption, atomically, and create missing folders."""
+    caption = {k: v for k, v in asdict(picture).items() if k != "pixels"}
     text = PngImagePlugin.PngInfo()
     text.add_itxt(CAPTION, json.dumps(caption))
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.part")
-    Image.fromarray(made.pixels).save(draft, format="PNG", optimize=True, pnginfo=text)
+    Image.fromarray(picture.pixels).save(draft, format="PNG", optimize=True, pnginfo=text)
     draft.replace(path)
 
 
@@ -136,18 +136,18 @@ def chosen_images(poison: Poison, dataset: Dataset, each: int = EACH) -> dict[in
 def _three_parts(
     poison: Poison, dataset: Dataset, chosen: dict[int, list[int]]
 ) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], float, str]:
-    """Return clean, amplified and poisoned images, the factor, and what it is."""
-    shown = torch.tensor([i for group in chosen.values() for i in group])
-    clean = dataset.train.images[poison.index[shown]]
-    change = poison.images[shown].int() - clean.int()
+    """Return clean, amplified and poisoned images, the factor, and its reason in words."""
+    positions = torch.tensor([i for group in chosen.values() for i in group])
+    clean = dataset.train.images[poison.index[positions]]
+    change = poison.images[positions].int() - clean.int()
     most, why = _full_range(poison, change)
     factor = 127 / most
     amplified = (127.5 + change * factor).round().clamp(0, 255).to(torch.uint8)
-    return (clean, amplified, poison.images[shown]), factor, why
+    return (clean, amplified, poison.images[positions]), factor, why
 
 
 def _full_range(poison: Poison, change: torch.Tensor) -> tuple[float, str]:
-    """Return the change in levels that fills the range, at least 1, and what it is."""
+    """Return the change in levels, at least 1, that fills the range, and a text about it."""
     match poison.meta.get("budget"):
         case {"norm": "linf", "eps": float(eps)} if 0 < eps <= 1:
             levels = max(1.0, 255 * eps)
@@ -157,12 +157,12 @@ def _full_range(poison: Poison, change: torch.Tensor) -> tuple[float, str]:
 
 
 def _ascii(text: str) -> str:
-    """Return text that every default font has."""
+    """Return a text in which every character is in the default font."""
     return text.encode("ascii", "replace").decode()
 
 
 def _centre(image: torch.Tensor) -> torch.Tensor:
-    """Return the middle of an image, STRIP_CROP pixels a side; a smaller one is itself."""
+    """Return the centre of an image with sides of at most STRIP_CROP pixels."""
     top, left = (max(0, (side - STRIP_CROP) // 2) for side in image.shape[1:])
     return image[:, top : top + STRIP_CROP, left : left + STRIP_CROP]
 
@@ -173,7 +173,7 @@ def _framed(tile: Pixels) -> Pixels:
 
 
 def _tile(image: torch.Tensor, side: int = TILE) -> Pixels:
-    """Return an image as RGB [h, w, 3], each pixel repeated so often that a side has `side`."""
+    """Return an image as RGB [h, w, 3], enlarged to about `side` px by repeating pixels."""
     pixels: Pixels = image.permute(1, 2, 0).numpy()
     if pixels.shape[2] == 1:
         pixels = pixels.repeat(3, axis=2)

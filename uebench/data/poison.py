@@ -1,4 +1,4 @@
-"""A poison: the 8-bit images that a data user receives, and what was measured on them.
+"""A poison: the 8-bit images that a data user receives, and measurements of their changes.
 
 A budget is checked on the 8-bit images: linf at most round(255 * eps) levels; l2 at most
 eps + 0.5/255 * sqrt(c*h*w), since rounding moves each value by up to half a level.
@@ -39,7 +39,7 @@ def quantise(
 
 
 class Measured(NamedTuple):
-    """What one poison changed: linf in levels of 255, l2 in the pixel range [0, 1]."""
+    """How much each image was changed: linf in levels of 255, l2 in the pixel range [0, 1]."""
 
     linf: Float[Tensor, " n"]
     l2: Float[Tensor, " n"]
@@ -49,16 +49,16 @@ class Measured(NamedTuple):
 
     def record(self) -> dict[str, float]:
         """Return mean and max of each norm, and mean PSNR (dB) and SSIM, for `meta.json`."""
-        kept = {}
+        summary = {}
         for name in ("linf", "l2", "l0"):
             values = getattr(self, name).double()
-            kept[f"{name}_mean"] = values.mean().item()
-            kept[f"{name}_max"] = values.max().item()
+            summary[f"{name}_mean"] = values.mean().item()
+            summary[f"{name}_max"] = values.max().item()
         finite = self.psnr[self.psnr.isfinite()]
-        kept["psnr_mean"] = finite.double().mean().item() if len(finite) else math.inf
-        kept["ssim_mean"] = self.ssim.double().mean().item()
-        kept["changed_share"] = (self.l0 > 0).double().mean().item()
-        return {key: (round(v, 6) if math.isfinite(v) else None) for key, v in kept.items()}  # type: ignore[misc]
+        summary["psnr_mean"] = finite.double().mean().item() if len(finite) else math.inf
+        summary["ssim_mean"] = self.ssim.double().mean().item()
+        summary["changed_share"] = (self.l0 > 0).double().mean().item()
+        return {key: (round(v, 6) if math.isfinite(v) else None) for key, v in summary.items()}  # type: ignore[misc]
 
 
 def measure(
@@ -67,16 +67,16 @@ def measure(
     index: Int[Tensor, " n"] | None = None,
     device: torch.device | None = None,
 ) -> Measured:
-    """Return the norms of what was changed, image by image, and how visible it is.
+    """Measure the change of each image: its norms, and how visible it is.
 
     linf counts levels of 255, l2 is in the pixel range [0, 1], l0 counts pixel positions with any
     channel changed. PSNR is infinite for an unchanged image.
 
     Args:
-        clean: what `images` were made from.
-        images: the changed ones.
-        index: which clean image each was made from; by default they are in one order.
-        device: what computes; by default where `images` lie.
+        clean: the original images.
+        images: the changed images.
+        index: the clean image of each changed one; by default both are in the same order.
+        device: the device that computes; by default that of `images`.
     """
     columns: list[tuple[Tensor, ...]] = []
     device = images.device if device is None else device
@@ -120,19 +120,19 @@ def _ssim(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> Float[Ten
 
 
 class Budget(NamedTuple):
-    """A norm and a radius: linf in the pixel range [0, 1], l2 of the whole image likewise."""
+    """A norm and a radius, linf or the l2 norm of a whole image, in the pixel range [0, 1]."""
 
     norm: Norm
     eps: float
 
     def allowed(self, shape: tuple[int, int, int]) -> float:
-        """Return what the 8-bit images may measure: levels (linf), or l2 with rounding's slack."""
+        """Return the limit for 8-bit images: in levels (linf), or in l2 with slack for rounding."""
         if self.norm == "linf":
             return float(math.floor(255 * self.eps + 0.5))
         return self.eps + 0.5 / 255 * math.sqrt(math.prod(shape))
 
     def check(self, measured: Measured, shape: tuple[int, int, int], who: str) -> None:
-        """Raise MethodError where an image exceeds the budget."""
+        """Raise MethodError if an image exceeds the budget."""
         values: Tensor = getattr(measured, self.norm)
         allowed, largest = self.allowed(shape), values.max().item()
         if largest > allowed + 1e-4:
@@ -173,10 +173,10 @@ def tensors_sha256(poison: Poison) -> str:
 
 
 def poisoned(train: Split, poison: Poison, chosen: Bool[Tensor, " n"] | None = None) -> Split:
-    """Return the training set with the poison's images in their places, where `chosen` says so.
+    """Return the training set in which the images at `chosen`, or all, are those of the poison.
 
-    Images that the poison does not cover stay clean; labels and order stay as they are. A poison
-    that covers all of them is not copied.
+    Images that the poison does not cover stay clean; labels and order do not change. A poison that
+    covers all images is not copied.
     """
     rows = torch.arange(len(poison)) if chosen is None else chosen[poison.index].nonzero()[:, 0]
     if torch.equal(poison.index[rows], torch.arange(len(train))):

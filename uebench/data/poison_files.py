@@ -155,13 +155,13 @@ def audit_poison(poison: Poison, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def print_audit(found: dict[str, Any]) -> None:
+def print_audit(audit: dict[str, Any]) -> None:
     """Print an audit as a table to stdout."""
     table = Table("measured", "value", box=None, pad_edge=False)
-    for key, value in found.items():
+    for key, value in audit.items():
         if key == "budgets_kept":
-            kept = [name for name, ok in value.items() if ok]
-            table.add_row("budgets kept", ", ".join(kept) or "none of the usual ones")
+            holding = [name for name, ok in value.items() if ok]
+            table.add_row("budgets kept", ", ".join(holding) or "none of the usual ones")
         else:
             table.add_row(key.replace("_", " "), Text(f"{value}"))  # a name is no markup
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)

@@ -8,7 +8,7 @@
     def test_it_conforms(check):
         check()
 
-Each test reports what it found and how to fix it.
+If a test fails, it reports what is wrong and how to fix it.
 """
 
 from .conformance import Outcome, conform

@@ -14,7 +14,7 @@ import torch
 from ..methods.base import Method
 from ..methods.faults import last_line
 from ..methods.registry import Kind
-from . import attacking, costs, defending, describing  # noqa: F401 they enter promises
+from . import attacking, costs, defending, describing  # noqa: F401 they register promises
 from .generators import restored_generators
 from .promises import PROMISES, Promise, UnmetError
 from .subject import Subject
@@ -81,11 +81,11 @@ def outcome_of(subject: Subject, each: Promise, case: str) -> Outcome:
     status: Literal["passed", "failed"] = "passed"
     mend = ""
     try:
-        found = hold(subject, each, case)
+        finding = hold(subject, each, case)
     except UnmetError as unmet:
-        status, found, mend = "failed", unmet.what, unmet.mend
+        status, finding, mend = "failed", unmet.what, unmet.mend
     seconds = time.perf_counter() - start
-    return Outcome(each.name, each.text, case, status, found, mend, seconds)
+    return Outcome(each.name, each.text, case, status, finding, mend, seconds)
 
 
 def hold(subject: Subject, each: Promise, case: str) -> str:

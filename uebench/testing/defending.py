@@ -83,16 +83,16 @@ def preparing(subject: Subject, name: str) -> str:
     dataset = case(name)
     train = dataset.train
     before, labels = train.images.clone(), train.labels.clone()
-    made = subject.defense(dataset).prepare(train, make_run(dataset))
+    prepared = subject.defense(dataset).prepare(train, make_run(dataset))
     demand(
-        made.images.dtype == torch.uint8 and made.images.shape[1:] == before.shape[1:],
-        f"`prepare` returns {made.images.dtype} {list(made.images.shape)}",
+        prepared.images.dtype == torch.uint8 and prepared.images.shape[1:] == before.shape[1:],
+        f"`prepare` returns {prepared.images.dtype} {list(prepared.images.shape)}",
         "return data.with_images(...) with uint8 [n, c, h, w]",
     )
-    low, high = int(made.labels.min()), int(made.labels.max())
+    low, high = int(prepared.labels.min()), int(prepared.labels.max())
     demand(
-        len(made.labels) == len(made.images) > 0 and low >= 0 and high < dataset.n_classes,
-        f"`prepare` returns {len(made.images)} images with labels {low}..{high}",
+        len(prepared.labels) == len(prepared.images) > 0 and low >= 0 and high < dataset.n_classes,
+        f"`prepare` returns {len(prepared.images)} images with labels {low}..{high}",
         "return one label per image, in 0..k-1",
     )
     demand(
@@ -130,13 +130,13 @@ def randomness_(subject: Subject, _: str) -> str:
         before = reseeded(world)
         run = make_run(dataset, 0, epochs=2)
         data = defense.prepare(dataset.train, run)
-        found = train_model(data, dataset.test, TARGET, protocol, defense, run).record
+        record = train_model(data, dataset.test, TARGET, protocol, defense, run).record
         demand(
             before == states(),
             "a global generator of torch or numpy was used or set",
             DRAW,
         )
-        records.append({key: value for key, value in found.items() if key not in TIMED})
+        records.append({key: value for key, value in record.items() if key not in TIMED})
     demand(
         records[0] == records[1],
         "the same seed trained two different models",
@@ -149,13 +149,14 @@ def randomness_(subject: Subject, _: str) -> str:
 def adjusting(subject: Subject, _: str) -> str:
     """`adjust` returns a protocol, and keeps what it may not decide."""
     protocol = PROTOCOLS["quick"]
-    made = subject.defense(case("two classes")).adjust(protocol)
+    adjusted = subject.defense(case("two classes")).adjust(protocol)
     demand(
-        isinstance(made, Protocol) and Protocol.model_validate(made.model_dump()) == made,
+        isinstance(adjusted, Protocol)
+        and Protocol.model_validate(adjusted.model_dump()) == adjusted,
         "`adjust` does not return a valid protocol",
         "return protocol.asked(warmup_epochs=1), for example",
     )
-    changed = [key for key, v in made.model_dump().items() if getattr(protocol, key) != v]
+    changed = [key for key, v in adjusted.model_dump().items() if getattr(protocol, key) != v]
     demand(
         not {"epochs", "arch", "eval_every"} & set(changed),
         f"`adjust` changes {', '.join(changed)}",

@@ -130,9 +130,9 @@ def _comes_back(subject: Subject, made: Method) -> None:
 def resolving(subject: Subject, _: str) -> str:
     """Before anything runs, `auto` and the like become numbers, which enter the key."""
     dataset = case("two classes")
-    made = subject.resolved(dataset)  # raises where an option stays open
+    resolved = subject.resolved(dataset)  # raises if an option stays open
     try:
-        key = key_of(made.recipe())
+        key = key_of(resolved.recipe())
     except (TypeError, ValueError) as error:
         raise UnmetError(
             f"`recipe` cannot be hashed ({error})",
@@ -149,21 +149,21 @@ def resolving(subject: Subject, _: str) -> str:
 @promised_by("attack", "defense", mend="keep the interface of uebench.Attack and uebench.Defense")
 def interface(subject: Subject, _: str) -> str:
     """The parts that the suite calls exist and have the right types."""
-    cls, made = subject.cls, subject.resolved(case("two classes"))
+    cls, resolved = subject.cls, subject.resolved(case("two classes"))
     demand(
         type(cls.version) is int and cls.version >= 1,
         f"version is {cls.version!r}",
         "write `version: ClassVar[int] = 1` and raise it when the numbers change",
     )
-    if isinstance(made, Attack):
+    if isinstance(resolved, Attack):
         demand(
             cls.craft is Attack.craft,  # type: ignore[attr-defined]
             "`craft` is overridden, and with it the audit of the budget",
             "write `perturb`, and `export` for another rounding",
         )
-        _is_amount(made.image_passes(100), "image_passes", 0)
-    elif isinstance(made, Defense):
-        _is_amount(made.effort(), "effort", 1e-9)
+        _is_amount(resolved.image_passes(100), "image_passes", 0)
+    elif isinstance(resolved, Defense):
+        _is_amount(resolved.effort(), "effort", 1e-9)
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The global generators, which no method may use or set."""
+"""The global random generators, which no method may use or seed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 DRAW = "draw with generator=run.rng, device=run.device; numpy: seed it from run.rng"
-"""How to fix a method that does."""
+"""How to fix a method that uses them."""
 
 
 def reseeded(seed: int) -> tuple[Any, ...]:
     """Seed the global generators; return their states."""
     torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 it is what a method might use
+    np.random.seed(seed)  # noqa: NPY002 a method might use it
     random.seed(seed)
     return states()
 
@@ -25,8 +25,8 @@ def reseeded(seed: int) -> tuple[Any, ...]:
 def states() -> tuple[Any, ...]:
     """Return the states of torch's and numpy's generators, in a form that can be compared.
 
-    Python's own is left out, since checkers of shapes and types draw from it; that a method reads
-    it shows in the poison.
+    Python's own is left out, since checkers of shapes and types draw from it. If a method draws
+    from it, two runs give different poisons.
     """
     name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
     return torch.get_rng_state().numpy().tobytes(), name, np.asarray(keys).tobytes(), rest

@@ -15,7 +15,7 @@ class UnmetError(AssertionError):
     """A promise that a method does not keep, and how to fix it.
 
     Attributes:
-        what: what was found.
+        what: what was measured, or what is wrong.
         mend: how to fix it.
     """
 

@@ -169,10 +169,10 @@ def _explain(problem: Any, fields: Mapping[str, FieldInfo], noun: str) -> str:
             info = fields[part]
             path.append(part)
             fields = _nested_fields(info)
-        elif problem["type"] == "extra_forbidden" and part == problem["loc"][-1] and fields:
-            owner = "".join(f"{name}: " for name in path[-1:])
-            return f"{owner}{_no_such(str(part), fields, noun)}"
         # all other parts are positions in a list, keys, or the alternatives of a union
+    if problem["type"] == "extra_forbidden":  # the last part is a name that no field has
+        owner = f"{'.'.join(path)}: " if path else ""
+        return f"{owner}{_no_such(str(problem['loc'][-1]), fields, noun)}"
     if info is None:
         return _own_message(problem)
     return _explain_field(problem, ".".join(path), info)

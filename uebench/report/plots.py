@@ -10,7 +10,7 @@ import logging
 import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +21,7 @@ from .colors import DASHES, LINES, MARKS, RAMP
 from .folder import Results
 from .groups import Settings, by_pair, grouped
 from .matrix import shares
-from .series import (
-    Figure,
-    budget_figures,
-    cost_figures,
-    curves_figures,
-    method_title,
-    ratio_figures,
-    repeats_figures,
-)
+from .series import MAKERS, Figure, curves_figures, method_title
 from .tables import Metric, leaderboards
 
 if TYPE_CHECKING:
@@ -80,24 +72,15 @@ def draw(results: Results, kind: str, folder: Path, metric: Metric = "test_acc")
         UserError: The results have nothing for such a plot; nothing was written.
     """
     leaderboards(results.cells, metric)  # refuses runs that must not be averaged
-    makers: dict[str, Callable[[], Sequence[Figure]]] = {
-        "curves": lambda: curves_figures(results),
-        "ratio": lambda: ratio_figures(results, metric),
-        "budget": lambda: budget_figures(results, metric),
-        "repeats": lambda: repeats_figures(results, metric),
-        "cost": lambda: cost_figures(results, metric),
-    }
     with style():
         if kind == "confusion":
             drawn = _confusions(results)
         else:
-            drawn = [
-                (f"{figure.name}-{_setting_stem(figure.settings)}", figure.settings, _lines(figure))
-                for figure in makers[kind]()
-            ]
+            figures = curves_figures(results) if kind == "curves" else MAKERS[kind](results, metric)
+            drawn = [(figure.name, figure.settings, _lines(figure)) for figure in figures]
         if not drawn:
             raise UserError(MISSING[kind].format(results.folder))
-        stems = _apart([(stem, settings) for stem, settings, _ in drawn])
+        stems = _stems([(name, settings) for name, settings, _ in drawn])
         canvases = [canvas for _, _, canvas in drawn]
         return [
             path
@@ -110,9 +93,8 @@ def style() -> Any:
     """Return a context in which matplotlib draws as this package does, without a screen."""
     import matplotlib as mpl
 
-    logging.getLogger("matplotlib.font_manager").setLevel(
-        logging.ERROR
-    )  # its hints are of no use to readers
+    # Its hints about fonts are of no use to readers.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     return mpl.rc_context(STYLE)
 
 
@@ -260,7 +242,7 @@ def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
         if image is not None:
             bar = canvas.colorbar(image, ax=grid, shrink=0.6, aspect=30)
             bar.set_label("share of the true class")
-        drawn.append((f"confusion-{_setting_stem(settings)}", settings, canvas))
+        drawn.append(("confusion", settings, canvas))
     return drawn
 
 
@@ -270,12 +252,11 @@ def _class_ticks(axes: Axes, names: Sequence[str], i: int, j: int, grid: Any) ->
     axes.set_yticks([])
     if len(names) > NUMBERED:
         return
+    places, texts = range(len(names)), [plain_label(name)[:14] for name in names]
     if j == 0:
-        axes.set_yticks(range(len(names)), [plain_label(name)[:14] for name in names], fontsize=5.5)
+        axes.set_yticks(places, texts, fontsize=5.5)
     if i == len(grid) - 1:
-        axes.set_xticks(
-            range(len(names)), [plain_label(name)[:14] for name in names], fontsize=5.5, rotation=90
-        )
+        axes.set_xticks(places, texts, fontsize=5.5, rotation=90)
 
 
 def plain_label(text: str) -> str:
@@ -283,21 +264,15 @@ def plain_label(text: str) -> str:
     return text.replace("$", r"\$").encode("latin-1", "replace").decode("latin-1")
 
 
-def _setting_stem(settings: Settings) -> str:
-    return f"{slug(settings.dataset)}-{slug(settings.arch)}"
-
-
-def _apart(drawn: Sequence[tuple[str, Settings]]) -> list[str]:
-    """Return the stems, with more of the settings appended where two would be equal."""
-    stems = [stem for stem, _ in drawn]
+def _stems(drawn: Sequence[tuple[str, Settings]]) -> list[str]:
+    """Return the names of files without endings, each with the settings that tell it apart."""
+    stems = [f"{name}-{slug(s.dataset)}-{slug(s.arch)}" for name, s in drawn]
+    data = [settings_data(settings) for _, settings in drawn]
     names = []
-    for stem, settings in drawn:
-        if stems.count(stem) > 1:
-            rivals = [settings_data(other) for name, other in drawn if name == stem]
-            mine = settings_data(settings)
-            differing = [n for n in mine if len({rival[n] for rival in rivals}) > 1]
-            stem = "-".join([stem, *(f"{n}-{slug(mine[n]) or 'all'}" for n in differing)])
-        names.append(stem)
+    for stem, mine in zip(stems, data, strict=True):
+        rivals = [other for name, other in zip(stems, data, strict=True) if name == stem]
+        differing = [n for n in mine if len({rival[n] for rival in rivals}) > 1]
+        names.append("-".join([stem, *(f"{n}-{slug(mine[n]) or 'all'}" for n in differing)]))
     return names
 
 

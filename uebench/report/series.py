@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from ..common.text import comma_parts
@@ -76,27 +77,21 @@ def curves_figures(results: Results) -> list[Figure]:
     One figure is of the test images. Another one is of the training images, for results whose
     records have that accuracy.
     """
-    figures = []
-    for settings, runs in grouped(results.cells).items():
-        for name, column, images in (
-            ("curves", "test_acc", "test"),
-            ("curves-train", "train_acc", "training"),
-        ):
-
-            def points(records: Sequence[CellRow], column: str = column) -> tuple[Point, ...]:
-                return _mean_curve(results, records, column)
-
-            figures += _figure(
-                results,
-                settings,
-                _panels(results, runs, the_attack, the_defense, points),
-                kind="curves",
-                name=name,
-                title=f"Accuracy on {images} images during training",
-                x_label="epoch",
-                whole_x=True,
-            )
-    return figures
+    return [
+        figure
+        for settings, runs in grouped(results.cells).items()
+        for column, images in (("test_acc", "test"), ("train_acc", "training"))
+        for figure in _figure(
+            results,
+            settings,
+            _panels(results, runs, the_attack, the_defense, partial(_mean_curve, results, column)),
+            kind="curves",
+            name="curves" if column == "test_acc" else "curves-train",
+            title=f"Accuracy on {images} images during training",
+            x_label="epoch",
+            whole_x=True,
+        )
+    ]
 
 
 def ratio_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
@@ -104,54 +99,47 @@ def ratio_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]
     merged: dict[Settings, list[CellRow]] = {}
     for settings, runs in grouped(results.cells).items():
         merged.setdefault(replace(settings, ratio=1.0), []).extend(runs)
-
-    def points(records: Sequence[CellRow]) -> tuple[Point, ...]:
-        return _points(records, lambda r: 100 * r["ratio"], metric)
-
+    points = partial(_points, metric, lambda run: 100 * run["ratio"])
     figures = []
     for settings, runs in merged.items():
         poisoned = [run for run in runs if not the_attack(run).is_clean]
-        if len({run["ratio"] for run in poisoned if run["status"] == "ok"}) < 2:
-            continue
-        figures += _figure(
-            results,
-            settings,
-            _panels(results, _with_clean(runs, poisoned), the_attack, the_defense, points),
-            metric,
-            kind="ratio",
-            title="Accuracy against the poisoned share",
-            x_label="poisoned training images (%)",
-            varied=("ratio",),
-        )
+        if len({run["ratio"] for run in poisoned if run["status"] == "ok"}) > 1:
+            figures += _figure(
+                results,
+                settings,
+                _panels(results, _with_clean(runs, poisoned), the_attack, the_defense, points),
+                metric,
+                kind="ratio",
+                title="Accuracy against the poisoned share",
+                x_label="poisoned training images (%)",
+                varied=("ratio",),
+            )
     return figures
 
 
 def budget_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     """Return accuracy against the attack's budget, for attacks that were run with several."""
-    figures = []
-    for settings, runs in grouped(results.cells).items():
-        for norm, unit in (("linf", "levels of 255"), ("l2", "in the range [0, 1]")):
-
-            def value(run: CellRow, norm: str = norm) -> float | None:
-                return _budget(results, run, norm)
-
-            figures += _figure(
-                results,
-                settings,
-                _varied(results, runs, "attack", "eps", value, metric),
-                metric,
-                kind="budget",
-                name=f"budget-{norm}",
-                title=f"Accuracy against the {norm} budget",
-                x_label=f"{norm} budget ({unit}), 0 is clean",
-            )
-    return figures
+    return [
+        figure
+        for settings, runs in grouped(results.cells).items()
+        for norm, unit in (("linf", "levels of 255"), ("l2", "in the range [0, 1]"))
+        for figure in _figure(
+            results,
+            settings,
+            _varied(results, runs, "attack", "eps", partial(_budget, results, norm), metric),
+            metric,
+            kind="budget",
+            name=f"budget-{norm}",
+            title=f"Accuracy against the {norm} budget",
+            x_label=f"{norm} budget ({unit}), 0 is clean",
+        )
+    ]
 
 
 def repeats_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     """Return accuracy against K, the number of augmentations of which UEraser takes the hardest."""
 
-    def value(run: CellRow) -> float | None:
+    def repeats(run: CellRow) -> float | None:
         return _number(results.options(run["key"], "defense").get("repeats"))
 
     return [
@@ -160,7 +148,7 @@ def repeats_figures(results: Results, metric: Metric = "test_acc") -> list[Figur
         for figure in _figure(
             results,
             settings,
-            _varied(results, runs, "defense", "repeats", value, metric),
+            _varied(results, runs, "defense", "repeats", repeats, metric),
             metric,
             kind="repeats",
             title="Accuracy against the repeats K of the augmentation",
@@ -178,22 +166,18 @@ def cost_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     figures = []
     for settings, runs in grouped(results.cells).items():
         timed = [r for r in runs if r["status"] == "ok" and r["train_seconds"]]
-        if len({the_defense(r) for r in timed}) < 2:
+        marks: dict[MethodSpec, list[Point]] = {the_defense(run): [] for run in runs}
+        for (attack, defense), its_runs in by_pair(timed).items():
+            if not attack.is_clean:
+                marks[defense].append(_mark(its_runs, metric))
+        if len({the_defense(run) for run in timed}) < 2:
             continue
-        defenses = dict.fromkeys(the_defense(r) for r in runs)
-        pairs = by_pair(timed)
-        every: list[Line] = []
-        worst: list[Line] = []
-        for style, defense in enumerate(defenses):
-            points = tuple(
-                _mark(pair_runs, metric)
-                for (attack, its_defense), pair_runs in pairs.items()
-                if its_defense == defense and not attack.is_clean
-            )
-            if points:
-                title = method_title(results, defense)
-                every.append(Line(title, style, points))
-                worst.append(Line(title, style, (min(points, key=lambda point: point.y),)))
+        every = [
+            Line(method_title(results, defense), style, tuple(points))
+            for style, (defense, points) in enumerate(marks.items())
+            if points
+        ]
+        worst = [replace(line, points=(min(line.points, key=lambda p: p.y),)) for line in every]
         figures += _figure(
             results,
             settings,
@@ -208,13 +192,18 @@ def cost_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     return figures
 
 
+MAKERS = {
+    "ratio": ratio_figures,
+    "budget": budget_figures,
+    "repeats": repeats_figures,
+    "cost": cost_figures,
+}
+"""Every plot but the curves, which are the same in both metrics."""
+
+
 def figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     """Return every plot that the results allow, except the curves."""
-    return [
-        figure
-        for make in (ratio_figures, budget_figures, repeats_figures, cost_figures)
-        for figure in make(results, metric)
-    ]
+    return [figure for make in MAKERS.values() for figure in make(results, metric)]
 
 
 def spread(point: Point) -> float:
@@ -253,6 +242,7 @@ def _figure(
     runs = f"Means over n = {low}{f' to {high}' if high > low else ''} runs"
     if high > 1:
         runs += "; bars are the sample standard deviation"
+    best = ", best epoch" if metric == "test_acc_best" else ""
     return [
         Figure(
             kind,
@@ -260,19 +250,13 @@ def _figure(
             settings,
             title,
             x_label,
-            _accuracy_label(metric),
+            f"{'test ' if metric else ''}accuracy (%){best}",
             f"{', '.join(settings_in_words(settings, results.titles))}. "
             f"{'One run each' if high == 1 else runs}.",
             tuple(panels),
             **look,
         )
     ]
-
-
-def _accuracy_label(metric: Metric | None) -> str:
-    if metric is None:
-        return "accuracy (%)"
-    return "test accuracy (%)" + (", best epoch" if metric == "test_acc_best" else "")
 
 
 def _panels(
@@ -283,17 +267,16 @@ def _panels(
     points_of: Callable[[Sequence[CellRow]], tuple[Point, ...]],
 ) -> list[Panel]:
     """Return a panel for each method of one kind, with a line for each of the other kind."""
-    lines_of: dict[MethodSpec, list[Line]] = {panel: [] for panel in _methods(runs, panel_of)}
-    for style, line in enumerate(_methods(runs, line_of)):
-        for panel, lines in lines_of.items():
+    panels = []
+    for panel in _methods(runs, panel_of):
+        lines = []
+        for style, line in enumerate(_methods(runs, line_of)):
             points = points_of([r for r in runs if panel_of(r) == panel and line_of(r) == line])
             if points:
                 lines.append(Line(method_title(results, line), style, points))
-    return [
-        Panel(method_title(results, panel), tuple(lines))
-        for panel, lines in lines_of.items()
-        if lines
-    ]
+        if lines:
+            panels.append(Panel(method_title(results, panel), tuple(lines)))
+    return panels
 
 
 def _varied(
@@ -305,9 +288,12 @@ def _varied(
     metric: Metric,
 ) -> list[Panel]:
     """Return a panel for each method that was run with several values of an option."""
+    method_of, opponent_of = the_attack, the_defense
+    if kind == "defense":
+        method_of, opponent_of = the_defense, the_attack
 
     def base(run: CellRow) -> MethodSpec:
-        return without(the_attack(run) if kind == "attack" else the_defense(run), option)
+        return without(method_of(run), option)
 
     values: dict[MethodSpec, set[float]] = {}
     for run in runs:
@@ -318,15 +304,14 @@ def _varied(
     clean = [run for run in runs if kind == "attack" and the_attack(run).is_clean]
     clean_keys = {run["key"] for run in clean}
 
-    def points(records: Sequence[CellRow]) -> tuple[Point, ...]:
-        return _points(records, lambda r: 0.0 if r["key"] in clean_keys else value(r), metric)
+    def x_of(run: CellRow) -> float | None:
+        return 0.0 if run["key"] in clean_keys else value(run)
 
     panels = []
     for method in (method for method, xs in values.items() if len(xs) > 1):
         its_runs = [run for run in runs if base(run) == method]
         its_runs += [_as_attack(run, method) for run in clean]
-        opponent = the_defense if kind == "attack" else the_attack
-        panels += _panels(results, its_runs, base, opponent, points)
+        panels += _panels(results, its_runs, base, opponent_of, partial(_points, metric, x_of))
     return panels
 
 
@@ -350,7 +335,7 @@ def _with_clean(runs: Sequence[CellRow], poisoned: Sequence[CellRow]) -> list[Ce
 
 
 def _points(
-    records: Sequence[CellRow], x_of: Callable[[CellRow], float | None], metric: Metric
+    metric: Metric, x_of: Callable[[CellRow], float | None], records: Sequence[CellRow]
 ) -> tuple[Point, ...]:
     """Return the mean accuracy at each x, in order."""
     by_x: dict[float, list[float]] = {}
@@ -361,7 +346,7 @@ def _points(
     return _means(by_x)
 
 
-def _mean_curve(results: Results, records: Sequence[CellRow], column: str) -> tuple[Point, ...]:
+def _mean_curve(results: Results, column: str, records: Sequence[CellRow]) -> tuple[Point, ...]:
     """Return the mean over runs at each epoch at which all of them were evaluated."""
     measured = []
     for record in records:
@@ -384,11 +369,9 @@ def _mark(records: Sequence[CellRow], metric: Metric) -> Point:
     return Point(statistics.mean(r["train_seconds"] for r in records), stat.mean, stat.sd, stat.n)
 
 
-def _budget(results: Results, run: CellRow, norm: str) -> float | None:
+def _budget(results: Results, norm: str, run: CellRow) -> float | None:
     """Return an attack's budget in a norm: in levels of 255 for linf, as it is for l2."""
-    if the_attack(run).is_clean:
-        return None
-    options = results.options(run["key"], "attack")
+    options = {} if the_attack(run).is_clean else results.options(run["key"], "attack")
     eps = _number(options.get("eps"))
     if eps is None or options.get("norm") != norm:
         return None

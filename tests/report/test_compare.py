@@ -176,12 +176,12 @@ GOOD = "2,cifar10,resnet18,em,,standard,,,200,21.2,\n"
     [
         (",".join(PUBLISHED_COLUMNS[:-1]) + "\n", "no column note"),
         (",".join([*PUBLISHED_COLUMNS, "extra"]) + "\n", "unknown column extra"),
-        (GOOD.replace("21.2", "212"), r"percent in \[0, 100\], got '212'"),
-        (GOOD.replace("21.2", "many"), r"percent in \[0, 100\], got 'many'"),
-        (GOOD.replace("200", "-1"), "epochs must be a whole number"),
+        (GOOD.replace("21.2", "212"), r"accuracy must lie in \[0, 100\], got '212'"),
+        (GOOD.replace("21.2", "many"), "accuracy must be a finite number, got 'many'"),
+        (GOOD.replace("200", "-1"), "epochs must be at least 1"),
         (GOOD.replace("em", ""), "attack must not be empty"),
-        ("2,cifar10\n", "2 values for 11 columns"),
-        ("\x00\n", "readable CSV|values for"),
+        ("2,cifar10\n", "2 values where the first line names 11 columns"),
+        ("\x00\n", "separated table|values where"),
     ],
 )
 def test_a_file_of_published_numbers_that_was_edited_badly(text: str, told: str, tmp_path: Path):

@@ -39,24 +39,24 @@ class Column:
         return {"text": "str", "integer": "Int64", "number": "float64"}[self.kind]
 
 
-_NAME = Column("text", may_be_empty=False)
-_TEXT = Column("text")
+NAME = Column("text", may_be_empty=False)
+TEXT = Column("text")
 _ACCURACY = Column("number", 0, 1, hint="; divide percent by 100")
 _AMOUNT = Column("number", 0)
 _COUNT = Column("integer", 0)
 
 COLUMNS: dict[str, Column] = {
-    "dataset": _NAME,
-    "arch": _NAME,
-    "protocol": _NAME,
-    "attack": _NAME,
-    "attack_options": _TEXT,
-    "defense": _NAME,
-    "defense_options": _TEXT,
+    "dataset": NAME,
+    "arch": NAME,
+    "protocol": NAME,
+    "attack": NAME,
+    "attack_options": TEXT,
+    "defense": NAME,
+    "defense_options": TEXT,
     "ratio": Column("number", 0, 1, may_be_empty=False, hint="; it is the poisoned share"),
-    "classes": _TEXT,
+    "classes": TEXT,
     "seed": Column("integer", may_be_empty=False),
-    "status": _NAME,
+    "status": NAME,
     "test_acc": _ACCURACY,
     "test_acc_best": _ACCURACY,
     "best_epoch": _COUNT,
@@ -66,19 +66,19 @@ COLUMNS: dict[str, Column] = {
     "craft_seconds": _AMOUNT,
     "train_seconds": _AMOUNT,
     "peak_memory_mb": _AMOUNT,
-    "device": _TEXT,
-    "precision": _TEXT,
-    "key": _TEXT,
-    "poison_sha256": _TEXT,
-    "error": _TEXT,
+    "device": TEXT,
+    "precision": TEXT,
+    "key": TEXT,
+    "poison_sha256": TEXT,
+    "error": TEXT,
     "poison_seed": Column("integer"),
     "epochs": _COUNT,
     "robust_acc": _ACCURACY,
-    "robust_norm": _TEXT,
+    "robust_norm": TEXT,
     "robust_radius": _AMOUNT,
-    "suite_version": _TEXT,
-    "torch_version": _TEXT,
-    "recipe": _TEXT,
+    "suite_version": TEXT,
+    "torch_version": TEXT,
+    "recipe": TEXT,
 }
 """Every column in its order."""
 
@@ -111,7 +111,7 @@ def read_cells(path: Path | str) -> pd.DataFrame:
         path = path / "cells.csv"
     if not path.exists():
         raise NoCellsError(f"no cells at {path}; give a cells.csv, or the folder that contains it")
-    header, rows, lines = _parse(path)
+    header, rows, lines = read_rows(path)
     frame = pd.DataFrame(rows, columns=pd.Index(header), dtype="str")
     return _conform(frame, [f"{path}, line {line}" for line in lines], str(path))
 
@@ -139,9 +139,9 @@ def _conform(frame: pd.DataFrame, places: Sequence[str], whole: str) -> pd.DataF
         raise UserError(f"{whole}: column {', '.join(twice)} appears twice; remove one of them")
     columns = {}
     for name in [*COLUMNS, *(n for n in names if n not in COLUMNS)]:
-        column = COLUMNS.get(name, _TEXT)
+        column = COLUMNS.get(name, TEXT)
         values: Iterable[Any] = frame[name].tolist() if name in names else [None] * len(frame)
-        checked = [_value(name, column, v, p) for v, p in zip(values, places, strict=True)]
+        checked = [checked_value(name, column, v, p) for v, p in zip(values, places, strict=True)]
         columns[name] = pd.Series(checked, dtype=column.dtype)
     result = pd.DataFrame(columns)
     _check_status(result, places)
@@ -164,8 +164,12 @@ def _check_status(frame: pd.DataFrame, places: Sequence[str]) -> None:
             )
 
 
-def _value(name: str, column: Column, value: Any, place: str) -> str | int | float | None:
-    """Return one value as its column holds it, None where it is missing."""
+def checked_value(name: str, column: Column, value: Any, place: str) -> str | int | float | None:
+    """Return one value as its column holds it, None where it is missing.
+
+    Raises:
+        UserError: The column does not accept the value, which stands at `place`.
+    """
     empty = pd.isna(value) or value == ""
     if empty and not column.may_be_empty:
         raise UserError(f"{name} must not be empty ({place}); fill it in")
@@ -215,8 +219,12 @@ def _integer(value: Any) -> int:
     return number
 
 
-def _parse(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """Return the header, the rows and the line on which each row starts."""
+def read_rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    """Return the header of a CSV, its rows, and the line on which each row starts.
+
+    Raises:
+        UserError: The file is not a CSV in UTF-8, or its rows differ in length.
+    """
     rows, lines, before = [], [], 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -232,7 +240,7 @@ def _parse(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
             "save it as CSV, or write it again"
         ) from error
     if not rows:
-        raise UserError(f"{path} is empty; a cells.csv starts with a line of column names")
+        raise UserError(f"{path} is empty; its first line must name the columns")
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(rows[0]):
             raise UserError(

@@ -6,7 +6,7 @@ the highest of them. What differs in the protocols is listed, never corrected fo
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
 from ..common.text import comma_parts
@@ -66,20 +66,11 @@ class Ours:
         """Return it as plain data."""
         low, high = confidence_interval(self.stat, self.n_test)
         names = ("attack", "attack_options", "defense", "defense_options")
-        settings = (
-            "dataset",
-            "arch",
-            "protocol",
-            "ratio",
-            "classes",
-            "epochs",
-            "n_train",
-            "n_test",
-        )
+        common = ("dataset", "arch", "protocol", "ratio", "classes", "epochs", "n_train", "n_test")
         return {
             **{name: getattr(self, name) for name in names},
-            **{name: getattr(self.settings, name) for name in settings},
-            **{"mean": self.stat.mean, "sd": self.stat.sd, "n": self.stat.n},
+            **{name: getattr(self.settings, name) for name in common},
+            **asdict(self.stat),
             **{"low": low, "high": high},
         }
 

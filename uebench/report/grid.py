@@ -69,9 +69,13 @@ def grid_layout(grid: Grid) -> Layout:
     stub = len(grid.row_heads) > 1
     rows = []
     for place in grid.rows:
-        cells = tuple(_shown(grid, place, column, usual) for column in grid.columns)
+        cells = []
+        for column in grid.columns:
+            spot, bold = grid.spots.get((place, column)), (place, column) in grid.best
+            status = "failed" if spot and spot.status == "failed" else ""
+            cells.append(shown_stat(spot.ours.stat, status, usual, bold) if spot else Shown())
         group = str(place[0]) if stub else ""
-        rows.append(TableRow(_joined(place[1:] if stub else place), cells, group, group))
+        rows.append(TableRow(_joined(place[1:] if stub else place), tuple(cells), group, group))
     groups, columns = _heads(grid.columns)
     sizes = {spot.ours.n_test for spot in grid.spots.values() if spot.ours.stat.n}
     n_test = sizes.pop() if len(sizes) == 1 else None
@@ -88,14 +92,6 @@ def grid_layout(grid: Grid) -> Layout:
         stub=grid.row_heads[0] if stub else "",
         groups=groups,
     )
-
-
-def _shown(grid: Grid, row: Place, column: Place, usual: int) -> Shown:
-    spot = grid.spots.get((row, column))
-    if spot is None:
-        return Shown()
-    status = "failed" if spot.status == "failed" else ""
-    return shown_stat(spot.ours.stat, status, usual, (row, column) in grid.best)
 
 
 def _heads(places: Sequence[Place]) -> tuple[tuple[tuple[str, int], ...], tuple[Label, ...]]:

@@ -46,14 +46,15 @@ def shares(matrix: Sequence[Sequence[int]]) -> list[list[float]]:
 def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Confusion:
     """Return a matrix with the names of its classes, as the page shows it."""
     parts = shares(matrix)
-    rows = []
-    for counts, row in zip(matrix, parts, strict=True) if len(matrix) <= READABLE else ():
-        steps = [round(COLOR_STEPS * share) for share in row]
-        rows.append(tuple(MatrixCell(*pair) for pair in zip(counts, steps, strict=True)))
+    rows = tuple(
+        tuple(MatrixCell(n, round(COLOR_STEPS * share)) for n, share in zip(*pair, strict=True))
+        for pair in zip(matrix, parts, strict=True)
+    )
+    small = len(matrix) <= READABLE
     return Confusion(
         tuple(names),
-        "" if rows else matrix_picture(parts),
-        tuple(rows),
+        "" if small else matrix_picture(parts),
+        rows if small else (),
         tuple(f"{100 * row[i]:.0f}" for i, row in enumerate(parts)),
         tuple(_pairs(matrix, names)),
     )
@@ -76,12 +77,12 @@ def png_uri(png: bytes) -> str:
 
 def _pairs(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> list[str]:
     mistakes = [
-        (count, i, j)
+        (-count, i, j)
         for i, row in enumerate(matrix)
         for j, count in enumerate(row)
         if i != j and count
     ]
-    worst = sorted(mistakes, key=lambda mistake: (-mistake[0], *mistake[1:]))[:WORST_PAIRS]
+    worst = sorted(mistakes)[:WORST_PAIRS]
     return [
-        f"{names[i]} taken for {names[j]}: {count} of {sum(matrix[i])}" for count, i, j in worst
+        f"{names[i]} taken for {names[j]}: {-count} of {sum(matrix[i])}" for count, i, j in worst
     ]

@@ -1,21 +1,25 @@
 """Accuracies that others published, as `results/published/*.csv` holds them, read and checked."""
 
-import csv
 import importlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..common.errors import UserError
 from ..common.text import one_line
+from .cells import NAME, TEXT, Column, checked_value, read_rows
 
 PUBLISHED_COLUMNS = (
     *("table", "dataset", "arch", "attack", "attack_options", "defense", "defense_options"),
     *("beside", "epochs", "accuracy", "note"),
 )
 """The columns of such a file; `beside`, `epochs`, options, `table` and `note` may be empty."""
-REQUIRED = ("dataset", "arch", "attack", "defense", "accuracy")
+_CHECKS = {
+    **dict.fromkeys(("dataset", "arch", "attack", "defense"), NAME),
+    "accuracy": Column("number", 0, 100, may_be_empty=False, hint="; give it in percent"),
+    "epochs": Column("integer", 1),
+}
 
 N_TRAIN = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257}
 """The number of training images in the data sets of the papers."""
@@ -68,59 +72,23 @@ def _folder() -> Path:
 def _rows(path: Path) -> Iterator[Published]:
     """Yield the checked rows of one file; its name is the source."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            head = next(reader, [])
-            _check_head(path, head)
-            for row in reader:
-                if row:
-                    yield _row(path, f"{path}, line {reader.line_num}", head, row)
+        header, rows, lines = read_rows(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give a CSV of published numbers") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
         raise UserError(f"{path} is not a readable CSV ({error})") from None
-
-
-def _check_head(path: Path, head: list[str]) -> None:
-    missing = [name for name in PUBLISHED_COLUMNS if name not in head]
-    odd = [name for name in head if name not in PUBLISHED_COLUMNS]
-    if missing or odd or len(set(head)) < len(head):
-        what = f"no column {', '.join(missing)}" if missing else f"unknown column {', '.join(odd)}"
-        if not missing and not odd:
-            what = "a column appears twice"
+    missing = [name for name in PUBLISHED_COLUMNS if name not in header]
+    unknown = [name for name in header if name not in PUBLISHED_COLUMNS]
+    if missing or unknown or len(set(header)) < len(header):
+        what = f"no column {', '.join(missing)}" if missing else "a column appears twice"
+        what = f"unknown column {', '.join(unknown)}" if unknown and not missing else what
         raise UserError(f"{path}: {what}; its columns are {', '.join(PUBLISHED_COLUMNS)}")
-
-
-def _row(path: Path, place: str, head: list[str], values: list[str]) -> Published:
-    """Return one row, its accuracy as a share of 1."""
-    if len(values) != len(head):
-        raise UserError(
-            f"{place}: {len(values)} values for {len(head)} columns; put texts with a comma into "
-            "double quotes"
-        )
-    row = {name: one_line(value) for name, value in zip(head, values, strict=True)}
-    if empty := [name for name in REQUIRED if not row[name]]:
-        raise UserError(f"{place}: {empty[0]} must not be empty; fill it in")
-    accuracy = _number(row["accuracy"])
-    if not 0 <= accuracy <= 100:
-        raise UserError(
-            f"{place}: accuracy must be percent in [0, 100], got {row['accuracy']!r}; correct it"
-        )
-    epochs = row["epochs"]
-    if epochs and not (epochs.isdecimal() and int(epochs)):
-        raise UserError(f"{place}: epochs must be a whole number or empty, got {epochs!r}")
-    texts = {name: row[name] for name in PUBLISHED_COLUMNS if name not in ("accuracy", "epochs")}
-    return Published(
-        source=one_line(path.stem),
-        epochs=int(epochs) if epochs else None,
-        accuracy=round(accuracy / 100, 9),
-        **texts,
-    )
-
-
-def _number(text: str) -> float:
-    """Return a number, NaN where the text is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    for row, line in zip(rows, lines, strict=True):
+        values: dict[str, Any] = {
+            name: checked_value(
+                name, _CHECKS.get(name, TEXT), one_line(text), f"{path}, line {line}"
+            )
+            for name, text in zip(header, row, strict=True)
+        }
+        values["accuracy"] = round(values["accuracy"] / 100, 9)
+        yield Published(source=one_line(path.stem), **values)

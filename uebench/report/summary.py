@@ -62,20 +62,20 @@ def unlearned(board: Leaderboard, chance: float | None) -> str:
 def _of_all(board: Leaderboard, titles: Titles) -> list[str]:
     """Return the extremes of a leaderboard, and what is within noise."""
     lines = []
-    strongest = _extreme(board, board.poisons, board.defenses, titles)
-    if strongest and len(board.poisons) > 1:
-        lines.append(f"strongest attack: {strongest}")
-    held = {d: board.worst_attack(d) for d in board.defenses}
-    judged = {d: e for d, e in held.items() if e.by is not None}
-    if len(judged) > 1:
-        for what, pick in (("weakest", min), ("strongest", max)):
-            defense = pick(judged, key=lambda d: judged[d].value)
-            worst = judged[defense]
-            assert worst.by is not None
-            lines.append(
-                f"{what} defense: {_title(defense, titles)}, at worst {percent(worst.value)} % "
-                f"({_title(worst.by, titles)})"
-            )
+    best = {a: extreme for a in board.poisons if (extreme := board.best_defense(a)).by}
+    if len(board.poisons) > 1 and len(board.defenses) > 1 and best:
+        attack = min(best, key=lambda a: best[a].value)
+        lines.append(
+            f"strongest attack: {_title(attack, titles)}, {percent(best[attack].value)} % under its best "
+            f"defense ({_title(best[attack].by, titles)})"
+        )
+    worst = {d: extreme for d in board.defenses if (extreme := board.worst_attack(d)).by}
+    for what, pick in (("weakest", min), ("strongest", max)) if len(worst) > 1 else ():
+        defense = pick(worst, key=lambda d: worst[d].value)
+        lines.append(
+            f"{what} defense: {_title(defense, titles)}, at worst {percent(worst[defense].value)} % "
+            f"({_title(worst[defense].by, titles)})"
+        )
     return lines + _noise(board, titles)
 
 
@@ -90,26 +90,6 @@ def _of_attack(board: Leaderboard, attack: MethodSpec, titles: Titles) -> str:
     more = len(others) - len(best)
     return f"{_title(attack, titles)}: {', '.join(accuracies)}" + (
         f", {more} lower" if more else ""
-    )
-
-
-def _extreme(
-    board: Leaderboard,
-    attacks: Sequence[MethodSpec],
-    defenses: Sequence[MethodSpec],
-    titles: Titles,
-) -> str:
-    """Return the attack whose best defense gives the least, in words."""
-    best = {a: board.best_defense(a) for a in attacks}
-    known = {a: e for a, e in best.items() if e.by is not None}
-    if not known or len(defenses) < 2:
-        return ""
-    attack = min(known, key=lambda a: known[a].value)
-    by = known[attack].by
-    assert by is not None
-    return (
-        f"{_title(attack, titles)}, {percent(known[attack].value)} % under its best defense "
-        f"({_title(by, titles)})"
     )
 
 
@@ -130,5 +110,5 @@ def _noise(board: Leaderboard, titles: Titles) -> list[str]:
     return lines
 
 
-def _title(method: MethodSpec, titles: Titles) -> str:
-    return str(method_label(method, titles, "clean data"))
+def _title(method: MethodSpec | None, titles: Titles) -> str:
+    return "" if method is None else str(method_label(method, titles, "clean data"))

@@ -46,15 +46,15 @@ def shares(matrix: Sequence[Sequence[int]]) -> list[list[float]]:
 def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Confusion:
     """Return a matrix with the names of its classes, as the page shows it."""
     parts = shares(matrix)
+    small = len(matrix) <= READABLE
     rows = tuple(
         tuple(MatrixCell(n, round(COLOR_STEPS * share)) for n, share in zip(*pair, strict=True))
-        for pair in zip(matrix, parts, strict=True)
+        for pair in (zip(matrix, parts, strict=True) if small else ())
     )
-    small = len(matrix) <= READABLE
     return Confusion(
         tuple(names),
         "" if small else matrix_picture(parts),
-        rows if small else (),
+        rows,
         tuple(f"{100 * row[i]:.0f}" for i, row in enumerate(parts)),
         tuple(_pairs(matrix, names)),
     )

@@ -66,15 +66,15 @@ def _of_all(board: Leaderboard, titles: Titles) -> list[str]:
     if len(board.poisons) > 1 and len(board.defenses) > 1 and best:
         attack = min(best, key=lambda a: best[a].value)
         lines.append(
-            f"strongest attack: {_title(attack, titles)}, {percent(best[attack].value)} % under its best "
-            f"defense ({_title(best[attack].by, titles)})"
+            f"strongest attack: {_title(attack, titles)}, {percent(best[attack].value)} % "
+            f"under its best defense ({_title(best[attack].by, titles)})"
         )
     worst = {d: extreme for d in board.defenses if (extreme := board.worst_attack(d)).by}
     for what, pick in (("weakest", min), ("strongest", max)) if len(worst) > 1 else ():
         defense = pick(worst, key=lambda d: worst[d].value)
         lines.append(
-            f"{what} defense: {_title(defense, titles)}, at worst {percent(worst[defense].value)} % "
-            f"({_title(worst[defense].by, titles)})"
+            f"{what} defense: {_title(defense, titles)}, at worst "
+            f"{percent(worst[defense].value)} % ({_title(worst[defense].by, titles)})"
         )
     return lines + _noise(board, titles)
 

@@ -143,10 +143,11 @@ def leaderboard(cells: pd.DataFrame, metric: Metric = "test_acc") -> Leaderboard
     if not boards:
         raise UserError("a leaderboard needs at least one cell, got none; run some first")
     if len(boards) > 1:
-        differ = "; ".join(
-            f"{name}: {', '.join(str(v) for v in values)}"
-            for name, values in _differences([board.settings for board in boards]).items()
-        )
+        values = {
+            name: list(dict.fromkeys(str(getattr(board.settings, name)) for board in boards))
+            for name in Settings.__match_args__
+        }
+        differ = "; ".join(f"{n}: {', '.join(v)}" for n, v in values.items() if len(v) > 1)
         raise UserError(
             f"these cells make {len(boards)} leaderboards, since they differ in {differ}; "
             "select the cells of one, or call leaderboards(), which returns them all"
@@ -215,10 +216,3 @@ def _extreme(
     value = pick(measured.values())
     by = next(method for method, mean in measured.items() if mean == value)
     return Extreme(value, by, len(measured), len(means))
-
-
-def _differences(settings: Sequence[Settings]) -> dict[str, list[object]]:
-    """Return the fields in which `settings` differ, with the values in order."""
-    fields = {name: [getattr(s, name) for s in settings] for name in Settings.__match_args__}
-    values = {name: list(dict.fromkeys(each)) for name, each in fields.items()}
-    return {name: each for name, each in values.items() if len(each) > 1}

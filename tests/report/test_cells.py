@@ -138,7 +138,7 @@ def test_a_wrong_value_in_a_file_is_named_with_its_line(cells, tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "is empty; a cells.csv starts with a line of column names"),
+        ("", "is empty; its first line must name the columns"),
         ("dataset;arch\n", "no column dataset, arch, .* is separated by commas"),
         ("dataset,dataset\n", "no column arch"),
         (CONTRACT.replace(" ", ",") + ",seed\n", "column seed appears twice"),

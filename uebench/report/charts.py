@@ -9,7 +9,7 @@ SVG is several times as large.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .colors import DASHES, LINES, MARKS
 from .series import Figure, Line, Point, spread
@@ -124,10 +124,17 @@ class Axis:
 
 def charts(figure: Figure) -> list[Chart]:
     """Return the panels of a figure, all with the same axes, which hold every point."""
-    points = [p for panel in figure.panels for line in panel.lines for p in line.points]
+    panels = [
+        [
+            replace(line, points=tuple(Point(p.x, 100 * p.y, 100 * p.sd, p.n) for p in line.points))
+            for line in panel.lines
+        ]
+        for panel in figure.panels
+    ]
+    points = [point for lines in panels for line in lines for point in line.points]
     # The axes are chosen from all panels before any is drawn: limits that are set while drawing
     # would leave out what a later panel has.
-    top = max([10.0, *(100 * (p.y + spread(p)) for p in points)])
+    top = max([10.0, *(p.y + spread(p) for p in points)])
     low, high = limits([p.x for p in points], figure.log_x)
     x_axis = Axis(low, high, LEFT, RIGHT, figure.log_x, figure.whole_x)
     y_axis = Axis(0.0, min(100.0, 10 * math.ceil(top / 10)), BOTTOM, TOP)
@@ -138,11 +145,9 @@ def charts(figure: Figure) -> list[Chart]:
             figure.y_label,
             x_axis.ticks(),
             y_axis.ticks(),
-            tuple(
-                _draw(_times(line, 100), x_axis, y_axis, figure.joined, "%") for line in panel.lines
-            ),
+            tuple(_draw(line, x_axis, y_axis, figure.joined, "%") for line in lines),
         )
-        for panel in figure.panels
+        for panel, lines in zip(figure.panels, panels, strict=True)
     ]
 
 
@@ -217,25 +222,14 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _times(line: Line, factor: float) -> Line:
-    points = (Point(p.x, p.y * factor, p.sd * factor, p.n) for p in line.points)
-    return Line(line.label, line.style, tuple(points))
-
-
 def _draw(line: Line, x_axis: Axis, y_axis: Axis, joined: bool, unit: str) -> ChartLine:
-    places = tuple((x_axis(p.x), y_axis(p.y)) for p in line.points)
+    points = line.points
+    places = tuple((x_axis(p.x), y_axis(p.y)) for p in points)
+    bars = ((x_axis(p.x), y_axis(p.y - p.sd), y_axis(p.y + p.sd)) for p in points if spread(p))
+    marks = [Mark(x, y, _tip(line, p, unit)) for p, (x, y) in zip(points, places, strict=True)]
     marked = len(places) <= MOST_MARKS or not joined
     return ChartLine(
-        Look.of(line.style),
-        places if joined else (),
-        tuple(
-            (x_axis(p.x), y_axis(p.y - p.sd), y_axis(p.y + p.sd)) for p in line.points if spread(p)
-        ),
-        tuple(
-            Mark(x, y, _tip(line, point, unit))
-            for point, (x, y) in zip(line.points, places, strict=True)
-            if marked
-        ),
+        Look.of(line.style), places if joined else (), tuple(bars), tuple(marks if marked else ())
     )
 
 

@@ -145,7 +145,10 @@ def compare(
         meanings: what the options of each method mean.
     """
     entries = [e for e in entries if e.stat.n]
-    shortest = _shortest(entries)
+    shortest: dict[Hashable, int] = {}
+    for entry in entries:
+        epochs = entry.settings.epochs or 0
+        shortest[_schedule(entry)] = min(epochs, shortest.get(_schedule(entry), epochs))
     compared = []
     for entry in entries:
         found = _matching(entry, published, shortest[_schedule(entry)], table, meanings)
@@ -198,15 +201,6 @@ def distinguishing(name: str, options: str, meanings: Meanings) -> frozenset[str
 
 def _schedule(entry: Ours) -> tuple[str, str, str]:
     return entry.settings.dataset, entry.settings.arch, entry.settings.protocol
-
-
-def _shortest(entries: Sequence[Ours]) -> dict[tuple[str, str, str], int]:
-    """Return the fewest epochs among our entries of each data set, network and protocol."""
-    shortest: dict[tuple[str, str, str], int] = {}
-    for entry in entries:
-        epochs = entry.settings.epochs or 0
-        shortest[_schedule(entry)] = min(epochs, shortest.get(_schedule(entry), epochs))
-    return shortest
 
 
 def _matching(

@@ -15,6 +15,13 @@ from .tables import Boards, Leaderboard, several
 
 PACKAGES = r"% Needs \usepackage{booktabs} and \usepackage{graphicx} (for \resizebox)."
 
+_PREAMBLE = r"""\documentclass{article}
+\usepackage[margin=2cm,landscape]{geometry}
+\usepackage{booktabs}
+\usepackage{graphicx}
+\begin{document}
+"""
+
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -83,18 +90,8 @@ def latex_tables(
         environments.append(_table(table, caption, name if times == 1 else f"{name}-{times}"))
     if not standalone:
         return "\n".join([PACKAGES, *environments])
-    return "\n".join(
-        [
-            r"\documentclass{article}",
-            r"\usepackage[margin=2cm,landscape]{geometry}",
-            r"\usepackage{booktabs}",
-            r"\usepackage{graphicx}",
-            r"\begin{document}",
-            "\\clearpage\n".join(environments) or "No leaderboard.",
-            r"\end{document}",
-            "",
-        ]
-    )
+    body = "\\clearpage\n".join(environments) or "No leaderboard."
+    return f"{_PREAMBLE}{body}\n\\end{{document}}\n"
 
 
 def escape_latex(text: str) -> str:

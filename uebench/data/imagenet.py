@@ -1,13 +1,14 @@
-"""ImageNet-subset: the first classes of an ImageNet folder, decoded once into the store.
+"""ImageNet subset: the first classes of an ImageNet folder, decoded once into the store.
 
 Source: arXiv:2303.15127, section 4.1: the first 100 classes by the name of their folder, 0.875
-centre crop, 224 px. Ours, where it is silent: the crop is the square of 0.875 of the shorter side,
-which is the usual resize to 256 and crop of 224 in one; Pillow's bilinear filter.
+centre crop, 224 px. The paper leaves two choices open: we crop a square of 0.875 of the shorter
+side, which does the usual resize to 256 and crop to 224 in one step, and use Pillow's bilinear
+filter.
 
-All images are read from disk once, each straight to its place in a file, which becomes the data
-set's entry in the store. The entry is found again by the names, sizes and times of the files. Keys
-of cells hold the hash of the decoded images; a plan of cells that are not computed needs no pixels,
-since nothing was computed of images that were never decoded.
+All images are read from disk once, each straight to its place in a file, which becomes the entry of
+the data set in the store. The names, sizes and times of the image files identify this entry later.
+Keys of cells contain the hash of the decoded images. Planning needs no pixels: if the images were
+never decoded, no cell of them was ever computed.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ from .split import Split
 
 log = logging.getLogger(__name__)
 VERSION = 1
-"""Raised when the decoded images change."""
+"""Increase this when the decoded images change."""
 CROP = 0.875
 """Share of the shorter side that the centre crop keeps."""
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
-"""What is looked for in an image file; Pillow's other readers may start programs."""
+"""The formats that are read; other readers of Pillow may start programs."""
 MAX_PIXELS = 8192**2
-"""Most pixels of one image; no data set of classes has larger ones."""
+"""Largest number of pixels of one image; no data set for classification has larger ones."""
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
 THREADS = 8
-"""Images that are decoded side by side; Pillow works outside Python's lock."""
+"""Images that are decoded in parallel; Pillow releases Python's lock while it decodes."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,13 @@ class Files:
     labels: NDArray[np.int64]
 
     def first(self, n: int | None, name: str) -> Files:
-        """Return n files, the first of each class."""
+        """Return `n` files, the first ones of each class, or all if `n` is None."""
         if n is None:
             return self
         if n > len(self.paths):
-            raise DatasetError(f"{name}={n} is more than the {len(self.paths)} images there are")
-        kept = first_of_each_class(self.labels, n)
-        return Files([self.paths[i] for i in kept], self.labels[kept])
+            raise DatasetError(f"{name}={n} is more than the {len(self.paths)} images available")
+        chosen = first_of_each_class(self.labels, n)
+        return Files([self.paths[i] for i in chosen], self.labels[chosen])
 
 
 def imagenet_subset(
@@ -80,21 +81,21 @@ def imagenet_subset(
     *,
     outline: bool = False,
 ) -> Dataset:
-    """Return the first classes of the ImageNet folder in `root`, from the store or decoded into it.
+    """Return the first classes of the ImageNet folder in `root`; decode them if the store has none.
 
     Args:
-        name: what tables call it.
+        name: name of the data set in tables.
         root: a folder with train/CLASS/IMAGE and val/CLASS/IMAGE, in it or in its imagenet/.
-        n_classes: how many classes, in the order of their folders' names.
+        n_classes: number of classes, in the order of the names of their folders.
         size: pixels of a side.
-        n_train: training images, the first of each class; by default all.
-        n_test: test images, likewise.
-        outline: all but the pixels, for a plan: images lie on torch's device `meta`, nothing is
-            decoded or written, and where nothing was decoded before, the fingerprint is none of a
-            data set's.
+        n_train: number of training images, the first ones of each class; all by default.
+        n_test: number of test images, likewise.
+        outline: return everything but the pixels, which is enough for a plan. The images lie on
+            torch's device `meta`, and nothing is decoded or written. If the images were never
+            decoded, the fingerprint is a placeholder that matches no data set.
 
     Raises:
-        DatasetError: the folder is not there or lacks classes, or an image cannot be read.
+        DatasetError: the folder is missing or lacks classes, or an image cannot be read.
     """
     folder, names = _class_folders(name, root, n_classes)
     parts = (
@@ -108,26 +109,26 @@ def imagenet_subset(
     with store.lock("decoded", key):
         known = store.read("decoded", key)
         if known is not None:
-            found = stored_dataset(store, name, known[1]["fingerprint"])
-            if found is not None:
-                return found
+            stored = stored_dataset(store, name, known[1]["fingerprint"])
+            if stored is not None:
+                return stored
         log.warning(
             "%s: decoding %s images once, into the store %s, where every process maps them",
             *(name, sum(len(p.paths) for p in parts), store.root),
         )
-        made = from_splits(
+        dataset = from_splits(
             name, *(decoded(p, (size, size), tuple(names), lambda i: _crop(i, size)) for p in parts)
         )
-        keep_dataset(store, made)
-        store.write("decoded", key, {"fingerprint": made.fingerprint, "name": name})
-    return stored_dataset(store, name, made.fingerprint) or made
+        keep_dataset(store, dataset)
+        store.write("decoded", key, {"fingerprint": dataset.fingerprint, "name": name})
+    return stored_dataset(store, name, dataset.fingerprint) or dataset
 
 
 def _class_folders(name: str, root: Path, n_classes: int) -> tuple[Path, list[str]]:
     """Return the folder of ImageNet in `root`, and the names of its first classes.
 
     Raises:
-        DatasetError: it is not there, or lacks classes.
+        DatasetError: it is missing, or lacks classes.
     """
     folder = next((f for f in (root, root / "imagenet") if (f / "train").is_dir()), None)
     if folder is None or not (folder / "val").is_dir():
@@ -140,7 +141,7 @@ def _class_folders(name: str, root: Path, n_classes: int) -> tuple[Path, list[st
     if len(names) < n_classes:
         raise DatasetError(
             f"{folder / 'train'} has {len(names)} class folders, {n_classes} are needed; give the "
-            f"whole of ImageNet, or {name.partition('[')[0]}[n_classes={len(names)}]"
+            f"complete ImageNet, or {name.partition('[')[0]}[n_classes={len(names)}]"
         )
     return folder, names[:n_classes]
 
@@ -152,7 +153,7 @@ def _outline(
     size: int,
     known: tuple[Any, dict[str, Any]] | None,
 ) -> Dataset:
-    """Return a data set whose images are not there, and raise an error where they are asked for."""
+    """Return a data set without pixels: using its images raises an error."""
     train, test = (
         Split(
             torch.empty((len(part.paths), 3, size, size), dtype=torch.uint8, device="meta"),
@@ -163,7 +164,7 @@ def _outline(
     )
     if known is None:
         log.warning(
-            "%s was not decoded yet, which a run does first; so none of its cells is known", name
+            "%s has not been decoded yet, so no cell of it is stored; a run decodes it first", name
         )
     return Dataset(name, train, test, known[1]["fingerprint"] if known else f"undecoded: {name}")
 
@@ -178,12 +179,12 @@ def list_files(root: Path, names: list[str]) -> Files:
     for label, name in enumerate(names):
         folder = root / name
         inside = sorted(folder.glob("*")) if folder.is_dir() else []
-        # a pipe is called like an image too, and reading it would wait for ever
-        mine = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
-        if not mine:
+        # a pipe may be named like an image, and reading it would block forever
+        images = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+        if not images:
             raise DatasetError(f"{folder} has no images; every class needs at least one")
-        paths += mine
-        labels += [label] * len(mine)
+        paths += images
+        labels += [label] * len(images)
     return Files(paths, np.asarray(labels, dtype=np.int64))
 
 
@@ -193,13 +194,13 @@ def decoded(
     names: tuple[str, ...],
     prepare: Callable[[Image.Image], Image.Image],
 ) -> Split:
-    """Return RGB images as a split, each read straight to its place; they may lie in a file.
+    """Return RGB images as a split; a large split lies in a file instead of memory.
 
     Args:
-        files: what to read.
-        size: height and width that `prepare` gives.
-        names: one a class.
-        prepare: what is done to an image that was read.
+        files: the images to read.
+        size: height and width of the images that `prepare` returns.
+        names: one per class.
+        prepare: how to crop or resize an image that was read.
 
     Raises:
         DatasetError: an image cannot be read, or has another size.
@@ -230,7 +231,7 @@ def open_image(path: Path) -> Image.Image:
     """Return a file's image as RGB.
 
     Raises:
-        DatasetError: it is no image, or larger than any data set's.
+        DatasetError: it is not an image, or has too many pixels.
     """
     try:
         with warnings.catch_warnings():
@@ -240,7 +241,7 @@ def open_image(path: Path) -> Image.Image:
             w, h = image.size
             if w * h <= MAX_PIXELS:
                 return image.convert("RGB")
-    except Exception as error:  # every format has errors of its own
+    except Exception as error:  # each format raises errors of its own
         raise DatasetError(f"{path} is not a readable image ({error_text(error)})") from None
     raise DatasetError(f"{path} has {w}x{h} px, at most {MAX_PIXELS:,} are read; scale it down")
 
@@ -254,7 +255,7 @@ def _crop(image: Image.Image, size: int) -> Image.Image:
 
 
 def _listing_key(folder: Path, parts: tuple[Files, ...], names: list[str], size: int) -> str:
-    """Return a key that changes when a file does, without reading the files."""
+    """Return a key that changes with the name, size or time of any file; no file is read."""
     digest = hashlib.sha256()
     for part in parts:
         for path in part.paths:

@@ -1,4 +1,4 @@
-"""Where data sets come from: torchvision's, a folder tree, an .npz file, or made on the spot."""
+"""Load data sets from torchvision, a folder tree or an .npz file, or generate one."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .synthetic import make_synthetic
 
 
 def default_data_dir() -> Path:
-    """Return `$UEBENCH_DATA`, or a folder in the platform's cache."""
+    """Return `$UEBENCH_DATA` if it is set, else a folder in the platform's cache."""
     chosen = os.environ.get("UEBENCH_DATA")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("uebench")) / "data"
 
 
 def synthetic(name: str, **options: int) -> Dataset:
-    """Return the procedural data set; see `make_synthetic` for its options."""
+    """Return the generated data set; see `make_synthetic` for its options."""
     try:
-        made = make_synthetic(**options)
+        generated = make_synthetic(**options)
     except ValueError as error:
         raise DatasetError(f"{name}: {error}") from None
-    train, test = made[0:2], made[2:4]
-    return from_arrays(name, train, test, made.class_names)
+    train, test = generated[0:2], generated[2:4]
+    return from_arrays(name, train, test, generated.class_names)
 
 
 def torchvision_set(name: str, data_dir: Path | None, download: bool) -> Dataset:
@@ -72,7 +72,7 @@ def torchvision_set(name: str, data_dir: Path | None, download: bool) -> Dataset
 
 
 def npz(path: Path) -> Dataset:
-    """Return the data set of an .npz file; its arrays are listed in the README."""
+    """Return the data set of an .npz file; the README lists the arrays that it must have."""
     name = printable(path.stem)
     needed = ["train_images", "train_labels", "test_images", "test_labels"]
     if not path.is_file():
@@ -90,7 +90,7 @@ def npz(path: Path) -> Dataset:
             names = file["class_names"] if "class_names" in file.files else None
     except DatasetError:
         raise
-    except Exception as error:  # zip files and headers break in many ways
+    except Exception as error:  # numpy and zipfile raise many kinds of errors for broken files
         raise DatasetError(f"{path} is not a readable .npz file ({error_text(error)})") from None
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise DatasetError(f"{path}: class_names must be text [k], got {names.dtype}")
@@ -100,7 +100,7 @@ def npz(path: Path) -> Dataset:
 def folder(path: Path, size: int | None) -> Dataset:
     """Return the data set of a tree train/CLASS/IMAGE and test/CLASS/IMAGE (or val/).
 
-    Images are read as RGB; `size` resizes them to a square of that many pixels.
+    Images are read as RGB. If `size` is given, they are resized to squares of that side in pixels.
     """
     if not path.is_dir():
         raise DatasetError(f"{path}: no such folder; give folder:PATH of a tree train/CLASS/IMAGE")
@@ -111,7 +111,7 @@ def folder(path: Path, size: int | None) -> Dataset:
         raise DatasetError(f"{path} has neither a test/ nor a val/ folder; one is needed")
     names = sorted(entry.name for entry in (path / "train").iterdir() if entry.is_dir())
     if not names:
-        raise DatasetError(f"{path / 'train'} has no class folders; a folder a class is needed")
+        raise DatasetError(f"{path / 'train'} has no class folders; one folder per class is needed")
     parts = [list_files(root, names) for root in (path / "train", test)]
     side = (size, size) if size is not None else open_image(parts[0].paths[0]).size[::-1]
 
@@ -119,5 +119,5 @@ def folder(path: Path, size: int | None) -> Dataset:
         same = size is None or image.size == (size, size)
         return image if same else image.resize(side, Image.Resampling.BILINEAR)
 
-    made = [decoded(part, side, tuple(names), resized) for part in parts]
-    return from_splits(printable(path.resolve().name), *made)
+    splits = [decoded(part, side, tuple(names), resized) for part in parts]
+    return from_splits(printable(path.resolve().name), *splits)

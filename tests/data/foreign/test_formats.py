@@ -107,7 +107,9 @@ def test_a_perturbation_a_class_is_applied_by_label(tmp_path: Path) -> None:
     assert read["class_wise"]
     assert torch.equal(images, quantise(DATA.train.images, wise[DATA.train.labels]))
     np.save(tmp_path / "two.npy", IMAGES[:2].numpy())
-    with pytest.raises(PoisonError, match="an image a class, which replaces no training image"):
+    with pytest.raises(
+        PoisonError, match="one image per class, which cannot replace training images"
+    ):
         reread(tmp_path / "two.npy", kind="images")
 
 

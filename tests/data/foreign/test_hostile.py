@@ -299,7 +299,7 @@ def test_links_that_lead_outside_are_refused(tmp_path: Path) -> None:
         (["1_2.png"], "does not say which training image"),
         (["12.png"], "is index 12, and random has 12"),
         (["0/3.png", "1/3.png"], "both index 3; names give the position in the whole"),
-        (["0/3.png", "dog/4.png"], "folder 'dog' is no class of the data set"),
+        (["0/3.png", "dog/4.png"], "folder 'dog' is not a class of the data set"),
         (["3.png", "3.bmp"], "both index 3"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Poisons that others released: read without trust, interpreted, and kept under a name."""
+"""Read poisons that others released: files are not trusted, and their numbers are interpreted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["Reading", "read_poison"]
 def read_poison(
     path: Path, dataset: Dataset, reading: Reading | None = None
 ) -> tuple[Poison, dict[str, Any]]:
-    """Return the poison in any file that an author may have released, and how it was read.
+    """Return the poison in a file of any common format, and how it was read.
 
-    The poison is in the file's order, with the file's labels where it has any.
+    The poison keeps the order of the file, and its labels if it has any.
 
     Raises:
         PoisonError: the file cannot be read or trusted, does not fit the data set, or could be

@@ -1,4 +1,4 @@
-"""What a reader gives: the arrays of a foreign file by name, not yet interpreted."""
+"""The arrays of a foreign file by name, and which of them holds the images."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Foreign:
     """A file's arrays of numbers.
 
     Attributes:
-        form: what kind of file it was, such as `npz`.
+        form: the kind of file, such as `npz`.
         arrays: by name; the lone array of a file without names is called `array`.
-        record: the `meta.json` next to it, where there is one.
+        record: the content of the `meta.json` next to it, or nothing.
     """
 
     form: str
@@ -34,7 +34,7 @@ class Foreign:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """The array that holds images or perturbations, with the file's labels and index, if any."""
+    """The array of images or perturbations, with the labels and index of the file, if any."""
 
     name: str
     values: Numbers
@@ -62,8 +62,8 @@ def choose(foreign: Foreign, key: str | None, limits: Limits, who: str) -> Chose
                 f"[n, {c}, {h}, {w}]; it has {described(foreign)}"
             )
         if len(fitting) > 1:
-            shown = ", ".join(shorten(name) for name in fitting[:8])
-            raise PoisonError(f"{who} has several arrays of images; say which by --key: {shown}")
+            names = ", ".join(shorten(name) for name in fitting[:8])
+            raise PoisonError(f"{who} has several arrays of images; say which by --key: {names}")
         name = fitting[0]
     values = arrays[name]
     if not layout_of(values.shape, limits):
@@ -80,7 +80,7 @@ def choose(foreign: Foreign, key: str | None, limits: Limits, who: str) -> Chose
 
 
 def layout_of(shape: tuple[int, ...], limits: Limits) -> str:
-    """Return `nchw`, `nhwc` or nothing; a channel is never as long as a side, so both never fit."""
+    """Return `nchw`, `nhwc`, or an empty text; images have more pixels than channels on a side."""
     if len(shape) != 4:
         return ""
     c, h, w = limits.shape
@@ -89,12 +89,12 @@ def layout_of(shape: tuple[int, ...], limits: Limits) -> str:
 
 def described(foreign: Foreign) -> str:
     """Return a file's arrays in words: `images uint8 [5, 8, 8, 3], y int64 [5]`."""
-    shown = [
+    arrays = [
         f"{shorten(name)} {array.dtype} {shown_shape(array.shape)}"
         for name, array in list(foreign.arrays.items())[:8]
     ]
-    more = len(foreign.arrays) - len(shown)
-    return (", ".join(shown) or "no arrays of numbers") + (f" and {more} more" if more else "")
+    more = len(foreign.arrays) - len(arrays)
+    return (", ".join(arrays) or "no arrays of numbers") + (f" and {more} more" if more else "")
 
 
 def _with_channel(array: Numbers, limits: Limits) -> Numbers:
@@ -106,16 +106,16 @@ def _with_channel(array: Numbers, limits: Limits) -> Numbers:
 def _numbered(
     arrays: dict[str, Numbers], names: tuple[str, ...], n: int, who: str
 ) -> Numbers | None:
-    """Return labels or index as int64 [n], or None where the file has none."""
-    found = next((name for name in names if name in arrays), None)
-    if found is None:
+    """Return labels or an index as int64 [n], or None if the file has none."""
+    name = next((name for name in names if name in arrays), None)
+    if name is None:
         return None
-    array = arrays[found]
+    array = arrays[name]
     if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) != n:
         raise PoisonError(
-            f"{who}: {found} must be whole numbers [{n}], one an image, got {array.dtype} "
+            f"{who}: {name} must be whole numbers [{n}], one per image, got {array.dtype} "
             f"{shown_shape(array.shape)}"
         )
     if array.dtype == np.uint64 and array.max() >= 2**63:
-        raise PoisonError(f"{who}: {found} reaches {array.max()}; positions are below 2^63")
+        raise PoisonError(f"{who}: {name} reaches {array.max()}; positions are below 2^63")
     return array.astype(np.int64)

@@ -1,6 +1,6 @@
 """What the numbers of a foreign file mean: images or perturbations, in which layout and scale.
 
-What is not said is detected where only one reading makes sense; where two do, it is an error that
+What the user does not specify is detected if only one reading makes sense; if two do, the error
 names the option to give. The result is 8-bit images, as a data user would have received them.
 """
 
@@ -25,28 +25,28 @@ Scale = Literal["auto", "unit", "levels"]
 Rounding = Literal["round", "truncate"]
 
 _READ_TOGETHER = 1024
-"""Images that are read at a time; it bounds the memory."""
+"""Images that are checked at a time, which bounds the memory."""
 _COMPARED = 512
-"""Images that are looked at to tell images from perturbations."""
+"""Images that are compared with clean ones, to tell images from perturbations."""
 _NEAR = 40.0
-"""Levels that poisoned images differ from clean ones, or perturbations from 0, at most, in the
-mean; usual ones have 3 to 15, unrelated images of a natural data set about 70."""
+"""Largest mean difference, in levels of 255, between poisoned and clean images, or between
+perturbations and 0. Usual poisons have 3 to 15, unrelated images of a natural data set about 70."""
 _SLACK = 0.13
-"""How far beyond its range an image that was not clipped may reach: 32/255."""
+"""How far an image that was not clipped may reach beyond its range: 32/255."""
 _WHOLE = 1e-3
-"""Levels within which a number counts as whole: k/255 in float32 is not exact."""
+"""A number this close to a whole level counts as whole, since k/255 in float32 is not exact."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file is to be read.
+    """How to read a file; `auto` means to detect it.
 
     Attributes:
-        kind: poisoned images, or what is added to the clean ones.
+        kind: poisoned images, or perturbations that are added to the clean ones.
         scale: `unit` is the pixel range [0, 1], `levels` is 0..255.
-        rounding: how levels that are not whole become 8-bit: to the nearest, or cut off as a cast
-            to uint8 does.
-        key: the array's name where a file has several.
+        rounding: how levels that are not whole become 8-bit: to the nearest, or truncated as a
+            cast to uint8 does.
+        key: the name of the array, if the file has several.
     """
 
     kind: ContentKind = "auto"
@@ -60,7 +60,7 @@ def interpret(
 ) -> tuple[Poison, dict[str, Any]]:
     """Return a file's poison in the file's order, and how it was read.
 
-    Its labels are the file's, or those of the clean set where the file has none.
+    Its labels are those of the file, or of the clean set if the file has none.
 
     Raises:
         PoisonError: it does not fit the data set, or could be read in two ways.
@@ -68,31 +68,31 @@ def interpret(
     chosen = choose(foreign, reading.key, Limits.of(dataset), who)
     _check_finite(chosen.values, who)
     rows, index = _placed(chosen, dataset, who)
-    look = np.unique(np.linspace(0, len(index) - 1, min(_COMPARED, len(index))).astype(np.int64))
+    sample = np.unique(np.linspace(0, len(index) - 1, min(_COMPARED, len(index))).astype(np.int64))
     channels = _as_nchw(chosen.values, dataset)
     clean = dataset.train.images.numpy()
     scale = _scale(channels, reading.scale, who)
-    kind = _kind(channels[rows[look]], clean[index[look]], scale, reading.kind, who)
+    kind = _kind(channels[rows[sample]], clean[index[sample]], scale, reading.kind, who)
     classwise = len(channels) != len(index)
     if classwise and kind == "images":
         raise PoisonError(
-            f"{who} has an image a class, which replaces no training image; only perturbations can "
-            "be class-wise: give --kind deltas if it holds these"
+            f"{who} has one image per class, which cannot replace training images; only "
+            "perturbations can be class-wise: give --kind deltas if it holds these"
         )
     wrapped = kind == "deltas" and _wraps(channels, who)
-    made = zeros((len(index), *dataset.shape), torch.uint8)
-    images = made.numpy()
+    poisoned = zeros((len(index), *dataset.shape), torch.uint8)
+    images = poisoned.numpy()
     counts = {"clipped": 0, "fractional": 0}
-    for part in chunks(made):
+    for part in chunks(poisoned):
         values = _levels(channels[rows[part]], scale, wrapped)
         if kind == "deltas":
             values += clean[index[part]]
         images[part] = _eight_bit(values, reading.rounding, counts)
-    at = torch.from_numpy(index)
-    labels = dataset.train.labels[at]
+    positions = torch.from_numpy(index)
+    labels = dataset.train.labels[positions]
     if chosen.labels is not None:
         labels = torch.from_numpy(chosen.labels[rows])
-    read = {
+    reading_used = {
         "form": foreign.form,
         "array": printable(chosen.name),
         "kind": kind,
@@ -106,15 +106,15 @@ def interpret(
         "clipped_share": counts["clipped"] / images.size,
         "labels_from": "the clean set" if chosen.labels is None else "the file",
     }
-    return Poison(made, labels, at, dict(foreign.record)), read
+    return Poison(poisoned, labels, positions, dict(foreign.record)), reading_used
 
 
 def _check_finite(values: Numbers, who: str) -> None:
-    """Raise PoisonError where a number is NaN or infinite."""
+    """Raise PoisonError if a number is NaN or infinite."""
     for start in range(0, len(values) if values.dtype.kind == "f" else 0, _READ_TOGETHER):
-        good = np.isfinite(values[start : start + _READ_TOGETHER])
-        if not good.all():
-            bad = start + int((~good).reshape(len(good), -1).any(1).argmax())
+        finite = np.isfinite(values[start : start + _READ_TOGETHER])
+        if not finite.all():
+            bad = start + int((~finite).reshape(len(finite), -1).any(1).argmax())
             raise PoisonError(
                 f"{who} has NaN or infinite values, first in image {bad}; fix the file"
             )
@@ -144,15 +144,15 @@ def _placed(
             f"{who}: its index reaches {low if low < 0 else high}, {dataset.name} has {n} training "
             "images; give the data set that it was made from"
         )
-    places, counts = np.unique(chosen.index, return_counts=True)
-    if len(places) < m:
-        twice = int(places[counts > 1][0])
+    positions, counts = np.unique(chosen.index, return_counts=True)
+    if len(positions) < m:
+        twice = int(positions[counts > 1][0])
         raise PoisonError(f"{who}: its index names training image {twice} twice; name each once")
     return np.arange(m), chosen.index
 
 
 def _as_nchw(values: Numbers, dataset: Dataset) -> Numbers:
-    """Return the file's array as [m, c, h, w]; nothing is copied."""
+    """Return a view of the file's array as [m, c, h, w]."""
     is_last = layout_of(values.shape, Limits.of(dataset)) == "nhwc"
     return values.transpose(0, 3, 1, 2) if is_last else values
 
@@ -185,14 +185,13 @@ def _scale(values: Numbers, asked: Scale, who: str) -> Literal["unit", "levels"]
 
 
 def _parts(values: Numbers) -> list[Numbers]:
-    """Return the array in chunks."""
+    """Return views of an array, each of a bounded number of images."""
     return [
         values[start : start + _READ_TOGETHER] for start in range(0, len(values), _READ_TOGETHER)
     ]
 
 
 def _is_whole(values: Numbers) -> bool:
-    """Return whether every number is whole."""
     return bool((values == np.rint(values)).all())
 
 
@@ -202,6 +201,7 @@ def _kind(
     """Return whether values are images near the clean ones or perturbations near 0."""
     if asked != "auto":
         return asked
+    # uint8 cannot hold a negative perturbation, so it may have been stored as 256 - v
     as_images = float(np.abs(_levels(values, scale, False) - clean).mean())
     may_wrap = values.dtype == np.uint8
     as_deltas = float(np.abs(_levels(values, scale, may_wrap)).mean())
@@ -217,13 +217,13 @@ def _kind(
         return "deltas"
     raise PoisonError(
         f"{who} may hold images or perturbations: its values differ from the clean images by "
-        f"{as_images:.0f} levels in the mean and from 0 by {as_deltas:.0f}; say which by --kind "
+        f"{as_images:.0f} levels on average and from 0 by {as_deltas:.0f}; say which by --kind "
         "images or deltas, and check that it belongs to this data set in this order"
     )
 
 
 def _likeness(values: Numbers, clean: NDArray[np.uint8]) -> float:
-    """Return the correlation of values and clean pixels; 0 where either is constant."""
+    """Return the correlation of values and clean pixels; 0 if either is constant."""
     x, y = values.astype(np.float64).ravel(), clean.astype(np.float64).ravel()
     x, y = x - x.mean(), y - y.mean()
     norms = float(np.sqrt((x @ x) * (y @ y)))
@@ -250,6 +250,7 @@ def _wraps(values: Numbers, who: str) -> bool:
 def _levels(values: Numbers, scale: str, wrapped: bool) -> NDArray[np.float32]:
     """Return values in levels of 255, as float32."""
     signed = values.view(np.int8) if wrapped else values
+    # float64 is scaled before it is rounded to float32, so that k/255 comes out as k
     levels = signed.astype(np.float64 if values.dtype == np.float64 else np.float32)
     if scale == "unit":
         levels = levels * 255
@@ -259,7 +260,7 @@ def _levels(values: Numbers, scale: str, wrapped: bool) -> NDArray[np.float32]:
 def _eight_bit(
     values: NDArray[np.float32], rounding: Rounding, counts: dict[str, int]
 ) -> NDArray[np.uint8]:
-    """Return levels as uint8 and count what was clipped and what was not whole."""
+    """Return levels as uint8; count the values that were clipped and those that were not whole."""
     inside = np.clip(values, 0, 255)
     nearest = np.rint(inside)
     whole = np.abs(inside - nearest) <= _WHOLE

@@ -1,4 +1,4 @@
-"""How much a foreign file may ask for: a little more than its data set could need, and no more."""
+"""How much memory a foreign file may ask for: a little more than its data set could need."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from .. import Dataset
 from ..poison import PoisonError
 
 ROOM = 2
-"""How many times the training set a file may hold, as float64: images and perturbations."""
+"""A file may hold the training set this many times: as images and as perturbations."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the clean data set allows a file: it is asked before anything is allocated.
+    """How large the files of a poison may be; checked before anything is allocated.
 
     Attributes:
-        name: the data set's, for messages.
+        name: name of the data set, for messages.
         n: number of its training images.
         n_classes: number of its classes.
         shape: channels, height and width.
@@ -30,31 +30,31 @@ class Limits:
 
     @staticmethod
     def of(dataset: Dataset) -> Limits:
-        """Return the limits that a data set sets."""
+        """Return the limits for poisons of a data set."""
         return Limits(dataset.name, len(dataset.train), dataset.n_classes, dataset.shape)
 
     @property
     def values(self) -> int:
-        """Most numbers in one array."""
+        """Largest count of numbers in one array."""
         return ROOM * max(self.n, self.n_classes) * math.prod(self.shape)
 
     @property
     def bytes(self) -> int:
-        """Most bytes of a file, packed and unpacked: every number as a float64, and 1 MiB."""
+        """Largest size of a file, packed and unpacked: every number as a float64, and 1 MiB."""
         return 8 * self.values + 2**20
 
     @property
     def members(self) -> int:
-        """Most entries of a folder or an archive."""
+        """Largest number of files in a folder or an archive."""
         return 4 * self.n + 1000
 
     @property
     def picture_bytes(self) -> int:
-        """Most bytes of one image file: uncompressed 16-bit RGBA, and 64 KiB."""
+        """Largest size of one image file in bytes: uncompressed 16-bit RGBA, and 64 KiB."""
         return 8 * math.prod(self.shape[1:]) + 2**16
 
     def check_bytes(self, n_bytes: int, who: str) -> None:
-        """Raise PoisonError where a file, packed or unpacked, is larger than any poison."""
+        """Raise PoisonError if a file, packed or unpacked, is larger than any poison."""
         if n_bytes > self.bytes:
             raise PoisonError(
                 f"{who} holds {n_bytes:,} bytes; a poison of the {self.n} training images of "
@@ -62,7 +62,7 @@ class Limits:
             )
 
     def check_shape(self, shape: tuple[int, ...], who: str) -> None:
-        """Raise PoisonError where an array is larger than any poison."""
+        """Raise PoisonError if an array is larger than any poison."""
         if any(side < 0 for side in shape) or math.prod(shape) > self.values:
             raise PoisonError(
                 f"{who} claims the shape {shown_shape(shape)}, too large for a poison of the "

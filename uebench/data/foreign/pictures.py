@@ -1,8 +1,8 @@
 """Readers of image files, `<index>.png`: in a folder, in class folders, or in a zip of either.
 
 The index, which is the position in the clean training set, comes from the file's name alone: its
-digits, with nothing but letters, `_` or `-` before them. A folder named as a class, or by its
-number, gives the label. `labels.csv` (index, label) and `meta.json` are read where they are.
+digits, with nothing but letters, `_` or `-` before them. A folder named after a class, or after its
+number, gives the label. `labels.csv` (index, label) and `meta.json` are read if they are present.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PICTURE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 _FORMATS = ("PNG", "BMP", "JPEG")
 _NUMBERED = re.compile(r"[A-Za-z_-]*([0-9]{1,12})")
 RECORD_BYTES = 2**20
-"""Most bytes of a meta.json."""
+"""Largest size of a meta.json in bytes."""
 
 Read = Callable[[str], bytes]
 
@@ -87,15 +87,15 @@ def read_image_zip(archive: Archive, class_names: Sequence[str]) -> Foreign:
 
 
 def _leads_inside(link: Path, root: Path) -> bool:
-    """Return whether a link leads to something within a folder; one in a circle leads nowhere."""
+    """Return whether a link leads to something inside a folder; a circular link does not."""
     try:
         return link.resolve(strict=True).is_relative_to(root)
-    except (OSError, RuntimeError):  # Python's word for a circle was RuntimeError until 3.13
+    except (OSError, RuntimeError):  # Python raised RuntimeError for circular links until 3.13
         return False
 
 
 def _check_size(n_bytes: int, limits: Limits, who: str) -> None:
-    """Raise PoisonError where a file is larger than any image, list of labels or record."""
+    """Raise PoisonError if a file is larger than any image, list of labels or record."""
     most = max(limits.picture_bytes, RECORD_BYTES, 32 * limits.n)
     if n_bytes > most:
         raise PoisonError(
@@ -123,12 +123,12 @@ def _read_tree(
 ) -> Foreign:
     """Return the images of a tree of names."""
     paths = {name: PurePosixPath(name.replace("\\", "/")) for name in names}
-    shown = {
+    visible = {
         name: path
         for name, path in paths.items()
         if not any(part.startswith((".", "__MACOSX")) for part in path.parts)
     }
-    pictures = {n: p for n, p in shown.items() if p.suffix.lower() in PICTURE_SUFFIXES}
+    pictures = {n: p for n, p in visible.items() if p.suffix.lower() in PICTURE_SUFFIXES}
     if not pictures:
         raise PoisonError(f"{who} has no images; <index>.png files are needed")
     at = _indices(pictures, limits, who)
@@ -138,13 +138,15 @@ def _read_tree(
         images[i] = _decode(read(name), limits, f"{who}: {shorten(name)}")
     index = np.array([at[name] for name in order])
     arrays: dict[str, Numbers] = {"images": images, "index": index}
-    beside = {path.name: name for name, path in shown.items()}
-    if "labels.csv" in beside:
-        arrays["labels"] = _listed(read(beside["labels.csv"]), index, f"{who}: labels.csv")
+    by_file_name = {path.name: name for name, path in visible.items()}
+    if "labels.csv" in by_file_name:
+        arrays["labels"] = _listed(read(by_file_name["labels.csv"]), index, f"{who}: labels.csv")
     else:
         labels = _from_folders([pictures[name] for name in order], class_names, who)
         arrays |= {} if labels is None else {"labels": labels}
-    record = parse_record(read(beside["meta.json"]), who) if "meta.json" in beside else {}
+    record = (
+        parse_record(read(by_file_name["meta.json"]), who) if "meta.json" in by_file_name else {}
+    )
     return Foreign(form, arrays, record)
 
 
@@ -199,7 +201,7 @@ def _decode(data: bytes, limits: Limits, who: str) -> Numbers:
         Image.DecompressionBombWarning,
         Image.DecompressionBombError,
         OSError,
-        SyntaxError,  # Pillow's word for a broken PNG
+        SyntaxError,  # Pillow raises this for a broken PNG
         ValueError,
         IndexError,
         zlib.error,
@@ -217,7 +219,7 @@ def _listed(data: bytes, index: Numbers, who: str) -> Numbers:
         return np.array([labels[i] for i in index.tolist()], np.int64)
     except KeyError as error:
         raise PoisonError(
-            f"{who} says nothing of {error}; it has the columns index,label"
+            f"{who} has no entry for {error}; it needs the columns index,label and a row per image"
         ) from None
     except (ValueError, TypeError, csv.Error, OverflowError) as error:
         raise PoisonError(f"{who} is not a list of index,label ({shorten(str(error))})") from None
@@ -226,7 +228,7 @@ def _listed(data: bytes, index: Numbers, who: str) -> Numbers:
 def _from_folders(
     paths: list[PurePosixPath], class_names: Sequence[str], who: str
 ) -> Numbers | None:
-    """Return the labels that class folders give, or None where there are none."""
+    """Return the labels that class folders give, or None if there are no class folders."""
     folders = list(dict.fromkeys(path.parent.name for path in paths))
     if len({path.parent for path in paths}) == 1:
         return None
@@ -238,7 +240,7 @@ def _from_folders(
     else:
         wrong = next(name for name in folders if name not in names)
         raise PoisonError(
-            f"{who}: folder {shorten(wrong)} is no class of the data set, which has "
+            f"{who}: folder {shorten(wrong)} is not a class of the data set, which has "
             f"{', '.join(names[:12])}; name folders by class or number, or use one folder"
         )
     return np.array([labels[path.parent.name] for path in paths], np.int64)

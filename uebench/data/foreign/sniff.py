@@ -1,4 +1,4 @@
-"""Which reader a foreign file needs: decided by what it begins with, not by its name."""
+"""Find the reader that a foreign file needs: by its first bytes, not by its name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_foreign(path: Path, dataset: Dataset) -> Foreign:
     """Return the arrays of whatever an author released.
 
     Raises:
-        PoisonError: no such file, none of the known kinds, or one that cannot be trusted.
+        PoisonError: there is no such file, its kind is unknown, or it cannot be trusted.
     """
     limits = Limits.of(dataset)
     try:
@@ -39,7 +39,7 @@ def read_foreign(path: Path, dataset: Dataset) -> Foreign:
             record = parse_record(record_path.read_bytes(), f"{record_path.parent}")
             return replace(foreign, record=record)
     except UserError as error:
-        if type(error) is UserError:  # of the checks that data sets share with poisons
+        if type(error) is UserError:  # raised by a check that data sets share with poisons
             raise PoisonError(f"{error}") from None
         raise
     except (OSError, EOFError, MemoryError) as error:

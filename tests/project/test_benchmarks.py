@@ -85,5 +85,7 @@ def test_gpu_script_fills_part_of_table_2(
 def test_the_drivers_overhead_is_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, "overheads.py", "--cells", "20")
-    assert "a tick with 20 waiting cells" in capsys.readouterr().out
+    run(monkeypatch, "overheads.py", "--cells", "20", "--seeds", "1")
+    output = capsys.readouterr().out
+    assert "a tick with 20 waiting cells" in output
+    assert "cell recipes: 4\npoison recipes: 2\ncell reads: 4\n" in output

@@ -7,7 +7,6 @@ budget of adversarial training, into numbers, so that these enter the keys.
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -36,7 +35,7 @@ from .config import (
     read_config,
     spec_name,
 )
-from .failure import Failure
+from .failure import Failure, failure
 
 __all__ = [
     "Config",
@@ -186,7 +185,7 @@ class Setting:
             return self.poison_or_raise(attack, seed)
         except MethodError as error:
             asked = PoisonRef(self.ref, attack.method, seed, self.precision)
-            return Unresolved(asked, _failure(error))
+            return Unresolved(asked, failure(error))
 
     def poison_or_raise(self, attack: Asked[Attack], seed: int = 0) -> PoisonRef:
         """Return an attack's poison in this setting.
@@ -207,7 +206,7 @@ class Setting:
         try:
             return self.cell_or_raise(poison, defense)
         except MethodError as error:
-            return self._faulty(poison, defense, _failure(error))
+            return self._faulty(poison, defense, failure(error))
 
     def cell_or_raise(self, poison: PoisonRef, defense: Asked[Defense]) -> Cell:
         """Return the cell of a poison and a defense that is resolved for it.
@@ -263,10 +262,6 @@ class Unresolved(NamedTuple):
     why: Failure
 
 
-def _failure(error: MethodError) -> Failure:
-    return Failure(str(error), "".join(traceback.format_exception(error)), names_method=True)
-
-
 def _options_shown(cell: Cell, attack: Asked[Attack], defense: Asked[Defense]) -> Cell:
     """Return a cell with the options that tables show; if `options` fails, the cell does."""
     texts = []
@@ -276,7 +271,7 @@ def _options_shown(cell: Cell, attack: Asked[Attack], defense: Asked[Defense]) -
                 texts.append(asked.changed_text)
         except MethodError as error:
             texts.append("")
-            cell = cell if cell.fault else replace(cell, fault=_failure(error))
+            cell = cell if cell.fault else replace(cell, fault=failure(error))
     return replace(cell, attack_options=texts[0], defense_options=texts[1])
 
 
@@ -333,7 +328,10 @@ def _seeded(cell: Cell, config: Config) -> Iterator[Cell]:
     """Yield a cell for each training seed and poison seed; clean data needs one poison seed."""
     for seed in config.seeds:
         for poison_seed in config.poison_seeds[: 1 if cell.poison.is_clean else None]:
-            yield replace(cell, seed=seed, poison=replace(cell.poison, seed=poison_seed))
+            poison = cell.poison  # kept if it has this seed, and with it its cached recipe
+            if poison.seed != poison_seed:
+                poison = replace(poison, seed=poison_seed)
+            yield replace(cell, seed=seed, poison=poison)
 
 
 def _crafted_on_its_share(cell: Cell) -> Cell:

@@ -32,8 +32,11 @@ class Records:
         return None if cell.fault is not None else self._record("cell", cell.key)
 
     def poison(self, ref: PoisonRef) -> dict[str, Any] | None:
-        """Return a poison's record, or None; the poison's images are not read."""
-        return self._record("poison", ref.key)
+        """Return a poison's record, or None if it is clean data, was not crafted or is corrupted.
+
+        Its images are not read.
+        """
+        return None if ref.is_clean else self._record("poison", ref.key)
 
     def _record(self, kind: str, key: str) -> dict[str, Any] | None:
         if (kind, key) not in self._read:

@@ -53,7 +53,7 @@ from uebench.execute.tasks import Event
 from uebench.methods.registry import build_attack
 from uebench.models import build_network
 from uebench.report import leaderboards, to_markdown
-from uebench.suite.run import Outcome, execute, prepare, save
+from uebench.suite.run import RunOutcome, execute, prepare, save
 
 PARTS = ("machine", "correct", "speed", "attacks", "packing", "table")
 ATTACKS = "none,em,lsp,ar,hypo,rem"
@@ -303,7 +303,7 @@ def table() -> dict[str, Any]:
             failures[task.key] = Failure(text)
         if kind in ("done", "failed") and now - saved > SAVE_EVERY_S:
             frame = gather(matrix.cells, matrix.store, failures)
-            save(matrix, Outcome(frame, failures, now), folder, command)
+            save(matrix, RunOutcome(frame, failures, now), folder, command)
             saved = time.monotonic() - start
 
     outcome = execute(matrix, listen=tell)

@@ -225,7 +225,7 @@ def test_cells_that_were_not_reached_are_reported_with_exit_1(tmp_path: Path) ->
     assert call(*command).exit_code == 0
     assert read_cells(tmp_path / "made")["status"].tolist() == ["ok", "ok"]
     dry = call(*command, "--dry-run", "--stop-after", "5")
-    assert "it ends after 5 min of that (--stop-after)" in dry.stdout
+    assert "the run stops after 5 min (--stop-after)" in dry.stdout
 
 
 def test_cells_removed_during_the_run_are_reported(

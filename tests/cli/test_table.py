@@ -212,6 +212,6 @@ def test_an_axis_that_the_layout_lacks_gives_leaderboards(
     result = call("run", "table2", *QUICK, *two, "--out", "made", "--quiet")
     assert result.exit_code == 0, result.output
     assert "resnet9[width=3]" in result.stdout
-    assert "stands for 2 different cells" in caplog.text
+    assert "2 different cells belong to row" in caplog.text
     assert (tmp_path / "made/index.html").is_file()
     assert not (tmp_path / "made/table.csv").exists()

@@ -24,7 +24,7 @@ import uebench.methods.registry
 from uebench.cells.cell import Cell
 from uebench.cells.plan import make_config
 from uebench.store.store import Store
-from uebench.suite.run import Outcome, execute, prepare
+from uebench.suite.run import RunOutcome, execute, prepare
 
 from ..execute.driver import FIELDS, results
 
@@ -79,7 +79,7 @@ class Stage:
         given = {**FIELDS, **(fields or MATRIX)}
         return prepare(make_config(given), "cpu", jobs, store=store, **chosen)
 
-    def run(self, store: Store, jobs: int = 2, **options: Any) -> Outcome:
+    def run(self, store: Store, jobs: int = 2, **options: Any) -> RunOutcome:
         """Run a matrix in this process."""
         with self.marking():
             return execute(self.prepared(store, jobs, **options))
@@ -325,7 +325,7 @@ def diverging(stage: Stage) -> Tally:
     )
 
 
-def _one_failed(outcome: Outcome, reason: str, n_tries: int) -> Tally:
+def _one_failed(outcome: RunOutcome, reason: str, n_tries: int) -> Tally:
     """Check that the first cell alone failed, for a reason, after one try."""
     tally = Tally()
     status, error = outcome.cells["status"].tolist(), outcome.cells["error"].tolist()

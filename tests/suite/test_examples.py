@@ -3,7 +3,7 @@
 import torch
 
 from uebench.data import Dataset
-from uebench.suite.examples import WHOLE, augmentations, augmented
+from uebench.suite.examples import N_WHOLE_DRAWS, augmentations, augmented
 
 
 def test_every_part_changes_the_picture_and_the_draw_belongs_to_the_column(small: Dataset) -> None:
@@ -19,5 +19,5 @@ def test_every_part_changes_the_picture_and_the_draw_belongs_to_the_column(small
         assert changed == (name != "as it is"), name
         assert augmented(other, column, augment).shape == (32, 32, 3)
         shown.append(torch.from_numpy(once.copy()))
-    assert len(shown) == 5 + WHOLE
+    assert len(shown) == 5 + N_WHOLE_DRAWS
     assert len({tuple(x.flatten().tolist()) for x in shown}) == len(shown)

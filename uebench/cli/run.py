@@ -18,7 +18,7 @@ from .shared import data_options, plugin_option, quiet_option, starting
 from .table import print_run
 
 if TYPE_CHECKING:
-    from ..suite.run import Matrix, Outcome
+    from ..suite.run import Matrix, RunOutcome
 
 _RESUME = "finished cells are kept; run the same command again to continue"
 
@@ -142,7 +142,7 @@ def _print_start(matrix: Matrix) -> None:
         )
 
 
-def _execute(matrix: Matrix, quiet: bool) -> Outcome:
+def _execute(matrix: Matrix, quiet: bool) -> RunOutcome:
     """Compute a matrix; a signal or a full disk ends the process and says how to resume."""
     from ..store.store import FullError
     from ..suite import run as frontend
@@ -165,7 +165,7 @@ def _n_finished(matrix: Matrix) -> int:
     return sum(matrix.records.cell(cell) is not None for cell in matrix.cells)
 
 
-def _print_outcome(matrix: Matrix, outcome: Outcome, as_json: bool, compare: bool) -> None:
+def _print_outcome(matrix: Matrix, outcome: RunOutcome, as_json: bool, compare: bool) -> None:
     """Print a run's table to stdout, and a warning if its cells come from several versions."""
     from ..cells.results import version_warning
     from ..report import leaderboards, to_json
@@ -178,7 +178,7 @@ def _print_outcome(matrix: Matrix, outcome: Outcome, as_json: bool, compare: boo
         click.echo(warning, err=True)
 
 
-def _print_end(matrix: Matrix, outcome: Outcome, folder: Path, quiet: bool) -> None:
+def _print_end(matrix: Matrix, outcome: RunOutcome, folder: Path, quiet: bool) -> None:
     """Print what a run showed and what to type next; exit with status 1 if cells are missing."""
     from ..cells.plan import table_titles
     from ..report import leaderboards, summary, unlearned

@@ -1,4 +1,4 @@
-"""The checks of `uebench doctor`: what this machine has, what is broken, what will be slow."""
+"""The checks of `uebench doctor`: what is available, what is broken, and what will be slow."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""`--dry-run`: the plan, what the store has of it, and how long the rest takes.
+"""Print the plan of a matrix, which cells are computed already, and how long the rest takes.
 
-Times are measured here and now: a few training steps of each network and defense (on a CPU on small
-batches), at epochs spread over the training, since a defense may cost more in some. From them the
-time on more devices of this kind is projected: no machine is faster than the work divided by its
-devices, nor than its longest poison with the slowest training that waits for it.
+The estimate of `--dry-run` measures a few training steps of each network and defense on this
+machine (on a CPU with small batches), at epochs spread over the training, since a defense may cost
+more in some of them. From these it projects the time on more devices of this kind. Two bounds hold:
+the work divided by the number of devices, and the longest poison followed by the slowest training
+that waits for it.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from ..cells.cell import Cell
 from ..common.text import one_line
 from ..execute.tasks import Task, pending
 from ..learn.threads import one_thread
+from ..methods.faults import blamed, blamed_for_its_code
 from ..methods.run import Run
 from ..models import shown_arch
 from .run import Matrix
 
-SAMPLE = 16
-"""Images in a batch that is measured on a CPU; on a GPU as many as the protocol's."""
-DEVICES = (1, 8, 64)
-"""Numbers of devices that a time is projected for."""
-EPOCHS = 4
-"""Epochs at which a step is measured."""
+_CPU_BATCH = 16
+"""Batch size of a measured step on a CPU. A GPU takes the protocol's, to be busy."""
+_N_DEVICES = (1, 8, 64)
+"""Numbers of devices for which the time is projected."""
+_N_EPOCHS = 4
+"""Number of epochs at which a step is measured."""
 
 
 def print_estimate(matrix: Matrix) -> None:
@@ -52,8 +54,8 @@ def print_estimate(matrix: Matrix) -> None:
     todo = sum(task.kind == "cell" for task in tasks)
     if matrix.devices[0] != "cpu" and not torch.cuda.is_available():
         console.print(
-            f"{len(matrix.cells)} cells, {todo} to do by {matrix.executor.name}; how long that "
-            "takes cannot be measured on this machine, which has no GPU"
+            f"{len(matrix.cells)} cells, {todo} to do by {matrix.executor.name}; the time cannot "
+            "be estimated on this machine, because it has no GPU"
         )
         return
     measured: dict[Any, float] = {}
@@ -65,23 +67,23 @@ def print_estimate(matrix: Matrix) -> None:
     console.print(
         f"{len(matrix.cells)} cells, {todo} to do on {matrix.jobs} x {kind}: about "
         f"{words(projected(seconds, matrix.jobs))} "
-        f"(training {words(train)} and crafting {words(craft)} of one process)"
+        f"(in one process: {words(train)} of training and {words(craft)} of crafting)"
     )
     if matrix.stop_after_s is not None:
-        console.print(f"it ends after {words(matrix.stop_after_s)} of that (--stop-after)")
+        console.print(f"the run stops after {words(matrix.stop_after_s)} (--stop-after)")
     if tasks:
-        shown = ", ".join(f"{n}: {words(projected(seconds, n))}" for n in DEVICES)
-        console.print(f"projected, by the number of such processes at a time: {shown}")
+        times = ", ".join(f"{n}: {words(projected(seconds, n))}" for n in _N_DEVICES)
+        console.print(f"projected time by the number of parallel processes: {times}")
 
 
 def projected(seconds: dict[Task, float], processes: int) -> float:
-    """Return the least time that tasks of these seconds take in so many processes.
+    """Return a lower bound on the time of tasks in a number of parallel processes.
 
-    A cell waits for its poison, so no number of processes is faster than the longest such pair.
+    A cell waits for its poison, so the run takes at least as long as the longest such pair.
     """
-    made = {task.key: s for task, s in seconds.items() if task.kind == "poison"}
+    crafting = {task.key: s for task, s in seconds.items() if task.kind == "poison"}
     longest = max(
-        (s + made.get(t.cell.poison.key, 0.0) for t, s in seconds.items() if t.kind == "cell"),
+        (s + crafting.get(t.cell.poison.key, 0.0) for t, s in seconds.items() if t.kind == "cell"),
         default=0.0,
     )
     return max(sum(seconds.values()) / max(1, processes), longest)
@@ -92,28 +94,30 @@ def _seconds(task: Task, matrix: Matrix, measured: dict[Any, float]) -> float:
     cell, device = task.cell, matrix.devices[0]
     shape, n = cell.poison.dataset.shape, _size(matrix, cell)
     if task.kind == "poison":
-        passes = cell.poison.attack.image_passes(n)
+        with blamed(cell.poison.attack, "image_passes"):
+            passes = cell.poison.attack.image_passes(n)
         arch = getattr(cell.poison.attack, "surrogate", cell.arch)
         if not passes:
             return 0.0
-        what: Any = ("craft", arch, shape)
-        if what not in measured:
-            measured[what] = _time_step(cell, arch, device, plain=True)
-        return passes * measured[what]
-    what = ("train", cell.arch, shape, str(cell.defense), cell.defense, cell.protocol.epochs)
-    if what not in measured:
-        measured[what] = _time_step(cell, cell.arch, device, plain=False)
-    return cell.protocol.epochs * n * measured[what]
+        step: Any = ("craft", arch, shape)
+        if step not in measured:
+            measured[step] = _time_step(cell, arch, device, plain=True)
+        return passes * measured[step]
+    step = ("train", cell.arch, shape, str(cell.defense), cell.defense, cell.protocol.epochs)
+    if step not in measured:
+        with blamed_for_its_code(cell.defense):
+            measured[step] = _time_step(cell, cell.arch, device, plain=False)
+    return cell.protocol.epochs * n * measured[step]
 
 
 def _size(matrix: Matrix, cell: Cell) -> int:
     """Return the number of training images of a cell's data set."""
-    wanted = cell.poison.dataset.fingerprint
-    return next(len(d.train) for d in matrix.datasets if d.fingerprint == wanted)
+    fingerprint = cell.poison.dataset.fingerprint
+    return next(len(d.train) for d in matrix.datasets if d.fingerprint == fingerprint)
 
 
 def _time_step(cell: Cell, arch: str, device: str, plain: bool) -> float:
-    """Return the seconds an image of one training step, the mean over the epochs looked at."""
+    """Return the seconds per image of one training step, averaged over the measured epochs."""
     ref = cell.poison.dataset
     epochs = cell.protocol.epochs
     run = Run(
@@ -125,12 +129,13 @@ def _time_step(cell: Cell, arch: str, device: str, plain: bool) -> float:
         precision=cell.precision,
     )
     model = run.network(arch)
-    n = SAMPLE if device == "cpu" else cell.protocol.batch_size
+    n = _CPU_BATCH if device == "cpu" else cell.protocol.batch_size
     images = torch.rand(n, *ref.shape, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(n, device=device) % ref.n_classes
     times = []
-    looked = [0] if plain else sorted({(2 * i + 1) * epochs // (2 * EPOCHS) for i in range(EPOCHS)})
-    for i, epoch in enumerate([looked[0], *looked]):  # the first warms up
+    middles = {(2 * i + 1) * epochs // (2 * _N_EPOCHS) for i in range(_N_EPOCHS)}
+    measured = [0] if plain else sorted(middles)
+    for i, epoch in enumerate([measured[0], *measured]):  # the first step only warms up
         run.epoch = epoch
         if torch.device(device).type == "cuda":
             torch.cuda.synchronize()

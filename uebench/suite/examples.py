@@ -1,8 +1,8 @@
-"""What the augmentations of UEraser look like on clean and poisoned images (the paper's Figure 5).
+"""Draw the augmentations of UEraser on clean and poisoned images (the paper's Figure 5).
 
-A row is one image, clean or poisoned; a column is one part of the augmentation, always applied,
-and the last ones are draws of the whole. A column's random draw is the same in all rows, so that
-what differs between rows is the poison.
+Each row is one image, clean or poisoned. Each column applies one part of the augmentation, and the
+last ones apply the whole. The random draw of a column is the same in all rows, so that rows differ
+by the poison alone.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from ..store.store import Store, seed_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-IMAGES = 2
-"""Images shown, each of another class."""
-WHOLE = 3
-"""Draws of the whole augmentation."""
-SEED = 26
-"""Chosen such that no column draws the identity."""
-SIDE = 0.85
-"""Inches of an image."""
+_N_IMAGES = 2
+"""Number of images, each from a different class."""
+N_WHOLE_DRAWS = 3
+"""Number of columns that apply the whole augmentation."""
+_SEED = 26
+"""A seed with which no column draws the identity."""
+_SIDE_INCHES = 0.85
+"""Width and height of an image."""
 log = logging.getLogger(__name__)
 
 Augment = Callable[[Float[Tensor, "b c h w"], torch.Generator], Float[Tensor, "b c h w"]]
@@ -58,16 +58,16 @@ def draw_examples(
     download: bool = False,
     store: Store | None = None,
 ) -> list[Path]:
-    """Draw a picture for each data set of a run, with the run's poisons that the store has.
+    """Draw a picture for each data set of a run, with those of its poisons that are in the store.
 
     Raises:
-        KeyError, ValueError: the run or its data set is unknown, or is not there.
+        UserError: the results do not name their data set, or it cannot be loaded or has changed.
     """
     specs = results.run.config.get("dataset")
     if not isinstance(specs, list) or not specs:
         raise UserError(
-            f"{results.folder} has no run.json that names its data set, whose images the examples "
-            "show; run its command again with the same --out"
+            f"{results.folder} has no run.json that names its data set, from which the examples "
+            "are drawn; run its command again with the same --out"
         )
     store = store or Store()
     datasets = [load_dataset(str(spec), data_dir, download) for spec in specs]
@@ -76,7 +76,8 @@ def draw_examples(
         if known and known.fingerprint not in ("", dataset.fingerprint):
             raise UserError(
                 f"{dataset.name} is not the data set of these results: its images have the "
-                f"fingerprint {dataset.fingerprint[:12]}, theirs {known.fingerprint[:12]}"
+                f"fingerprint {dataset.fingerprint[:12]}, but the results were computed on "
+                f"{known.fingerprint[:12]}; give the original data set with --data-dir"
             )
     paths = []
     with style():
@@ -87,25 +88,25 @@ def draw_examples(
 
 
 def example_rows(results: Results, dataset: Dataset, store: Store) -> list[Row]:
-    """Return for some images the clean one and what each of the run's poisons made of it."""
+    """Return a few images, each clean and then poisoned by each of the run's poisons."""
     labels = dataset.train.labels
     poisons = _poisons(results, dataset, store)
     covered = torch.ones(len(labels), dtype=torch.bool)
     for _, _, index in poisons:
-        here = torch.zeros_like(covered)
-        here[index] = True
-        covered &= here
+        by_this = torch.zeros_like(covered)
+        by_this[index] = True
+        covered &= by_this
     rows = []
     for label in range(dataset.n_classes):
-        found = (covered & (labels == label)).nonzero().flatten()
-        if not len(found):
+        candidates = (covered & (labels == label)).nonzero().flatten()
+        if not len(candidates):
             continue
-        place = found[0]
+        place = candidates[0]
         rows.append(Row(f"clean\n{dataset.class_names[label]}", dataset.train.images[place]))
         for title, images, index in poisons:
             position = (index == place).nonzero().flatten()[0]
             rows.append(Row(title, images[position]))
-        if len(rows) == IMAGES * (1 + len(poisons)):
+        if len(rows) == _N_IMAGES * (1 + len(poisons)):
             break
     if not rows:
         raise UserError("no training image is covered by every poison of these results")
@@ -113,7 +114,7 @@ def example_rows(results: Results, dataset: Dataset, store: Store) -> list[Row]:
 
 
 def augmentations() -> list[tuple[str, Augment]]:
-    """Return the parts of the augmentation as the paper sets them, then draws of the whole."""
+    """Return the parts of the augmentation with the paper's strengths, then draws of the whole."""
     numbers = STRENGTHS["paper"]
     return [
         ("as it is", lambda x, rng: x),
@@ -124,13 +125,13 @@ def augmentations() -> list[tuple[str, Augment]]:
         ("plasma\ncontrast", lambda x, rng: plasma_contrast(x, rng, 1.0, numbers.roughness)),
         ("channel\nshuffle", lambda x, rng: channel_shuffle(x, rng, 1.0)),
         ("Trivial-\nAugment", lambda x, rng: trivial(x, rng)),
-        *((f"whole,\ndraw {i + 1}", Policy("p+c+t")) for i in range(WHOLE)),
+        *((f"whole,\ndraw {i + 1}", Policy("p+c+t")) for i in range(N_WHOLE_DRAWS)),
     ]
 
 
 def augmented(image: UInt8[Tensor, "c h w"], column: int, augment: Augment) -> Any:
     """Return one augmented image as [h, w, c] in [0, 1]; the draw depends on the column alone."""
-    rng = torch.Generator().manual_seed(seed_of("examples", column, SEED))
+    rng = torch.Generator().manual_seed(seed_of("examples", column, _SEED))
     out = augment(image[None].float() / 255, rng)[0].clamp(0, 1).permute(1, 2, 0)
     return out.expand(-1, -1, 3).numpy() if out.shape[2] == 1 else out.numpy()
 
@@ -138,31 +139,31 @@ def augmented(image: UInt8[Tensor, "c h w"], column: int, augment: Augment) -> A
 def _poisons(
     results: Results, dataset: Dataset, store: Store
 ) -> list[tuple[str, UInt8[Tensor, "n c h w"], Tensor]]:
-    """Return title, images and index of the run's poisons of a data set, one an attack."""
-    found: dict[str, tuple[str, Any, Tensor]] = {}
+    """Return title, images and index of the run's poisons of a data set, one per attack."""
+    poisons: dict[str, tuple[str, Any, Tensor]] = {}
     rows = results.cells[results.cells["poison_sha256"] != ""].to_dict("records")
     attacks = {
         str(row["poison_sha256"]): MethodSpec(str(row["attack"]), str(row["attack_options"]))
         for row in rows
     }
-    for key, told in results.run.poisons.items():
-        method = attacks.get(str(told.get("sha256")))
-        recipe = told.get("recipe")
-        mine = isinstance(recipe, dict) and recipe.get("dataset") == dataset.fingerprint
-        if method is None or not mine:
+    for key, record in results.run.poisons.items():
+        method = attacks.get(str(record.get("sha256")))
+        recipe = record.get("recipe")
+        of_dataset = isinstance(recipe, dict) and recipe.get("dataset") == dataset.fingerprint
+        if method is None or not of_dataset:
             continue
         title = method_title(results, method)
-        entry = store.read("poison", key) if store.has("poison", key) else None
+        entry = store.read("poison", key)
         if entry is None:
-            log.warning("%s is left out: the store %s has not its images", title, store.root)
+            log.warning("%s is left out: its images are not in the store %s", title, store.root)
         else:
-            found.setdefault(title, (title, entry[0]["images"], entry[0]["index"]))
-    return list(found.values())
+            poisons.setdefault(title, (title, entry[0]["images"], entry[0]["index"]))
+    return list(poisons.values())
 
 
 def _canvas(rows: Sequence[Row]) -> Canvas:
     columns = augmentations()
-    canvas = new_canvas(SIDE * len(columns) + 1.0, SIDE * len(rows) + 0.5)
+    canvas = new_canvas(_SIDE_INCHES * len(columns) + 1.0, _SIDE_INCHES * len(rows) + 0.5)
     grid = canvas.subplots(len(rows), len(columns), squeeze=False)
     for i, row in enumerate(rows):
         for j, (name, augment) in enumerate(columns):

@@ -1,4 +1,4 @@
-"""A table of a paper from planned cells: what the store has of them, laid out along its axes."""
+"""Lay out a paper's table along its axes, from planned cells and their records in the store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ..report.statistics import Stat
 from ..report.tables import Metric
 from ..store.store import Store, canonical
 
-HEADS = {
+_HEADS = {
     "dataset": "data set",
     "arch": "network",
     "ratio": "ratio",
@@ -40,7 +40,7 @@ HEADS = {
 
 @dataclass(frozen=True, eq=False)
 class Planned:
-    """The cells of a configuration, what the store has of them, and which files are absent."""
+    """The cells of a configuration, their rows of cells.csv, and which files are missing."""
 
     config: Config
     cells: list[Cell]
@@ -51,10 +51,10 @@ class Planned:
 def planned(
     config: Config, device: str, data_dir: Path | str | None = None, store: Store | None = None
 ) -> Planned:
-    """Return the planned cells with what the store has; nothing is computed.
+    """Plan a configuration and read its finished cells from the store; nothing is computed.
 
-    A named data set, or a file of weights, that is not on this machine is planned on a stand-in, so
-    that its cells are missing and the others are shown.
+    A named data set or a file of weights that is not on this machine is replaced by a stand-in, so
+    that its cells are shown as missing, and the other cells can be shown.
     """
     store = store or Store()
     datasets: list[tuple[Dataset | DatasetRef, DatasetRef]] = []
@@ -84,10 +84,17 @@ def paper_grid(
     titles: Titles,
     metric: Metric = "test_acc",
 ) -> Grid:
-    """Return a configuration's table: its cells, and their rows of cells.csv in the same order.
+    """Return a configuration's table.
+
+    Args:
+        config: the configuration; its field `table` describes the axes.
+        cells: the planned cells.
+        frame: their rows of cells.csv, in the same order.
+        titles: the titles of methods, by name.
+        metric: the column that is shown.
 
     Raises:
-        ValueError: the table's axes do not tell all cells apart.
+        UserError: different cells belong to the same row and column.
     """
     spec = config.table or TableSpec()
     runs = [_Run(cell, row, spec, titles) for cell, row in zip(cells, _rows(frame), strict=True)]
@@ -129,7 +136,7 @@ def paper_grid(
 
 
 def write_table(grid: Grid, folder: Path) -> None:
-    """Write a paper's table into a results folder: table.csv, .tex and .md."""
+    """Write a paper's table into a results folder as table.csv, table.tex and table.md."""
     laid_out = grid_layout(grid)
     texts = {
         "table.csv": pd.DataFrame(grid_records(grid)).to_csv(index=False, lineterminator="\n"),
@@ -141,7 +148,7 @@ def write_table(grid: Grid, folder: Path) -> None:
 
 
 class _Run:
-    """A cell with its row of cells.csv, and where it stands in the table."""
+    """A cell with its row of cells.csv, and its place in the table."""
 
     def __init__(self, cell: Cell, row: dict[str, Any], spec: TableSpec, titles: Titles) -> None:
         self.cell = cell
@@ -168,18 +175,18 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _clean_runs(runs: Sequence[_Run]) -> dict[Any, list[_Run]]:
-    """Return the clean runs by how their models were trained."""
-    found: dict[Any, list[_Run]] = {}
+    """Group the clean runs by how their models were trained."""
+    groups: dict[Any, list[_Run]] = {}
     for run in runs:
         if run.is_clean:
-            found.setdefault(run.trained_as, []).append(run)
-    return found
+            groups.setdefault(run.trained_as, []).append(run)
+    return groups
 
 
 def _label(
     axis: str, cell: Cell, row: dict[str, Any], axes: tuple[str, ...], titles: Titles
 ) -> Label:
-    """Return what stands for a cell on one axis."""
+    """Return the label of a cell on one axis."""
     kind, dot, option = axis.partition(".")
     if kind in ("attack", "defense"):
         method = cell.poison.attack if kind == "attack" else cell.defense
@@ -189,13 +196,14 @@ def _label(
         if kind == "attack" and cell.poison.is_clean:
             return Label(CLEAN)
         apart = {each.partition(".")[2] for each in axes if each.startswith(f"{kind}.")}
-        shown = [
+        # an option with an axis of its own is not repeated in the method's label
+        options = [
             part
             for part in split_specs(row[f"{kind}_options"])
             if part.partition("=")[0].strip() not in apart
         ]
         name = method.info.name
-        return Label(titles.get(name, name), ",".join(shown))
+        return Label(titles.get(name, name), ",".join(options))
     if axis == "classes":
         return Label(row["classes"] or "all")
     if axis == "epochs":
@@ -204,13 +212,13 @@ def _label(
 
 
 def _aside(column: Place) -> Place:
-    """Return the place of the clean column before a column."""
+    """Return the place of the clean column that precedes a column."""
     return (*column[:-1], Label(column[-1].title, column[-1].options, aside=CLEAN))
 
 
 def _heads(axes: Sequence[str]) -> tuple[str, ...]:
-    """Return what axes are called in a table."""
-    return tuple(HEADS.get(axis, axis.partition(".")[2] or axis) for axis in axes)
+    """Return the titles of axes in a table."""
+    return tuple(_HEADS.get(axis, axis.partition(".")[2] or axis) for axis in axes)
 
 
 def _spot(
@@ -220,22 +228,22 @@ def _spot(
     metric: str,
     heads: tuple[tuple[str, ...], tuple[str, ...]],
 ) -> Spot:
-    """Return what is known at one place; its runs differ in their seeds alone.
+    """Return the entry at one place of the table, averaged over its runs.
 
     Raises:
-        ValueError: they differ in more, so that the table's axes do not tell them apart.
+        UserError: the runs differ in more than their seeds.
     """
     first = runs[0]
     recipes = {run.values["recipe"] for run in runs}
     if len(recipes) > 1:
         raise UserError(
-            f"row {_words(place[0])}, column {_words(place[1])} stands for {len(recipes)} "
-            "different cells; name what tells them apart in the table's rows or columns, or ask "
-            "for one data set, network, ratio and so on at a time"
+            f"{len(recipes)} different cells belong to row {_words(place[0])}, column "
+            f"{_words(place[1])}; add what distinguishes them to the table's rows or columns, or "
+            "select a single data set, network, ratio and so on"
         )
     done = [run for run in runs if run.values["status"] == "ok"]
     failed = any(run.values["status"] == "failed" for run in runs)
-    shown = done[0].values if done else first.values
+    settings = done[0].values if done else first.values
     ours = Ours(
         row=_words(place[0]),
         column=_words(place[1]),
@@ -243,7 +251,7 @@ def _spot(
         attack_options=first.values["attack_options"],
         defense=first.values["defense"],
         defense_options=first.values["defense_options"],
-        settings=Settings.of(shown),
+        settings=Settings.of(settings),
         stat=Stat.of([run.values[metric] for run in done if run.values[metric] is not None]),
         beside=beside,
         heads=(", ".join(heads[0]), ", ".join(heads[1])),
@@ -259,7 +267,7 @@ def _words(place: Place) -> str:
 
 
 def _in_order(places: Iterable[Place], axes: Sequence[str]) -> tuple[Place, ...]:
-    """Return places each once, axis by axis: ratios rising, others as they first appear."""
+    """Return the distinct places: ratios in rising order, other labels as they first appear."""
     unique = list(dict.fromkeys(places))
     seen: list[dict[Label, float]] = [{} for _ in axes]
     for place in unique:
@@ -269,13 +277,13 @@ def _in_order(places: Iterable[Place], axes: Sequence[str]) -> tuple[Place, ...]
 
 
 def _clean_first(columns: tuple[Place, ...]) -> tuple[Place, ...]:
-    """Return the columns, each clean one before the one that it belongs to."""
+    """Return the columns, each preceded by its clean column if it has one."""
     plain = [column for column in columns if not column[-1].aside]
     return tuple(c for column in plain for c in (_aside(column), column) if c in columns)
 
 
 def _common(cells: Sequence[Cell], spec: TableSpec) -> list[str]:
-    """Return what all cells have in common beyond the table's axes, in words."""
+    """Describe the settings that are not among the table's axes, for its note."""
     axes = {axis.partition(".")[0] for axis in (*spec.rows, *spec.columns)}
     archs = list(dict.fromkeys(cell.arch for cell in cells))
     epochs = sorted({cell.protocol.epochs for cell in cells})
@@ -290,10 +298,10 @@ def _common(cells: Sequence[Cell], spec: TableSpec) -> list[str]:
 
 
 def stand_in(spec: str) -> DatasetRef | None:
-    """Return a reference to a data set that is not here, or None where nothing is known of it."""
+    """Return a reference to a data set that is not on this machine, or None if it is unknown."""
     if ":" in spec:
         return None
-    known = DATASETS.get(parse_spec(spec).name)
-    if known is None or known.shape is None:
+    entry = DATASETS.get(parse_spec(spec).name)
+    if entry is None or entry.shape is None:
         return None
-    return DatasetRef(spec.strip(), f"absent: {spec}", known.n_classes, known.shape, known.labels)
+    return DatasetRef(spec.strip(), f"absent: {spec}", entry.n_classes, entry.shape, entry.labels)

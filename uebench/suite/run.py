@@ -1,4 +1,4 @@
-"""The Python API for a matrix: `run`, and its steps, which the command line calls too."""
+"""Run a matrix from Python: `run`, and its steps, which the command line calls as well."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """A planned matrix: the configuration, its data sets and cells, and where they are kept."""
+    """A planned matrix: its cells and data sets, and where and how to compute them."""
 
     config: Config
     datasets: list[Dataset]
@@ -50,21 +50,21 @@ class Matrix:
     jobs: int
     executor: Executor = field(default_factory=Local)
     time_limit_s: float | None = None
-    """Longest time of one cell, or of one poison; none: no limit."""
+    """Time limit for one cell or one poison; by default none."""
     stop_after_s: float | None = None
-    """Longest time of all cells; those that are not reached are skipped; none: no limit."""
+    """Time limit for the whole run; cells that it does not reach are skipped. By default none."""
     deterministic: bool = False
-    """Whether GPUs compute with kernels that give the same bits again."""
+    """Whether GPUs use deterministic kernels only, so that cells are reproducible bit for bit."""
 
     @cached_property
     def records(self) -> Records:
-        """What the store has of the cells, read once from planning to the page."""
+        """The records of the cells, read once for all steps from planning to the page."""
         return Records(self.store)
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a run ended with: the rows of cells.csv, and why cells failed, by key."""
+class RunOutcome:
+    """The result of a run: the rows of cells.csv, and why cells failed, by key."""
 
     cells: pd.DataFrame
     failures: dict[str, Failure]
@@ -88,33 +88,33 @@ def run(
     quiet: bool = True,
     **fields: Any,
 ) -> pd.DataFrame:
-    """Return a matrix of attacks and defenses as a pandas table, a row a cell.
+    """Compute a matrix of attacks and defenses, and return it as a table with one row per cell.
 
-    What the store has is not computed again.
+    Cells that are in the store are not computed again.
 
     Args:
         attacks: specs such as `em` or `em[eps=16/255]`.
         defenses: specs such as `ueraser` or `iss[quality=30]`.
-        dataset: one or several data sets, such as `cifar10` or `npz:FILE`.
-        out: a folder for cells.csv, leaderboards and run.json.
+        dataset: one or more data sets, such as `cifar10` or `npz:FILE`.
+        out: a folder for cells.csv, leaderboards and run.json; by default nothing is written.
         device: `auto`, `cpu`, `cuda` or `cuda:0`.
-        jobs: cells side by side; by default one a core, or one a GPU.
+        jobs: number of cells that are computed at the same time; by default one per core or GPU.
         executor: `local`, `ray` or `slurm` with options, such as `ray[gpus=0.25]`.
-        time_limit_s: longest time of one cell or one poison in seconds; a longer one fails.
-        stop_after_s: longest time of all cells in seconds; they come in the order of the matrix,
-            those that were not reached are `skipped`, and the same call goes on.
-        deterministic: let GPUs compute with kernels that give the same bits again.
-        data_dir: where torchvision's data sets lie.
-        download: fetch a data set that is missing.
-        quiet: show no progress.
+        time_limit_s: time limit for one cell or one poison in seconds; a longer one fails.
+        stop_after_s: time limit for the whole run in seconds. Cells are then computed in the order
+            of the matrix, those that are not reached are `skipped`, and the same call continues.
+        deterministic: whether GPUs use deterministic kernels only.
+        data_dir: directory of torchvision's data sets.
+        download: whether to download a missing data set.
+        quiet: whether to hide progress.
         **fields: any other field of `uebench.cells.plan.Config`, such as `seeds=[0, 1, 2]`.
 
     Returns:
-        The columns of cells.csv; accuracies in [0, 1], `status` ok, failed or skipped.
+        The columns of cells.csv. Accuracies lie in [0, 1]; `status` is ok, failed or skipped.
 
     Raises:
-        KeyError, ValueError: an unknown name or a bad value, before anything is computed.
-        StoreError: a disk is full; what is done is kept, and the same call goes on.
+        UserError: a name is unknown or a value is bad; nothing has been computed yet.
+        StoreError: a disk is full. Finished cells are kept, and the same call continues.
     """
     config = make_config({"attacks": attacks, "defenses": defenses, "dataset": dataset, **fields})
     how: dict[str, Any] = {
@@ -146,28 +146,35 @@ def prepare(
     deterministic: bool = False,
     outline: bool = False,
 ) -> Matrix:
-    """Return the planned matrix; data sets are read, and no results are written.
+    """Load the data sets, plan the cells and return the matrix; nothing is computed or written.
 
-    With `outline` it can be looked at and not executed: no data set is decoded for it.
+    With `outline` no data set is decoded: the matrix can be inspected, but not executed.
+
+    Raises:
+        UserError: a name is unknown, a value is bad, or the executor cannot be used.
     """
     chosen = build_executor(executor) if isinstance(executor, str) else executor
     chosen.check()
     devices = chosen.devices(device)
-    checkpoint_interval()  # what is wrong with it is told before anything is computed
+    checkpoint_interval()  # reports a bad value of its variable before anything is computed
     store = store or Store()
     if jobs is not None and jobs < 1:
-        raise UserError(f"jobs must be at least 1, got {jobs}; leave it out for one a core or GPU")
+        raise UserError(
+            f"jobs must be at least 1, got {jobs}; leave it out for one job per core or GPU"
+        )
     for what, limit_s in (("time limit", time_limit_s), ("time to stop after", stop_after_s)):
         if limit_s is not None and not limit_s > 0:
-            raise UserError(f"the {what} must be above 0 s, got {limit_s}; leave it out")
+            raise UserError(
+                f"the {what} must be above 0 s, got {limit_s}; leave it out for no limit"
+            )
     jobs = jobs or chosen.jobs(devices)
     specs = dataset_specs(config)
     datasets = [load_dataset(spec, data_dir, download, outline=outline) for spec in specs]
     names = [dataset.name for dataset in datasets]
     if len(set(names)) < len(names):
         raise UserError(
-            f"two data sets are called {max(names, key=names.count)}, and tables could not tell "
-            "them apart; rename a file or folder, or run them one by one"
+            f"two data sets are called {max(names, key=names.count)}, so tables could not tell "
+            "them apart; rename a file or folder, or run them separately"
         )
     refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
     cells = plan(config, refs, devices[0], store)
@@ -186,21 +193,29 @@ def prepare(
     limits = (time_limit_s, stop_after_s, chosen.memory_gb)
     if _of_this_session(cells) and limits != (None, None, None):
         raise ExecutorError(
-            "a method that was typed into this session runs in this process, which has no limits "
-            "of time or memory; write it into a file and load that with --plugin"
+            "a method that was defined in this session can only run in this process, where time "
+            "and memory cannot be limited; put it into a file and load the file with --plugin"
         )
     if _of_this_session(cells) and chosen.name != "local":
         raise ExecutorError(
-            f"a method that was typed into this session cannot reach the workers of {chosen.name}; "
-            "write it into a file and load that with --plugin, or use the executor local"
+            f"a method that was defined in this session cannot reach the workers of {chosen.name}; "
+            "put it into a file and load the file with --plugin, or use the executor local"
         )
     return matrix
 
 
-def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) -> Outcome:
-    """Compute what the store lacks; return all cells of the matrix.
+def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) -> RunOutcome:
+    """Compute the cells that are missing from the store, and return all cells of the matrix.
 
-    `listen` is told each event after it was shown.
+    Args:
+        matrix: what to compute.
+        quiet: whether to hide progress.
+        listen: called with each event, after it is displayed.
+
+    Raises:
+        StoreError: a disk is full; finished cells are kept.
+        ExecutorError: the executor cannot be reached.
+        KeyboardInterrupt: after the workers were stopped; finished cells are kept.
     """
     start = time.perf_counter()
     limited = matrix.stop_after_s is not None
@@ -213,22 +228,22 @@ def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) 
         keep_dataset(matrix.store, dataset)
     with ProgressDisplay(len(tasks), quiet) as display:
 
-        def tell(event: Event) -> None:
+        def show(event: Event) -> None:
             display(event)
             if listen is not None:
                 listen(event)
 
-        failures = _compute(matrix, tasks, tell, stop_at) if tasks else {}
+        failures = _compute(matrix, tasks, show, stop_at) if tasks else {}
     matrix.records.look_again()
     failures |= {cell.key: cell.fault for cell in matrix.cells if cell.fault is not None}
     frame = gather(matrix.cells, matrix.records, failures)
-    return Outcome(frame, failures, time.perf_counter() - start)
+    return RunOutcome(frame, failures, time.perf_counter() - start)
 
 
 def _compute(
     matrix: Matrix, tasks: list[Task], listen: Listener, stop_at: float
 ) -> dict[str, Failure]:
-    """Do a matrix's tasks where its executor does them; return the failures by key."""
+    """Perform a matrix's tasks with its executor; return the failures by key."""
     orders = Orders(
         str(matrix.store.root.resolve()),
         matrix.devices[0],
@@ -243,18 +258,18 @@ def _compute(
 
 
 def _of_this_session(cells: list[Cell]) -> bool:
-    """Return whether a method exists in this process alone."""
+    """Return whether a method was defined in this session, so that no worker can load it."""
     return any(
         "session" in (cell.poison.attack.info.origin, cell.defense.info.origin) for cell in cells
     )
 
 
-def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> None:
-    """Write a run's results into a folder."""
-    cells, known = [c for c in matrix.cells if c.fault is None], matrix.records
+def save(matrix: Matrix, outcome: RunOutcome, folder: Path, command: list[str]) -> None:
+    """Write a run's results and its page into a folder."""
+    cells, records = [c for c in matrix.cells if c.fault is None], matrix.records
     refs = {cell.poison.key: cell.poison for cell in cells}
-    poisons = {key: known.poison(ref) for key, ref in refs.items()}
-    reads = {cell.key: known.cell(cell) for cell in cells}
+    poisons = {key: records.poison(ref) for key, ref in refs.items()}
+    by_key = {cell.key: records.cell(cell) for cell in cells}
     write_results(
         folder,
         outcome.cells,
@@ -264,13 +279,13 @@ def save(matrix: Matrix, outcome: Outcome, folder: Path, command: list[str]) -> 
         outcome.failures,
         outcome.seconds,
         {key: record for key, record in poisons.items() if record is not None},
-        {key: record for key, record in reads.items() if record is not None},
+        {key: record for key, record in by_key.items() if record is not None},
     )
-    keep_evidence(folder, cells, matrix.datasets, known)
+    keep_evidence(folder, cells, matrix.datasets, records)
     write_page(read_results(folder))
     if matrix.config.table is not None:
         titles = table_titles(matrix.cells)
         try:
             write_table(paper_grid(matrix.config, matrix.cells, outcome.cells, titles), folder)
-        except ValueError as error:  # flags added an axis that the table's layout does not have
-            log.warning("no table of %s: %s", folder, error)
+        except ValueError as error:  # flags added an axis that the table's layout lacks
+            log.warning("%s gets no table: %s", folder, error)

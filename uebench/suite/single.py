@@ -1,4 +1,4 @@
-"""The Python API for one poison and one target model, outside a matrix: `craft` and `train`."""
+"""Craft one poison or train one target model from Python, without a matrix."""
 
 from __future__ import annotations
 
@@ -31,21 +31,22 @@ def craft(
     store: Store | None = None,
     quiet: bool = True,
 ) -> Poison:
-    """Return the poison that an attack makes of a data set's training images.
+    """Craft a poison from a data set's training images, or load it if it was crafted before.
 
-    It is kept in the store: the same attack, options, seed and data give the same poison at once.
+    Poisons are kept in the store by attack, options, seed and data.
 
     Args:
         attack: a spec such as `lsp` or `em[eps=16/255]`.
         dataset: a data set or its name.
-        seed: what the poison is crafted from.
-        protocol: whose surrogate network an attack takes that is not told another one.
+        seed: seed of the attack.
+        protocol: the protocol whose surrogate network is the attack's default.
         device: `auto`, `cpu`, `cuda` or `cuda:0`.
-        store: where it is kept; by default `$UEBENCH_HOME` or the platform's cache folder.
-        quiet: show no progress.
+        store: where poisons are kept; by default `$UEBENCH_HOME` or the platform's cache folder.
+        quiet: whether to hide progress.
 
     Raises:
-        KeyError, ValueError: an unknown name, a bad option, or a budget that is not kept.
+        UserError: a name is unknown or an option is bad.
+        MethodError: the attack raised an exception or exceeded its budget.
     """
     device = usable_devices(device)[0]
     loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
@@ -74,24 +75,28 @@ def train(
     device: str = "auto",
     **protocol_options: Any,
 ) -> dict[str, Any]:
-    """Return the record of a target model trained on a poison under a defense.
+    """Train a target model on a poison under a defense, and return its record.
 
-    The poison may come from `craft`, from a file or from anywhere else. Nothing is kept. Where no
-    budget is recorded with it, adversarial training takes half of the linf that it measures.
+    The poison may come from `craft`, from a file or from anywhere else. Nothing is stored. If the
+    poison records no budget, adversarial training takes half of the measured linf norm.
 
     Args:
         poison: the poisoned images; training images that it does not cover stay clean.
         defense: a spec such as `ueraser`.
-        dataset: where the test set and the class names come from.
+        dataset: the data set with the test images, or its name.
         arch: the target network; by default the protocol's.
-        protocol: its name, or one of your own.
+        protocol: a protocol or its name.
         seed: seed of the training.
         device: `auto`, `cpu`, `cuda` or `cuda:0`.
-        **protocol_options: fields of the protocol that are changed, such as `epochs=5`.
+        **protocol_options: fields of the protocol to change, such as `epochs=5`.
 
     Returns:
-        test_acc, test_acc_best, best_epoch, train_acc in [0, 1]; curve, confusion, train_seconds;
-        with `robust=True` robust_acc, robust_norm and robust_radius.
+        test_acc, test_acc_best and train_acc in [0, 1], and best_epoch; curve, confusion and
+        train_seconds; with `robust=True` also robust_acc, robust_norm and robust_radius.
+
+    Raises:
+        UserError: a name is unknown or an option is bad.
+        MethodError: the defense raised an exception.
     """
     device = usable_devices(device)[0]
     loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
@@ -110,10 +115,10 @@ def train(
 
 
 def _attack_of(poison: Poison, dataset: Dataset) -> Asked[Attack]:
-    """Return what stands for the attack of a poison of any origin: its budget is all that counts.
+    """Return a stand-in for the attack that made a poison, with the poison's budget.
 
-    The budget is the recorded one, else the linf that is measured; a poison that changes no image
-    is clean data.
+    The training depends on the attack only by its budget: the recorded one, or else the measured
+    linf norm. A poison that changes no image counts as clean data.
     """
     given = imported_class("imported:given")
     match poison.meta.get("budget"):

@@ -106,8 +106,8 @@ def posterize(
     """
     with torch.no_grad():
         step = per_image(2.0 ** (8 - bits), images)
-        kept = (images * (255 / step)).floor_().mul_(step).div_(255)
-        result = kept.lerp_(images, per_image(bits == 8, images))
+        coarse = (images * (255 / step)).floor_().mul_(step).div_(255)
+        result = coarse.lerp_(images, per_image(bits == 8, images))
     return straight_through(images, result)
 
 

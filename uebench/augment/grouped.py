@@ -1,4 +1,4 @@
-"""Runs each of several operations once, on the images of a batch that drew it."""
+"""Apply each of several operations once, to all images of a batch that drew it."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,14 +16,14 @@ def apply_grouped(
     changes: Sequence[Callable[[Tensor, Tensor], Tensor]],
     move: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> Float[Tensor, "b c h w"]:
-    """Return images that lie in the order of their operations after these.
+    """Return the images, sorted by operation, after each has gone through its operation.
 
     Args:
         images: in [0, 1], sorted by operation.
-        operation: a number an image, ascending, on the CPU. The first `len(changes)` numbers are
+        operation: one number per image, ascending, on the CPU. The first `len(changes)` numbers are
             those of `changes`; all above are operations that move pixels.
-        strength: a number an image, on the images' device.
-        changes: images and their strengths to new images.
+        strength: one number per image, on the images' device.
+        changes: functions of images and their strengths that return the changed images.
         move: the same for the operations that move pixels, which run as one; it gets the numbers
             of the operations too, on the images' device and counted from 0.
     """

@@ -163,5 +163,7 @@ def print_audit(audit: dict[str, Any]) -> None:
             holding = [name for name, ok in value.items() if ok]
             table.add_row("budgets kept", ", ".join(holding) or "none of the usual ones")
         else:
-            table.add_row(key.replace("_", " "), Text(f"{value}"))  # a name is no markup
+            table.add_row(
+                key.replace("_", " "), Text(f"{value}")
+            )  # a name must not be read as markup
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)

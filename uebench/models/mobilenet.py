@@ -52,7 +52,7 @@ class InvertedResidual(nn.Module):
             self.shortcut = nn.Identity() if same else nn.Sequential(*conv_norm(inputs, outputs))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
-        """Return the block's output; where it halves the side there is no shortcut."""
+        """Return the block's output; a block that halves the side has no shortcut."""
         out: Tensor = self.branch(x)
         return out if self.shortcut is None else out + self.shortcut(x)
 

@@ -1,8 +1,8 @@
-"""The ordinary forms of the networks, for images from 96 px on, as torchvision has them.
+"""The ordinary forms of the networks, for images from 96 px on, taken from torchvision.
 
-They begin with a 7x7 or 3x3 convolution of stride 2 and, but for MobileNet-V2, a max-pool. Departs
-from torchvision: images of other than three channels get a first convolution of their own, and
-MobileNet-V2 has no dropout, whose draws would come from torch's global generator.
+They begin with a 7x7 or 3x3 convolution of stride 2 and, except MobileNet-V2, a max-pool. Departs
+from torchvision: the first convolution is replaced if images do not have three channels, and
+MobileNet-V2 has no dropout, because dropout would draw from torch's global generator.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def ordinary(name: str, n_classes: int, channels: int = 3) -> nn.Module:
     """Return torchvision's network of that name, untrained.
 
     Raises:
-        ValueError: torchvision does not load with this torch.
+        UserError: torchvision cannot be imported with this torch.
     """
     try:
         from torchvision import models

@@ -110,3 +110,13 @@ def test_a_method_that_runs_out_of_memory_is_not_to_blame() -> None:
     assert failure(fault).error.startswith("out of memory (RuntimeError: can't allocate memory")
     fault.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     assert failure(fault).full
+
+
+def test_a_dry_run_reports_a_defense_that_breaks(tmp_path: Path) -> None:
+    plugin = tmp_path / "odd.py"
+    plugin.write_text(BROKEN_DEFENSE.format(step="loss"))
+    options = ["--attacks", "none", "--defenses", "odd", "--dataset", DATA, "--device", "cpu"]
+    options += ["--arch", "resnet9[width=2]", "--plugin", str(plugin), "--dry-run"]
+    result = CliRunner().invoke(main, ["run", *options])
+    assert result.exit_code == 1, result.output
+    assert "defense odd failed in loss: KeyError: 'oops' (odd.py, line" in result.stderr

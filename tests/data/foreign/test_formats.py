@@ -65,6 +65,29 @@ def test_every_form_gives_the_same_images(
     assert read["wrapped_negatives"] == (kind == "wrapped deltas")
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_of_torch_may_hold_many_tensors(zipped: bool, tmp_path: Path) -> None:
+    both = torch.stack([DELTAS, -DELTAS]).to(torch.int16)
+    content = {
+        "first": both[0],
+        "second": both[1],
+        "bf16": DELTAS.to(torch.bfloat16),
+        "turned": torch.nn.Parameter((DELTAS.float() / 255).permute(0, 2, 3, 1)),
+        "numpy": DELTAS.numpy().astype(np.int8),
+        "labels": DATA.train.labels.tolist(),
+        "epoch": 3,
+        "none": torch.zeros(0, 3),
+    }
+    path = tmp_path / "many.pt"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    for key in ("first", "bf16", "turned", "numpy"):
+        images, read = reread(path, key=key, kind="deltas")
+        assert torch.equal(images, IMAGES), key
+        assert read["labels_from"] == "the file"
+    negative = (DATA.train.images.int() - DELTAS).clamp(0, 255).to(torch.uint8)
+    assert torch.equal(reread(path, key="second", kind="deltas")[0], negative)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     delta=hnp.arrays(np.float32, (N, 3, 8, 10), elements=st.floats(-0.25, 0.25, width=32)),

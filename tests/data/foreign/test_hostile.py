@@ -119,6 +119,13 @@ def lying_member() -> bytes:
     return bytes(data)
 
 
+def old_torch_file(tensor: torch.Tensor) -> bytes:
+    """What torch.save wrote before 1.6: five pickles, then each storage after its length."""
+    stream = io.BytesIO()
+    torch.save(tensor, stream, _use_new_zipfile_serialization=False)
+    return stream.getvalue()
+
+
 def hostile() -> dict[str, tuple[bytes, str]]:
     """Name of the file: its content, and what is told."""
     raw = io.BytesIO()
@@ -128,6 +135,11 @@ def hostile() -> dict[str, tuple[bytes, str]]:
     negative = "{'descr': '<f4', 'fortran_order': False, 'shape': (-12, 3, 8, 10), }"
     lying = pickle.dumps(IMAGES.numpy(), 2).replace(b"K\x0cK\x03K\x08K\n", b"K\x0cK\x03K\x08K\xff")
     objects = pickle.dumps(np.array([{"a": 1}], dtype=object))
+    old = old_torch_file(torch.zeros(4))
+    old_claim = old.replace(b"K\x04N", b"J\xff\xff\x00\x00N", 1)
+    old_keys = old_torch_file(torch.zeros(4))
+    at = old_keys.rfind(b"]q")
+    old_keys = old_keys[:at] + b"]." + old_keys[-24:]
     memo = b"\x80\x02}r" + struct.pack("<I", 2**31) + b"."
     return {
         "runs.pkl": (pickle.dumps(Runs("touch pwned")), "asks for '(posix|nt).system'"),
@@ -165,6 +177,9 @@ def hostile() -> dict[str, tuple[bytes, str]]:
             torch_file(storage_pickle(2880, "I12\nI3\nI8\nI10\n", "I240\nI80\nI10\nI1\n")),
             "'archive/data/0' has 0 bytes where 11,520 are claimed",
         ),
+        "old_cut.pt": (old[:-8], "ends before its last value"),
+        "old_claim.pt": (old_claim, "claims 262,140 bytes of values"),
+        "old_keys.pt": (old_keys, "does not list its storages"),
         "longer.pt": (
             torch_file(storage_pickle(4, "I4\n", "I1\n"), bytes(10**5)),
             "'archive/data/0' has 100,000 bytes where 16 are claimed",

@@ -305,7 +305,9 @@ class _Unpickler(pickle.Unpickler):
             raise PoisonError(f"{self.who} describes a tensor outside its storage; it is forged")
         if self.read_storage is not None and key not in self.storages:
             self.storages[key] = self.read_storage(key, self.claimed[key])
-        values = torch.from_numpy(self.storages[key]).view(dtype)
+        # an empty array has no stride that torch would reinterpret
+        raw = torch.from_numpy(self.storages[key])
+        values = raw.view(dtype) if n else torch.empty(0, dtype=dtype)
         return _Array(self.limits, self.who, values.as_strided(size, stride, offset))
 
     def _from_buffer(

@@ -73,7 +73,7 @@ def test_gradients_reach_the_noise_through_every_policy(letters: str, tiny: Data
     assert (images.grad.flatten(1) != 0).any(1).float().mean() > 0.95
 
 
-def test_the_policy_is_drawn_anew_at_every_step(tiny: Dataset) -> None:
+def test_every_step_draws_a_new_policy(tiny: Dataset) -> None:
     view = made(tiny, "adaptive_em").view(make_run(tiny))  # type: ignore[attr-defined]
     images = tiny.train.pixels()
     assert not torch.equal(view(images), view(images))

@@ -150,7 +150,9 @@ def test_the_surrogates_steps_are_clipped_and_decayed(
     assert decays == [0.25] * 3
 
 
-def test_a_rest_of_few_images_decides_no_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_batch_does_not_change_class_wise_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     data = load_dataset("synthetic[n_train=41,n_test=20,n_classes=2,size=16]")
     attack = made(data, "em[wise=class,batch_size=20]")
     assert isinstance(attack, EM)

@@ -28,7 +28,9 @@ def poisoned_share(dataset: Dataset, store: Store, **fields: object) -> torch.Te
 
 
 @pytest.mark.parametrize("ratio", [0, 0.25, 1])
-def test_a_ratio_poisons_so_many_images(ratio: float, tiny: Dataset, store: Store) -> None:
+def test_a_ratio_poisons_that_share_of_the_images(
+    ratio: float, tiny: Dataset, store: Store
+) -> None:
     assert poisoned_share(tiny, store, ratio=ratio).sum() == round(ratio * len(tiny.train))
 
 

@@ -32,14 +32,14 @@ def test_the_same_cell_of_two_parts_is_one(tiny: Dataset) -> None:
     assert [cell.seed for cell in cells(tiny, **both)] == [0, 1, 2]
 
 
-def test_a_flag_replaces_a_share_in_the_parts_that_say_it(tiny: Dataset) -> None:
+def test_a_flag_replaces_a_field_only_in_the_parts_that_set_it(tiny: Dataset) -> None:
     assert told(cells(tiny, **replace_field(PARTED, "ratio", "0.75")))[0] == (0.75, (), 0)
     assert told(cells(tiny, **replace_field(PARTED, "ratio", "0.75")))[1][0] == 1.0
     seeds = [seed for _, _, seed in told(cells(tiny, **replace_field(PARTED, "seeds", "7")))]
     assert seeds == [7, 7, 7], "what no part is about is replaced in all"
 
 
-def test_a_flag_that_nobody_says_is_for_all(tiny: Dataset) -> None:
+def test_a_flag_that_no_part_sets_applies_to_all_parts(tiny: Dataset) -> None:
     replaced = replace_field(PARTED, "poison_seeds", "5")
     assert {cell.poison.seed for cell in cells(tiny, **replaced)} == {5}
     assert PARTED["matrices"] == [{"ratio": [0.25, 0.5]}, {"classes": ["1"], "seeds": [3]}]
@@ -70,7 +70,7 @@ def test_clean_models_are_trained_as_beside_each_attack(tiny: Dataset) -> None:
     assert beside[True] == beside[False]
 
 
-def test_a_protocol_replaces_what_is_said_for_it(tiny: Dataset) -> None:
+def test_fields_under_a_protocol_apply_when_it_is_chosen(tiny: Dataset) -> None:
     fields = {**PARTED, "under": {"quick": {"seeds": [9]}, "paper": {"attacks": "em"}}}
     assert {c.seed for c in cells(tiny, **fields)} == {9}
     assert method_names(make_config({**fields, "protocol": "paper"})) == ["em", "standard"]

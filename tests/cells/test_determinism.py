@@ -32,7 +32,7 @@ def by_key(store: Store, jobs: int, **fields: Any) -> dict[str, Any]:
     return {cell["key"]: cell for cell in results(matrix.cells, store)}
 
 
-def test_neither_jobs_nor_order_move_a_bit(tmp_path: Path) -> None:
+def test_jobs_and_order_do_not_change_any_bit(tmp_path: Path) -> None:
     one = by_key(Store(tmp_path / "1"), 1)
     turned = {"attacks": "ar,lsp,none", "defenses": "ueraser_lite,standard"}
     three = by_key(Store(tmp_path / "3"), 3, **turned)
@@ -102,7 +102,7 @@ def test_on_a_cpu_no_kernel_is_changed() -> None:
         assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_precision_for_gpus_elsewhere_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_for_remote_gpus_must_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"protocol\.precision=bf16"):
         resolve_precision("auto", "cuda:0")

@@ -57,7 +57,7 @@ def test_bad_npz(changes: dict[str, object], told: str, tmp_path: Path) -> None:
     assert told in str(error.value)
 
 
-def test_npz_that_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_npz_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such file"):
         load_dataset(f"npz:{tmp_path}/none.npz")
     (tmp_path / "text.npz").write_text("hello")

@@ -147,7 +147,7 @@ def test_a_full_disk_is_known_by_its_number(error: Exception, full: bool) -> Non
         assert failure(other).full is full
 
 
-def test_what_another_run_computes_is_asked_for_again(tasks: list[Task]) -> None:
+def test_tasks_held_by_another_run_are_tried_again(tasks: list[Task]) -> None:
     pool, failed, _ = play(tasks, lambda t: ["busy", "busy", "done"])
     assert not failed
     assert len(pool.begun) == 3 * len(tasks)

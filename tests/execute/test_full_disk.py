@@ -62,7 +62,7 @@ def _run_under_a_quota(log: str) -> None:
         main([*RUN, "--dataset", DATA, "--out", "out", "--quiet"])
 
 
-def test_a_run_over_its_quota_says_so_and_goes_on_later(
+def test_a_run_over_its_quota_stops_with_a_sentence_and_resumes_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
     """Files larger than 300 kB are refused by the kernel, as under a quota."""

@@ -113,7 +113,7 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_files", [])
 
 
-def test_a_method_that_raises_harms_only_its_cells(
+def test_a_method_that_raises_fails_only_its_cells(
     tmp_path: Path, store: Store, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plugin(tmp_path, 0)
@@ -302,7 +302,7 @@ def test_a_run_that_is_to_stop_after_a_while_leaves_a_table(tmp_path: Path) -> N
     assert cells["status"].tolist() == ["ok", "ok"]
 
 
-def test_a_polite_kill_ends_a_run_as_ctrl_c_does(tmp_path: Path) -> None:
+def test_sigterm_ends_a_run_like_ctrl_c(tmp_path: Path) -> None:
     options = ["--attacks", "none", "--defenses", "standard,waits"]
     store = Store(tmp_path / "store")
     driver = Driver(tmp_path, store.root, *options)

@@ -79,7 +79,7 @@ def test_an_interrupted_and_killed_run_gives_the_same_table(
 
 
 @pytest.mark.timeout(400)
-def test_what_slurm_refuses_is_one_sentence(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_a_refusal_of_slurm_is_one_sentence(cluster: dict[str, str], tmp_path: Path) -> None:
     options = ["--executor", "slurm[partition=nowhere]"]
     driver = Driver(tmp_path, tmp_path / "store", *MATRIX, *options, **cluster)
     try:

@@ -57,7 +57,7 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         find("defense", "ueraser_light")
 
 
-def test_all_bad_options_are_told_at_once() -> None:
+def test_all_bad_options_are_reported_at_once() -> None:
     with pytest.raises(ValueError, match="eps must be") as error:
         build_attack("em[eps=8,rouns=3,steps=none]")
     text = str(error.value)
@@ -110,7 +110,7 @@ def test_the_file_of_an_installed_plugin_is_not_loaded_twice(tmp_path: Path) -> 
     assert path not in registry.plugin_files(), "workers have the entry point"
 
 
-def test_a_package_that_is_not_installed_is_pointed_at(
+def test_a_package_that_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -176,7 +176,7 @@ def test_the_suites_methods_are_built_in_whoever_imports_them_first() -> None:
 
 
 @pytest.mark.parametrize("spec", ["rem[adv_radius=4]", "em[eps=16]", "hypo[eps=8]"])
-def test_levels_instead_of_a_fraction_are_told_so(spec: str) -> None:
+def test_pixel_levels_instead_of_a_fraction_get_a_hint(spec: str) -> None:
     facts = Facts("test", 10, (3, 32, 32), 1, "resnet8")
     with pytest.raises(ValueError, match="divide by 255"):
         build_attack(spec).resolve(facts)

@@ -105,3 +105,26 @@ def test_rooms_for_readers_do_without_torch(room: str) -> None:
         and any(other.split(".")[0] == "torch" for other in imported_names(name, path))
     ]
     assert loading == []
+
+
+def public_names(path: Path) -> set[str]:
+    """Return the names that a module defines without an underscore before them."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_a_public_name_is_defined_in_one_module() -> None:
+    homes: dict[str, list[str]] = {}
+    for name, path in MODULES.items():
+        for public in public_names(path):
+            homes.setdefault(public, []).append(shown(name))
+    # every module has a `log`, and a type variable of one letter is nobody's name
+    several = {k: v for k, v in homes.items() if len(v) > 1 and k != "log" and len(k) > 1}
+    assert several == {}

@@ -217,7 +217,7 @@ def test_zeros_lie_where_there_is_room(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert not list(tmp_path.iterdir()), "it has a name, so a killed process leaves it behind"
 
 
-def test_a_disk_without_room_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("UEBENCH_MEMORY", "4")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with pytest.raises(RoomError, match=r"no room for 1.05e\+06 GiB in .*set TMPDIR to a folder"):

@@ -35,7 +35,7 @@ def test_a_later_process_of_the_same_number_is_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [["another", "", ""], None])
-def test_what_was_signed_elsewhere_is_not_known(place: object, tmp_path: Path) -> None:
+def test_processes_of_other_machines_are_unknown(place: object, tmp_path: Path) -> None:
     signed_by_another(tmp_path)
     path = tmp_path / owner.SIGNATURE
     path.write_text(json.dumps({**json.loads(path.read_text()), "place": place}))

@@ -95,7 +95,7 @@ def test_verify_finds_every_kind_of_damage(full: Store) -> None:
     assert not list((full.base / "spoiled").iterdir())
 
 
-def test_prune_says_first_and_removes_when_told(full: Store) -> None:
+def test_prune_lists_first_and_removes_with_yes(full: Store) -> None:
     age(full.path("cell", KEYS[0]), 40)
     before = sorted(full.base.rglob("*.json"))
     dry = call(full, "prune", "--older-than", "30d")
@@ -110,7 +110,7 @@ def test_prune_says_first_and_removes_when_told(full: Store) -> None:
     assert full.has("kept", KEYS[2])
 
 
-def test_imported_poisons_stay_unless_they_are_meant(
+def test_imported_poisons_stay_unless_asked_for(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.data.foreign.helpers import DATA, IMAGES, save_any
@@ -252,7 +252,7 @@ def test_bad_options_get_a_sentence(arguments: str, told: str, full: Store) -> N
     assert len(list(storage.entries(full))) == 4
 
 
-def test_a_store_that_is_not_there_is_empty_and_stays_away(tmp_path: Path) -> None:
+def test_a_missing_store_is_empty_and_is_not_created(tmp_path: Path) -> None:
     store = Store(tmp_path / "none")
     for verb in ("ls", "du", "verify", "prune"):
         assert call(store, verb).exit_code == 0

@@ -50,7 +50,7 @@ def test_training_takes_the_poisons_budget(tiny: Dataset, monkeypatch: pytest.Mo
     assert (seen[0].norm, seen[0].eps) == ("l2", 1.0)
 
 
-def test_one_cell_gives_one_number_whatever_the_way(tiny: Dataset) -> None:
+def test_run_and_train_give_the_same_number_for_one_cell(tiny: Dataset) -> None:
     """The API's training is the runner's training."""
     options = {"epochs": 2, "batch_size": 16}
     frame = uebench.run(
@@ -63,7 +63,7 @@ def test_one_cell_gives_one_number_whatever_the_way(tiny: Dataset) -> None:
     assert frame["train_acc"][0] == record["train_acc"]
 
 
-def test_public_names_are_there() -> None:
+def test_public_names_exist() -> None:
     assert all(getattr(uebench, name) is not None for name in uebench.__all__)
     with pytest.raises(AttributeError, match="uebench has no 'atack'"):
         _ = uebench.atack  # type: ignore[attr-defined]
@@ -75,7 +75,7 @@ def test_devices() -> None:
         usable_devices("cuda:99")
 
 
-def test_what_is_kept_has_a_seed_of_its_own(tiny: Dataset) -> None:
+def test_stored_tensors_have_their_own_seed(tiny: Dataset) -> None:
     run = make_run(tiny)
     first = run.kept("x", {"a": 1}, lambda r: {"v": uebench.load_dataset(DATA).train.labels})
     assert len(first["v"]) == 40

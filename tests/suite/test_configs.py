@@ -44,7 +44,7 @@ def planned(name: str, data: Dataset | None = None, **given: object) -> list[Cel
     return plan(config, [(ref, ref) for ref in refs if ref is not None], "cpu")
 
 
-def test_every_table_and_figure_is_there() -> None:
+def test_every_table_and_figure_has_a_configuration() -> None:
     assert set(PAPER) == set(N_CELLS)
 
 
@@ -131,7 +131,7 @@ def test_flags_may_take_attacks_away_from_a_table(ten: Dataset) -> None:
     assert sum(cell.poison.is_clean for cell in cells) == 2
 
 
-def test_a_file_of_ones_own_has_parts_too(ten: Dataset, tmp_path: Path) -> None:
+def test_a_users_own_file_may_have_parts(ten: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("attacks: lsp\ndefenses: iss\nmatrices: [{ratio: 0.5}, {seeds: [1, 2]}]\n")
     cells = planned(str(path), ten, dataset=(ten.name,))

@@ -292,7 +292,7 @@ def test_memory_that_grows_too_fast() -> None:
     assert "bytes for each pixel value" in outcome.found
 
 
-def test_the_decorator_gives_one_named_test_a_promise_and_case() -> None:
+def test_the_decorator_makes_one_named_test_per_promise_and_case() -> None:
     mark = attack_conformance("sound", Sound).mark
     names = [mark.kwargs["ids"](test) for test in mark.args[1]]
     assert len(names) == 2 * len(promised("attack", costly=False)) == 2 * len(set(names))
@@ -302,7 +302,7 @@ def test_the_decorator_gives_one_named_test_a_promise_and_case() -> None:
         attack_conformance()
 
 
-def test_a_failing_check_says_how_to_mend_it() -> None:
+def test_a_failing_check_says_how_to_fix_it() -> None:
     class Flat(Sound):
         """Changes nothing."""
 

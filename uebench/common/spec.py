@@ -23,7 +23,7 @@ from pydantic import BeforeValidator
 from .errors import UnknownNameError, UserError
 from .text import comma_parts
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 IMPORTED = "imported:"
 """What the name of an imported poison begins with, where an attack is asked for."""
 MAX_SPEC = 2000
@@ -84,7 +84,7 @@ def parse_spec(text: str) -> Spec:
         raise UserError(f"a spec has at most {MAX_SPEC} characters, got {len(text)}")
     name, bracket, rest = text.partition("[")
     name = name.strip()
-    if not NAME.fullmatch(name.removeprefix(IMPORTED)):
+    if not _NAME.fullmatch(name.removeprefix(IMPORTED)):
         raise UserError(
             f"{shorten(text)} does not begin with a name; write it like em or em[eps=16/255]"
         )
@@ -94,7 +94,7 @@ def parse_spec(text: str) -> Spec:
     for part in comma_parts(rest[:-1] if bracket else ""):
         key, equals, value = part.partition("=")
         key = normalise(key)
-        if not equals or not NAME.fullmatch(key) or not value.strip():
+        if not equals or not _NAME.fullmatch(key) or not value.strip():
             raise UserError(
                 f"{shorten(part)} in {shorten(text)} is not an option; write it like eps=16/255"
             )

@@ -16,10 +16,10 @@ from ..execute.devices import usable_cores
 from ..methods.registry import broken, methods
 from ..store.store import Store
 
-Finding = dict[str, str]
+MachineFact = dict[str, str]
 
 
-def examine() -> list[Finding]:
+def examine() -> list[MachineFact]:
     """Return one finding per check: `level` (ok, slow or bad), `what` and `text`."""
     return [
         _finding("ok", "uebench", f"{__version__}, Python {sys.version.split()[0]}"),
@@ -33,11 +33,11 @@ def examine() -> list[Finding]:
     ]
 
 
-def _finding(level: str, what: str, text: str) -> Finding:
+def _finding(level: str, what: str, text: str) -> MachineFact:
     return {"level": level, "what": what, "text": text}
 
 
-def _torch() -> Finding:
+def _torch() -> MachineFact:
     """Return torch's version and the speed of one core, measured by multiplying matrices."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -52,7 +52,7 @@ def _torch() -> Finding:
     return _finding(level, "torch", f"{torch.__version__}, {speed:.0f} GFLOP/s in fp32 on one core")
 
 
-def _torchvision() -> Finding:
+def _torchvision() -> MachineFact:
     """Return whether torchvision can be imported with this torch."""
     try:
         import torchvision
@@ -67,7 +67,7 @@ def _torchvision() -> Finding:
     return _finding("ok", "torchvision", torchvision.__version__)
 
 
-def _device() -> Finding:
+def _device() -> MachineFact:
     """Return the devices that cells will be computed on."""
     cores = usable_cores()
     if torch.cuda.is_available():
@@ -81,7 +81,7 @@ def _device() -> Finding:
     )
 
 
-def _bf16() -> Finding:
+def _bf16() -> MachineFact:
     """Return whether this machine computes bf16 in hardware."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if resolve_precision("auto", device) == "bf16":
@@ -89,14 +89,14 @@ def _bf16() -> Finding:
     return _finding("ok", "precision", "no bf16 in hardware, so precision=auto means fp32")
 
 
-def _methods() -> list[Finding]:
+def _methods() -> list[MachineFact]:
     """Return the number of methods, and each plug-in that is broken."""
     counts = f"{len(methods('attack'))} attacks, {len(methods('defense'))} defenses"
     faults = [_finding("bad", "plug-in", f"{b.origin} is broken: {b.error}") for b in broken()]
     return [_finding("ok", "methods", counts), *faults]
 
 
-def _store() -> Finding:
+def _store() -> MachineFact:
     """Return whether the store can be written, and how much disk space is free."""
     root = Store().root
     try:
@@ -113,7 +113,7 @@ def _store() -> Finding:
     return _finding("ok" if free > 2 else "slow", "store", f"{root}, {free:.0f} GiB free")
 
 
-def _latex() -> Finding:
+def _latex() -> MachineFact:
     """Return whether LaTeX tables can be compiled here."""
     text = (
         shutil.which("pdflatex") or "pdflatex is not installed; tables are written but not compiled"
@@ -121,7 +121,7 @@ def _latex() -> Finding:
     return _finding("ok", "latex", text)
 
 
-def print_findings(findings: list[Finding]) -> None:
+def print_findings(findings: list[MachineFact]) -> None:
     """Print findings to stdout, one line each."""
     console = Console(highlight=False, soft_wrap=True)
     styles = {"ok": "green", "slow": "yellow", "bad": "red"}

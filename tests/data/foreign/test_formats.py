@@ -185,7 +185,7 @@ def test_a_changed_file_no_longer_has_its_recorded_content(tmp_path: Path, store
     assert audit_poison(poison, DATA)["as_recorded"] is False
 
 
-def test_other_labels_and_order_are_told_and_do_not_come_in(tmp_path: Path, store: Store) -> None:
+def test_other_labels_and_order_are_reported_but_not_imported(tmp_path: Path, store: Store) -> None:
     order = torch.arange(N).flip(0)
     labels = DATA.train.labels[order].clone()
     labels[:3] = 1 - labels[:3]

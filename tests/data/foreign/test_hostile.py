@@ -259,7 +259,7 @@ def test_a_hostile_file_is_refused(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_no_damage_gives_anything_but_a_sentence(
+def test_damaged_files_are_refused_with_one_sentence(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Bytes of good files are overwritten or cut: images come out, or PoisonError."""
@@ -334,7 +334,7 @@ def test_odd_pixels_are_refused(tmp_path: Path) -> None:
             read_poison(tmp_path / mode, DATA)
 
 
-def test_a_spoiled_record_is_told(tmp_path: Path) -> None:
+def test_a_damaged_record_is_reported(tmp_path: Path) -> None:
     np.save(tmp_path / "p.npy", IMAGES.numpy())
     for text in ("[1]", "{", '{"a": NaN}', "[" * 100_000):
         (tmp_path / "p.npy.meta.json").write_text(text)

@@ -113,7 +113,7 @@ def test_names_that_mean_nothing_here(tmp_path: Path, store: Store) -> None:
     assert cell_of(DATA, store, attacks="imported:part")
 
 
-def test_training_in_python_takes_a_part_too(tmp_path: Path, store: Store) -> None:
+def test_train_accepts_a_partial_poison(tmp_path: Path, store: Store) -> None:
     tiny = uebench.load_dataset("synthetic[n_train=40,n_test=20,n_classes=2,size=16]")
     part = Poison(tiny.train.images[:3], tiny.train.labels[:3], torch.arange(3))
     record = uebench.train(part, "standard", tiny, arch="resnet9[width=2]", epochs=1)

@@ -33,7 +33,7 @@ from uebench import (
 )
 from uebench.store.arrays import chunks, is_finite
 
-from ._shared import Batches, View, cross_entropy_of, descend, noisy_images, unchanged
+from ._shared import Batches, ImageView, cross_entropy_of, descend, noisy_images, unchanged
 
 USUAL_ROUNDS = 12
 """Rounds after which the stop test has usually ended a search: 7 to 11 on 3,000 to 10,000 images,
@@ -95,7 +95,7 @@ class ErrorMinimizing(Attack):
             del options["weight_decay"]
         return options | ({"batches": "whole"} if self.by_class else {})
 
-    def view(self, run: Run) -> View:
+    def view(self, run: Run) -> ImageView:
         """Return how the surrogate sees poisoned images, in its own and in the noise's steps."""
         return unchanged
 

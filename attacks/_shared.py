@@ -29,7 +29,7 @@ AT_ONCE = 128
 """Images whose noise is searched together on a CPU. 512 at a time are a third slower there, since
 the activations that a network keeps for the gradient no longer fit the caches."""
 
-View = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b c h w"]]
+ImageView = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b c h w"]]
 """A transformation through which a network sees images in [0, 1], such as an augmentation."""
 
 
@@ -38,7 +38,7 @@ def unchanged(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     return images
 
 
-def cross_entropy_of(model: nn.Module, run: Run, view: View = unchanged) -> ImageLoss:
+def cross_entropy_of(model: nn.Module, run: Run, view: ImageView = unchanged) -> ImageLoss:
     """Return the loss that is the network's cross-entropy on `view` of the images."""
 
     def loss(images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:

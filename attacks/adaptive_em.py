@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 from uebench import Option, Policy, Run, attack
 
 from ._error_minimizing import ErrorMinimizing
-from ._shared import View
+from ._shared import ImageView
 
 Letters = Annotated[str, AfterValidator(lambda letters: Policy(letters).letters)]
 
@@ -35,7 +35,7 @@ class AdaptiveEM(ErrorMinimizing):
     kornia: Annotated[Literal["0.6", "0.9"], Option(variant=True)] = "0.6"
     """Whose behaviour the operations have, as for the defense."""
 
-    def view(self, run: Run) -> View:
+    def view(self, run: Run) -> ImageView:
         """Return the augmentation, drawn again at every call."""
         policy = Policy(self.policy, strength=self.strength, kornia=self.kornia)
         return lambda images: policy(images, run.rng)

@@ -177,19 +177,18 @@ def _scan(stream: io.BytesIO, who: str) -> None:
 class _Array:
     """An array while it is being unpickled; numpy's are empty first, then given their state."""
 
-    __slots__ = ("_limits", "_who", "array")
+    __slots__ = ("_build", "array")
 
     def __init__(
-        self, limits: Limits, who: str, array: Numbers | torch.Tensor | None = None
+        self, build: Callable[..., Numbers], array: Numbers | torch.Tensor | None = None
     ) -> None:
-        self._limits = limits
-        self._who = who
+        self._build = build
         self.array = array
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         """Take numpy's state: version, shape, dtype, whether in Fortran's order, bytes."""
         _, shape, dtype, fortran, raw = state
-        self.array = _array_of(raw, dtype, shape, fortran, self._limits, self._who)
+        self.array = self._build(raw, dtype, shape, fortran)
 
 
 class _Dtype:
@@ -262,7 +261,7 @@ class _Unpickler(pickle.Unpickler):
             "torch._utils._rebuild_parameter": _Name(lambda tensor, *_: tensor),
         }
         for core in ("numpy.core", "numpy._core"):  # until numpy 2.0, and since
-            self.known[f"{core}.multiarray._reconstruct"] = _Name(lambda *_: _Array(limits, who))
+            self.known[f"{core}.multiarray._reconstruct"] = _Name(lambda *_: _Array(self._build))
             # a number stored with the arrays, such as an accuracy, is left out
             self.known[f"{core}.multiarray.scalar"] = _Name(lambda *_: None)
             self.known[f"{core}.numeric._frombuffer"] = _Name(self._from_buffer)
@@ -308,30 +307,29 @@ class _Unpickler(pickle.Unpickler):
         # an empty array has no stride that torch would reinterpret
         raw = torch.from_numpy(self.storages[key])
         values = raw.view(dtype) if n else torch.empty(0, dtype=dtype)
-        return _Array(self.limits, self.who, values.as_strided(size, stride, offset))
+        return _Array(self._build, values.as_strided(size, stride, offset))
 
     def _from_buffer(
         self, raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None
     ) -> _Array:
         """Return the array that protocol 5 describes; order K has axes that were swapped."""
-        array = _array_of(raw, dtype, shape, order == "F", self.limits, self.who)
-        return _Array(self.limits, self.who, array.transpose(axes) if order == "K" else array)
+        array = self._build(raw, dtype, shape, order == "F")
+        return _Array(self._build, array.transpose(axes) if order == "K" else array)
 
-
-def _array_of(raw: Any, dtype: Any, shape: Any, fortran: Any, limits: Limits, who: str) -> Numbers:
-    """Return bytes as an array of a checked shape and plain dtype."""
-    raw = raw.encode("latin1") if isinstance(raw, str) else raw
-    shape = (shape,) if isinstance(shape, int) else shape
-    if (
-        not isinstance(dtype, _Dtype)
-        or not isinstance(raw, (bytes, bytearray))
-        or not isinstance(shape, (tuple, list))
-        or not all(type(side) is int for side in shape)
-    ):
-        raise PoisonError(f"{who} does not describe an array of plain numbers; save one")
-    header = Header(tuple(shape), bool(fortran), dtype.dtype)
-    check_header(header, len(raw), limits, who)
-    return header.array(np.frombuffer(raw, np.uint8))
+    def _build(self, raw: Any, dtype: Any, shape: Any, fortran: Any) -> Numbers:
+        """Return bytes as an array of a checked shape and plain dtype."""
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw
+        shape = (shape,) if isinstance(shape, int) else shape
+        if (
+            not isinstance(dtype, _Dtype)
+            or not isinstance(raw, (bytes, bytearray))
+            or not isinstance(shape, (tuple, list))
+            or not all(type(side) is int for side in shape)
+        ):
+            raise PoisonError(f"{self.who} does not describe an array of plain numbers; save one")
+        header = Header(tuple(shape), bool(fortran), dtype.dtype)
+        check_header(header, len(raw), self.limits, self.who)
+        return header.array(np.frombuffer(raw, np.uint8))
 
 
 def _encode_latin1(text: Any, encoding: Any = "latin1") -> bytes:

@@ -158,15 +158,7 @@ def prepare(
     devices = chosen.devices(device)
     checkpoint_interval()  # reports a bad value of its variable before anything is computed
     store = store or Store()
-    if jobs is not None and jobs < 1:
-        raise UserError(
-            f"jobs must be at least 1, got {jobs}; leave it out for one job per core or GPU"
-        )
-    for what, limit_s in (("time limit", time_limit_s), ("time to stop after", stop_after_s)):
-        if limit_s is not None and not limit_s > 0:
-            raise UserError(
-                f"the {what} must be above 0 s, got {limit_s}; leave it out for no limit"
-            )
+    _check_limits(jobs, time_limit_s, stop_after_s)
     jobs = jobs or chosen.jobs(devices)
     specs = dataset_specs(config)
     datasets = [load_dataset(spec, data_dir, download, outline=outline) for spec in specs]
@@ -202,6 +194,23 @@ def prepare(
             "put it into a file and load the file with --plugin, or use the executor local"
         )
     return matrix
+
+
+def _check_limits(jobs: int | None, time_limit_s: float | None, stop_after_s: float | None) -> None:
+    """Refuse numbers that no run can keep to; None means no limit.
+
+    Raises:
+        UserError: a number is not positive.
+    """
+    if jobs is not None and jobs < 1:
+        raise UserError(
+            f"jobs must be at least 1, got {jobs}; leave it out for one job per core or GPU"
+        )
+    for what, limit_s in (("time limit", time_limit_s), ("time to stop after", stop_after_s)):
+        if limit_s is not None and not limit_s > 0:
+            raise UserError(
+                f"the {what} must be above 0 s, got {limit_s}; leave it out for no limit"
+            )
 
 
 def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) -> RunOutcome:

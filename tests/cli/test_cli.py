@@ -231,12 +231,12 @@ def test_cells_that_were_not_reached_are_reported_with_exit_1(tmp_path: Path) ->
 def test_cells_removed_during_the_run_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from uebench.suite import run as frontend
+    from uebench.suite import run as suite_run
 
     def robbed(cells: list[Cell], store: Store, failures: object) -> pd.DataFrame:
         return gather(cells, Store(tmp_path / "empty"))
 
-    monkeypatch.setattr(frontend, "gather", robbed)
+    monkeypatch.setattr(suite_run, "gather", robbed)
     command = ["run", "--attacks", "none", "--defenses", "standard", *FAST, "--out", "made"]
     result = call(*command)
     assert result.exit_code == 1, result.output

@@ -64,9 +64,9 @@ def run_verb(
     """  # noqa: D301
     with starting():
         from ..cells import plan, results
-        from ..suite import run as frontend
+        from ..suite import run as suite_run
 
-    matrix = frontend.prepare(
+    matrix = suite_run.prepare(
         plan.make_config(matrix_fields(config, options)),
         options["device"],
         jobs,
@@ -90,7 +90,7 @@ def run_verb(
         if not quiet:
             _print_start(matrix)
         outcome = _execute(matrix, quiet)
-        frontend.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
+        suite_run.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
         _print_outcome(matrix, outcome, as_json, compare)
         _print_end(matrix, outcome, folder, quiet)
 
@@ -145,11 +145,11 @@ def _print_start(matrix: Matrix) -> None:
 def _execute(matrix: Matrix, quiet: bool) -> RunOutcome:
     """Compute a matrix; a signal or a full disk ends the process and says how to resume."""
     from ..store.store import FullError
-    from ..suite import run as frontend
+    from ..suite import run as suite_run
 
     try:
         with ended_by_signals():
-            return frontend.execute(matrix, quiet)
+            return suite_run.execute(matrix, quiet)
     except (KeyboardInterrupt, FullError) as error:
         reason = f"{error}; " if isinstance(error, FullError) else ""
         matrix.records.look_again()

@@ -30,7 +30,7 @@ from ..learn.protocol import Protocol
 from ..methods.imported import ImportedPoison
 from ..report import read_cells
 from ..store.store import Store
-from ..suite import run as frontend
+from ..suite import run as suite_run
 
 ACCURACIES = ("test_acc", "test_acc_best", "train_acc", "robust_acc")
 EXACT = (*ACCURACIES, "best_epoch", "n_train", "n_test", "poison_sha256")
@@ -108,8 +108,8 @@ def verify(
         store = Store(directory)
         _copy_imported(sampled_cells, Store(), store)
         workers = jobs or build_executor("local").jobs(devices)
-        matrix = frontend.Matrix(config, datasets, sampled_cells, store, devices, workers)
-        outcome = frontend.execute(matrix, quiet)
+        matrix = suite_run.Matrix(config, datasets, sampled_cells, store, devices, workers)
+        outcome = suite_run.execute(matrix, quiet)
         verdicts = []
         for r in rows:
             cell = cells_by_key.get(r["key"])

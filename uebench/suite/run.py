@@ -162,12 +162,7 @@ def prepare(
     jobs = jobs or chosen.jobs(devices)
     specs = dataset_specs(config)
     datasets = [load_dataset(spec, data_dir, download, outline=outline) for spec in specs]
-    names = [dataset.name for dataset in datasets]
-    if len(set(names)) < len(names):
-        raise UserError(
-            f"two data sets are called {max(names, key=names.count)}, so tables could not tell "
-            "them apart; rename a file or folder, or run them separately"
-        )
+    _check_names([dataset.name for dataset in datasets])
     refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
     cells = plan(config, refs, devices[0], store)
     matrix = Matrix(
@@ -194,6 +189,19 @@ def prepare(
             "put it into a file and load the file with --plugin, or use the executor local"
         )
     return matrix
+
+
+def _check_names(names: list[str]) -> None:
+    """Refuse data sets of one name, which no table could tell apart.
+
+    Raises:
+        UserError: a name occurs twice.
+    """
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"two data sets are called {max(names, key=names.count)}, so tables could not tell "
+            "them apart; rename a file or folder, or run them separately"
+        )
 
 
 def _check_limits(jobs: int | None, time_limit_s: float | None, stop_after_s: float | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -29,7 +28,7 @@ class Augmented(Defense):
         """Return the cross-entropy on the augmented images."""
         with run.augmenting:
             images = dense(self.augment(images, run.rng))
-        return F.cross_entropy(model(images).float(), labels)
+        return run.cross_entropy(model(images), labels)
 
 
 def dense(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

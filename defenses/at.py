@@ -74,7 +74,7 @@ class AdversarialTraining(Defense):
     ) -> Float[Tensor, ""]:
         """Return the cross-entropy at the adversarial points of a batch."""
         points = self.adversarial(model, images, labels, run)
-        return F.cross_entropy(model(points).float(), labels)
+        return run.cross_entropy(model(points), labels)
 
     def adversarial(
         self,

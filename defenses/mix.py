@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
@@ -59,9 +58,9 @@ class Mixed(Defense):
         """Return the mean of both labels' losses, weighted by the shares of the mixture."""
         with run.augmenting:
             mixed = self.mix(images, run.rng)
-        logits = model(dense(mixed.images)).float()
-        own = F.cross_entropy(logits, labels, reduction="none")
-        other = F.cross_entropy(logits, labels[mixed.partner], reduction="none")
+        logits = model(dense(mixed.images))
+        own = run.cross_entropy(logits, labels, reduction="none")
+        other = run.cross_entropy(logits, labels[mixed.partner], reduction="none")
         return torch.lerp(other, own, mixed.share).mean()
 
 

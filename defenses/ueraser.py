@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field, field_validator
 from torch import Tensor, nn
@@ -110,21 +109,23 @@ class UEraser(Defense):
         """Return the mean over the images of the largest loss of their augmented copies."""
         repeats = self.repeats if run.epoch < self.adversarial_epochs else 1
         if repeats == 1:
-            return F.cross_entropy(model(self._augmented(images, run)).float(), labels)
+            return run.cross_entropy(model(self._augmented(images, run)), labels)
         if self.select == "full" and self.bn == "loop":
             losses = torch.stack(
-                [_losses(model, self._augmented(images, run), labels) for _ in range(repeats)]
+                [_losses(model, self._augmented(images, run), labels, run) for _ in range(repeats)]
             )
             return losses.amax(0).mean()
         copies = self._augmented(images.repeat(repeats, 1, 1, 1), run)
         if self.select == "full":
-            losses = _losses(model, copies, labels.repeat(repeats))
+            losses = _losses(model, copies, labels.repeat(repeats), run)
             return losses.view(repeats, -1).amax(0).mean()
         with frozen(model), torch.no_grad():  # one draw at a time fits a CPU's caches
-            losses = torch.cat([_losses(model, draw, labels) for draw in copies.split(len(labels))])
+            losses = torch.cat(
+                [_losses(model, draw, labels, run) for draw in copies.split(len(labels))]
+            )
         hardest = losses.view(repeats, -1).argmax(0)
         place = hardest * len(labels) + torch.arange(len(labels), device=labels.device)
-        return F.cross_entropy(model(dense(copies.index_select(0, place))).float(), labels)
+        return run.cross_entropy(model(dense(copies.index_select(0, place))), labels)
 
     def _augmented(self, images: Tensor, run: Run) -> Tensor:
         """Return the augmented images, each drawn independently."""
@@ -157,7 +158,7 @@ class Ablation(UEraser):
 
 
 def _losses(
-    model: nn.Module, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]
+    model: nn.Module, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], run: Run
 ) -> Float[Tensor, " b"]:
     """Return each image's cross-entropy."""
-    return F.cross_entropy(model(images).float(), labels, reduction="none")
+    return run.cross_entropy(model(images), labels, reduction="none")

@@ -41,8 +41,11 @@ LATER_FIELDS = {
     "robust": False,
     "train_curve": False,
     "optimizer": "sgd",
-    "rest_lr": 0,
-    "rest_momentum": 0,
+    "head_lr": 0.02,
+    "bias_lr": 100,
+    "rest_momentum": 0.85,
+    "label_smoothing": 0,
+    "crop_fill": "zero",
 }
 """Protocol fields that were added later, with the values that change no number. At these values
 they are left out of the recipe, so that the keys of older cells stay what they were."""

@@ -45,9 +45,11 @@ class Protocol(BaseModel):
     """Peak learning rate of SGD, or of Muon for convolution filters."""
     optimizer: Literal["sgd", "muon"] = "sgd"
     """sgd, or muon, which orthogonalises the gradients of filters and trains the rest with SGD."""
-    rest_lr: Annotated[float, Field(ge=0, le=100)] = 0
-    """With muon, the peak learning rate of all other parameters: biases, norms, the last layer."""
-    rest_momentum: Annotated[float, Field(ge=0, lt=1)] = 0
+    head_lr: Annotated[float, Field(gt=0, le=10_000)] = 0.02
+    """With muon, the peak learning rate of linear layers."""
+    bias_lr: Annotated[float, Field(gt=0, le=10_000)] = 100
+    """With muon, the peak learning rate of biases and of the scales of normalisations."""
+    rest_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.85
     """With muon, the momentum of all parameters that are not filters."""
     schedule: Schedule = "cosine"
     """constant; cosine to zero; step: x0.1 at 50 % and 75 %; onecycle: up and down to zero; linear
@@ -57,13 +59,18 @@ class Protocol(BaseModel):
     nesterov: bool = False
     """Use Nesterov momentum."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
-    """L2 penalty on every parameter; with muon not on filters, whose length is fixed."""
+    """L2 penalty on every parameter; with muon the share that a step at the peak learning rate
+    takes away from all parameters but filters, whose length is fixed."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Share of a label's weight that is spread over all classes in the training loss."""
     warmup_epochs: Annotated[float, Field(ge=0, le=1000)] = 0
     """Epochs over which the learning rate rises linearly from zero; if 0, a defense may set it."""
     clip_norm: Annotated[float, Field(ge=0, le=1e6)] = 0
     """Largest norm of the gradient; if 0, there is no clipping unless a defense sets it."""
     crop_padding: Annotated[int, Field(ge=0, le=64)] = 4
-    """Zero padding of the random crop, in pixels."""
+    """Padding of the random crop, in pixels."""
+    crop_fill: Literal["zero", "reflect"] = "zero"
+    """What the padding holds: black, or the image mirrored at its border."""
     flip: bool = True
     """Flip images horizontally at random."""
     alternate: bool = False
@@ -133,11 +140,16 @@ PROTOCOLS: dict[str, Protocol] = {
         lr=0.24,
         momentum=0.6,
         nesterov=True,
-        rest_lr=0.053,
+        # the source sums the loss over its 2,000 images and divides logits by 256: its 0.67 and
+        # 0.053 are these learning rates of a mean loss and of logits that are not divided
+        head_lr=0.67 * 2000 / 256**2,
+        bias_lr=0.053 * 2000,
         rest_momentum=0.85,
-        weight_decay=0.0755,  # 2e-6 for each image of a batch, over the learning rate
+        weight_decay=0.004,
+        label_smoothing=0.2,
         schedule="linear",
         crop_padding=2,
+        crop_fill="reflect",
         alternate=True,
         normalise="dataset",
     ),

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -270,7 +269,7 @@ class Defense(Method):
             run: `run.epoch` and `run.epochs` tell how far the training is, and `run.rng` draws.
 
         Returns:
-            A scalar with gradient. Compute it from float32 logits, `model(images).float()`, since
-            networks may run in bf16.
+            A scalar with gradient. `run.cross_entropy` computes it in float32, since networks may
+            run in bf16, and with the label smoothing that the protocol asks for.
         """
-        return F.cross_entropy(model(images), labels)
+        return run.cross_entropy(model(images), labels)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..augment import crop_flip
@@ -98,6 +99,7 @@ class Run:
         device: torch.device | str = "cpu",
         epochs: int = 1,
         precision: Literal["fp32", "bf16"] = "fp32",
+        label_smoothing: float = 0.0,
         shared_seed: int = 0,
         store: Store | None = None,
         progress: Callable[[float, str], None] | None = None,
@@ -112,6 +114,7 @@ class Run:
         self.precision = precision
         self.notes: dict[str, Any] = {}
         self.augmenting = Stopwatch(self.device)
+        self._label_smoothing = label_smoothing
         self._shape = shape
         self._n_classes = n_classes
         self._shared_seed = shared_seed
@@ -152,6 +155,22 @@ class Run:
         if checkpoint.resumed:
             self.note(resumed={**self.notes.get("resumed", {}), name: checkpoint.resumed})
         return checkpoint
+
+    def cross_entropy(
+        self,
+        logits: Float[Tensor, "b k"],
+        labels: Int[Tensor, " b"],
+        *,
+        reduction: Literal["mean", "none"] = "mean",
+    ) -> Float[Tensor, ...]:
+        """Return the loss that the protocol trains a target model with, computed in float32.
+
+        It is the cross-entropy with the protocol's label smoothing, [] or [b]. A defense that calls
+        `torch.nn.functional.cross_entropy` instead trains without the smoothing.
+        """
+        return F.cross_entropy(
+            logits.float(), labels, reduction=reduction, label_smoothing=self._label_smoothing
+        )
 
     def forget_checkpoints(self) -> None:
         """Remove the checkpoints of this run, once its result is in the store."""

@@ -38,6 +38,8 @@ class Architecture(NamedTuple):
     source: str
     options: dict[str, tuple[Any, Any]]
     """Name to type with its range, and default."""
+    version: int = 1
+    """Raise it when the network's numbers change: results of older versions are not reused."""
 
 
 Width = Annotated[int, Field(ge=1, le=1024)]
@@ -68,6 +70,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "airbench's network, whitened",
         "arXiv:2404.00498",
         {"width": (Width, 64), "pool": (Literal["max", "mean"], "max")},
+        version=2,
     ),
     "densenet121": Architecture(
         densenet121, "DenseNet-121", "arXiv:1608.06993", {"growth": (Width, 32), **_FORM}
@@ -155,16 +158,18 @@ def is_ordinary(arch: str, shape: Shape) -> bool:
     return True
 
 
-def network_recipe(arch: str, shape: Shape) -> dict[str, str]:
+def network_recipe(arch: str, shape: Shape) -> dict[str, Any]:
     """Return what a key holds of a network: its spec without form and paths, and an ordinary form.
 
     Raises:
         ValueError: as for `is_ordinary`.
     """
     name, options = _checked_options(arch)
-    known = ARCHITECTURES[name].options
+    known, version = ARCHITECTURES[name].options, ARCHITECTURES[name].version
     fixed = {key: known[key][1] for key in ("form", "weights") if key in known}
-    recipe = {"arch": format_spec(name, _changed(name, options | fixed))}
+    recipe: dict[str, Any] = {"arch": format_spec(name, _changed(name, options | fixed))}
+    if version > 1:  # left out at 1, so that the keys of older results stay what they were
+        recipe["arch_version"] = version
     return recipe | ({"form": "imagenet"} if is_ordinary(arch, shape) else {})
 
 

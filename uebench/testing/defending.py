@@ -45,7 +45,7 @@ def _one_step(defense: Defense, dataset: Dataset, run: Run) -> None:
     demand(
         value.shape == () and value.requires_grad,
         f"`loss` returns {list(value.shape)}, with gradient: {value.requires_grad}",
-        "return one number with its gradient: F.cross_entropy(model(images), labels)",
+        "return one number with its gradient: run.cross_entropy(model(images), labels)",
     )
     demand(
         torch.isfinite(value),

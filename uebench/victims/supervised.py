@@ -124,10 +124,11 @@ def build_optimizer(
         return Muon(
             model.parameters(),
             protocol.lr,
-            rest_lr=protocol.rest_lr,
+            head_lr=protocol.head_lr,
+            bias_lr=protocol.bias_lr,
             momentum=protocol.momentum,
-            nesterov=protocol.nesterov,
             rest_momentum=protocol.rest_momentum,
+            nesterov=protocol.nesterov,
             weight_decay=protocol.weight_decay,
         )
     return torch.optim.SGD(
@@ -191,7 +192,9 @@ def _train_epoch(
             group["lr"] = rate * group.get("relative_lr", 1.0)
         flip = protocol.flip if sides is None else (sides[batch] + run.epoch) % 2 == 1
         with run.augmenting:
-            images = crop_flip(data.take(batch), run.rng, protocol.crop_padding, flip)
+            images = crop_flip(
+                data.take(batch), run.rng, protocol.crop_padding, flip, protocol.crop_fill
+            )
         images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
         with run.autocast():
             loss = defense.loss(model, images, data.labels[batch], run)

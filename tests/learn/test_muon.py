@@ -7,7 +7,7 @@ from torch import nn
 from uebench.learn.muon import Muon, orthogonalised
 
 
-@pytest.mark.parametrize("shape", [(16, 48), (48, 16), (1, 9)])
+@pytest.mark.parametrize("shape", [(16, 144), (144, 16), (1, 9)])
 def test_singular_values_come_close_to_one_and_directions_stay(shape: tuple[int, int]) -> None:
     matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
@@ -30,7 +30,8 @@ def small_network() -> nn.Sequential:
 
 
 def muon(model: nn.Module, **changes: float) -> Muon:
-    settings = {"rest_lr": 0.1, "momentum": 0.6, "rest_momentum": 0.85, "weight_decay": 0.0}
+    rates = {"head_lr": 0.1, "bias_lr": 0.2}
+    settings = {**rates, "momentum": 0.6, "rest_momentum": 0.85, "weight_decay": 0.0}
     return Muon(model.parameters(), 0.24, nesterov=True, **{**settings, **changes})
 
 
@@ -54,19 +55,22 @@ def test_filters_have_length_one_on_average_before_they_move_by_the_learning_rat
     assert 0.6 < values.min() <= values.max() < 1.3
 
 
-def test_everything_else_is_trained_by_sgd() -> None:
+def test_matrices_and_vectors_are_trained_by_sgd_with_learning_rates_of_their_own() -> None:
     model, plain = small_network(), small_network()
     plain.load_state_dict(model.state_dict())
     with torch.no_grad():  # Muon scales filters first: both begin at those
         for each in (model, plain):
             each[0].weight.mul_(4**0.5 / each[0].weight.norm())
-    optimizer = torch.optim.SGD(
-        plain.parameters(), 0.1, momentum=0.85, nesterov=True, weight_decay=0.01
-    )
-    train(model, muon(model, weight_decay=0.01), 1)
+    groups = [
+        {"params": [plain[2].weight], "lr": 0.1, "weight_decay": 0.001 / 0.1},
+        {"params": [plain[0].bias, plain[2].bias], "lr": 0.2, "weight_decay": 0.001 / 0.2},
+    ]
+    optimizer = torch.optim.SGD(groups, momentum=0.85, nesterov=True)
+    train(model, muon(model, weight_decay=0.001), 1)
     train(plain, optimizer, 1)  # type: ignore[arg-type]
     assert torch.allclose(model[2].weight, plain[2].weight, atol=1e-6)
     assert torch.allclose(model[0].bias, plain[0].bias, atol=1e-6)
+    assert torch.allclose(model[2].bias, plain[2].bias, atol=1e-6)
 
 
 def test_a_state_that_was_saved_goes_on_as_if_nothing_had_happened() -> None:

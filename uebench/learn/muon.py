@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic iteration: they raise small singular values fastest, and leave the large ones within
+"""Of the quintic iteration: they raise small singular values fastest, and leave large ones within
 0.7 to 1.2 instead of at 1, which does no harm to training."""
 ITERATIONS = 3
 """The source takes three; small singular values then stay small, which does no harm either."""

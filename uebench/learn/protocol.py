@@ -45,10 +45,11 @@ class Protocol(BaseModel):
     """Peak learning rate of SGD, or of Muon for convolution filters."""
     optimizer: Literal["sgd", "muon"] = "sgd"
     """sgd, or muon, which orthogonalises the gradients of filters and trains the rest with SGD."""
-    head_lr: Annotated[float, Field(gt=0, le=10_000)] = 0.02
-    """With muon, the peak learning rate of linear layers."""
-    bias_lr: Annotated[float, Field(gt=0, le=10_000)] = 100
-    """With muon, the peak learning rate of biases and of the scales of normalisations."""
+    head_lr: Annotated[float, Field(gt=0, le=100)] = 1e-5
+    """With muon, the peak learning rate of linear layers, for each image of a batch: the mean loss
+    of 2,000 images is followed at 2,000 times this rate."""
+    bias_lr: Annotated[float, Field(gt=0, le=100)] = 0.05
+    """With muon, the same for biases and the scales of normalisations."""
     rest_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.85
     """With muon, the momentum of all parameters that are not filters."""
     schedule: Schedule = "cosine"
@@ -59,8 +60,8 @@ class Protocol(BaseModel):
     nesterov: bool = False
     """Use Nesterov momentum."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
-    """L2 penalty on every parameter; with muon the share that a step at the peak learning rate
-    takes away from all parameters but filters, whose length is fixed."""
+    """L2 penalty on every parameter. With muon, the share that a step at the peak learning rate
+    takes away, for each image of a batch, of all parameters but filters, whose length is fixed."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
     """Share of a label's weight that is spread over all classes in the training loss."""
     warmup_epochs: Annotated[float, Field(ge=0, le=1000)] = 0
@@ -140,12 +141,10 @@ PROTOCOLS: dict[str, Protocol] = {
         lr=0.24,
         momentum=0.6,
         nesterov=True,
-        # the source sums the loss over its 2,000 images and divides logits by 256: its 0.67 and
-        # 0.053 are these learning rates of a mean loss and of logits that are not divided
-        head_lr=0.67 * 2000 / 256**2,
-        bias_lr=0.053 * 2000,
+        head_lr=1e-5,  # 0.67 over 256 squared, since the source divides the logits by 256
+        bias_lr=0.053,
         rest_momentum=0.85,
-        weight_decay=0.004,
+        weight_decay=2e-6,
         label_smoothing=0.2,
         schedule="linear",
         crop_padding=2,

@@ -124,12 +124,12 @@ def build_optimizer(
         return Muon(
             model.parameters(),
             protocol.lr,
-            head_lr=protocol.head_lr,
-            bias_lr=protocol.bias_lr,
+            head_lr=protocol.head_lr * protocol.batch_size,
+            bias_lr=protocol.bias_lr * protocol.batch_size,
             momentum=protocol.momentum,
             rest_momentum=protocol.rest_momentum,
             nesterov=protocol.nesterov,
-            weight_decay=protocol.weight_decay,
+            weight_decay=protocol.weight_decay * protocol.batch_size,
         )
     return torch.optim.SGD(
         model.parameters(),

@@ -85,3 +85,19 @@ def test_same_seed_same_result():
 def test_negative_padding_is_refused():
     with pytest.raises(ValueError, match="padding must be 0 or more pixels, got -1"):
         crop_flip(torch.rand(1, 3, 4, 4), torch.Generator(), padding=-1)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_borders_can_be_filled_with_the_mirrored_image(dtype):
+    images = torch.randint(0, 256, (24, 3, 8, 11)).to(dtype)
+    moved = crop_flip(images, torch.Generator().manual_seed(1), padding=2, fill="reflect")
+    assert moved.dtype == dtype
+    padded = torch.nn.functional.pad(images.float(), (2,) * 4, "reflect").to(dtype)
+    for image, result in zip(padded, moved, strict=True):
+        crops = [image[:, y : y + 8, x : x + 11] for y in range(5) for x in range(5)]
+        assert sum(torch.equal(c, result) or torch.equal(c.flip(2), result) for c in crops) == 1
+
+
+def test_an_image_smaller_than_its_mirrored_border_is_refused():
+    with pytest.raises(ValueError, match="2x6 px cannot be mirrored by 2 px"):
+        crop_flip(torch.rand(1, 1, 2, 6), torch.Generator(), padding=2, fill="reflect")

@@ -146,3 +146,9 @@ def test_missing_configurations(tmp_path: Path) -> None:
         read_config("quik")
     with pytest.raises(ValueError, match="no such file"):
         read_config(str(tmp_path / "none.yaml"))
+
+
+def test_an_image_too_small_to_be_mirrored_is_refused_before_anything_runs(tiny: Dataset) -> None:
+    options = {"crop_padding": 64, "crop_fill": "reflect"}
+    with pytest.raises(ValueError, match=r"set crop_padding to \d+ or less, or crop_fill=zero"):
+        cells(tiny, protocol_options=options)

@@ -12,8 +12,8 @@ from uebench import Defense, Facts
 from uebench.data import Dataset
 from uebench.learn.loops import DivergedError, predictions, shuffled_batches
 from uebench.learn.protocol import PROTOCOLS, Protocol, named_protocol
-from uebench.methods.registry import build_attack, build_defense
-from uebench.victims.supervised import Normalised, train_model
+from uebench.methods.registry import build_attack, build_defense, methods
+from uebench.victims.supervised import Normalised, build_optimizer, train_model
 
 
 def trained(dataset: Dataset, seed: int = 0, **changes: object) -> dict:  # type: ignore[type-arg]
@@ -272,3 +272,44 @@ def test_muon_learns_what_sgd_learns(small: Dataset) -> None:
     standard = build_defense("standard").resolve(facts)
     record = train_model(data, small.test, "airbench[width=8]", protocol, standard, run).record
     assert record["train_acc"] > 0.9
+
+
+BUILT_IN = [n for n, c in methods("defense").items() if c.info.origin == "built-in"]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_label_smoothing_reaches_the_loss_of_every_defense(name: str, tiny: Dataset) -> None:
+    class Sure(torch.nn.Module):
+        """Is certain that every image belongs to the first class."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([40.0, 0.0]) + 0 * x.flatten(1)[:, :2]
+
+    defense = build_defense(name).resolve(Facts("test", 2, tiny.shape, 4, "resnet9"))
+    images, labels = tiny.train.pixels(slice(0, 8)), torch.zeros(8, dtype=torch.int64)
+    run = make_run(tiny, epochs=4)
+    plain = defense.loss(Sure(), images, labels, run)
+    run.label_smoothing = 0.3
+    smooth = defense.loss(Sure(), images, labels, run)
+    assert plain < 1e-3, "the right class has all the probability"
+    assert smooth.item() == pytest.approx(0.3 / 2 * 40, abs=1e-3)
+
+
+def test_the_protocol_sets_the_label_smoothing(tiny: Dataset) -> None:
+    losses = [trained(tiny, label_smoothing=share)["curve"][-1]["loss"] for share in (0.0, 0.9)]
+    assert losses[0] < losses[1], "with 0.9 even a perfect network keeps most of its loss"
+    assert losses[1] > 0.6
+
+
+def test_muons_rates_for_biases_follow_the_size_of_the_batches_that_there_are(
+    tiny: Dataset,
+) -> None:
+    protocol = named_protocol("airbench", "")
+    model = make_run(tiny).network("airbench[width=4]")
+    few = build_optimizer(model, protocol, torch.device("cpu"), 500)
+    many = build_optimizer(model, protocol, torch.device("cpu"), 50_000)
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in (few, many)]
+    assert rates == [
+        [0.24, pytest.approx(0.005), pytest.approx(26.5)],
+        [0.24, pytest.approx(0.02), pytest.approx(106)],
+    ]

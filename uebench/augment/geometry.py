@@ -17,7 +17,20 @@ from torch import Tensor
 
 from ..common.errors import UserError
 
-__all__ = ["crop_flip"]
+__all__ = ["check_mirror", "crop_flip"]
+
+
+def check_mirror(padding: int, height: int, width: int) -> None:
+    """Check that an image is large enough to be mirrored at its border by `padding` pixels.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if padding >= min(height, width):
+        raise UserError(
+            f"an image of {height}x{width} px cannot be mirrored by {padding} px at its border; "
+            f"set crop_padding to {min(height, width) - 1} or less, or crop_fill=zero"
+        )
 
 
 def crop_flip(
@@ -45,11 +58,8 @@ def crop_flip(
     if padding < 0:
         raise UserError(f"padding must be 0 or more pixels, got {padding}; 0 switches the crop off")
     b, c, h, w = images.shape
-    if fill == "reflect" and padding >= min(h, w):
-        raise UserError(
-            f"an image of {h}x{w} px cannot be mirrored by {padding} px at its border; lower "
-            "crop_padding, or use crop_fill=zero"
-        )
+    if fill == "reflect":
+        check_mirror(padding, h, w)
     device = images.device
     dy, dx = torch.randint(0, 2 * padding + 1, (2, b, 1), generator=rng, device=device)
     columns = torch.arange(w, device=device).expand(b, w)

@@ -176,7 +176,6 @@ def training_run(
         device=device,
         epochs=cell.protocol.epochs,
         precision=cell.precision,
-        label_smoothing=cell.protocol.label_smoothing,
         store=store,
         progress=progress,
         leads_to=("cell", cell.key) if store is not None else None,

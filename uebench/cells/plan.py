@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from ..augment.geometry import check_mirror
 from ..common.errors import MethodError, UserError
 from ..common.spec import did_you_mean, format_options, normalise
 from ..data.dataset import Dataset
@@ -235,6 +236,8 @@ class Setting:
             canonical(trained.recipe())
         with blamed(poison.attack, "recipe"):
             canonical(poison.recipe())
+        if protocol.crop_fill == "reflect":
+            check_mirror(protocol.crop_padding, *self.ref.shape[1:])
         return self._pair(poison, trained, protocol)
 
     def _faulty(self, poison: PoisonRef, defense: Asked[Defense], why: Failure) -> Cell:

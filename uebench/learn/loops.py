@@ -28,6 +28,11 @@ class DivergedError(RuntimeError):
     """The training loss became NaN or infinite."""
 
 
+def n_batches(n: int, batch_size: int) -> int:
+    """Return how many batches of about this size `n` images are split into, at least one."""
+    return max(1, round(n / batch_size))
+
+
 def shuffled_batches(n: int, batch_size: int, rng: torch.Generator) -> list[Tensor]:
     """Return the indices 0..n-1 in a random order, split into batches of almost equal size.
 
@@ -35,7 +40,7 @@ def shuffled_batches(n: int, batch_size: int, rng: torch.Generator) -> list[Tens
     batch distorts the statistics of batch norm.
     """
     order = torch.randperm(n, generator=rng, device=rng.device)
-    return list(order.tensor_split(max(1, round(n / batch_size))))
+    return list(order.tensor_split(n_batches(n, batch_size)))
 
 
 def eval_batches(data: Split) -> list[slice]:

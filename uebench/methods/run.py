@@ -85,6 +85,7 @@ class Run:
         rng: a generator on that device, and the only permitted source of randomness.
         epoch: the current epoch of the target model's training, counted from 0.
         epochs: the number of epochs.
+        label_smoothing: the protocol's, in [0, 1); `cross_entropy` applies it.
         precision: `fp32` or `bf16`, the precision that `autocast()` selects.
         augmenting: a stopwatch. Put `with run.augmenting:` around what a defense does to images
             before the network sees them; its share of the time enters the cell's record.
@@ -99,7 +100,6 @@ class Run:
         device: torch.device | str = "cpu",
         epochs: int = 1,
         precision: Literal["fp32", "bf16"] = "fp32",
-        label_smoothing: float = 0.0,
         shared_seed: int = 0,
         store: Store | None = None,
         progress: Callable[[float, str], None] | None = None,
@@ -114,7 +114,7 @@ class Run:
         self.precision = precision
         self.notes: dict[str, Any] = {}
         self.augmenting = Stopwatch(self.device)
-        self._label_smoothing = label_smoothing
+        self.label_smoothing = 0.0
         self._shape = shape
         self._n_classes = n_classes
         self._shared_seed = shared_seed
@@ -169,7 +169,7 @@ class Run:
         `torch.nn.functional.cross_entropy` instead trains without the smoothing.
         """
         return F.cross_entropy(
-            logits.float(), labels, reduction=reduction, label_smoothing=self._label_smoothing
+            logits.float(), labels, reduction=reduction, label_smoothing=self.label_smoothing
         )
 
     def forget_checkpoints(self) -> None:

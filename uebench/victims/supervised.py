@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..augment import crop_flip
 from ..data.split import Split
 from ..learn.checkpoint import Stateful
-from ..learn.loops import DivergedError, accuracy, confusion_matrix, shuffled_batches
+from ..learn.loops import DivergedError, accuracy, confusion_matrix, n_batches, shuffled_batches
 from ..learn.muon import Muon
 from ..learn.protocol import Protocol
 from ..methods.base import Defense
@@ -75,12 +75,13 @@ def train_model(
     Raises:
         DivergedError: the loss became NaN or infinite.
     """
+    run.label_smoothing = protocol.label_smoothing
     model = run.network(arch)
     if protocol.compile:
         model.compile()
     if protocol.normalise == "dataset":
         model = Normalised(model, data).to(run.device)
-    optimizer = build_optimizer(model, protocol, run.device)
+    optimizer = build_optimizer(model, protocol, run.device, len(data))
     start = time.perf_counter()
     # if a defense has private state but no state_dict, the training cannot be resumed exactly, so
     # nothing is saved
@@ -117,19 +118,20 @@ def train_model(
 
 
 def build_optimizer(
-    model: nn.Module, protocol: Protocol, device: torch.device
+    model: nn.Module, protocol: Protocol, device: torch.device, n_train: int
 ) -> torch.optim.Optimizer:
     """Return the protocol's optimizer for all parameters of a network."""
     if protocol.optimizer == "muon":
+        n_batch = n_train / n_batches(n_train, protocol.batch_size)
         return Muon(
             model.parameters(),
             protocol.lr,
-            head_lr=protocol.head_lr * protocol.batch_size,
-            bias_lr=protocol.bias_lr * protocol.batch_size,
+            head_lr=protocol.head_lr * n_batch,
+            bias_lr=protocol.bias_lr * n_batch,
             momentum=protocol.momentum,
             rest_momentum=protocol.rest_momentum,
             nesterov=protocol.nesterov,
-            weight_decay=protocol.weight_decay * protocol.batch_size,
+            weight_decay=protocol.weight_decay * n_batch,
         )
     return torch.optim.SGD(
         model.parameters(),

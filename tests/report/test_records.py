@@ -31,7 +31,7 @@ def test_a_record_is_written_compactly_and_read_back(tmp_path: Path) -> None:
         "lr": [0.1, 0.2],
         "test_acc": [None, 0.333333],
     }
-    assert read["ab"].confusion == [[3, 1], [0, 4]]
+    assert read["ab"].confusion.dense().tolist() == [[3, 1], [0, 4]]
     assert read["ab"].model_dump()["em_rounds"] == 7, "what a method notes is kept too"
     assert "recipe" not in read["ab"].model_dump(), "run.json has it"
     assert read["cd"].curve == {}

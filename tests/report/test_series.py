@@ -9,6 +9,7 @@ from tests.report.story import EPOCHS, story_rows, write_story
 from uebench.report import Results, read_results
 from uebench.report.charts import charts
 from uebench.report.colors import COLOR_STEPS, LINES, RAMP, ink_on, luminance, ramp, ramp_steps
+from uebench.report.confusion import ConfusionMatrix
 from uebench.report.matrix import confusion
 from uebench.report.series import (
     Figure,
@@ -140,11 +141,11 @@ def test_colours_rise_in_lightness_and_ink_is_read_on_all_of_them() -> None:
 
 
 def test_a_confusion_matrix_names_its_mistakes() -> None:
-    shown = confusion([[8, 2, 0], [0, 5, 0], [1, 0, 0]], ["a", "b", "c"])
+    shown = confusion(ConfusionMatrix.read([[8, 2, 0], [0, 5, 0], [1, 0, 0]]), ["a", "b", "c"])
     assert shown.pairs == ("a taken for b: 2 of 10", "c taken for a: 1 of 1")
     assert shown.recalls == ("80", "100", "0")
     assert [cell.step for cell in shown.rows[0]] == [16, 4, 0]
-    large = confusion([[1] * 30] * 30, [str(i) for i in range(30)])
+    large = confusion(ConfusionMatrix.read([[1] * 30] * 30), [str(i) for i in range(30)])
     assert not large.rows
     assert large.picture.startswith("data:image/png;base64,")
 

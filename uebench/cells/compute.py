@@ -21,6 +21,7 @@ from ..data.split import Split
 from ..methods.faults import blamed_for_its_code
 from ..methods.imported import ImportedPoison
 from ..methods.run import Run
+from ..report.confusion import ConfusionMatrix
 from ..store.store import Store, key_of, seed_of
 from ..victims.robust import robust_record
 from ..victims.supervised import train_model
@@ -140,8 +141,10 @@ def compute(
     poison = fetch_poison(store, cell.poison, dataset.train, device, progress)
     data = poisoned_split(dataset.train, poison, cell)
     run = training_run(cell, device, store, progress)
+    trained = train_cell(cell, data, dataset.test, run, store)
     record = {
-        **train_cell(cell, data, dataset.test, run, store),
+        **trained,
+        "confusion": ConfusionMatrix.read(trained["confusion"]).stored(),
         "peak_memory_mb": peak_memory_mb(device),
         "device": device_name(device),
         "poison_sha256": poison.meta["sha256"],

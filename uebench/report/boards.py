@@ -10,7 +10,7 @@ from .entries import View, entry_id, shown_entry
 from .folder import Results
 from .groups import CellRow, MethodSpec, Settings, by_pair, grouped
 from .layout import Shown, layout, percent, settings_in_words
-from .matrix import matrix_picture, shares
+from .matrix import matrix_picture
 from .series import method_title
 from .tables import METRICS, Extreme, Leaderboard, leaderboards
 
@@ -103,7 +103,7 @@ def _board(
                 entries[id] = shown_entry(results, id, title, settings, its_runs)
             links[i, j] = f"#{id}"
             if matrix := results.first_confusion(its_runs):
-                picture = matrix_picture(shares(matrix))
+                picture = matrix_picture(matrix)
                 thumbs.setdefault(i, {})[j] = {"picture": picture, "href": f"#{id}", "title": title}
     n_rows, n_defenses = len(board.attacks), len(board.defenses)
     rows = []

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from ..common.errors import UserError
 from ..common.text import CAPTION, one_line
 from .cells import read_cells
+from .confusion import ConfusionMatrix
 from .groups import CellRow
 from .layout import Titles
 from .records import CellRecord, RunFacts, read_records, read_run
@@ -55,10 +56,10 @@ class Results:
         """Return a cell's record, an empty one if the folder has none."""
         return self.records.get(key, NO_RECORD)
 
-    def first_confusion(self, runs: Iterable[CellRow]) -> list[list[int]]:
+    def first_confusion(self, runs: Iterable[CellRow]) -> ConfusionMatrix:
         """Return the confusion matrix of the first finished run that has one, else an empty one."""
         matrices = (self.record(run["key"]).confusion for run in runs if run["status"] == "ok")
-        return next(filter(None, matrices), [])
+        return next(filter(None, matrices), NO_RECORD.confusion)
 
     def options(self, key: str, kind: str) -> Mapping[str, Any]:
         """Return the resolved options of a cell's attack or defense; none if unknown."""

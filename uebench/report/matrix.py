@@ -1,16 +1,22 @@
-"""Confusion matrices for the page: as a small table, or as a picture with one pixel per entry."""
+"""Confusion matrices for the page: as a small table, or as a picture."""
 
 import base64
+import functools
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from .colors import COLOR_STEPS, ramp
+from .confusion import ConfusionMatrix
 
 READABLE = 12
 """Matrices with more classes than this are shown as pictures, not as tables of numbers."""
+MOST_PIXELS = 100
+"""Largest side of a picture; with more classes, several neighbouring ones share a pixel."""
 WORST_PAIRS = 5
 
 
@@ -29,7 +35,9 @@ class Confusion:
 
     names: tuple[str, ...]
     picture: str
-    """The data URI of a PNG with one pixel per entry; empty if there are rows."""
+    """The data URI of a PNG; empty if there are rows."""
+    group: int
+    """The number of neighbouring classes that share a pixel of the picture."""
     rows: tuple[tuple[MatrixCell, ...], ...]
     """The entries as numbers; empty if there are too many classes."""
     recalls: tuple[str, ...]
@@ -38,36 +46,57 @@ class Confusion:
     """The most frequent mistakes in words."""
 
 
-def shares(matrix: Sequence[Sequence[int]]) -> list[list[float]]:
-    """Return each row divided by its sum; a class without images has zeros."""
-    return [[count / max(1, sum(row)) for count in row] for row in matrix]
+def group_size(matrix: ConfusionMatrix) -> int:
+    """Return how many neighbouring classes share a pixel, so that a picture stays small."""
+    return max(1, -(-len(matrix) // MOST_PIXELS))
 
 
-def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Confusion:
+def shares(matrix: ConfusionMatrix) -> npt.NDArray[np.float64]:
+    """Return each row divided by its sum, binned for a picture; classes without images have zeros.
+
+    The share of a block is that of its true classes' images: with classes of equal size, the mean
+    over these classes of the share that was taken for any of its predicted classes.
+    """
+    counts = matrix.binned(group_size(matrix)).astype(np.float64)
+    counts /= np.maximum(1, counts.sum(axis=1, keepdims=True))
+    return counts
+
+
+def confusion(matrix: ConfusionMatrix, names: Sequence[str]) -> Confusion:
     """Return a matrix with the names of its classes, as the page shows it."""
-    parts = shares(matrix)
+    totals = matrix.row_totals()
+    right = matrix.rows == matrix.columns
+    recognised = np.zeros_like(totals)
+    recognised[matrix.rows[right]] = matrix.counts[right]
     small = len(matrix) <= READABLE
     rows = tuple(
-        tuple(MatrixCell(n, round(COLOR_STEPS * share)) for n, share in zip(*pair, strict=True))
-        for pair in (zip(matrix, parts, strict=True) if small else ())
+        tuple(MatrixCell(n, round(COLOR_STEPS * n / max(1, sum(row)))) for n in row)
+        for row in (matrix.dense().tolist() if small else ())
     )
     return Confusion(
         tuple(names),
-        "" if small else matrix_picture(parts),
+        "" if small else matrix_picture(matrix),
+        group_size(matrix),
         rows,
-        tuple(f"{100 * row[i]:.0f}" for i, row in enumerate(parts)),
+        tuple(f"{share:.0f}" for share in 100 * recognised / np.maximum(1, totals)),
         tuple(_pairs(matrix, names)),
     )
 
 
-def matrix_picture(parts: Sequence[Sequence[float]]) -> str:
-    """Return the data URI of a picture of the shares, with one pixel per entry."""
-    table = {share: bytes.fromhex(ramp(share)[1:]) for row in parts for share in row}
-    pixels = b"".join(table[share] for row in parts for share in row)
-    picture = Image.frombytes("RGB", (len(parts), len(parts)), pixels)
+def matrix_picture(matrix: ConfusionMatrix) -> str:
+    """Return the data URI of a picture of the shares, with one pixel per class or group of them."""
+    levels = np.rint(255 * shares(matrix)).astype(np.uint8)
+    picture = Image.fromarray(levels)
+    picture.putpalette(_palette())
     out = io.BytesIO()
     picture.save(out, format="PNG", optimize=True)
     return png_uri(out.getvalue())
+
+
+@functools.cache
+def _palette() -> bytes:
+    """Return the colours of the shares 0/255 to 255/255."""
+    return b"".join(bytes.fromhex(ramp(level / 255)[1:]) for level in range(256))
 
 
 def png_uri(png: bytes) -> str:
@@ -75,14 +104,14 @@ def png_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _pairs(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> list[str]:
-    mistakes = [
-        (-count, i, j)
-        for i, row in enumerate(matrix)
-        for j, count in enumerate(row)
-        if i != j and count
-    ]
-    worst = sorted(mistakes)[:WORST_PAIRS]
+def _pairs(matrix: ConfusionMatrix, names: Sequence[str]) -> list[str]:
+    wrong = np.flatnonzero(matrix.rows != matrix.columns)
+    # The sort is stable and the entries are ordered, so ties come in the order of the classes.
+    worst = wrong[np.argsort(-matrix.counts[wrong], kind="stable")][:WORST_PAIRS]
+    totals = matrix.row_totals()
     return [
-        f"{names[i]} taken for {names[j]}: {-count} of {sum(matrix[i])}" for count, i, j in worst
+        f"{names[i]} taken for {names[j]}: {count} of {totals[i]}"
+        for i, j, count in zip(
+            matrix.rows[worst], matrix.columns[worst], matrix.counts[worst], strict=True
+        )
     ]

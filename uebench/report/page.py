@@ -25,7 +25,7 @@ from .colors import DASHES, LINES, MARKS, RAMP, ramp_steps
 from .entries import View, audit_of, fact_list, seconds, value_in_words
 from .folder import Picture, Results
 from .groups import MethodSpec
-from .matrix import png_uri
+from .matrix import MOST_PIXELS, png_uri
 from .series import Figure, curves_figures, figures, method_title
 from .tables import Metric
 
@@ -66,6 +66,7 @@ def render(results: Results) -> str:
         marks=MARKS,
         ramp=RAMP,
         steps=ramp_steps(),
+        most_pixels=MOST_PIXELS,
         counts=_counts(results),
         tabs=tabs(boards, results),
         boards=boards,

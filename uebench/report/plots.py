@@ -227,8 +227,8 @@ def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
         for i, attack in enumerate(attacks):
             for j, defense in enumerate(defenses):
                 axes = grid[i][j]
-                matrix = matrices.get((attack, defense), [])
-                if not matrix:
+                matrix = matrices.get((attack, defense))
+                if matrix is None:
                     axes.set_axis_off()
                     continue
                 image = axes.imshow(shares(matrix), cmap=colors, vmin=0, vmax=1)

@@ -1,9 +1,10 @@
 """The other files of a results folder: `records.json`, the cells' whole records, and `run.json`.
 
 `records.json` makes a folder self-sufficient: one line per finished cell with its curve, confusion
-matrix and times, by key. Curves are stored by column and numbers with six significant digits; the
-contents of `run.json` (recipes, poisons, versions of the run) are not repeated. Both files may come
-from a stranger, so they are checked when read; folders of older versions lack some or all of it.
+matrix and times, by key. Curves are stored by column, numbers with six significant digits and large
+matrices in their sparse form; the contents of `run.json` (recipes, poisons, versions of the run)
+are not repeated. Both files may come from a stranger, so they are checked when read; folders of
+older versions lack some or all of it.
 """
 
 import json
@@ -12,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, ValidationError
 
 from ..common.errors import UserError
 from ..common.json_file import RUN, AbsentFileError, read_object, read_run_json
 from ..common.text import one_line, write_text
+from .confusion import ConfusionMatrix
 
 RECORDS_FORMAT = 1
 ELSEWHERE = ("recipe",)
@@ -34,13 +36,6 @@ def _same_length(curve: dict[str, Series]) -> dict[str, Series]:
     return curve
 
 
-def _square(matrix: list[list[int]]) -> list[list[int]]:
-    """Return a confusion matrix if it is square."""
-    if any(len(row) != len(matrix) for row in matrix):
-        raise UserError("a confusion matrix must be square")
-    return matrix
-
-
 class CellRecord(BaseModel):
     """What was measured while one target model was trained; missing values are None or empty."""
 
@@ -48,9 +43,9 @@ class CellRecord(BaseModel):
 
     curve: Annotated[dict[str, Series], AfterValidator(_same_length)] = {}
     """By column: epoch, loss, lr, and accuracies; None at epochs without an evaluation."""
-    confusion: Annotated[
-        list[list[Annotated[int, Field(ge=0)]]], Field(max_length=2000), AfterValidator(_square)
-    ] = []
+    confusion: Annotated[ConfusionMatrix, PlainValidator(ConfusionMatrix.read)] = (
+        ConfusionMatrix.read([])
+    )
     """Numbers of test images [k, k]: the row is the true class, the column the predicted one."""
     prepare_seconds: float | None = None
     images_per_second: float | None = None
@@ -151,11 +146,13 @@ def _checked(kind: type[R], value: Any, path: Path, key: str) -> R:
 
 
 def _compact(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with its curve by column and its numbers rounded."""
+    """Return a record with its curve by column, its numbers rounded and its matrix packed."""
     compact = {key: value for key, value in record.items() if key not in ELSEWHERE}
     rows = compact.get("curve") or []
     names = dict.fromkeys(name for row in rows for name in row)
     compact["curve"] = {name: [row.get(name) for row in rows] for name in names}
+    if "confusion" in compact:  # a store may hold nested lists of older versions
+        compact["confusion"] = ConfusionMatrix.read(compact["confusion"]).stored()
     short: dict[str, Any] = _short(compact)
     return short
 

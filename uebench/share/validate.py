@@ -264,8 +264,7 @@ def _records(folder: Path, rows: list[_Row]) -> Finding:
     except ValueError as error:
         return _finding("records", "", [str(error)])
     for key, record in records.items():
-        total = sum(map(sum, record.confusion))
-        hits = sum(counts[label] for label, counts in enumerate(record.confusion))
+        total, hits = record.confusion.total, record.confusion.correct
         row = by_key.get(key)
         if row is None:
             problems.append(f"the record {key[:16]} belongs to no cell")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "Adversary": "learn.surrogate_training",
     "Attack": "methods.base",
     "Auto": "common.options",
     "Defense": "methods.base",
@@ -23,6 +24,7 @@ _HOME = {
     "Protocol": "learn.protocol",
     "Run": "methods.run",
     "Split": "data.split",
+    "Training": "learn.surrogate_training",
     "UserError": "common.errors",
     "attack": "methods.registry",
     "auto": "common.options",
@@ -33,6 +35,7 @@ _HOME = {
     "import_poison": "suite.import_poison",
     "load_dataset": "data",
     "parse_arch": "models",
+    "penultimate": "models",
     "pgd": "learn.pgd",
     "random_start": "learn.pgd",
     "run": "suite.run",
@@ -56,6 +59,8 @@ if TYPE_CHECKING:
     from .learn.pgd import pgd as pgd
     from .learn.pgd import random_start as random_start
     from .learn.protocol import Protocol as Protocol
+    from .learn.surrogate_training import Adversary as Adversary
+    from .learn.surrogate_training import Training as Training
     from .methods.base import Attack as Attack
     from .methods.base import Defense as Defense
     from .methods.base import Facts as Facts
@@ -64,6 +69,7 @@ if TYPE_CHECKING:
     from .methods.registry import defense as defense
     from .methods.run import Run as Run
     from .models import parse_arch as parse_arch
+    from .models import penultimate as penultimate
     from .store.arrays import taken as taken
     from .suite.import_poison import import_poison as import_poison
     from .suite.run import run as run

@@ -27,11 +27,13 @@ CALLS = {
         for name in (
             "auto_augment",
             "channel_shuffle",
+            "contrastive",
             "crop_flip",
             "cutout",
             "plasma_brightness",
             "plasma_contrast",
             "rand_augment",
+            "shift_flip",
             "trivial_augment",
             "trivial_augment_wide",
         )
@@ -108,7 +110,10 @@ def test_gradients_pass_and_stay_finite(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["auto_augment", "rand_augment", "trivial_augment_wide", "cutout", "Policy"],
+    [
+        *("auto_augment", "rand_augment", "trivial_augment_wide", "cutout", "Policy"),
+        *("contrastive", "shift_flip"),
+    ],
 )
 def test_images_have_draws_of_their_own(name):
     image = torch.rand(1, 3, 16, 16, generator=rng(2))

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from uebench.models import build_network, network_recipe, parse_arch, shown_arch
+from uebench.models import build_network, network_recipe, parse_arch, penultimate, shown_arch
 
 SMALL = (3, 32, 32)
 LARGE = (3, 224, 224)
@@ -128,3 +128,24 @@ def test_torchvision_is_asked_for_only_where_it_is_needed(monkeypatch: pytest.Mo
     build_network("resnet18[width=8]", 10, SMALL, 0)
     with pytest.raises(ValueError, match=r"which does not load .* take resnet18\[form=cifar\]"):
         build_network("resnet18", 10, LARGE, 0)
+
+
+@pytest.mark.parametrize("arch", [*NARROW, "densenet121[growth=4]", "airbench", "resnet18"])
+def test_every_network_has_features_that_its_last_layer_turns_into_logits(arch: str) -> None:
+    shape = LARGE if arch == "resnet18" else SMALL
+    model = build_network(arch, 5, shape, 0).eval()
+    images = torch.rand(3, *shape).requires_grad_(True)
+    features = penultimate(model, images)
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1]
+    assert features.shape == (3, linear.in_features)
+    logits, ours = model(images), linear(features)
+    factor = (logits * ours).sum() / ours.square().sum()  # some networks scale their logits
+    torch.testing.assert_close(factor * ours, logits, atol=1e-5, rtol=1e-4)
+    (gradient,) = torch.autograd.grad(features.square().sum(), images)
+    assert (gradient.flatten(1) != 0).any(1).all()
+
+
+def test_a_network_without_a_linear_layer_has_no_features() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1), torch.nn.Flatten())
+    with pytest.raises(ValueError, match=r"Sequential has no linear layer .* such as resnet18"):
+        penultimate(model, torch.rand(1, *SMALL))

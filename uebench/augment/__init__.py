@@ -17,8 +17,9 @@ from .color import (
     sharpness,
     solarize,
 )
+from .contrastive import contrastive
 from .diamond_square import plasma_maps
-from .geometry import crop_flip
+from .geometry import crop_flip, shift_flip
 from .mix import Mixture, cutmix, cutout, mixup
 from .plasma import plasma_brightness, plasma_contrast
 from .policy import STRENGTHS, Policy
@@ -35,6 +36,7 @@ __all__ = [
     "brightness",
     "channel_shuffle",
     "contrast",
+    "contrastive",
     "crop_flip",
     "cutmix",
     "cutout",
@@ -53,6 +55,7 @@ __all__ = [
     "sharpness",
     "shear_x",
     "shear_y",
+    "shift_flip",
     "solarize",
     "translate_x",
     "translate_y",

@@ -1,6 +1,8 @@
 """Random crop and horizontal flip, with a shift and a flip of its own for every image of a batch.
 
-Source: the usual CIFAR training transform (`RandomCrop(32, padding=4)` and `RandomHorizontalFlip`).
+Source: the usual CIFAR training transform (`RandomCrop(32, padding=4)` and `RandomHorizontalFlip`);
+`shift_flip`, which moves images by fractions of pixels, is the transformation of TAP (Fowl et al.,
+arXiv:2106.10807).
 Departs from it: the batch is moved at once on the images' device, not image by image in workers.
 One gather does crop and flip together. Measured against unfold with advanced indexing, a masked
 copy per shift and a row gather followed by a column gather (2 shared cores, torch 2.15, one thread,
@@ -12,12 +14,14 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from ..common.errors import UserError
+from .affine import warp
+from .color import per_image
 
-__all__ = ["check_mirror", "crop_flip"]
+__all__ = ["check_mirror", "crop_flip", "shift_flip"]
 
 
 def check_mirror(padding: int, height: int, width: int) -> None:
@@ -80,3 +84,28 @@ def crop_flip(
     return (
         images.flatten(2).gather(2, source.flatten(1)[:, None].expand(b, c, h * w)).view(b, c, h, w)
     )
+
+
+def shift_flip(
+    images: Float[Tensor, "b c h w"], rng: torch.Generator, reach: float = 4.0
+) -> Float[Tensor, "b c h w"]:
+    """Return each image shifted by a fraction of pixels, then mirrored with probability 1/2.
+
+    Pixels between others are interpolated, and what moves in from outside is black. Gradients pass.
+
+    Args:
+        images: in [0, 1].
+        rng: source of the shifts and flips, on the images' device.
+        reach: largest shift in pixels along either axis; shifts are uniform.
+
+    Raises:
+        ValueError: `reach` is negative.
+    """
+    if reach < 0:
+        raise UserError(f"reach must be 0 or more pixels, got {reach:g}; 0 only mirrors")
+    b, _, h, w = images.shape
+    right, down, coin = torch.rand(3, b, generator=rng, device=images.device)
+    moves = torch.zeros(b, 5, device=images.device)
+    moves[:, 3], moves[:, 4] = (2 * right - 1) * reach / w, (2 * down - 1) * reach / h
+    moved = warp(images, moves, "0.9")
+    return torch.where(per_image(coin, images) < 0.5, moved.flip(3), moved)

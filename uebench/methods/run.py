@@ -12,7 +12,6 @@ images.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -22,10 +21,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..augment import crop_flip
+from ..common.errors import UserError
 from ..data.split import Split
 from ..learn.checkpoint import Checkpoint, Stateful, Target
-from ..learn.loops import DivergedError, accuracy, shuffled_batches
+from ..learn.loops import accuracy
+from ..learn.stopwatch import Stopwatch
+from ..learn.surrogate_training import Adversary, Training, train_epoch
 from ..models import build_network, network_recipe, parse_arch
 from ..store.arrays import add_bytes, zeros
 from ..store.store import Store, key_of, seed_of
@@ -33,48 +34,8 @@ from ..store.store import Store, key_of, seed_of
 SURROGATE_VERSION = 2
 """Raise it when the numbers of surrogates change: stored ones are then trained again."""
 
-MOMENTUM, WEIGHT_DECAY, CROP_PADDING = 0.9, 5e-4, 4
-
-
-class Stopwatch:
-    """Adds up the time spent inside `with stopwatch:` without making the host wait for a GPU.
-
-    On a GPU it only records events; `taken()` reads them when an epoch has ended, and the time of a
-    block is then that of its kernels.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._events: list[torch.cuda.Event] = []
-        self._seconds = 0.0
-        self._start = 0.0
-
-    def __enter__(self) -> None:
-        if self._cuda:
-            self._mark()
-        else:
-            self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        if self._cuda:
-            self._mark()
-        else:
-            self._seconds += time.perf_counter() - self._start
-
-    def _mark(self) -> None:
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        self._events.append(event)
-
-    def taken(self) -> float:
-        """Return the seconds since the last call; on a GPU, wait for the last block first."""
-        seconds, self._seconds = self._seconds, 0.0
-        if self._events:
-            self._events[-1].synchronize()
-            pairs = zip(self._events[::2], self._events[1::2], strict=True)
-            seconds += sum(begin.elapsed_time(end) for begin, end in pairs) / 1000
-            self._events.clear()
-        return seconds
+MOMENTUM = 0.9
+USUAL = Training()
 
 
 class Run:
@@ -200,6 +161,8 @@ class Run:
         lr: float = 0.1,
         batch_size: int = 128,
         held_out: int = 1000,
+        at: Adversary | None = None,
+        training: Training = USUAL,
     ) -> nn.Module:
         """Return a network trained on `data`, in eval mode, from the store if it is there.
 
@@ -210,35 +173,111 @@ class Run:
             data: clean training images.
             arch: the network, such as `resnet18`.
             epochs: passes over the images that are not held out.
-            lr: initial learning rate of SGD; divided by ten after two thirds and five sixths of the
-                epochs.
+            lr: initial learning rate of SGD.
             batch_size: images per step.
             held_out: images, over all classes, that only select the best epoch; a tenth of `data`
-                if it has fewer than ten times as many.
+                if it has fewer than ten times as many. 0 returns the last epoch.
+            at: train adversarially, against this adversary.
+            training: schedule, weight decay and augmentation; by default crops and flips, and a
+                learning rate that is divided by ten after two thirds and five sixths of the epochs.
 
         Raises:
             DivergedError: the loss is no longer finite.
         """
         arch = parse_arch(arch)[0]
-        recipe = {
+        recipe = self._surrogate_recipe(data, arch, epochs, lr, batch_size, at, training)
+        weights = self.kept(
+            "surrogate",
+            recipe | {"held_out": held_out},
+            lambda run: _trained(
+                data, run, arch, epochs, lr, batch_size, held_out, at=at, training=training
+            ),
+        )
+        held_out_acc = weights.pop("held_out_acc").item()
+        if held_out_acc >= 0:
+            self.note(surrogate_held_out_acc=round(held_out_acc, 4))
+        return self._with_weights(arch, weights)
+
+    def surrogates(
+        self,
+        data: Split,
+        arch: str,
+        *,
+        checkpoints: int,
+        epochs: int,
+        lr: float = 0.1,
+        batch_size: int = 128,
+        training: Training = USUAL,
+    ) -> list[nn.Module]:
+        """Return the networks of equidistant epochs of one training, in eval mode, the last last.
+
+        They are kept together in the store. No images are held out.
+
+        Args:
+            data: clean training images.
+            arch: the network, such as `resnet18`.
+            checkpoints: number of networks.
+            epochs: passes over the images; at least as many as checkpoints.
+            lr: initial learning rate of SGD.
+            batch_size: images per step.
+            training: schedule, weight decay and augmentation.
+
+        Raises:
+            DivergedError: the loss is no longer finite.
+            UserError: there are more checkpoints than epochs.
+        """
+        if not 1 <= checkpoints <= epochs:
+            raise UserError(
+                f"{checkpoints} checkpoints cannot be taken from {epochs} epochs, of which each "
+                "gives at most one; ask for fewer checkpoints or more epochs"
+            )
+        arch = parse_arch(arch)[0]
+        recipe = self._surrogate_recipe(data, arch, epochs, lr, batch_size, None, training)
+        weights = self.kept(
+            "surrogate",
+            recipe | {"held_out": 0, "checkpoints": checkpoints},
+            lambda run: _trained(
+                data, run, arch, epochs, lr, batch_size, 0, checkpoints, training=training
+            ),
+        )
+        return [
+            self._with_weights(
+                arch,
+                {
+                    key.partition(" ")[2]: value
+                    for key, value in weights.items()
+                    if key.startswith(f"{number} ")
+                },
+            )
+            for number in range(checkpoints)
+        ]
+
+    def _surrogate_recipe(
+        self,
+        data: Split,
+        arch: str,
+        epochs: int,
+        lr: float,
+        batch_size: int,
+        at: Adversary | None,
+        training: Training,
+    ) -> dict[str, Any]:
+        """Return what the key of a surrogate holds, besides which of its epochs are kept."""
+        return {
             "data": content_hash(data),
             "classes": data.n_classes,
             **network_recipe(arch, data.shape),
             "epochs": epochs,
             "lr": lr,
             "batch_size": batch_size,
-            "held_out": held_out,
             "precision": self.precision,
             "version": SURROGATE_VERSION,
+            **({} if at is None else {"at": at._asdict()}),
+            **training.recipe(),
         }
-        weights = self.kept(
-            "surrogate",
-            recipe,
-            lambda run: _trained(data, run, arch, epochs, lr, batch_size, held_out),
-        )
-        held_out_acc = weights.pop("held_out_acc").item()
-        if held_out_acc >= 0:
-            self.note(surrogate_held_out_acc=round(held_out_acc, 4))
+
+    def _with_weights(self, arch: str, weights: dict[str, Tensor]) -> nn.Module:
+        """Return a network with stored weights, in eval mode."""
         model = self.network(arch)
         model.load_state_dict(weights)
         return model.eval()
@@ -298,48 +337,49 @@ def content_hash(data: Split) -> str:
 
 
 def _trained(
-    data: Split, run: Run, arch: str, epochs: int, lr: float, batch_size: int, held_out: int
+    data: Split,
+    run: Run,
+    arch: str,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    held_out: int,
+    checkpoints: int = 0,
+    *,
+    at: Adversary | None = None,
+    training: Training = USUAL,
 ) -> dict[str, Tensor]:
-    """Return the weights of the best epoch and its held-out accuracy, -1 if none were held out."""
+    """Return the weights of the best epoch and its held-out accuracy, -1 if none were held out.
+
+    With `checkpoints`, return the weights of as many equidistant epochs, their keys numbered.
+    """
     model = run.network(arch)
     n_held = min(held_out, len(data) // 10)
     order = torch.randperm(len(data), generator=run.rng, device=run.device)
     held, train = data.subset(order[:n_held]), data.subset(order[n_held:])
     optimizer = torch.optim.SGD(
-        model.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+        model.parameters(),
+        lr,
+        momentum=MOMENTUM,
+        weight_decay=training.weight_decay,
+        nesterov=training.nesterov,
     )
+    last_epochs = [(number + 1) * epochs // checkpoints for number in range(checkpoints)]
     loop = run.checkpoint("surrogate", model=model, optimizer=optimizer)
     loop.facts = {"best": -1.0, "weights": {}, **loop.facts}
     for epoch in loop.steps(epochs):
-        done = epoch / epochs
-        for group in optimizer.param_groups:
-            group["lr"] = lr * (1 if done < 2 / 3 else 0.1 if done < 5 / 6 else 0.01)
-        _epoch(model, optimizer, train, batch_size, run)
+        train_epoch(model, optimizer, train, batch_size, run, (lr, epoch, epochs), at, training)
+        weights = {k: v.clone() for k, v in model.state_dict().items()}
+        if epoch + 1 in last_epochs:
+            number = last_epochs.index(epoch + 1)
+            loop.facts["weights"] |= {f"{number} {k}": v for k, v in weights.items()}
         # without held-out images the last epoch counts as the best
         held_out_acc = accuracy(model, held, run) if n_held else float(epoch)
-        if held_out_acc > loop.facts["best"]:
-            loop.facts["best"] = held_out_acc
-            loop.facts["weights"] = {k: v.clone() for k, v in model.state_dict().items()}
-        run.progress(
-            (epoch + 1) / epochs, f"surrogate epoch {epoch + 1}, held-out {held_out_acc:.3f}"
-        )
+        if not checkpoints and held_out_acc > loop.facts["best"]:
+            loop.facts |= {"best": held_out_acc, "weights": weights}
+        reached = f", held-out {held_out_acc:.3f}" if n_held else ""
+        run.progress((epoch + 1) / epochs, f"surrogate epoch {epoch + 1}{reached}")
+    if checkpoints:
+        return dict(loop.facts["weights"])
     best = loop.facts["best"] if n_held else -1.0
     return {**loop.facts["weights"], "held_out_acc": torch.tensor(best)}
-
-
-def _epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, data: Split, batch_size: int, run: Run
-) -> None:
-    """Train one epoch on cropped and flipped images."""
-    model.train()
-    for batch in shuffled_batches(len(data), batch_size, run.rng):
-        images = crop_flip(data.take(batch), run.rng, CROP_PADDING, True)
-        images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
-        with run.autocast():
-            logits = model(images)
-        loss = F.cross_entropy(logits.float(), data.labels[batch])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    if not loss.isfinite():
-        raise DivergedError(f"the surrogate's loss is {loss.item()}; lower its learning rate")

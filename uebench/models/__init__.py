@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .features import penultimate
 from .registry import (
     ARCHITECTURES,
     Architecture,
@@ -17,5 +18,6 @@ __all__ = [
     "build_network",
     "network_recipe",
     "parse_arch",
+    "penultimate",
     "shown_arch",
 ]

@@ -1,0 +1,117 @@
+"""The augmentation of contrastive learning, scaled by a strength and with gradients.
+
+Source: Chen et al., "A Simple Framework for Contrastive Learning", ICML 2020, arXiv:2002.05709,
+with the strength of Wang et al., "Efficient Availability Attacks against Supervised and Contrastive
+Learning Simultaneously", NeurIPS 2024, arXiv:2402.04010.
+Departs from it: brightness, contrast, saturation and hue are changed in this order, not in a random
+one. The proportions of a crop are those of the image times at most 4/3 or 3/4, and less where the
+crop would not fit into the image; so strength 0 returns the image as it is.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ..common.errors import UserError
+from .color import clip_unit, per_image
+
+__all__ = ["contrastive"]
+
+GRAY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the luminance of ITU-R BT.601."""
+
+
+def contrastive(
+    images: Float[Tensor, "b c h w"], rng: torch.Generator, strength: float = 1.0
+) -> Float[Tensor, "b c h w"]:
+    """Return each image cropped, mirrored and recoloured at random; gradients pass.
+
+    At strength s the crop keeps a share U(1 - 0.9 s, 1) of the area and is resized to the image's
+    size. The image is mirrored with probability 1/2. With probability 0.8 s, brightness, contrast
+    and saturation are multiplied by U(1 - 0.4 s, 1 + 0.4 s) and the hue is turned by up to a share
+    0.1 s of the circle; with probability 0.2 s the image becomes gray. Images that do not have
+    three channels keep saturation and hue.
+
+    Args:
+        images: in [0, 1].
+        rng: source of the draws, on the images' device.
+        strength: s in [0, 1]; 0 only mirrors, and 1 is SimCLR's usual strength.
+
+    Raises:
+        ValueError: `strength` is out of range.
+    """
+    if not 0 <= strength <= 1:
+        raise UserError(f"strength must lie in [0, 1], got {strength:g}; 1 is SimCLR's")
+    return _recolored(_resized_crop(images, rng, strength), rng, strength)
+
+
+def _resized_crop(images: Tensor, rng: torch.Generator, strength: float) -> Tensor:
+    """Return a random part of each image, resized to the whole, in half of the cases mirrored."""
+    b, _, h, w = images.shape
+    device = images.device
+    area, ratio, left, top, coin = torch.rand(5, b, generator=rng, device=device)
+    area = 1 - 0.9 * strength * area
+    # Both sides stay within the image: width² = area * ratio <= 1 and height² = area / ratio <= 1.
+    widest = (-area.log()).clamp(max=math.log(4 / 3))
+    ratio = ((2 * ratio - 1) * widest).exp()
+    wide, high = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    mirror = 1 - 2 * (coin < 0.5).float()
+    grid = torch.empty(b, h, w, 2, device=device)
+    for axis, (n, share, place) in enumerate(((w, wide * mirror, left), (h, high, top))):
+        # grid_sample's unit: -1 and 1 are the outer edges of the outer pixels.
+        target = (2 * torch.arange(n, device=device) + 1) / n - 1
+        middle = (2 * place - 1) * (1 - share.abs())
+        source = torch.addcmul(middle[:, None], share[:, None], target)
+        grid[..., axis] = source[:, None, :] if axis == 0 else source[:, :, None]
+    out = F.grid_sample(images, grid.to(images.dtype), "bilinear", "border", align_corners=False)
+    return clip_unit(out)
+
+
+def _recolored(images: Tensor, rng: torch.Generator, strength: float) -> Tensor:
+    """Return the images with random brightness, contrast, saturation and hue, or gray."""
+    b, c = images.shape[:2]
+    draws = 2 * torch.rand(4, b, generator=rng, device=images.device) - 1
+    jittered, gray = torch.rand(2, b, generator=rng, device=images.device)
+    draws = draws * (jittered < 0.8 * strength)  # factor 1 and turn 0 leave an image as it is
+    light, contrast, saturation = 1 + 0.4 * strength * draws[:3]
+    images = clip_unit(images * per_image(light, images))
+    mean = _luminance(images).mean((1, 2, 3), keepdim=True)
+    images = clip_unit(torch.lerp(mean, images, per_image(contrast, images)))
+    if c != 3:
+        return images
+    saturated = torch.lerp(_luminance(images), images, per_image(saturation, images))
+    images = _turned(clip_unit(saturated), 0.1 * strength * draws[3])
+    grayish = per_image((gray < 0.2 * strength).float(), images)
+    return clip_unit(torch.lerp(images, _luminance(images).expand_as(images), grayish))
+
+
+def _luminance(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
+    """Return the brightness of each pixel: the weighted mean of three channels, else the mean."""
+    if images.shape[1] != 3:
+        return images.mean(1, keepdim=True)
+    weights = torch.tensor(GRAY, dtype=images.dtype, device=images.device)
+    return (images * weights.view(3, 1, 1)).sum(1, keepdim=True)
+
+
+def _turned(images: Float[Tensor, "b 3 h w"], turn: Float[Tensor, " b"]) -> Tensor:
+    """Return the images with the hue of each turned by a share of the circle.
+
+    Hue h, in sixths of the circle, and value and chroma determine the pixel again: a channel is
+    value - chroma * clip(min(k, 4 - k), 0, 1) with k = (n + h) mod 6 and n = 5, 3, 1 for red, green
+    and blue.
+    """
+    red, green, blue = images.unbind(1)
+    value = images.amax(1)
+    chroma = value - images.amin(1)
+    safe = torch.where(chroma > 0, chroma, 1)  # gray has no hue; any will do, as chroma is 0
+    hue = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    offsets = torch.tensor([5.0, 3.0, 1.0], dtype=images.dtype, device=images.device)
+    k = (offsets.view(3, 1, 1) + hue[:, None] + 6 * per_image(turn, images)) % 6
+    return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)

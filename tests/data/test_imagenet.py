@@ -12,7 +12,7 @@ from PIL import Image
 from uebench.cells.cell import dataset_ref
 from uebench.cells.plan import make_config
 from uebench.cli import main
-from uebench.data import Dataset, DatasetError, imagenet, load_dataset
+from uebench.data import Dataset, DatasetError, folders, imagenet, load_dataset
 from uebench.learn.protocol import named_protocol
 from uebench.share import verify
 from uebench.store.store import Store
@@ -65,8 +65,8 @@ def test_the_crop_is_the_centre_square_of_seven_eighths(tmp_path: Path) -> None:
 def test_it_is_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load_dataset(SPEC, data_dir=root)
     calls = []
-    whole = imagenet.open_image
-    monkeypatch.setattr(imagenet, "open_image", lambda path: calls.append(path) or whole(path))
+    whole = folders.read_image
+    monkeypatch.setattr(folders, "read_image", lambda path, **_: calls.append(path) or whole(path))
     again = load_dataset(SPEC, data_dir=root)
     assert not calls
     assert again.fingerprint == first.fingerprint
@@ -80,7 +80,7 @@ def test_it_is_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_plan_decodes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imagenet, "open_image", lambda path: pytest.fail(f"{path} is read"))
+    monkeypatch.setattr(folders, "read_image", lambda path, **_: pytest.fail(f"{path} is read"))
     matrix = ["--dataset", SPEC, "--data-dir", str(root), "--device", "cpu", "--epochs", "1"]
     matrix += ["--attacks", "none,lsp", "--defenses", "standard", "--arch", "resnet8[width=8]"]
     for verb in (["run", "--dry-run"], ["table", "2"]):

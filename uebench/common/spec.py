@@ -21,7 +21,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator
 
 from .errors import UnknownNameError, UserError
-from .text import comma_parts
+from .text import comma_parts, escaped
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 IMPORTED = "imported:"
@@ -152,8 +152,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
 
 
 def printable(text: str) -> str:
-    """Return text of strangers without anything that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
+    """Return at most 200 characters of a stranger's text, escaped as by `escaped`."""
+    return escaped(text)[:200]
 
 
 def shorten(text: str) -> str:

@@ -32,6 +32,20 @@ def one_line(text: str) -> str:
     return " ".join(plain_text(text).split())
 
 
+def escaped(name: object) -> str:
+    r"""Return the name of a file, a folder or a class as printable text on one line.
+
+    Control codes, marks that change the writing direction, and bytes that are not UTF-8 become
+    escapes such as \x1b, so that names which differ only in these can be distinguished.
+    """
+    text = str(name)
+    if text.isprintable():
+        return text
+    # Python keeps a byte of a file name that is not UTF-8 as a surrogate, U+DC00 plus the byte.
+    text = re.sub("[\udc80-\udcff]", lambda byte: rf"\x{ord(byte[0]) - 0xDC00:x}", text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def comma_parts(text: str) -> list[str]:
     """Split a text at the commas outside brackets and strip the parts; an empty text has none."""
     parts, depth, start = [], 0, 0

@@ -15,29 +15,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
-from ..store.arrays import zeros
+from ..common.spec import printable
+from ..common.text import escaped
 from ..store.store import Store, key_of
-from .dataset import (
-    Dataset,
-    DatasetError,
-    error_text,
-    first_of_each_class,
-    from_splits,
-    keep_dataset,
-    stored_dataset,
-)
+from .dataset import Dataset, DatasetError, from_splits, keep_dataset, stored_dataset
+from .folders import Files, class_folders, decode, list_files, report_unused
 from .split import Split
 
 log = logging.getLogger(__name__)
@@ -45,30 +34,6 @@ VERSION = 1
 """Increase this when the decoded images change."""
 CROP = 0.875
 """Share of the shorter side that the centre crop keeps."""
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
-"""The formats that are read; other readers of Pillow may start programs."""
-MAX_PIXELS = 8192**2
-"""Largest number of pixels of one image; no data set for classification has larger ones."""
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
-THREADS = 8
-"""Images that are decoded in parallel; Pillow releases Python's lock while it decodes."""
-
-
-@dataclass(frozen=True)
-class Files:
-    """The image files of one part, with their labels."""
-
-    paths: list[Path]
-    labels: NDArray[np.int64]
-
-    def first(self, n: int | None, name: str) -> Files:
-        """Return `n` files, the first ones of each class, or all if `n` is None."""
-        if n is None:
-            return self
-        if n > len(self.paths):
-            raise DatasetError(f"{name}={n} is more than the {len(self.paths)} images available")
-        chosen = first_of_each_class(self.labels, n)
-        return Files([self.paths[i] for i in chosen], self.labels[chosen])
 
 
 def imagenet_subset(
@@ -105,7 +70,7 @@ def imagenet_subset(
     key = _listing_key(folder, parts, names, size)
     store = Store()
     if outline:
-        return _outline(name, parts, tuple(names), size, store.read("decoded", key))
+        return _outline(name, parts, names, size, store.read("decoded", key))
     with store.lock("decoded", key):
         known = store.read("decoded", key)
         if known is not None:
@@ -116,9 +81,13 @@ def imagenet_subset(
             "%s: decoding %s images once, into the store %s, where every process maps them",
             *(name, sum(len(p.paths) for p in parts), store.root),
         )
-        dataset = from_splits(
-            name, *(decoded(p, (size, size), tuple(names), lambda i: _crop(i, size)) for p in parts)
+        report_unused(name, [path for part in parts for path in part.unused], folder)
+        # Published accuracies on ImageNet are of images that are not turned as EXIF says.
+        splits = (
+            decode(part, (size, size), names, lambda i: _crop(i, size), upright=False)
+            for part in parts
         )
+        dataset = from_splits(name, *splits)
         keep_dataset(store, dataset)
         store.write("decoded", key, {"fingerprint": dataset.fingerprint, "name": name})
     return stored_dataset(store, name, dataset.fingerprint) or dataset
@@ -133,15 +102,15 @@ def _class_folders(name: str, root: Path, n_classes: int) -> tuple[Path, list[st
     folder = next((f for f in (root, root / "imagenet") if (f / "train").is_dir()), None)
     if folder is None or not (folder / "val").is_dir():
         raise DatasetError(
-            f"{name} is not in {folder or root}; give --data-dir DIR of a folder with "
+            f"{name} is not in {escaped(folder or root)}; give --data-dir DIR of a folder with "
             "train/CLASS/IMAGE and val/CLASS/IMAGE, as ImageNet has them (it cannot be downloaded "
             "for you)"
         )
-    names = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
+    names = class_folders(folder / "train")
     if len(names) < n_classes:
         raise DatasetError(
-            f"{folder / 'train'} has {len(names)} class folders, {n_classes} are needed; give the "
-            f"complete ImageNet, or {name.partition('[')[0]}[n_classes={len(names)}]"
+            f"{escaped(folder / 'train')} has {len(names)} class folders, {n_classes} are needed; "
+            f"give the complete ImageNet, or {name.partition('[')[0]}[n_classes={len(names)}]"
         )
     return folder, names[:n_classes]
 
@@ -149,7 +118,7 @@ def _class_folders(name: str, root: Path, n_classes: int) -> tuple[Path, list[st
 def _outline(
     name: str,
     parts: tuple[Files, ...],
-    names: tuple[str, ...],
+    names: list[str],
     size: int,
     known: tuple[Any, dict[str, Any]] | None,
 ) -> Dataset:
@@ -158,7 +127,7 @@ def _outline(
         Split(
             torch.empty((len(part.paths), 3, size, size), dtype=torch.uint8, device="meta"),
             torch.from_numpy(part.labels),
-            names,
+            tuple(map(printable, names)),
         )
         for part in parts
     )
@@ -167,83 +136,6 @@ def _outline(
             "%s has not been decoded yet, so no cell of it is stored; a run decodes it first", name
         )
     return Dataset(name, train, test, known[1]["fingerprint"] if known else f"undecoded: {name}")
-
-
-def list_files(root: Path, names: list[str]) -> Files:
-    """Return the image files of the classes in `root`, in order of path.
-
-    Raises:
-        DatasetError: a class has no folder or no image.
-    """
-    paths, labels = [], []
-    for label, name in enumerate(names):
-        folder = root / name
-        inside = sorted(folder.glob("*")) if folder.is_dir() else []
-        # a pipe may be named like an image, and reading it would block forever
-        images = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
-        if not images:
-            raise DatasetError(f"{folder} has no images; every class needs at least one")
-        paths += images
-        labels += [label] * len(images)
-    return Files(paths, np.asarray(labels, dtype=np.int64))
-
-
-def decoded(
-    files: Files,
-    size: tuple[int, int],
-    names: tuple[str, ...],
-    prepare: Callable[[Image.Image], Image.Image],
-) -> Split:
-    """Return RGB images as a split; a large split lies in a file instead of memory.
-
-    Args:
-        files: the images to read.
-        size: height and width of the images that `prepare` returns.
-        names: one per class.
-        prepare: how to crop or resize an image that was read.
-
-    Raises:
-        DatasetError: an image cannot be read, or has another size.
-    """
-    n = len(files.paths)
-    images = zeros((n, 3, *size), torch.uint8)
-
-    def read(block: range) -> None:
-        for i in block:
-            path = files.paths[i]
-            picture = prepare(open_image(path))
-            if picture.size != size[::-1]:
-                raise DatasetError(
-                    f"{path} is {picture.size[0]}x{picture.size[1]} px, others are "
-                    f"{size[1]}x{size[0]}; add [size=N] to resize all"
-                )
-            images[i] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-
-    blocks = [range(start, min(start + 64, n)) for start in range(0, n, 64)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        for done, _ in enumerate(pool.map(read, blocks)):
-            if len(blocks) > 100 and done and done % (len(blocks) // 10) == 0:
-                log.warning("%d of %d images decoded", done * 64, n)
-    return Split(images, torch.from_numpy(files.labels), names)
-
-
-def open_image(path: Path) -> Image.Image:
-    """Return a file's image as RGB.
-
-    Raises:
-        DatasetError: it is not an image, or has too many pixels.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged below
-            opened = Image.open(path, formats=_FORMATS)
-        with opened as image:
-            w, h = image.size
-            if w * h <= MAX_PIXELS:
-                return image.convert("RGB")
-    except Exception as error:  # each format raises errors of its own
-        raise DatasetError(f"{path} is not a readable image ({error_text(error)})") from None
-    raise DatasetError(f"{path} has {w}x{h} px, at most {MAX_PIXELS:,} are read; scale it down")
 
 
 def _crop(image: Image.Image, size: int) -> Image.Image:
@@ -260,7 +152,7 @@ def _listing_key(folder: Path, parts: tuple[Files, ...], names: list[str], size:
     for part in parts:
         for path in part.paths:
             status = path.stat()
-            place = path.relative_to(folder).as_posix()
-            digest.update(f"{place}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            place = os.fsencode(path.relative_to(folder).as_posix())
+            digest.update(place + f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     recipe = {"what": "decoded", "version": VERSION, "crop": CROP, "size": size, "classes": names}
     return key_of({**recipe, "files": digest.hexdigest()})

@@ -12,8 +12,9 @@ import platformdirs
 from PIL import Image
 
 from ..common.spec import printable
+from ..common.text import escaped
 from .dataset import Dataset, DatasetError, error_text, from_arrays, from_splits
-from .imagenet import decoded, list_files, open_image
+from .folders import check_classes, class_folders, decode, list_files, report_unused
 from .packed import check_npz
 from .synthetic import make_synthetic
 
@@ -102,22 +103,25 @@ def folder(path: Path, size: int | None) -> Dataset:
 
     Images are read as RGB. If `size` is given, they are resized to squares of that side in pixels.
     """
+    where = escaped(path)
     if not path.is_dir():
-        raise DatasetError(f"{path}: no such folder; give folder:PATH of a tree train/CLASS/IMAGE")
+        raise DatasetError(f"{where}: no such folder; give folder:PATH of a tree train/CLASS/IMAGE")
     if not (path / "train").is_dir():
-        raise DatasetError(f"{path} has no train/ folder; a tree train/CLASS/IMAGE is needed")
-    test = next((path / part for part in ("test", "val") if (path / part).is_dir()), None)
-    if test is None:
-        raise DatasetError(f"{path} has neither a test/ nor a val/ folder; one is needed")
-    names = sorted(entry.name for entry in (path / "train").iterdir() if entry.is_dir())
-    if not names:
-        raise DatasetError(f"{path / 'train'} has no class folders; one folder per class is needed")
-    parts = [list_files(root, names) for root in (path / "train", test)]
-    side = (size, size) if size is not None else open_image(parts[0].paths[0]).size[::-1]
+        raise DatasetError(f"{where} has no train/ folder; a tree train/CLASS/IMAGE is needed")
+    tests = [path / part for part in ("test", "val") if (path / part).is_dir()]
+    if not tests:
+        raise DatasetError(f"{where} has neither a test/ nor a val/ folder; one is needed")
+    name = printable(path.resolve().name)
+    names = class_folders(path / "train")
+    check_classes(tests[0], names)
+    parts = [list_files(part, names) for part in (path / "train", tests[0])]
+    report_unused(name, [*(file for part in parts for file in part.unused), *tests[1:]], path)
 
     def resized(image: Image.Image) -> Image.Image:
-        same = size is None or image.size == (size, size)
-        return image if same else image.resize(side, Image.Resampling.BILINEAR)
+        if size is None or image.size == (size, size):
+            return image
+        return image.resize((size, size), Image.Resampling.BILINEAR)
 
-    splits = [decoded(part, side, tuple(names), resized) for part in parts]
-    return from_splits(printable(path.resolve().name), *splits)
+    train = decode(parts[0], None if size is None else (size, size), names, resized)
+    test = decode(parts[1], train.shape[1:], names, resized)
+    return from_splits(name, train, test)

@@ -139,12 +139,12 @@ def test_files_that_are_not_used_are_named(root: Path, caplog: pytest.LogCapture
     (root / "test/dog/gone.png").symlink_to("nowhere.png")
     assert levels(load_dataset(f"folder:{root}")) == PLAIN
     (message,) = messages(caplog)
-    assert "pets: not used are 7 files" in message
-    assert "train/README.md, train/loose.png, train/cat/noend" in message
+    assert "pets: 7 files are not used (not images of a class): " in message
+    assert ": train/README.md, train/loose.png, train/cat/noend" in message
     assert "and 2 more" in message
     (root / "val").mkdir()
     load_dataset(f"folder:{root}")
-    assert "not used are 8 files" in messages(caplog)[1]
+    assert "8 files are not used" in messages(caplog)[1]
 
 
 def refusal(root: Path) -> str:
@@ -194,7 +194,7 @@ def test_links_are_followed_once(root: Path, caplog: pytest.LogCaptureFixture) -
     write(root / "train/cat/real/0.png", 16)
     assert levels(load_dataset(f"folder:{root}")) == {"cat": [10, 11, 15, 15, 16], "dog": [20, 21]}
     (message,) = messages(caplog)
-    assert "not used are 1 file" in message
+    assert "1 file is not used" in message
     (root / "train/emu").symlink_to(outside)
     (root / "test/emu").symlink_to(outside)
     assert levels(load_dataset(f"folder:{root}"))["emu"] == [15]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from ..common.spec import printable
 from ..common.text import escaped
 from ..store.arrays import zeros
 from .dataset import DatasetError, first_of_each_class
-from .image_files import IMAGE_SUFFIXES, read_image
+from .image_files import IMAGE_SUFFIXES, read_image, without_pillows_warnings
 from .split import Split
 
 log = logging.getLogger(__name__)
@@ -43,11 +42,11 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Files:
-    """The image files of one part, with their labels, and the files that are not used."""
+    """The image files of one part, with their labels, and the names of files that are not used."""
 
     paths: list[Path]
     labels: NDArray[np.int64]
-    unused: tuple[Path, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def first(self, n: int | None, name: str) -> Files:
         """Return `n` files, the first ones of each class, or all if `n` is None."""
@@ -130,7 +129,8 @@ def list_files(part: Path, names: Sequence[str]) -> Files:
         paths += images
         labels += [label] * len(images)
         unused += others
-    return Files(paths, np.asarray(labels, dtype=np.int64), tuple(unused))
+    unused_names = (escaped(path.relative_to(part.parent).as_posix()) for path in unused)
+    return Files(paths, np.asarray(labels, dtype=np.int64), tuple(unused_names))
 
 
 def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -168,14 +168,11 @@ def listed(texts: Sequence[str]) -> str:
     return ", ".join(texts[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def report_unused(name: str, unused: Sequence[Path], root: Path) -> None:
+def report_unused(name: str, unused: Sequence[str], why: str = "not images of a class") -> None:
     """Log which files of a data set or a poison are not used, if there are any."""
     if unused:
-        log.warning(
-            "%s: not used are %d files, which are not images in class folders: %s",
-            *(name, len(unused)),
-            listed([escaped(path.relative_to(root).as_posix()) for path in unused]),
-        )
+        n_files = "1 file is" if len(unused) == 1 else f"{len(unused)} files are"
+        log.warning("%s: %s not used (%s): %s", name, n_files, why, listed(unused))
 
 
 def decode(
@@ -198,8 +195,7 @@ def decode(
     Raises:
         DatasetError: an image cannot be read, has another size, or would become almost black.
     """
-    with warnings.catch_warnings():  # here, since the threads share the filters
-        warnings.filterwarnings("ignore", module="PIL")
+    with without_pillows_warnings():  # here, since the threads share the filters
         if size is None:
             size = read_image(files.paths[0], upright=upright).image.size[::-1]
         n = len(files.paths)

@@ -14,6 +14,7 @@ short or larger than `MAX_PIXELS`.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -58,10 +59,19 @@ def read_image(path: Path, *, upright: bool = True) -> RgbImage:
 
 
 @contextlib.contextmanager
+def without_pillows_warnings() -> Iterator[None]:
+    """Ignore what Pillow warns of; this is not safe in a thread, since threads share the filters.
+
+    It warns of damaged metadata, which is not needed, and of large images, which are refused.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
+
+
+@contextlib.contextmanager
 def opened_image(source: Path | IO[bytes], who: str) -> Iterator[Image.Image]:
     """Open an image whose pixels are not decoded yet, and report what goes wrong with it.
-
-    Callers ignore Pillow's warnings; doing it here would not be safe in several threads.
 
     Raises:
         DatasetError: it is not an image, has too many pixels, or is found damaged when decoded.

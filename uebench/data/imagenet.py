@@ -81,7 +81,7 @@ def imagenet_subset(
             "%s: decoding %s images once, into the store %s, where every process maps them",
             *(name, sum(len(p.paths) for p in parts), store.root),
         )
-        report_unused(name, [path for part in parts for path in part.unused], folder)
+        report_unused(name, [file for part in parts for file in part.unused])
         # Published accuracies on ImageNet are of images that are not turned as EXIF says.
         splits = (
             decode(part, (size, size), names, lambda i: _crop(i, size), upright=False)

@@ -115,7 +115,8 @@ def folder(path: Path, size: int | None) -> Dataset:
     names = class_folders(path / "train")
     check_classes(tests[0], names)
     parts = [list_files(part, names) for part in (path / "train", tests[0])]
-    report_unused(name, [*(file for part in parts for file in part.unused), *tests[1:]], path)
+    unused = [file for part in parts for file in part.unused]
+    report_unused(name, [*unused, *(f"{part.name}/" for part in tests[1:])])
 
     def resized(image: Image.Image) -> Image.Image:
         if size is None or image.size == (size, size):

@@ -10,28 +10,26 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
-import warnings
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from ...common.errors import UserError
-from ...common.spec import shorten
+from ...common.spec import printable, shorten
+from ...common.text import escaped
 from ...store.arrays import zeros
+from ..dataset import DatasetError
+from ..folders import is_hidden, report_unused, walk
+from ..image_files import IMAGE_SUFFIXES, as_rgb, opened_image, without_pillows_warnings
 from ..poison import PoisonError
 from .archives import Archive
 from .contents import Foreign, Numbers
 from .limits import Limits
 
-PICTURE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
-_FORMATS = ("PNG", "BMP", "JPEG")
 _NUMBERED = re.compile(r"[A-Za-z_-]*([0-9]{1,12})")
 RECORD_BYTES = 2**20
 """Largest size of a meta.json in bytes."""
@@ -47,23 +45,17 @@ def read_folder(path: Path, limits: Limits, class_names: Sequence[str]) -> Forei
     """
     names: list[str] = []
     root = path.resolve()
-    for folder, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            entry = Path(folder, name)
-            inside = entry.relative_to(root).as_posix()
-            if entry.is_symlink() and not _leads_inside(entry, root):
-                raise PoisonError(
-                    f"{path}: {shorten(inside)} is a link that leads outside; copy it"
-                )
-            if name in folders:
-                continue
-            if entry.is_file():
-                names.append(inside)
-            if len(names) > limits.members:
-                raise PoisonError(
-                    f"{path} has more than {limits.members} files, more than a poison of "
-                    f"{limits.name} may have; give a folder of that poison alone"
-                )
+    for entry, _ in walk(root):
+        inside = entry.relative_to(root).as_posix()
+        if entry.is_symlink() and not _leads_inside(entry, root):
+            raise PoisonError(f"{path}: {shorten(inside)} is a link that leads outside; copy it")
+        if entry.is_file():  # reading a pipe would block forever
+            names.append(inside)
+        if len(names) > limits.members:
+            raise PoisonError(
+                f"{path} has more than {limits.members} files, more than a poison of "
+                f"{limits.name} may have; give a folder of that poison alone"
+            )
 
     def read(name: str) -> bytes:
         return _bytes(root / name, limits)
@@ -123,30 +115,26 @@ def _read_tree(
 ) -> Foreign:
     """Return the images of a tree of names."""
     paths = {name: PurePosixPath(name.replace("\\", "/")) for name in names}
-    visible = {
-        name: path
-        for name, path in paths.items()
-        if not any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    }
-    pictures = {n: p for n, p in visible.items() if p.suffix.lower() in PICTURE_SUFFIXES}
+    visible = {n: p for n, p in paths.items() if not any(map(is_hidden, p.parts))}
+    pictures = {n: p for n, p in visible.items() if p.suffix.lower() in IMAGE_SUFFIXES}
     if not pictures:
         raise PoisonError(f"{who} has no images; <index>.png files are needed")
     at = _indices(pictures, limits, who)
     order = sorted(pictures, key=at.__getitem__)
     images = zeros((len(order), *limits.shape[1:], limits.shape[0]), torch.uint8).numpy()
-    for i, name in enumerate(order):
-        images[i] = _decode(read(name), limits, f"{who}: {shorten(name)}")
+    with without_pillows_warnings():
+        for i, name in enumerate(order):
+            images[i] = _decode(read(name), limits, f"{who}: {shorten(name)}")
     index = np.array([at[name] for name in order])
     arrays: dict[str, Numbers] = {"images": images, "index": index}
-    by_file_name = {path.name: name for name, path in visible.items()}
-    if "labels.csv" in by_file_name:
-        arrays["labels"] = _listed(read(by_file_name["labels.csv"]), index, f"{who}: labels.csv")
+    others = {path.name: name for name, path in visible.items() if name not in pictures}
+    if "labels.csv" in others:
+        arrays["labels"] = _listed(read(others.pop("labels.csv")), index, f"{who}: labels.csv")
     else:
         labels = _from_folders([pictures[name] for name in order], class_names, who)
         arrays |= {} if labels is None else {"labels": labels}
-    record = (
-        parse_record(read(by_file_name["meta.json"]), who) if "meta.json" in by_file_name else {}
-    )
+    record = parse_record(read(others.pop("meta.json")), who) if "meta.json" in others else {}
+    report_unused(escaped(who), sorted(map(escaped, others.values())), "not images")
     return Foreign(form, arrays, record)
 
 
@@ -180,35 +168,20 @@ def _decode(data: bytes, limits: Limits, who: str) -> Numbers:
     """Return an image as uint8 [h, w, c]; its size is checked before it is decoded."""
     c, h, w = limits.shape
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                if image.size != (w, h):
-                    raise PoisonError(
-                        f"{who} is {image.size[0]}x{image.size[1]} px, those of {limits.name} are "
-                        f"{w}x{h}; give the data set that it was made from"
-                    )
-                if image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA"):
-                    raise PoisonError(
-                        f"{who} has {image.mode} pixels; 8-bit grey or colour is needed"
-                    )
-                alpha = "A" in image.mode or "transparency" in image.info
-                if alpha and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-                    raise PoisonError(f"{who} is partly transparent; save it without alpha")
-                return np.asarray(image.convert("L" if c == 1 else "RGB")).reshape(h, w, c)
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombWarning,
-        Image.DecompressionBombError,
-        OSError,
-        SyntaxError,  # Pillow raises this for a broken PNG
-        ValueError,
-        IndexError,
-        zlib.error,
-    ) as error:
-        if isinstance(error, PoisonError):
-            raise
-        raise PoisonError(f"{who} is not a readable image ({shorten(str(error))})") from None
+        with opened_image(io.BytesIO(data), who) as image:
+            mode = image.mode
+            if sorted(image.size) == sorted((w, h)):
+                image, brightest = as_rgb(image, who)
+                if brightest is not None:
+                    raise PoisonError(f"{who} has {mode} pixels; 8-bit grey or colour is needed")
+            if image.size != (w, h):
+                raise PoisonError(
+                    f"{who} is {image.size[0]}x{image.size[1]} px, those of {limits.name} are "
+                    f"{w}x{h}; give the data set that it was made from"
+                )
+            return np.asarray(image.convert("L") if c == 1 else image).reshape(h, w, c)
+    except DatasetError as error:
+        raise PoisonError(f"{error}") from None
 
 
 def _listed(data: bytes, index: Numbers, who: str) -> Numbers:
@@ -229,7 +202,7 @@ def _from_folders(
     paths: list[PurePosixPath], class_names: Sequence[str], who: str
 ) -> Numbers | None:
     """Return the labels that class folders give, or None if there are no class folders."""
-    folders = list(dict.fromkeys(path.parent.name for path in paths))
+    folders = list(dict.fromkeys(printable(path.parent.name) for path in paths))
     if len({path.parent for path in paths}) == 1:
         return None
     names = list(class_names)
@@ -243,7 +216,7 @@ def _from_folders(
             f"{who}: folder {shorten(wrong)} is not a class of the data set, which has "
             f"{', '.join(names[:12])}; name folders by class or number, or use one folder"
         )
-    return np.array([labels[path.parent.name] for path in paths], np.int64)
+    return np.array([labels[printable(path.parent.name)] for path in paths], np.int64)
 
 
 def _no_number(text: str) -> None:

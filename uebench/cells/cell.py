@@ -7,8 +7,6 @@ once for each object, since every step from planning to the page uses them, for 
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, cast
@@ -20,10 +18,11 @@ from ..common.spec import format_spec, normalise
 from ..data import Dataset
 from ..data.poison import Norm
 from ..learn.protocol import Protocol
-from ..methods.base import Attack, Defense, Method
+from ..methods.base import Attack, Defense
 from ..methods.faults import blamed
 from ..methods.imported import ImportedPoison, imported_recipe
 from ..methods.registry import find
+from ..methods.source import source_of
 from ..models import ARCHITECTURES, network_recipe
 from ..store.store import key_of, seed_of
 from ..victims.robust import ball_of
@@ -313,23 +312,6 @@ class Cell:
             data["precision"],
             data["seed"],
         )
-
-
-def source_of(method: Method) -> dict[str, str]:
-    """Return the hash of a plug-in's source code; empty for the suite's own methods.
-
-    The suite's methods get a new version when their numbers change. But authors edit a plug-in and
-    run it again without changing its version, and two authors may choose the same name.
-    """
-    if method.info.origin in ("built-in", "imported"):
-        return {}
-    cls = type(method)
-    try:
-        module = inspect.getmodule(cls) if method.info.origin != "session" else None
-        text = inspect.getsource(module or cls)
-    except (OSError, TypeError):  # typed into an interpreter, which keeps no source
-        return {"source": f"{cls.__module__}.{cls.__qualname__}"}
-    return {"source": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _method(kind: Literal["attack", "defense"], name: str, options: dict[str, Any]) -> Any:

@@ -72,6 +72,7 @@ def fetch_poison(
             store=store,
             progress=progress,
             leads_to=("poison", ref.key),
+            source=ref.recipe().get("source"),
         )
         runs.append(run)
         return _crafted(ref, train, run, device)
@@ -182,6 +183,7 @@ def training_run(
         store=store,
         progress=progress,
         leads_to=("cell", cell.key) if store is not None else None,
+        source=cell.recipe().get("source") if store is not None else None,
     )
 
 
@@ -217,7 +219,8 @@ def _prepared(cell: Cell, store: Store | None, data: Split, run: Run) -> Split:
     if store is None or not cell.defense.keep_prepared:
         return cell.defense.prepare(data.to(run.device), run)
     recipe = cell.recipe()
-    parts = ("poison", "ratio", "classes", "ratio_seed", "defense", "version", "options", "source")
+    parts = ["poison", "ratio", "classes", "ratio_seed", "defense", "version", "options"]
+    parts += ["source", "precision"] if "source" in recipe else []
     key = key_of({"what": "prepared", **{part: recipe[part] for part in parts if part in recipe}})
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:

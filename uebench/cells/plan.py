@@ -23,6 +23,7 @@ from ..methods.base import Attack, Defense, Facts
 from ..methods.faults import blamed
 from ..methods.imported import ImportedPoison, bind
 from ..methods.registry import build_attack, build_defense
+from ..methods.source import code_read_once
 from ..models import parse_arch
 from ..store.store import Store, canonical
 from .cell import Cell, DatasetRef, PoisonRef, Share
@@ -76,6 +77,7 @@ def resolve_precision(asked: str, device: str) -> Any:
     return "bf16" if in_hardware else "fp32"
 
 
+@code_read_once()
 def plan(
     config: Config,
     datasets: Sequence[tuple[Dataset | DatasetRef, DatasetRef]],

@@ -10,6 +10,7 @@ from ..cells.cell import Cell
 from ..cells.compute import Progress, compute, fetch_dataset, fetch_poison
 from ..cells.failure import Failure, failure
 from ..cells.records import Records
+from ..common.errors import MethodError
 from ..store.store import BusyError, Store, StoreError
 
 
@@ -91,5 +92,16 @@ def plain(task: Task) -> dict[str, Any]:
 
 
 def from_plain(data: dict[str, Any]) -> Task:
-    """Return the task that `plain` described."""
-    return Task(data["kind"], data["key"], Cell.from_json(data["cell"]))
+    """Return the task that `plain` described.
+
+    Raises:
+        MethodError: the code of a method is not the code that the task was planned with.
+    """
+    task = Task(data["kind"], data["key"], Cell.from_json(data["cell"]))
+    if task.key != (task.cell.poison.key if task.kind == "poison" else task.cell.key):
+        raise MethodError(
+            f"the code of {task.cell.attack_spec} or {task.cell.defense_spec} is not the code that "
+            "this run was planned with; if you have changed a file, run the command again, and "
+            "otherwise check that all machines have the same files"
+        )
+    return task

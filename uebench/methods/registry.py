@@ -26,6 +26,7 @@ from .asked import Asked
 from .base import Attack, Defense, Method, MethodInfo
 from .faults import in_words, last_line
 from .imported import imported_class
+from .source import remember_code
 
 Kind = Literal["attack", "defense"]
 A = TypeVar("A", bound=type[Attack])
@@ -99,6 +100,9 @@ def _loading(origin: str) -> Iterator[None]:
     previous, _state["origin"] = _state["origin"], origin
     try:
         yield
+        for kind, classes in _methods.items() if origin != "built-in" else ():
+            for name in classes.keys() - before[kind].keys():
+                remember_code(classes[name])
     except (Exception, SystemExit) as error:
         for kind, classes in before.items():
             _methods[kind] = classes

@@ -65,6 +65,7 @@ class Run:
         store: Store | None = None,
         progress: Callable[[float, str], None] | None = None,
         leads_to: tuple[str, str] | None = None,
+        source: str | None = None,
     ) -> None:
         self.device = torch.device(device)
         if self.device.type == "cuda":
@@ -81,6 +82,7 @@ class Run:
         self._shared_seed = shared_seed
         self._store = store
         self._progress = progress
+        self._source = source
         self._target: Target | None = None
         if store is not None and leads_to is not None:
             self._target = Target(store, *leads_to, str(self.device.type))
@@ -186,7 +188,7 @@ class Run:
         """
         arch = parse_arch(arch)[0]
         recipe = self._surrogate_recipe(data, arch, epochs, lr, batch_size, at, training)
-        weights = self.kept(
+        weights = self._kept(
             "surrogate",
             recipe | {"held_out": held_out},
             lambda run: _trained(
@@ -233,7 +235,7 @@ class Run:
             )
         arch = parse_arch(arch)[0]
         recipe = self._surrogate_recipe(data, arch, epochs, lr, batch_size, None, training)
-        weights = self.kept(
+        weights = self._kept(
             "surrogate",
             recipe | {"held_out": 0, "checkpoints": checkpoints},
             lambda run: _trained(
@@ -299,8 +301,15 @@ class Run:
         Args:
             name: what the tensors are, such as `surrogate`.
             recipe: everything that changes them, including the precision if networks are trained.
-            make: computes them.
+            make: computes them. Its code enters the recipe automatically.
         """
+        source = {} if self._source is None else {"source": self._source}
+        return self._kept(name, source | dict(recipe), make)
+
+    def _kept(
+        self, name: str, recipe: Mapping[str, Any], make: Callable[[Run], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Do what `kept` does, without the code of the method: surrogates are shared by all."""
         recipe = {"what": name, "seed": self._shared_seed, **recipe}
 
         def fresh() -> dict[str, Tensor]:
@@ -314,6 +323,7 @@ class Run:
                 store=self._store,
                 progress=self._progress,
                 leads_to=("kept", key_of(recipe)),
+                source=self._source,
             )
             runs.append(run)
             return {key: value.cpu() for key, value in make(run).items()}

@@ -12,6 +12,7 @@ alone. `prune.py` lists, checks and prunes the entries.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import hashlib
@@ -34,6 +35,11 @@ from torch import Tensor
 from .arrays import MAP_FROM, default_root, mapped_safetensors, tensors_of, total_memory
 
 log = logging.getLogger(__name__)
+SESSION = f"session-{uuid.uuid4().hex}"
+"""A mark of this process. What a recipe that contains it describes is not kept: it is written to a
+folder of this process among the drafts, and removed when the process ends."""
+
+_session_keys: set[str] = set()
 LAYOUT = "v1"
 INTERNAL = ("drafts", "spoiled", "locks")
 """Folders next to the kinds: entries being written, entries set aside, locks."""
@@ -54,7 +60,11 @@ def canonical(value: Any) -> str:
 
 def key_of(recipe: Mapping[str, Any]) -> str:
     """Return the sha256 of a recipe, 64 hex digits."""
-    return hashlib.sha256(canonical(recipe).encode()).hexdigest()
+    text = canonical(recipe)
+    key = hashlib.sha256(text.encode()).hexdigest()
+    if SESSION in text:
+        _session_keys.add(key)
+    return key
 
 
 def seed_of(*parts: Any) -> int:
@@ -85,6 +95,10 @@ class Store:
 
     def path(self, kind: str, key: str) -> Path:
         """Return the folder of an entry, whether or not it exists."""
+        if key in _session_keys:
+            folder = self.base / "drafts" / SESSION
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            return folder / kind / key
         return self.base / kind / key
 
     def has(self, kind: str, key: str) -> bool:

@@ -30,6 +30,7 @@ from ..execute.progress import ProgressDisplay
 from ..execute.tasks import Event, Listener, Task, pending
 from ..learn.checkpoint import interval as checkpoint_interval
 from ..methods.registry import plugin_files
+from ..methods.source import exists_only_here
 from ..report import read_results, write_page
 from ..store.prune import tidy
 from ..store.store import Store
@@ -180,13 +181,15 @@ def prepare(
     limits = (time_limit_s, stop_after_s, chosen.memory_gb)
     if _of_this_session(cells) and limits != (None, None, None):
         raise ExecutorError(
-            "a method that was defined in this session can only run in this process, where time "
-            "and memory cannot be limited; put it into a file and load the file with --plugin"
+            "a method that was defined or changed in this session can only run in this process, "
+            "where time and memory cannot be limited; put it into a file and load the file with "
+            "--plugin"
         )
     if _of_this_session(cells) and chosen.name != "local":
         raise ExecutorError(
-            f"a method that was defined in this session cannot reach the workers of {chosen.name}; "
-            "put it into a file and load the file with --plugin, or use the executor local"
+            "a method that was defined or changed in this session cannot reach the workers of "
+            f"{chosen.name}; put it into a file and load the file with --plugin, or use the "
+            "executor local"
         )
     return matrix
 
@@ -275,10 +278,9 @@ def _compute(
 
 
 def _of_this_session(cells: list[Cell]) -> bool:
-    """Return whether a method was defined in this session, so that no worker can load it."""
-    return any(
-        "session" in (cell.poison.attack.info.origin, cell.defense.info.origin) for cell in cells
-    )
+    """Return whether a method was defined or changed in this session: no worker can load that."""
+    methods = {type(m): m for cell in cells for m in (cell.poison.attack, cell.defense)}
+    return any(exists_only_here(method) for method in methods.values())
 
 
 def save(matrix: Matrix, outcome: RunOutcome, folder: Path, command: list[str]) -> None:

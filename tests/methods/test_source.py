@@ -1,0 +1,478 @@
+"""A key holds all the code that a method uses: every kind of edit gives another key."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import uebench
+from uebench.cells.cell import dataset_ref, source_of
+from uebench.cells.plan import make_config, plan
+from uebench.common.errors import MethodError
+from uebench.execute.tasks import Task, from_plain, plain
+from uebench.methods import registry
+from uebench.methods.registry import build_attack, load_file
+from uebench.methods.run import Run
+from uebench.methods.source import exists_only_here
+from uebench.store.store import Store
+
+METHOD = '''
+import torch
+from uebench import Attack, attack
+{above}
+
+@attack("veil", title="Veil", source="a test")
+class Veil({base}):
+    """The same change of every pixel."""
+
+    {inside}
+
+    def perturb(self, data, run):
+        """Return it."""
+        return torch.full(tuple(data.images.shape), self.eps * ({value}), device=run.device)
+'''
+
+
+def method(value: str = "1.0", above: str = "", inside: str = "", base: str = "Attack") -> str:
+    return METHOD.format(value=value, above=above, inside=inside, base=base)
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the methods and modules that a test loads."""
+    registry.load()
+    modules, path = set(sys.modules), list(sys.path)
+    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
+    monkeypatch.setattr(registry, "_files", [])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+def typed(text: str, **space: Any) -> str:
+    """Type a method into this session, and return what its key contains of its code."""
+    exec(compile(text, "<cell>", "exec"), {"__name__": "__main__", **space})
+    return source_of(build_attack("veil").method)["source"]
+
+
+SESSION_EDITS = {
+    "the method itself": (lambda n: method(f"{n}.0")),
+    "a constant": (lambda n: method("SCALE", f"SCALE = {n}.0")),
+    "a constant in a dictionary": (lambda n: method("C['s'][0]", f"C = {{'s': [{n}.0]}}")),
+    "a tensor": (lambda n: method("SCALE.item()", f"SCALE = torch.tensor({n}.0)")),
+    "an array": (lambda n: method("P[0]", f"import numpy\nP = numpy.full(3, {n}.0)")),
+    "a function": (lambda n: method("scale()", f"def scale():\n    return {n}.0")),
+    "a function that a function calls": (
+        lambda n: method("b()", f"def a():\n    return {n}.0\ndef b():\n    return a()")
+    ),
+    "a function inside a function": (
+        lambda n: method("b()", f"def b():\n    return (lambda: {n}.0)()")
+    ),
+    "a default": (lambda n: method("scale()", f"def scale(by={n}.0):\n    return by")),
+    "a keyword's default": (lambda n: method("scale()", f"def scale(*, by={n}.0):\n    return by")),
+    "a lambda over a variable": (
+        lambda n: method("s()", f"def make(by):\n    return lambda: by\ns = make({n}.0)")
+    ),
+    "a partial function": (
+        lambda n: method("s()", f"import functools\ns = functools.partial(float, {n})")
+    ),
+    "a cached function": (
+        lambda n: method("s()", f"import functools\n@functools.cache\ndef s():\n    return {n}.0")
+    ),
+    "a decorated function": (
+        lambda n: method("s()", f"@torch.no_grad()\ndef s():\n    return {n}.0")
+    ),
+    "an attribute of the class": (
+        lambda n: method("self.by", "from typing import ClassVar", f"by: ClassVar[float] = {n}.0")
+    ),
+    "a private attribute": (lambda n: method("self._by", inside=f"_by: float = {n}.0")),
+    "another method of the class": (
+        lambda n: method("self.by()", inside=f"def by(self):\n        return {n}.0")
+    ),
+    "a property": (
+        lambda n: method("self.by", inside=f"@property\n    def by(self):\n        return {n}.0")
+    ),
+    "a static method": (
+        lambda n: method("self.by()", inside=f"@staticmethod\n    def by():\n        return {n}.0")
+    ),
+    "a base class": (
+        lambda n: method(
+            "self.by()",
+            f"class Base(Attack):\n    def by(self):\n        return {n}.0",
+            base="Base",
+        )
+    ),
+    "an object of a class": (
+        lambda n: method(
+            "s.by", f"class S:\n    def __init__(self):\n        self.by = {n}.0\ns = S()"
+        )
+    ),
+    "the class of an object": (
+        lambda n: method("s.by()", f"class S:\n    def by(self):\n        return {n}.0\ns = S()")
+    ),
+    "a global that is found by its name": (
+        lambda n: method("globals()['SCALE']", f"SCALE = {n}.0")
+    ),
+    "a module": (
+        lambda n: method("m.by", f"import types\nm = types.ModuleType('m')\nm.by = {n}.0")
+    ),
+    "a random state": (lambda n: method("r.random()", f"import random\nr = random.Random({n})")),
+    "a network": (
+        lambda n: method(
+            "net.weight.item()",
+            f"net = torch.nn.Linear(1, 1)\n"
+            f"with torch.no_grad():\n    net.weight.fill_({n})\n    net.bias.zero_()",
+        )
+    ),
+    "a validator of an option": (
+        lambda n: method(
+            "self.eps",
+            "from pydantic import field_validator",
+            f"@field_validator('eps')\n    @classmethod\n    def check(cls, v):\n"
+            f"        return v * {n}",
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", SESSION_EDITS)
+def test_an_edit_in_a_session_gives_another_key(edit: str) -> None:
+    make = SESSION_EDITS[edit]
+    assert typed(make(0)) != typed(make(1))
+    assert typed(make(1)) == typed(make(1)), "the same code has the same key"
+
+
+def test_a_namespace_without_a_name_is_a_session_too() -> None:
+    sources = []
+    for value in ("1.0", "-1.0"):
+        exec(compile(method(value), "<cell>", "exec"), {})
+        sources.append(source_of(build_attack("veil").method)["source"])
+    assert sources[0] != sources[1]
+
+
+def test_a_change_of_a_class_or_a_global_in_place_gives_another_key() -> None:
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(method("SCALE * self.by()", "SCALE = 1.0", "def by(self):\n        return 1.0"), space)
+    veil = build_attack("veil").method
+    sources = [source_of(veil)]
+    space["SCALE"] = 2.0
+    sources.append(source_of(veil))
+    space["Veil"].by = lambda self: 3.0
+    sources.append(source_of(veil))
+    assert len({source["source"] for source in sources}) == 3
+
+
+def test_a_file_that_a_session_names_is_in_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = method("numpy.load('pattern.npy')[0]", "import numpy")
+    sources = []
+    for value in (1.0, -1.0):
+        np.save("pattern.npy", np.full(1, value))
+        sources.append(typed(text))
+    assert sources[0] != sources[1]
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_module_that_a_session_imports_is_in_the_key(tmp_path: Path, loaded: bool) -> None:
+    sys.path.insert(0, str(tmp_path))
+    sources = []
+    for value in ("1.0", "-1.0"):
+        sys.modules.pop("my_helper", None)
+        (tmp_path / "my_helper.py").write_text(f"def by():\n    return {value}\n")
+        at_the_top = "from my_helper import by" if loaded else ""
+        lazily = "by()" if loaded else "__import__('builtins') and 1"
+        inside = (
+            "" if loaded else "def later(self):\n        from my_helper import by\n        by()"
+        )
+        sources.append(typed(method(lazily, at_the_top, inside)))
+    assert sources[0] != sources[1]
+
+
+def test_results_of_code_that_cannot_be_identified_are_not_kept(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    stream = (tmp_path / "scale.txt").open("w+")
+    request.addfinalizer(stream.close)
+    text = method("float(stream.seek(0) or stream.read())")
+    home = tmp_path / "home"
+    monkeypatch.setenv("UEBENCH_HOME", str(home))
+    changes = []
+    for value in ("0.5", "-0.5"):
+        stream.seek(0)
+        stream.truncate()
+        stream.write(value)
+        exec(compile(text, "<cell>", "exec"), {"__name__": "__main__", "stream": stream})
+        data = uebench.load_dataset("synthetic[n_train=40,n_test=20,n_classes=2,size=16]")
+        poison = uebench.craft("veil", data, store=Store(home))
+        changes.append((poison.images.int() - data.train.images.int()).float().mean().item())
+    assert changes[0] > 3
+    assert changes[1] < -3
+    assert not list((home / "v1").glob("poison/*"))
+    assert "attack veil: its results are not kept" in caplog.text
+    assert "`stream` in Veil.perturb is a _io.TextIOWrapper" in caplog.text
+
+
+def test_a_redefined_attack_gives_other_images_and_accuracies() -> None:
+    data = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
+    images = uebench.load_dataset(data).train.images.int()
+    changes, hashes = [], set()
+    for value in ("1.0", "-1.0", "0.0"):
+        exec(compile(method(value), "<cell>", "exec"), {"__name__": "__main__"})
+        poison = uebench.craft("veil", data)
+        changes.append(round((poison.images.int() - images).float().mean().item()))
+        cells = uebench.run(
+            "veil",
+            "standard",
+            data,
+            device="cpu",
+            arch="resnet9[width=2]",
+            protocol_options={"epochs": 1},
+        )
+        assert list(cells["status"]) == ["ok"]
+        hashes |= set(cells["poison_sha256"])
+    assert changes[0] > 5
+    assert changes[1] < -5
+    assert changes[2] == 0
+    assert len(hashes) == 3
+
+
+HERE = "import sys, pathlib\nHERE = pathlib.Path(__file__).parent\nsys.path.insert(0, str(HERE))\n"
+
+
+def laid_out(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def from_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Load `veil.py` of a folder as a fresh process would, and return what the key holds of it."""
+    modules = set(sys.modules)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [str(folder), *sys.path])
+        patch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
+        if (folder / "lab").is_dir():  # a package with an entry point
+            with registry._loading("entry point veil"):
+                __import__("lab.veil")
+            assert not registry.broken(), registry.broken()
+        else:
+            load_file(folder / "veil.py")
+        source = source_of(build_attack("veil").method)["source"]
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+    return source
+
+
+FILE_EDITS = {
+    "a helper": {
+        "veil.py": method("by()", HERE + "from helper import by"),
+        "helper.py": "def by():\n    return {n}.0\n",
+    },
+    "a helper of a helper": {
+        "veil.py": method("by()", HERE + "from helper import by"),
+        "helper.py": "from deeper import by\n",
+        "deeper.py": "def by():\n    return {n}.0\n",
+    },
+    "a helper that is imported late": {
+        "veil.py": method(
+            "self.by()", HERE, "def by(self):\n        import late\n        return late.BY"
+        ),
+        "late.py": "BY = {n}.0\n",
+    },
+    "a helper that is imported by its name": {
+        "veil.py": method("importlib.import_module('late').BY", HERE + "import importlib"),
+        "late.py": "BY = {n}.0\n",
+    },
+    "a package next to it": {
+        "veil.py": method("tools.sub.by.BY", HERE + "import tools.sub.by"),
+        "tools/__init__.py": "",
+        "tools/sub/__init__.py": "",
+        "tools/sub/by.py": "BY = {n}.0\n",
+    },
+    "the package around a helper": {
+        "veil.py": method("tools.by.BY", HERE + "import tools.by"),
+        "tools/__init__.py": "import tools.by\ntools.by.BY = {n}.0\n",
+        "tools/by.py": "BY = 0.5\n",
+    },
+    "a base class": {
+        "veil.py": method("self.by()", HERE + "from base import Base", base="Base"),
+        "base.py": "import uebench\nclass Base(uebench.Attack):\n    "
+        "def by(self):\n        return {n}.0\n",
+    },
+    "a decorator": {
+        "veil.py": method("by()", HERE + "from deco import deco\n@deco\ndef by():\n    return 1.0"),
+        "deco.py": "def deco(f):\n    return lambda: f() * {n}\n",
+    },
+    "code that is executed": {
+        "veil.py": method("BY", HERE + "exec((HERE / 'code.py').read_text())"),
+        "code.py": "BY = {n}.0\n",
+    },
+    "data next to it": {
+        "veil.py": method("float((HERE / 'by.txt').read_text())", HERE),
+        "by.txt": "{n}.0",
+    },
+    "data in a folder": {
+        "veil.py": method(
+            "float(open(os.path.join(HERE, 'data', 'by.txt')).read())", HERE + "import os"
+        ),
+        "data/by.txt": "{n}.0",
+    },
+    "numbered data": {
+        "veil.py": method("float((HERE / f'by_{1 - 1}.txt').read_text())", HERE),
+        "by_0.txt": "{n}.0",
+    },
+    "data that are listed": {
+        "veil.py": method("sum(float(f.read_text()) for f in (HERE / 'data').iterdir())", HERE),
+        "data/by": "{n}.0",
+    },
+    "a module of its package": {
+        "lab/__init__.py": "",
+        "lab/veil.py": method("by()", "from .helper import by"),
+        "lab/helper.py": "def by():\n    return {n}.0\n",
+    },
+    "a module of its package, by its full name": {
+        "lab/__init__.py": "",
+        "lab/veil.py": method("by()", "from lab.helper import by"),
+        "lab/helper.py": "from . import deeper\ndef by():\n    return deeper.BY\n",
+        "lab/deeper.py": "BY = {n}.0\n",
+    },
+    "a module of its package that is imported late": {
+        "lab/__init__.py": "",
+        "lab/veil.py": method(
+            "self.by()", inside="def by(self):\n        from . import late\n        return late.BY"
+        ),
+        "lab/late.py": "BY = {n}.0\n",
+    },
+    "any module of its package": {
+        "lab/__init__.py": "",
+        "lab/veil.py": method(
+            "importlib.import_module('lab.' + 'etal'[::-1]).BY", "import importlib"
+        ),
+        "lab/late.py": "BY = {n}.0\n",
+    },
+    "the package itself": {
+        "lab/__init__.py": "BY = {n}.0\n",
+        "lab/veil.py": method("lab.BY", "import lab"),
+    },
+    "data of its package": {
+        "lab/__init__.py": "",
+        "lab/veil.py": method(
+            "float(files('lab.data').joinpath('by.txt').read_text())",
+            "from importlib.resources import files",
+        ),
+        "lab/data/__init__.py": "",
+        "lab/data/by.txt": "{n}.0",
+    },
+    "all data of its package": {
+        "lab/__init__.py": "",
+        "lab/veil.py": method(
+            "float(next(f for f in files(__package__).iterdir() if f.suffix).read_text())",
+            "from importlib.resources import files",
+        ),
+        "lab/by.bin": "{n}.0",
+    },
+    "another package in the same folder": {
+        "veil.py": method("by.BY", HERE + "from other.lab import by"),
+        "other/lab/by.py": "BY = {n}.0\n",
+    },
+}
+
+
+@pytest.mark.parametrize("edit", FILE_EDITS)
+def test_an_edit_of_a_file_that_a_plugin_reaches_gives_another_key(
+    edit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = []
+    for i, n in enumerate(("0", "1", "1")):
+        files = {k: t.replace("{n}", n) for k, t in FILE_EDITS[edit].items()}
+        sources.append(from_file(laid_out(tmp_path / str(i), files), monkeypatch))
+    assert sources[0] != sources[1]
+    assert sources[1] == sources[2], "the same files in another folder have the same key"
+
+
+def test_a_plugin_of_one_file_keeps_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = method("torch.ones(()).item()", "import json\nimport numpy as np")
+    laid_out(tmp_path, {"veil.py": text, "unrelated.py": "BY = 1", "results/cells.csv": "1"})
+    assert from_file(tmp_path, monkeypatch) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_an_option_that_is_a_path_holds_the_content_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(method("1.0", inside='path: str = "by.txt"'), {"__name__": "__main__"})
+    sources = []
+    for value in ("0", "1"):
+        Path("by.txt").write_text(value)
+        sources.append(source_of(build_attack("veil[path=by.txt]").method))
+    assert sources[0] != sources[1]
+
+
+def test_a_plugin_that_is_changed_in_memory_is_computed_in_this_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = method("SCALE * self.by()", "SCALE = 1.0", "def by(self):\n        return 1.0")
+    load_file(laid_out(tmp_path, {"veil.py": text}) / "veil.py")
+    veil = build_attack("veil").method
+    sources = [source_of(veil)]
+    assert not exists_only_here(veil)
+    sys.modules[type(veil).__module__].SCALE = 2.0  # type: ignore[attr-defined]
+    sources.append(source_of(veil))
+    type(veil).by = lambda self: 0.0  # type: ignore[attr-defined]
+    sources.append(source_of(veil))
+    assert len({source["source"] for source in sources}) == 3
+    assert exists_only_here(veil)
+    assert "attack veil was changed after it was loaded" in caplog.text
+    with pytest.raises(ValueError, match="defined or changed in this session"):
+        uebench.run("veil", "standard", device="cpu", time_limit_s=60)
+
+
+def test_a_file_that_is_edited_after_it_was_loaded_gives_another_key(tmp_path: Path) -> None:
+    files = {
+        "veil.py": method("by()", HERE + "from edited_helper import by"),
+        "edited_helper.py": "def by():\n    return 1.0\n",
+    }
+    load_file(laid_out(tmp_path, files) / "veil.py")
+    veil = build_attack("veil").method
+    before = source_of(veil)
+    (tmp_path / "edited_helper.py").write_text("def by():\n    return 2.0\n")
+    assert source_of(veil) != before
+    assert exists_only_here(veil), "a worker would load the new file"
+
+
+def test_a_worker_with_other_code_does_not_compute(tmp_path: Path) -> None:
+    load_file(laid_out(tmp_path, {"veil.py": method()}) / "veil.py")
+    dataset = uebench.load_dataset("synthetic[n_train=40,n_test=20,n_classes=2,size=16]")
+    config = make_config({"attacks": ["veil"], "defenses": ["standard"], "dataset": ["synthetic"]})
+    (cell,) = plan(config, [(dataset, dataset_ref(dataset))], "cpu")
+    task = plain(Task("poison", cell.poison.key, cell))
+    assert from_plain(task).key == cell.poison.key
+    (tmp_path / "veil.py").write_text(method("2.0"))
+    with pytest.raises(MethodError, match="the code of veil or standard is not the code that this"):
+        from_plain(task)
+
+
+def test_tensors_that_a_plugin_keeps_depend_on_its_code(store: Store) -> None:
+    kept = []
+    for source, value in (("a", 1.0), ("b", 2.0), ("b", 3.0)):
+        run = Run(shape=(3, 8, 8), n_classes=2, seed=0, store=store, source=source)
+        kept.append(run.kept("x", {}, lambda _, v=value: {"x": torch.tensor(v)})["x"].item())  # type: ignore[misc]
+    assert kept == [1.0, 2.0, 2.0]

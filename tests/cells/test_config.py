@@ -76,6 +76,22 @@ def test_fields_under_a_protocol_apply_when_it_is_chosen(tiny: Dataset) -> None:
     assert method_names(make_config({**fields, "protocol": "paper"})) == ["em", "standard"]
 
 
+def test_epochs_and_fields_of_the_protocol_have_short_forms_everywhere(tiny: Dataset) -> None:
+    short = {
+        **PARTED,
+        "epochs": 2,
+        "set": {"protocol.lr": 0.5, "lsp.eps": 1},
+        "matrices": [{}, {"epochs": 3, "set": {"protocol.lr": 0.25}}],
+    }
+    config = make_config(short)
+    planned = plan(config, [(tiny, dataset_ref(tiny))], "cpu")
+    assert [(c.protocol.epochs, c.protocol.lr) for c in planned] == [(2, 0.5), (3, 0.25)]
+    assert {c.attack_options for c in planned} == {"eps=1"}
+    assert make_config(config.model_dump()) == config, "run.json can be read again"
+    ruled = make_config({**PARTED, "under": {"quick": {"epochs": 1, "set": {"protocol.lr": 1}}}})
+    assert ruled.protocol_options == {"lr": 1, "epochs": 1}
+
+
 def test_data_sets_of_all_parts() -> None:
     config = make_config({"matrices": [{"dataset": ["a", "b"]}, {"dataset": "a"}, {}]})
     assert dataset_specs(config) == ["a", "b", "synthetic"]
@@ -86,6 +102,7 @@ def test_data_sets_of_all_parts() -> None:
     [
         ({"matrices": 3}, "matrices must be a list of parts"),
         ({"matrices": [3]}, "matrices must be a list of parts"),
+        ({"dataset": ["a", "b", "a"]}, "a is named more than once"),
         ({"matrices": [{"set": [1]}]}, "set must be names and values"),
         ({"matrices": [{}, {"ratoi": 1}]}, "part 2: no field ratoi (did you mean ratio?)"),
         ({"matrices": [{"title": "x"}]}, "part 1: title belongs to the whole"),

@@ -103,6 +103,18 @@ def test_cells_travel_as_plain_data(tiny: Dataset) -> None:
         ),
         ({"attaks": "em"}, "did you mean attacks"),
         ({"attacks": ""}, "at least 1 item"),
+        ({"classes": ""}, "nothing is named"),
+        ({"arch": " , "}, "nothing is named"),
+        ({"seeds": "0,1,0"}, "0 is named more than once"),
+        ({"poison_seeds": [2, 2]}, "2 is named more than once"),
+        ({"ratio": "1/2,0.5"}, "0.5 is named more than once"),
+        ({"classes": ["plain square", 1]}, "the classes plain square and 1 are the same"),
+        ({"attacks": "lsp,lsp[patch=4]"}, "the attacks lsp and lsp[patch=4] are the same"),
+        ({"defenses": "iss,standard,iss"}, "the defenses iss and iss are the same"),
+        ({"arch": "resnet8,resnet8[width=16]"}, "the networks resnet8 and resnet8[width=16] are"),
+        ({"ratio": 0.001}, "n_classes=2,size=16] has 40 training images, and poison"),
+        ({"ratio": "0.03", "classes": "0"}, "training images of class 0, and poison seed 0"),
+        ({"epochs": 2, "set": {"protocol.epochs": 3}}, "epochs is 2, but the protocol's epochs"),
     ],
 )
 def test_bad_plans_are_refused_with_a_sentence(
@@ -111,6 +123,11 @@ def test_bad_plans_are_refused_with_a_sentence(
     with pytest.raises((ValueError, KeyError)) as error:
         cells(tiny, **fields)
     assert told in str(error.value)
+
+
+def test_a_share_of_nothing_is_refused_only_where_something_is_poisoned(tiny: Dataset) -> None:
+    assert len(cells(tiny, ratio="0,0.001", attacks="none", defenses="standard")) == 2
+    assert [c.ratio for c in cells(tiny, ratio="0", attacks="lsp", defenses="standard")] == [0]
 
 
 def test_class_names_and_numbers(tiny: Dataset) -> None:

@@ -9,9 +9,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from uebench.report import read_cells, read_results, write_cells, write_page
 from uebench.report.formats import (
     FRAME_COLUMNS,
     escape_markdown,
+    leaderboard_texts,
     to_csv,
     to_json,
     to_markdown,
@@ -56,7 +58,8 @@ def test_markdown_word_for_word(small):
         "synthetic, resnet18, protocol quick, 30 epochs, 2,000 training images, 500 test images, "
         "precision fp32. Accuracy after the last epoch, mean ± sample standard deviation over "
         "n = 2 runs unless a cell says otherwise. The test set alone leaves a single run up to "
-        "± 4.3 (95%, Wilson). Bold: the best defense, and what lies within noise of it. ≤ and ≥: "
+        "± 4.3 (95%, Wilson). Bold (provisional until there are 3 runs of each): the best "
+        "defense, and what lies within noise of it. ≤ and ≥: "
         "not every opponent was measured, so only a bound is known.\n"
     )
 
@@ -66,6 +69,64 @@ def test_a_single_run_has_no_spread_and_clean_alone_no_worst_case(cells):
     assert "| clean | 94.8 |" in text
     assert "n = 1 run each" in text
     assert "worst" not in text
+
+
+@pytest.mark.parametrize(("n", "told"), [(1, True), (2, True), (3, False)])
+def test_bold_is_provisional_until_there_are_three_runs(cells, n, told):
+    rows = [
+        {"attack": "none", "defense": d, "test_acc": value, "seed": seed}
+        for d, value in (("standard", 0.9), ("iss", 0.2))
+        for seed in range(n)
+    ]
+    for text in leaderboard_texts(leaderboards(cells(*rows))).values():
+        assert ("Bold (provisional until there are 3 runs of each)" in text) == (
+            told and not text.startswith("dataset,")
+        )
+
+
+def test_opponents_that_tie_are_all_named_or_counted(cells):
+    def worst_case(*accuracies: float) -> str:
+        rows = [{"attack": "abcd"[i], "test_acc": value} for i, value in enumerate(accuracies)]
+        return to_markdown(leaderboard(cells(*rows))).splitlines()[-3]
+
+    assert "| 10.0 (a) |" in worst_case(0.1, 0.2)
+    assert "| 10.0 (b, c) |" in worst_case(0.2, 0.1, 0.1004)
+    assert "| 10.0 (3 tied) |" in worst_case(0.1, 0.1, 0.1)
+
+
+UNLEARNED = "The clean model has not learned: 12.0 % at best are within noise of chance (10.0 %"
+
+
+@pytest.fixture
+def unlearned(cells) -> pd.DataFrame:
+    """Return a clean model near chance, and an attack that poisons nothing."""
+    return cells(
+        {"attack": "none", "test_acc": 0.12, "chance": 0.1},
+        {"attack": "lsp", "test_acc": 0.11, "chance": 0.1, "n_poisoned": 0},
+    )
+
+
+def test_warnings_stand_in_every_form_of_a_table(unlearned, tmp_path):
+    boards = leaderboards(unlearned)
+    texts = leaderboard_texts(boards)
+    console = Console(width=100, file=io.StringIO())
+    console.print(to_rich(boards))
+    texts["terminal"] = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    write_cells(unlearned, tmp_path / "cells.csv")
+    page = write_page(read_results(tmp_path)).read_text()
+    texts["page"] = page.partition('<p class="warning of-last">')[2].partition("</main>")[0]
+    del texts["leaderboard.csv"]
+    for name, text in texts.items():
+        plain = text.replace("\\%", "%")
+        assert UNLEARNED in plain, name
+        assert "No image is poisoned by lsp, so that its row is clean training." in plain, name
+    assert texts["leaderboard.md"].count("**The clean model has not learned") == 1
+
+
+def test_the_same_cells_and_titles_give_the_same_texts(small, tmp_path):
+    write_leaderboards(small, tmp_path, {"em": "EM"})
+    again = leaderboard_texts(leaderboards(read_cells(tmp_path)), {"em": "EM"})
+    assert again == {name: (tmp_path / name).read_text() for name in again}
 
 
 def test_the_note_mentions_the_best_epoch_and_partial_poisoning(cells):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.report.conftest import FINISHED
 from tests.report.story import HOSTILE, story_rows, write_story
 from uebench.report import read_results, write_cells, write_page
 
@@ -83,7 +84,7 @@ def test_a_record_shows_options_curve_times_audit_and_hash(page: Elements, folde
 
 
 def test_numbers_are_those_of_the_cells(page: Elements, folder: Path) -> None:
-    cells = read_results(folder).cells
+    cells = read_results(folder).cells_with_chance
     mine = cells[(cells["dataset"] == "two") & (cells["attack"] == "em") & (cells["ratio"] == 1)]
     mine = mine[(mine["attack_options"] == "") & (mine["defense"] == "standard")]
     values = [td["data-last"] for td in page.all("td") if td.get("data-last")]
@@ -186,3 +187,30 @@ def test_odd_cells_make_a_page(odd: pd.DataFrame, tmp_path: Path) -> None:
     shown = page_of(tmp_path)
     assert "[red]markup[/red]" in shown.text
     assert "\x1b" not in shown.text
+
+
+@pytest.mark.parametrize(
+    ("chance", "clean", "ends"),
+    [(0.1, 0.8, ("10.0 %", "80.0 %")), (None, 0.8, ("0.0 %", "80.0 %")), (0.1, None, None)],
+)
+def test_the_colours_run_from_chance_to_the_clean_accuracy(
+    chance: float | None, clean: float | None, ends: tuple[str, str] | None, tmp_path: Path
+) -> None:
+    rows = [
+        row | {"chance": chance, "test_acc": clean, "test_acc_best": clean, "attack": "none"}
+        for row in story_rows()[:1]
+        if clean is not None
+    ]
+    low = FINISHED | {"key": "k", "test_acc": 0.3, "test_acc_best": 0.3, "chance": chance}
+    write_cells(pd.DataFrame([*rows, low | {"dataset": "one"}]), tmp_path / "cells.csv")
+    page = page_of(tmp_path)
+    shown = page.text.partition("Leaderboard")[2]
+    low_end, high_end = ends or ("10.0 %", "100.0 %")
+    assert f"{low_end}{high_end}" in shown.replace("\n", "")
+
+
+def test_an_older_folder_takes_chance_from_its_records(folder: Path) -> None:
+    cells = read_results(folder).cells_with_chance
+    finished = cells[cells["status"] == "ok"]
+    assert set(finished["chance"]) == {1 / 3}, "its test set has three classes of one size"
+    assert cells[cells["status"] == "failed"]["chance"].isna().all()

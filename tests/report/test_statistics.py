@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from uebench.report.confusion import ConfusionMatrix
 from uebench.report.groups import MethodSpec
 from uebench.report.statistics import (
     Stat,
@@ -90,6 +91,19 @@ def test_more_seeds_do_not_remove_the_noise_of_the_test_images():
     assert over_images(Stat.of([0.59]), 1000) == wilson(0.59, 1000)
     assert over_images(runs, None) == confidence_interval(runs, None)
     assert over_images(Stat.of([0.99, 1.0]), 10)[1] == 1.0
+
+
+def test_the_lowest_entries_tie_like_the_highest_ones():
+    entries = {"a": Stat(0.9, n=1), "b": Stat(0.22, n=1), "c": Stat(0.2, n=1)}
+    assert best_within_noise(entries, 1000) == {"a"}
+    assert best_within_noise(entries, 1000, lowest=True) == {"b", "c"}
+    assert best_within_noise(entries, 100_000, lowest=True) == {"c"}
+
+
+def test_chance_is_the_share_of_the_largest_class():
+    assert ConfusionMatrix.read([[1, 2], [5, 0]]).chance == 5 / 8
+    assert ConfusionMatrix.read([]).chance is None
+    assert ConfusionMatrix.read([[0, 0], [0, 0]]).chance is None
 
 
 def test_a_single_entry_is_not_marked_best():

@@ -16,7 +16,7 @@ from ..common.errors import MissingError
 from ..common.provenance import provenance, versions
 from ..data.dataset import Dataset, stored_dataset
 from ..data.dataset import keep_dataset as keep_dataset
-from ..data.poison import Poison, poisoned, tensors_sha256
+from ..data.poison import Poison, n_changed, poisoned, tensors_sha256
 from ..data.split import Split
 from ..methods.faults import blamed_for_its_code
 from ..methods.imported import ImportedPoison
@@ -146,6 +146,7 @@ def compute(
     record = {
         **trained,
         "confusion": ConfusionMatrix.read(trained["confusion"]).stored(),
+        "n_poisoned": n_changed(dataset.train.images, data.images),
         "peak_memory_mb": peak_memory_mb(device),
         "device": device_name(device),
         "poison_sha256": poison.meta["sha256"],

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..common.errors import UserError
 from ..common.options import validated
@@ -22,9 +22,34 @@ def _list(value: Any) -> Any:
     return [value] if isinstance(value, (int, float)) else value
 
 
+def _list_unless_empty(value: Any) -> Any:
+    """Return a list as `_list` does, but refuse a text that names nothing.
+
+    An empty list means the default. An empty text is more likely a shell variable that is not set,
+    and `--classes ""` must not poison all classes.
+    """
+    values = _list(value)
+    if isinstance(value, str) and not values:
+        raise UserError("nothing is named; leave it out for the default, or name at least one")
+    return values
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    """Return the values if each of them is named once."""
+    repeated = [f"{value}" for value in dict.fromkeys(values) if values.count(value) > 1]
+    if repeated:
+        raise UserError(
+            f"{', '.join(repeated)} is named more than once, which adds nothing; name it once"
+        )
+    return values
+
+
 Specs = Annotated[list[str], BeforeValidator(_list), Field(min_length=1)]
 Seeds = Annotated[
-    list[Annotated[int, Field(ge=0, lt=2**31)]], BeforeValidator(_list), Field(min_length=1)
+    list[Annotated[int, Field(ge=0, lt=2**31)]],
+    BeforeValidator(_list),
+    Field(min_length=1),
+    AfterValidator(_distinct),
 ]
 Ratio = Annotated[float, BeforeValidator(parse_number), Field(ge=0, le=1)]
 
@@ -40,31 +65,39 @@ class Config(BaseModel):
         list[str],
         BeforeValidator(lambda v: [v] if isinstance(v, str) else v),
         Field(min_length=1),
+        AfterValidator(_distinct),
     ] = ["synthetic"]
     """One or more data sets."""
     attacks: Specs = ["none", "em", "lsp", "ar"]
     """Attacks with options, such as em[eps=16/255]."""
     defenses: Specs = ["standard", "ueraser", "iss", "at"]
     """Defenses with options, such as iss[quality=30]."""
-    arch: Annotated[list[str], BeforeValidator(_list)] = []
+    arch: Annotated[list[str], BeforeValidator(_list_unless_empty)] = []
     """Target networks; by default the protocol's."""
     protocol: str = "quick"
     """quick, sprint, paper or transfer."""
     protocol_options: dict[str, Any] = {}
-    """Fields of the protocol to change, such as epochs."""
+    """Fields of the protocol to change, such as lr."""
+    epochs: int | None = None
+    """Training epochs of the target models; the same as `epochs` in `protocol_options`."""
     seeds: Seeds = [0]
     """Training seeds; each adds a cell."""
     poison_seeds: Seeds = [0]
     """Seeds that poisons are crafted from; each adds a poison and a cell."""
-    ratio: Annotated[list[Ratio], BeforeValidator(_list), Field(min_length=1)] = [1.0]
+    ratio: Annotated[
+        list[Ratio], BeforeValidator(_list), Field(min_length=1), AfterValidator(_distinct)
+    ] = [1.0]
     """Share of the training images that is poisoned."""
-    classes: Annotated[list[str], BeforeValidator(lambda v: [str(x) for x in _list(v)])] = []
+    classes: Annotated[
+        list[str], BeforeValidator(lambda v: [str(x) for x in _list_unless_empty(v)])
+    ] = []
     """Names or numbers of the poisoned classes; by default all."""
     craft_on: Literal["all", "subset"] = "all"
     """Whether attacks see all training images, of which a share is then poisoned (as in public
     code), or only the images that will be poisoned."""
     set: dict[str, Any] = {}
-    """Options for every mention of a method, such as em.rounds: 5."""
+    """Options for every mention of a method, such as em.rounds: 5, or of the protocol, such as
+    protocol.lr: 0.05."""
     clean_beside: Annotated[list[str], BeforeValidator(_list)] = []
     """Defenses that are also trained on clean data once for each attack, with the options that they
     resolve to for that attack. For example, AT takes half of the attack's budget."""
@@ -91,12 +124,32 @@ def _configs_folder() -> Path:
     return Path(next(iter(configs.__path__)))
 
 
+HOW = (
+    *("out", "executor", "jobs", "time_limit", "stop_after", "deterministic", "device"),
+    *("data_dir", "download", "plugin", "dry_run", "quiet", "json", "compare"),
+)
+"""Flags of `uebench run` that do not describe the matrix, but how it is computed and printed."""
+
+
 def read_config(name: str) -> dict[str, Any]:
-    """Read a configuration from the path of a YAML file or by the name of a shipped one.
+    """Read a matrix from the path of a YAML file or by the name of a shipped one.
 
     Raises:
         UserError: there is no such file, or it does not contain YAML names and values.
     """
+    return {key: value for key, value in _read(name).items() if key not in HOW}
+
+
+def read_how(name: str) -> dict[str, Any]:
+    """Read from a configuration how its matrix is run: the fields of `HOW` that it sets.
+
+    Raises:
+        UserError: there is no such file, or it does not contain YAML names and values.
+    """
+    return {key: value for key, value in _read(name).items() if key in HOW}
+
+
+def _read(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         known = config_names()
@@ -122,8 +175,7 @@ def make_config(fields: dict[str, Any]) -> Config:
     Raises:
         UserError: fields are unknown or values are bad; the message names all of them.
     """
-    check_mappings(fields)
-    return validated(Config, under_protocol(fields), noun="field")
+    return validated(Config, under_protocol(spelled_out(fields)), noun="field")
 
 
 MERGED = ("set", "protocol_options")
@@ -134,7 +186,44 @@ _WHOLE = ("title", "matrices", "under", "table")
 """Fields of the whole configuration that a part must not set."""
 
 
-def check_mappings(fields: dict[str, Any]) -> None:
+def spelled_out(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with each short form in its place, as it must be before they are merged.
+
+    `epochs: 30` and `set: {protocol.lr: 0.1}` move to `protocol_options`, in the whole
+    configuration, in its parts and in its rules.
+
+    Raises:
+        UserError: a field that must hold names and values does not, or the epochs are given twice.
+    """
+    _check_mappings(fields)
+    result = _spelled_out(fields)
+    if parts := fields.get("matrices"):
+        result["matrices"] = [_spelled_out(part) for part in parts]
+    if rules := fields.get("under"):
+        result["under"] = {name: _spelled_out(rule) for name, rule in rules.items()}
+    return result
+
+
+def _spelled_out(fields: dict[str, Any]) -> dict[str, Any]:
+    given = {str(name): value for name, value in (fields.get("set") or {}).items()}
+    prefix = "protocol."
+    short = {n.removeprefix(prefix): v for n, v in given.items() if n.startswith(prefix)}
+    protocol = {**(fields.get("protocol_options") or {}), **short}
+    epochs = fields.get("epochs")
+    if epochs is not None:
+        if str(protocol.get("epochs", epochs)) != str(epochs):
+            raise UserError(
+                f"epochs is {epochs}, but the protocol's epochs are set to {protocol['epochs']}; "
+                "give one of the two"
+            )
+        protocol["epochs"] = epochs
+    result = {name: value for name, value in fields.items() if name != "epochs"}
+    if short:
+        result["set"] = {n: v for n, v in given.items() if not n.startswith(prefix)}
+    return {**result, "protocol_options": protocol} if protocol else result
+
+
+def _check_mappings(fields: dict[str, Any]) -> None:
     """Check that the fields which must hold names and values do so, before they are merged.
 
     Raises:

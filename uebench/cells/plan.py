@@ -6,6 +6,7 @@ budget of adversarial training, into numbers, so that these enter the keys.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -125,8 +126,11 @@ def _cells(
     attacks = [build_attack(s, overrides.get(spec_name(s))) for s in config.attacks]
     defenses = [build_defense(s, overrides.get(spec_name(s))) for s in config.defenses]
     archs = [parse_arch(arch, absent)[0] for arch in config.arch]
+    _check_distinct("networks", config.arch, archs)
     setting = Setting.of(ref, _protocol(config, ref.name.partition("[")[0]), device, absent)
     labels = class_labels(config.classes, dataset)
+    if isinstance(dataset, Dataset):
+        _check_shares(config, labels, dataset)
     bound = [(a, bind(a, store, ref.name, ref.fingerprint)) for a in attacks]
     beside = [normalise(name) for name in config.clean_beside]
     poisons: dict[Any, PoisonRef] = {}
@@ -143,6 +147,9 @@ def _cells(
         [_options_shown(setting.cell(poison, defense), asked, defense) for defense in defenses]
         for asked, poison in crafted
     ]
+    keys = [[cell.key for cell in row] for row in pairs]
+    _check_distinct("attacks", config.attacks, keys)
+    _check_distinct("defenses", config.defenses, [*zip(*keys, strict=True)])
     for arch in archs or [parse_arch(setting.protocol.arch, absent)[0]]:
         for ratio in config.ratio:
             for row in pairs:
@@ -329,6 +336,44 @@ def _check_size(config: Config) -> None:
         )
 
 
+def _check_distinct(what: str, specs: Sequence[str], resolved: Sequence[object]) -> None:
+    """Refuse a list in which two specs mean the same, such as em and em[eps=8/255].
+
+    Their rows or columns would be one measurement that looks like two that agree.
+
+    Raises:
+        UserError: two of the resolved values are equal.
+    """
+    for i, value in enumerate(resolved):
+        if value in resolved[:i]:
+            raise UserError(
+                f"the {what} {specs[resolved.index(value)]} and {specs[i]} are the same here, so "
+                "that one measurement would look like two; leave one of them out"
+            )
+
+
+def _check_shares(config: Config, labels: tuple[int, ...], dataset: Dataset) -> None:
+    """Refuse a poisoned share that rounds to no image, since its rows would be clean training.
+
+    A ratio of 0 asks for just that, as the first point of a curve.
+
+    Raises:
+        UserError: for one of the ratios and poison seeds no image is poisoned.
+    """
+    if all(spec_name(spec) == "none" for spec in config.attacks):
+        return
+    n = int(Share(1.0, labels).chosen(dataset.train.labels, "", 0).sum())
+    of_classes = f" of class {', '.join(config.classes)}" if labels else ""
+    for ratio, seed in itertools.product(config.ratio, config.poison_seeds):
+        chosen = Share(ratio, labels).chosen(dataset.train.labels, dataset.fingerprint, seed)
+        if ratio and not chosen.any():
+            raise UserError(
+                f"ratio {ratio:g} poisons no image: {dataset.name} has {n:,} training "
+                f"images{of_classes}, and poison seed {seed} draws none of them; give a larger "
+                "ratio, or 0 for clean training"
+            )
+
+
 def _seeded(cell: Cell, config: Config) -> Iterator[Cell]:
     """Yield a cell for each training seed and poison seed; clean data needs one poison seed."""
     for seed in config.seeds:
@@ -381,17 +426,18 @@ def class_labels(classes: list[str], dataset: Dataset | DatasetRef) -> tuple[int
         UserError: there is no such class; the message suggests the nearest name.
     """
     names = list(dataset.class_names)
-    labels = set()
+    labels = []
     for text in classes:
         if text in names:
-            labels.add(names.index(text))
+            labels.append(names.index(text))
         elif text.isdecimal() and int(text) < len(names):
-            labels.add(int(text))
+            labels.append(int(text))
         else:
             first = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
             raise UserError(
                 f"{dataset.name} has no class {text!r}{did_you_mean(text, names)}; it has {first}"
             )
+    _check_distinct("classes", classes, labels)
     return tuple(sorted(labels))
 
 

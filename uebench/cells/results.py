@@ -15,6 +15,7 @@ from ..common.json_file import RUN
 from ..common.provenance import git_state, machine, mixed_versions, origins, versions
 from ..models import shown_arch
 from ..report import conform_cells, write_leaderboards
+from ..report.confusion import ConfusionMatrix
 from ..store.store import Store
 from .cell import Cell
 from .evidence import facts
@@ -34,6 +35,7 @@ MEASURED = (
     "peak_memory_mb",
     "device",
     "poison_sha256",
+    "n_poisoned",
 )
 IF_ASKED = ("robust_acc", "robust_norm", "robust_radius")
 """Columns that are measured only if the protocol asks for them."""
@@ -73,6 +75,7 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
         "suite_version": recorded_versions.get("uebench", ""),
         "torch_version": recorded_versions.get("torch", ""),
         **measured,
+        "chance": ConfusionMatrix.read((record or {}).get("confusion") or []).chance,
     }
 
 

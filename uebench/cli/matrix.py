@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -16,7 +17,8 @@ FIELDS = ("attacks", "defenses", "arch", "protocol", "seeds", "poison_seeds", "r
 """Flags that set the field of a configuration with the same name."""
 OWN = ("attacks", "defenses", "dataset", "arch", "protocol")
 """Flags that, without a configuration, start a matrix of the user's own from true defaults."""
-
+_PARAMETERS = {"json": "as_json"}
+"""Parameters of a command that are not called what their flag is."""
 
 MATRIX_OPTIONS = (
     click.option(
@@ -81,6 +83,24 @@ def matrix_options(command: C) -> C:
     return command
 
 
+def take_flags_from_config(
+    context: click.Context, _: click.Parameter, config: str | None
+) -> str | None:
+    """Make the flags that a YAML file sets the defaults of the command's own flags.
+
+    A callback of the argument that names the file. The argument must be eager, so that it is
+    handled before the flags.
+    """
+    if config is not None and Path(config).suffix in (".yaml", ".yml"):
+        from ..cells.config import read_how
+
+        how = read_how(config)
+        if isinstance(how.get("plugin"), str):
+            how["plugin"] = [how["plugin"]]
+        context.default_map = {_PARAMETERS.get(name, name): value for name, value in how.items()}
+    return config
+
+
 def matrix_flags(options: dict[str, Any]) -> list[str]:
     """Return the matrix flags that were given, as a user types them."""
     given = [
@@ -93,13 +113,12 @@ def matrix_flags(options: dict[str, Any]) -> list[str]:
 
 def matrix_fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a configuration, some of them replaced by flags."""
-    from ..cells.config import check_mappings, read_config, replace_field, under_protocol
+    from ..cells.config import read_config, replace_field, spelled_out, under_protocol
 
     own = any(options[name] for name in OWN)
     # A user who names a part of the matrix expects true defaults, not the small matrix of `quick`.
     fields = {} if config is None and own else read_config(config or "quick")
-    check_mappings(fields)
-    fields = under_protocol(fields, options["protocol"])
+    fields = under_protocol(spelled_out(fields), options["protocol"])
     flags = {name: options[name] for name in (*FIELDS, "craft_on") if options[name] is not None}
     if options["dataset"]:
         flags["dataset"] = list(options["dataset"])
@@ -112,24 +131,20 @@ def matrix_fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]
 
 def _with_sets(fields: dict[str, Any], sets: tuple[str, ...], epochs: int | None) -> dict[str, Any]:
     """Return the fields with the options given by `--set` and `--epochs`."""
-    from ..cells.config import replace_field
+    from ..cells.config import MERGED, replace_field, spelled_out
 
-    protocol: dict[str, Any] = {}
-    methods: dict[str, Any] = {}
+    options: dict[str, str] = {}
     for text in sets:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(
                 f"--set {text} must have the form NAME.OPTION=VALUE, such as em.rounds=5"
             )
-        if key.startswith("protocol."):
-            protocol[key.removeprefix("protocol.")] = value
-        else:
-            methods[key] = value
-    if epochs is not None:
-        protocol["epochs"] = epochs
-    fields = replace_field(fields, "protocol_options", protocol)
-    return replace_field(fields, "set", methods)
+        options[key] = value
+    flags = spelled_out({"set": options, "epochs": epochs})
+    for name in MERGED:
+        fields = replace_field(fields, name, flags.get(name, {}))
+    return fields
 
 
 def _without_absent_methods(fields: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import click
 
 from .completion import complete_config
 from .executor import ended_by_signals, executor_options
-from .matrix import matrix_fields, matrix_options
+from .matrix import matrix_fields, matrix_options, take_flags_from_config
 from .shared import data_options, plugin_option, quiet_option, starting
 from .table import print_run
 
@@ -24,7 +24,13 @@ _RESUME = "finished cells are kept; run the same command again to continue"
 
 
 @click.command("run")
-@click.argument("config", required=False, shell_complete=complete_config)
+@click.argument(
+    "config",
+    required=False,
+    is_eager=True,
+    callback=take_flags_from_config,
+    shell_complete=complete_config,
+)
 @matrix_options
 @click.option(
     "--out",
@@ -53,7 +59,8 @@ def run_verb(
 ) -> None:
     """Compute every cell of a matrix and print its leaderboard.
 
-    CONFIG is a YAML file or one of the names in `uebench list configs`; flags replace its fields.
+    CONFIG is a YAML file or one of the names in `uebench list configs`; flags replace its fields,
+    and it may set every flag under the flag's name.
     Without CONFIG and flags, `quick` is run. Finished cells are never computed again, so the same
     command continues a run that was stopped.
 
@@ -187,10 +194,9 @@ def _print_end(matrix: Matrix, outcome: RunOutcome, folder: Path, quiet: bool) -
     n_skipped = int((outcome.cells["status"] == "skipped").sum())
     if not quiet:
         boards = leaderboards(outcome.cells)
-        chance = {dataset.name: dataset.chance for dataset in matrix.datasets}
-        for line in summary(boards, table_titles(matrix.cells), chance):
+        for line in summary(boards, table_titles(matrix.cells)):
             click.echo(line, err=True)
-        learned = not any(unlearned(b, chance.get(b.settings.dataset)) for b in boards)
+        learned = not any(unlearned(board) for board in boards)
         click.echo(f"finished in {outcome.seconds:.0f} s; the results are in {folder}", err=True)
         click.echo(f"next: {_next(folder, matrix, len(failed), n_skipped, learned)}", err=True)
     if len(failed):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..common.errors import UserError
-from .matrix import matrix_fields, matrix_flags, matrix_options
+from .matrix import matrix_fields, matrix_flags, matrix_options, take_flags_from_config
 from .shared import data_options, known_meanings, known_titles, plugin_option, stdout_console
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class TableForm:
 
 
 @click.command()
-@click.argument("target", metavar="TABLE|RESULTS")
+@click.argument("target", metavar="TABLE|RESULTS", is_eager=True, callback=take_flags_from_config)
 @matrix_options
 @click.option(
     "--format",

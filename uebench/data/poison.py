@@ -172,6 +172,13 @@ def tensors_sha256(poison: Poison) -> str:
     return digest.hexdigest()
 
 
+def n_changed(clean: UInt8[Tensor, "n c h w"], images: UInt8[Tensor, "n c h w"]) -> int:
+    """Return the number of images that differ from the clean ones in any pixel."""
+    if images is clean:
+        return 0
+    return sum(int((clean[p] != images[p]).flatten(1).any(1).sum()) for p in chunks(clean))
+
+
 def poisoned(train: Split, poison: Poison, chosen: Bool[Tensor, " n"] | None = None) -> Split:
     """Return the training set in which the images at `chosen`, or all, are those of the poison.
 

@@ -1,18 +1,19 @@
 """The page's leaderboards: heat maps in both metrics, with each cell linked to its record."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from itertools import product
 
 from .colors import ink_on, ramp
+from .conclusions import conclusions
 from .entries import View, entry_id, shown_entry
 from .folder import Results
 from .groups import CellRow, MethodSpec, Settings, by_pair, grouped
-from .layout import Shown, layout, percent, settings_in_words
+from .layout import Shown, layout, sentence
 from .matrix import matrix_picture
 from .series import method_title
-from .tables import METRICS, Extreme, Leaderboard, leaderboards
+from .tables import METRICS, Leaderboard, leaderboards
+from .words import percent, settings_in_words
 
 WORDS = {
     "dataset": "data set",
@@ -35,7 +36,7 @@ def page_boards(results: Results) -> tuple[list[View], list[View]]:
 
     What a board shows in two metrics is a pair: after the last epoch, and of the best epoch.
     """
-    last, best = (leaderboards(results.cells, metric) for metric in METRICS)
+    last, best = (leaderboards(results.cells_with_chance, metric) for metric in METRICS)
     runs = grouped(results.cells)
     scales = _scales([*last, *best])
     entries: dict[str, View] = {}
@@ -73,13 +74,19 @@ def _tab_words(name: str, value: str, results: Results) -> str:
 
 
 def _scales(boards: Sequence[Leaderboard]) -> dict[str, tuple[float, float]]:
-    """Return the lowest and highest accuracy on each data set, over both metrics."""
-    means_on: dict[str, list[float]] = {}
-    for board in boards:
-        means = [board.stat(a, d).mean for a in board.attacks for d in board.defenses]
-        known = [mean for mean in means if not math.isnan(mean)]
-        means_on.setdefault(board.settings.dataset, []).extend(known)
-    return {name: (min(v, default=0.0), max(v, default=1.0)) for name, v in means_on.items()}
+    """Return the accuracies at the ends of each data set's colours: chance, and of a clean model.
+
+    So a colour means the same whatever else was run. Where chance is unknown, the colours begin at
+    0; they end at 100 % where no clean model exceeds chance.
+    """
+    scales = {}
+    for name in dict.fromkeys(board.settings.dataset for board in boards):
+        its = [board for board in boards if board.settings.dataset == name]
+        low = next((board.chance for board in its if board.chance is not None), 0.0)
+        stats = [b.stat(a, d) for b in its for a in b.attacks if a.is_clean for d in b.defenses]
+        high = max((stat.mean for stat in stats if stat.n), default=1.0)
+        scales[name] = low, high if high > low else 1.0
+    return scales
 
 
 def _board(
@@ -120,7 +127,8 @@ def _board(
         "n_defenses": n_defenses,
         "rows": rows,
         "notes": [each.note for each in layouts],
-        "findings": [_finding(each, results) for each in both],
+        "findings": [sentence(*conclusions(each, results.titles)) for each in both],
+        "warnings": [each.warnings for each in layouts],
         "low": percent(scale[0]),
         "high": percent(scale[1]),
         "matrices": [
@@ -135,37 +143,6 @@ def _face(shown: Shown, scale: tuple[float, float] | None) -> View:
     accuracy, color = shown.accuracy, ""
     if accuracy is not None and scale is not None:
         low, high = scale
-        color = ramp((accuracy - low) / (high - low) if high > low else 1.0)
+        color = ramp((accuracy - low) / (high - low))
     value = None if accuracy is None else 100 * accuracy
     return {"shown": shown, "value": value, "color": color, "ink": ink_on(color) if color else ""}
-
-
-def _finding(board: Leaderboard, results: Results) -> str:
-    """Return which defense has the highest worst case, and which attack the lowest.
-
-    Only worst cases over every opponent count, and a comparison needs two of them.
-    """
-
-    def complete(extremes: Mapping[MethodSpec, Extreme]) -> dict[MethodSpec, Extreme]:
-        return {m: e for m, e in extremes.items() if e.by is not None and e.complete}
-
-    def words(extreme: Extreme) -> str:
-        by = method_title(results, extreme.by) if extreme.by else ""
-        return f"{percent(extreme.value)} % under {by}"
-
-    held = complete({d: board.worst_attack(d) for d in board.defenses})
-    strong = complete({a: board.best_defense(a) for a in board.poisons})
-    if len(board.poisons) < 2 or len(held) < 2:
-        return ""
-    defense = max(held, key=lambda d: held[d].value)
-    finding = (
-        f"Of these defenses {method_title(results, defense)} has the highest worst case: "
-        f"{words(held[defense])}."
-    )
-    if len(strong) > 1:
-        attack = min(strong, key=lambda a: strong[a].value)
-        finding += (
-            f" Of these attacks {method_title(results, attack)} holds the best defense "
-            f"lowest: {words(strong[attack])}."
-        )
-    return finding

@@ -79,6 +79,8 @@ COLUMNS: dict[str, Column] = {
     "suite_version": TEXT,
     "torch_version": TEXT,
     "recipe": TEXT,
+    "n_poisoned": _COUNT,
+    "chance": _ACCURACY,
 }
 """Every column in its order."""
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .compare import Compared, Ours, rank_correlations
-from .layout import Label, Layout, Shown, TableRow, percent
+from .layout import Layout, Shown, TableRow
 from .statistics import LEVEL
+from .words import Label, percent
 
 AGAINST = "against the span"
 

@@ -70,6 +70,11 @@ class ConfusionMatrix:
         rows, columns = np.nonzero(matrix)
         return ConfusionMatrix(len(nested), rows, columns, matrix[rows, columns])
 
+    @property
+    def chance(self) -> float | None:
+        """The accuracy of predicting the largest class for every image; None without images."""
+        return int(self.row_totals().max()) / self.total if self.total else None
+
     def stored(self) -> list[list[int]] | dict[str, list[int]]:
         """Return the matrix as a record holds it: nested lists, or sparse if it is large."""
         if self.n_classes <= MOST_NESTED:

@@ -9,9 +9,9 @@ from ..common.text import one_line
 from .charts import Chart, small_chart
 from .folder import Results
 from .groups import CellRow
-from .layout import percent
 from .matrix import confusion
 from .records import CellRecord
+from .words import percent
 
 FactList = tuple[tuple[str, str], ...]
 AUDIT = {

@@ -19,8 +19,8 @@ from ..common.text import CAPTION, one_line
 from .cells import read_cells
 from .confusion import ConfusionMatrix
 from .groups import CellRow
-from .layout import Titles
 from .records import CellRecord, RunFacts, read_records, read_run
+from .words import Titles
 
 PICTURES_FOLDER = "pictures"
 LARGEST_PICTURE = 2**20
@@ -76,6 +76,16 @@ class Results:
             for key, poison in self.run.poisons.items()
             if poison.get("sha256")
         }
+
+    @cached_property
+    def cells_with_chance(self) -> pd.DataFrame:
+        """The cells, with the chance of those of older versions, which did not write it.
+
+        It follows from their confusion matrices.
+        """
+        chances = {key: record.confusion.chance for key, record in self.records.items()}
+        from_records = self.cells["key"].map(chances).astype("float64")
+        return self.cells.assign(chance=self.cells["chance"].fillna(from_records))
 
     def class_names(self, dataset: str, k: int) -> list[str]:
         """Return the names of `k` classes; numbers where they are unknown."""

@@ -16,9 +16,10 @@ from ..common.text import write_text
 from .cells import write_cells
 from .groups import MethodSpec
 from .latex import to_latex
-from .layout import Layout, Shown, Titles, layout
+from .layout import Layout, Shown, layout
 from .statistics import confidence_interval
 from .tables import Boards, Leaderboard, Metric, leaderboards, several
+from .words import Titles
 
 FRAME_COLUMNS = [
     *("dataset", "arch", "protocol", "attack", "attack_options", "defense", "defense_options"),
@@ -102,14 +103,22 @@ def write_leaderboards(
     folder = Path(folder)
     write_cells(cells, folder / "cells.csv")
     boards = leaderboards(cells, metric)
-    texts = {
+    texts = leaderboard_texts(boards, titles)
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in ("cells.csv", *texts)]
+
+
+def leaderboard_texts(boards: Boards, titles: Titles | None = None) -> dict[str, str]:
+    """Return leaderboard.csv, .tex and .md by name, as every run writes them from cells.csv.
+
+    The same cells and titles give the same texts, so that a changed file can be recognised.
+    """
+    return {
         "leaderboard.csv": to_csv(boards),
         "leaderboard.tex": to_latex(boards, titles),
         "leaderboard.md": to_markdown(boards, titles),
     }
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    return [folder / name for name in ("cells.csv", *texts)]
 
 
 def escape_markdown(text: str) -> str:
@@ -175,6 +184,7 @@ def markdown_table(table: Layout) -> str:
             for row in table.rows
         ),
         "",
+        *(line for each in table.warnings for line in (f"**{escape_markdown(each)}**", "")),
         escape_markdown(table.note),
         "",
     ]

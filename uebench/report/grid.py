@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from .compare import Ours
-from .layout import Label, Layout, Shown, TableRow, accuracy_in_words, shown_stat, usual_n
+from .conclusions import unlearned_warning
+from .layout import Layout, Shown, TableRow, accuracy_in_words, sentence, shown_stat, usual_n
 from .statistics import best_within_noise
+from .words import Label
 
 Place = tuple[Label, ...]
 """The position of a row or a column: one label per level of headings, outermost first."""
@@ -39,6 +41,8 @@ class Grid:
     rows: tuple[Place, ...]
     columns: tuple[Place, ...]
     spots: Mapping[tuple[Place, Place], Spot]
+    chances: Mapping[str, float] = field(default_factory=dict)
+    """The accuracy of a model that has learned nothing, by data set, where it is known."""
     settings: tuple[str, ...] = ()
     """What the cells have in common, in words."""
     best: frozenset[tuple[Place, Place]] = field(default_factory=frozenset)
@@ -89,9 +93,28 @@ def grid_layout(grid: Grid) -> Layout:
         columns=columns,
         rows=tuple(rows),
         note=". ".join(note) + ".",
+        warnings=tuple(_warnings(grid)),
         stub=grid.row_heads[0] if stub else "",
         groups=groups,
     )
+
+
+def _warnings(grid: Grid) -> list[str]:
+    """Return a warning for each data set and network that was not learned even from clean data."""
+    groups: dict[tuple[str, str], list[Ours]] = {}
+    for spot in grid.spots.values():
+        settings = spot.ours.settings
+        groups.setdefault((settings.dataset, settings.arch), []).append(spot.ours)
+    lines = []
+    for (dataset, arch), entries in groups.items():
+        clean = [ours.stat for ours in entries if ours.attack == "none"]
+        n_test = max((ours.n_test or 0 for ours in entries), default=0)
+        every = [ours.stat for ours in entries]
+        warning = unlearned_warning(clean, every, grid.chances.get(dataset), n_test or None)
+        if warning:
+            where = f" ({dataset}, {arch})" if len(groups) > 1 else ""
+            lines.append(sentence(warning + where))
+    return lines
 
 
 def _heads(places: Sequence[Place]) -> tuple[tuple[tuple[str, int], ...], tuple[Label, ...]]:

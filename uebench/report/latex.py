@@ -10,8 +10,9 @@ import unicodedata
 from collections.abc import Sequence
 
 from ..common.text import one_line
-from .layout import Label, Layout, Shown, Titles, layout
+from .layout import Layout, Shown, layout
 from .tables import Boards, Leaderboard, several
+from .words import Label, Titles
 
 PACKAGES = r"% Needs \usepackage{booktabs} and \usepackage{graphicx} (for \resizebox)."
 
@@ -133,6 +134,10 @@ def _table(table: Layout, caption: str | None, label: str) -> str:
         r"  \end{tabular}}%",
         r"  \ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
         r"  \par\smallskip",
+        *(
+            rf"  {{\footnotesize\textbf{{{escape_latex(warning)}}}\par}}"
+            for warning in table.warnings
+        ),
         rf"  {{\footnotesize {escape_latex(table.note)}\par}}",
         r"\end{table}",
         "",

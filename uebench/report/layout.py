@@ -5,20 +5,18 @@ The writers (Markdown, LaTeX, terminal, page) take a `Layout` and add only their
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
 from ..common.text import one_line
-from .groups import MethodSpec, Settings
-from .statistics import LEVEL, Stat, sampling_margin
+from .conclusions import warnings
+from .groups import MethodSpec
+from .statistics import LEVEL, SETTLED, Stat, provisional, sampling_margin
 from .tables import Extreme, Leaderboard
+from .words import CLEAN, Label, Titles, method_label, named, percent, settings_in_words
 
-Titles = Mapping[str, str]
-"""Display names by the names of methods, datasets, architectures and protocols."""
-
-CLEAN = "clean"
 WORST_ATTACK = "worst case over attacks"
 BEST_DEFENSE = "best defense", "attacker's worst case"
 
@@ -45,24 +43,6 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Label:
-    """The heading of a row or column: a method's display name, and its options if it has any."""
-
-    title: str
-    options: str = ""
-    aside: str = ""
-    """An explanation of a title that is not a method's."""
-
-    @property
-    def below(self) -> str:
-        """The part that a writer may put on a second line."""
-        return f"({self.aside})" if self.aside else f"[{self.options}]" if self.options else ""
-
-    def __str__(self) -> str:
-        return f"{self.title}{' ' if self.aside else ''}{self.below}"
-
-
-@dataclass(frozen=True)
 class TableRow:
     """One row of the table; writers draw a rule where `part` changes."""
 
@@ -85,6 +65,8 @@ class Layout:
     note: str
     stub: str = ""
     """The heading of the column with the rows' groups; empty if there is no such column."""
+    warnings: tuple[str, ...] = ()
+    """What a reader must know before the numbers, such as that no model has learned."""
     groups: tuple[tuple[str, int], ...] = ()
     """Headings above the columns, with the number of columns under each; may be empty."""
 
@@ -151,25 +133,20 @@ def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
         sentences.append(f"Measured by uebench {versions}, by the same recipes")
     if any(cell.bound for row in rows for cell in row.cells):
         sentences.append("≤ and ≥: not every opponent was measured, so only a bound is known")
-    dataset = _named(board.settings.dataset, titles)
+    dataset = named(board.settings.dataset, titles)
     return Layout(
         caption=f"Test accuracy (%) on {dataset}: attacks in rows, defenses in columns",
         corner="attack",
         columns=tuple(columns),
         rows=tuple(rows),
         note=". ".join(sentences) + ".",
+        warnings=tuple(sentence(each) for each in warnings(board, titles)),
     )
 
 
-def method_label(method: MethodSpec, titles: Titles, clean: str = "") -> Label:
-    """Return the heading of a method, or `clean` for the attack `none` where that is given."""
-    title = clean if clean and method.is_clean else _named(method.name, titles)
-    return Label(title, one_line(method.options))
-
-
-def percent(accuracy: float) -> str:
-    """Return an accuracy in [0, 1] as percent with one decimal, without the sign."""
-    return f"{100 * accuracy:.1f}"
+def sentence(*parts: str) -> str:
+    """Return parts of a text as sentences, each with a capital letter and a full stop."""
+    return " ".join(f"{part[:1].upper()}{part[1:]}." for part in parts)
 
 
 def shown_stat(stat: Stat, status: str, usual_n: int, bold: bool) -> Shown:
@@ -187,23 +164,24 @@ def _extreme(
 ) -> Shown:
     """Return a worst case, marked as a bound of it if some opponents were not measured.
 
-    The opponent that attains it is named with its options if the name alone is ambiguous.
+    The opponents that attain it are named with their options if the name alone is ambiguous; of
+    three or more, their number is given.
     """
     if extreme.by is None:
         return Shown("—")
-    label = method_label(extreme.by, titles)
-    unique = sum(method_label(each, titles).title == label.title for each in opponents) == 1
-    by = label.title if unique else str(label)
+
+    def by_name(method: MethodSpec) -> str:
+        label = method_label(method, titles)
+        unique = sum(method_label(each, titles).title == label.title for each in opponents) == 1
+        return label.title if unique else str(label)
+
+    tied = [by_name(method) for method in extreme.tied]
     return Shown(
         percent(extreme.value),
-        remark=by,
+        remark=", ".join(tied) if len(tied) < 3 else f"{len(tied)} tied",
         bound="" if extreme.complete else bound,
         accuracy=extreme.value,
     )
-
-
-def _named(name: str, titles: Titles) -> str:
-    return one_line(titles.get(name, name))
 
 
 def usual_n(entries: Sequence[Stat]) -> int:
@@ -235,24 +213,8 @@ def accuracy_in_words(
             f"({LEVEL:.0%}, Wilson)"
         )
     if any(cell.bold for cell in cells):
-        sentences.append("Bold: the best defense, and what lies within noise of it")
+        bold = "Bold"
+        if provisional(entries):
+            bold += f" (provisional until there are {SETTLED} runs of each)"
+        sentences.append(f"{bold}: the best defense, and what lies within noise of it")
     return sentences
-
-
-def settings_in_words(settings: Settings, titles: Titles) -> list[str]:
-    """Return what the cells of a table have in common, one phrase per setting."""
-    optional = {
-        "{} epochs": settings.epochs,
-        "{:,} training images": settings.n_train,
-        "{:,} test images": settings.n_test,
-        "poisoning ratio {:g}": None if settings.ratio == 1 else settings.ratio,
-        "poisoned classes {}": one_line(settings.classes) or None,
-        "precision {}": one_line(settings.precision or "") or None,
-    }
-    words = [
-        _named(settings.dataset, titles),
-        _named(settings.arch, titles),
-        f"protocol {_named(settings.protocol, titles)}",
-        *(phrase.format(value) for phrase, value in optional.items() if value is not None),
-    ]
-    return words

@@ -27,6 +27,7 @@ from .folder import Picture, Results
 from .groups import MethodSpec
 from .matrix import MOST_PIXELS, png_uri
 from .series import Figure, curves_figures, figures, method_title
+from .statistics import SETTLED
 from .tables import Metric
 
 PAGE = "index.html"
@@ -67,6 +68,7 @@ def render(results: Results) -> str:
         ramp=RAMP,
         steps=ramp_steps(),
         most_pixels=MOST_PIXELS,
+        settled=SETTLED,
         counts=_counts(results),
         tabs=tabs(boards, results),
         boards=boards,

@@ -14,9 +14,9 @@ from typing import Any, Literal
 from ..common.text import comma_parts
 from .folder import Results
 from .groups import CellRow, MethodSpec, Settings, by_pair, grouped, the_attack, the_defense
-from .layout import CLEAN, method_label, settings_in_words
 from .statistics import Stat
 from .tables import Metric
+from .words import CLEAN, method_label, settings_in_words
 
 PlotKind = Literal["curves", "ratio", "budget", "repeats", "cost"]
 

@@ -6,12 +6,15 @@ runs share one test set, so the error due to it does not shrink with their numbe
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 LEVEL = 0.95
 """The confidence level of every interval and comparison."""
+
+SETTLED = 3
+"""The smallest number of runs from which the noise between seeds can be judged at all."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -79,8 +82,17 @@ def over_images(stat: Stat, n_test: int | None) -> tuple[float, float]:
     return max(0.0, stat.mean - down), min(1.0, stat.mean + up)
 
 
-def best_within_noise(entries: Mapping[K, Stat], n_test: int | None) -> set[K]:
+def provisional(entries: Iterable[Stat]) -> bool:
+    """Return whether a comparison includes an entry of fewer than `SETTLED` runs."""
+    return any(0 < stat.n < SETTLED for stat in entries)
+
+
+def best_within_noise(
+    entries: Mapping[K, Stat], n_test: int | None, *, lowest: bool = False
+) -> set[K]:
     """Return the best entry and those whose distance from it is within the noise of the two.
+
+    The best is the highest, or the `lowest` if asked for.
 
     The noise of an entry is that of the test set and that of its seeds. The seeds' variance is
     pooled over the two that are compared, or, where both are single runs, over all entries.
@@ -91,7 +103,8 @@ def best_within_noise(entries: Mapping[K, Stat], n_test: int | None) -> set[K]:
     measured = {key: stat for key, stat in entries.items() if stat.n}
     if len(measured) < 2:
         return set()
-    best = max(measured.values(), key=lambda stat: stat.mean)
+    pick = min if lowest else max
+    best = pick(measured.values(), key=lambda stat: stat.mean)
     of_all = _seed_noise(list(measured.values()))
 
     def ties(stat: Stat) -> bool:
@@ -101,7 +114,7 @@ def best_within_noise(entries: Mapping[K, Stat], n_test: int | None) -> set[K]:
             sampling_margin(stat, n_test),
             seeds * math.sqrt(1 / best.n + 1 / stat.n),
         )
-        return best.mean - stat.mean <= allowed or f"{stat.mean:.3f}" == f"{best.mean:.3f}"
+        return abs(best.mean - stat.mean) <= allowed or f"{stat.mean:.3f}" == f"{best.mean:.3f}"
 
     return {key for key, stat in measured.items() if ties(stat)}
 

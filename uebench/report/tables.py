@@ -43,6 +43,8 @@ class Extreme:
     """None, with the value NaN, if nothing was measured."""
     n_measured: int
     n_possible: int
+    tied: tuple[MethodSpec, ...] = ()
+    """The opponents whose accuracy prints as the same percentage, `by` among them."""
 
     @property
     def complete(self) -> bool:
@@ -61,6 +63,10 @@ class Leaderboard:
     entries: Mapping[tuple[MethodSpec, MethodSpec], BoardEntry]
     versions: tuple[str, ...] = ()
     """The versions of the suite that measured it, where they are known."""
+    chance: float | None = None
+    """The accuracy of a model that has learned nothing, where it is known."""
+    without_effect: tuple[MethodSpec, ...] = ()
+    """The attacks that changed no training image, so that their rows are clean training."""
 
     @property
     def poisons(self) -> tuple[MethodSpec, ...]:
@@ -166,7 +172,14 @@ def _leaderboard(settings: Settings, runs: Sequence[CellRow], metric: Metric) ->
         defenses=tuple(defenses),
         entries={cell: _entry(its_runs) for cell, its_runs in by_cell.items()},
         versions=tuple(sorted({run["suite_version"] for run in runs} - {""})),
+        chance=next((r["chance"] for r in runs if r["chance"] is not None), None),
+        without_effect=tuple(a for a in attacks if not a.is_clean and _has_no_effect(a, runs)),
     )
+
+
+def _has_no_effect(attack: MethodSpec, runs: Sequence[CellRow]) -> bool:
+    counts = [r["n_poisoned"] for r in runs if r["status"] == "ok" and the_attack(r) == attack]
+    return bool(counts) and not any(n is None or n for n in counts)
 
 
 def _entry(runs: Sequence[CellRow]) -> BoardEntry:
@@ -215,4 +228,5 @@ def _extreme(
         return Extreme(math.nan, None, 0, len(means))
     value = pick(measured.values())
     by = next(method for method, mean in measured.items() if mean == value)
-    return Extreme(value, by, len(measured), len(means))
+    tied = tuple(method for method, mean in measured.items() if f"{mean:.3f}" == f"{value:.3f}")
+    return Extreme(value, by, len(measured), len(means), tied)

@@ -9,8 +9,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from .layout import Layout, Shown, Titles, layout
+from .layout import Layout, Shown, layout
 from .tables import Boards, several
+from .words import Titles
 
 _WIDEST_COLUMN = 22
 _ASCII = str.maketrans({"±": "+-", "—": "--", "≤": "<=", "≥": ">="})
@@ -38,6 +39,8 @@ class TerminalTables:
             yield _text(whole.caption, options, "bold")
             for columns in _portions(whole, console, options):
                 yield _table(whole, columns, options)
+            for warning in whole.warnings:
+                yield _text(warning, options, "bold yellow")
             yield _text(whole.note, options, "dim")
 
 

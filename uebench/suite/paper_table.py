@@ -24,9 +24,9 @@ from ..report.formats import markdown_table
 from ..report.grid import Grid, Place, Spot, best_places, grid_layout, grid_records
 from ..report.groups import Settings
 from ..report.latex import latex_tables
-from ..report.layout import CLEAN, Label, Titles
 from ..report.statistics import Stat
 from ..report.tables import Metric
+from ..report.words import CLEAN, Label, Titles
 from ..store.store import Store, canonical
 
 _HEADS = {
@@ -130,6 +130,11 @@ def paper_grid(
         rows=_in_order((row for row, _ in placed), spec.rows),
         columns=_clean_first(_in_order((column for _, column in placed), spec.columns)),
         spots=spots,
+        chances={
+            run.values["dataset"]: run.values["chance"]
+            for run in runs
+            if run.values["chance"] is not None
+        },
         settings=tuple(_common(cells, spec)),
         best=best_places(spots),
     )

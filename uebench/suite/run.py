@@ -29,7 +29,7 @@ from ..execute.local import InProcessPool, Local
 from ..execute.progress import ProgressDisplay
 from ..execute.tasks import Event, Listener, Task, pending
 from ..learn.checkpoint import interval as checkpoint_interval
-from ..methods.registry import plugin_files
+from ..methods.registry import load_file, plugin_files
 from ..methods.source import exists_only_here
 from ..report import read_results, write_page
 from ..store.prune import tidy
@@ -81,17 +81,22 @@ def run(
     device: str = "auto",
     jobs: int | None = None,
     executor: Executor | str = "local",
+    time_limit: float | None = None,
+    stop_after: float | None = None,
     time_limit_s: float | None = None,
     stop_after_s: float | None = None,
     deterministic: bool = False,
     data_dir: Path | str | None = None,
     download: bool = False,
+    plugin: Sequence[Path | str] | Path | str = (),
+    dry_run: bool = False,
     quiet: bool = True,
     **fields: Any,
 ) -> pd.DataFrame:
     """Compute a matrix of attacks and defenses, and return it as a table with one row per cell.
 
-    Cells that are in the store are not computed again.
+    Cells that are in the store are not computed again. Arguments have the names of the flags of
+    `uebench run`.
 
     Args:
         attacks: specs such as `em` or `em[eps=16/255]`.
@@ -101,14 +106,20 @@ def run(
         device: `auto`, `cpu`, `cuda` or `cuda:0`.
         jobs: number of cells that are computed at the same time; by default one per core or GPU.
         executor: `local`, `ray` or `slurm` with options, such as `ray[gpus=0.25]`.
-        time_limit_s: time limit for one cell or one poison in seconds; a longer one fails.
-        stop_after_s: time limit for the whole run in seconds. Cells are then computed in the order
+        time_limit: time limit for one cell or one poison in minutes; a longer one fails.
+        stop_after: time limit for the whole run in minutes. Cells are then computed in the order
             of the matrix, those that are not reached are `skipped`, and the same call continues.
+        time_limit_s: `time_limit` in seconds; give one of the two.
+        stop_after_s: `stop_after` in seconds; give one of the two.
         deterministic: whether GPUs use deterministic kernels only.
         data_dir: directory of torchvision's data sets.
         download: whether to download a missing data set.
+        plugin: Python files to load methods from.
+        dry_run: whether to return the planned cells without computing or writing anything; those
+            that are not in the store are `skipped`.
         quiet: whether to hide progress.
-        **fields: any other field of `uebench.cells.plan.Config`, such as `seeds=[0, 1, 2]`.
+        **fields: any other field of `uebench.cells.plan.Config`, such as `seeds=[0, 1, 2]` or
+            `epochs=30`.
 
     Returns:
         The columns of cells.csv. Accuracies lie in [0, 1]; `status` is ok, failed or skipped.
@@ -117,20 +128,36 @@ def run(
         UserError: a name is unknown or a value is bad; nothing has been computed yet.
         StoreError: a disk is full. Finished cells are kept, and the same call continues.
     """
+    for file in [plugin] if isinstance(plugin, str | Path) else plugin:
+        load_file(Path(file))
     config = make_config({"attacks": attacks, "defenses": defenses, "dataset": dataset, **fields})
     how: dict[str, Any] = {
         "executor": executor,
-        "time_limit_s": time_limit_s,
-        "stop_after_s": stop_after_s,
+        "time_limit_s": _in_seconds("time_limit", time_limit, time_limit_s),
+        "stop_after_s": _in_seconds("stop_after", stop_after, stop_after_s),
         "deterministic": deterministic,
+        "outline": dry_run,
     }
     matrix = prepare(config, device, jobs, data_dir, download, **how)
+    if dry_run:
+        return gather(matrix.cells, matrix.records)
     if out is not None:
         check_folder(Path(out))
     outcome = execute(matrix, quiet)
     if out is not None:
         save(matrix, outcome, Path(out), [])
     return outcome.cells
+
+
+def _in_seconds(name: str, minutes: float | None, seconds: float | None) -> float | None:
+    """Return a limit that is given in minutes or in seconds, None if it is not given.
+
+    Raises:
+        UserError: it is given in both.
+    """
+    if minutes is not None and seconds is not None:
+        raise UserError(f"{name} is given in minutes and in seconds ({name}_s); give one of them")
+    return seconds if minutes is None else 60 * minutes
 
 
 def prepare(

@@ -1,0 +1,65 @@
+"""Words that tables, pages and summaries share: names of methods, percentages and settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..common.text import one_line
+from .groups import MethodSpec, Settings
+
+Titles = Mapping[str, str]
+"""Display names by the names of methods, datasets, architectures and protocols."""
+
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Label:
+    """The heading of a row or column: a method's display name, and its options if it has any."""
+
+    title: str
+    options: str = ""
+    aside: str = ""
+    """An explanation of a title that is not a method's."""
+
+    @property
+    def below(self) -> str:
+        """The part that a writer may put on a second line."""
+        return f"({self.aside})" if self.aside else f"[{self.options}]" if self.options else ""
+
+    def __str__(self) -> str:
+        return f"{self.title}{' ' if self.aside else ''}{self.below}"
+
+
+def method_label(method: MethodSpec, titles: Titles, clean: str = "") -> Label:
+    """Return the heading of a method, or `clean` for the attack `none` where that is given."""
+    title = clean if clean and method.is_clean else named(method.name, titles)
+    return Label(title, one_line(method.options))
+
+
+def percent(accuracy: float) -> str:
+    """Return an accuracy in [0, 1] as percent with one decimal, without the sign."""
+    return f"{100 * accuracy:.1f}"
+
+
+def named(name: str, titles: Titles) -> str:
+    """Return the display name of anything that has one, else its own name, on one line."""
+    return one_line(titles.get(name, name))
+
+
+def settings_in_words(settings: Settings, titles: Titles) -> list[str]:
+    """Return what the cells of a table have in common, one phrase per setting."""
+    optional = {
+        "{} epochs": settings.epochs,
+        "{:,} training images": settings.n_train,
+        "{:,} test images": settings.n_test,
+        "poisoning ratio {:g}": None if settings.ratio == 1 else settings.ratio,
+        "poisoned classes {}": one_line(settings.classes) or None,
+        "precision {}": one_line(settings.precision or "") or None,
+    }
+    words = [
+        named(settings.dataset, titles),
+        named(settings.arch, titles),
+        f"protocol {named(settings.protocol, titles)}",
+        *(phrase.format(value) for phrase, value in optional.items() if value is not None),
+    ]
+    return words

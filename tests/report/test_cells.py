@@ -15,7 +15,8 @@ CONTRACT = (
     "dataset arch protocol attack attack_options defense defense_options ratio classes seed "
     "status test_acc test_acc_best best_epoch train_acc n_train n_test craft_seconds "
     "train_seconds peak_memory_mb device precision key poison_sha256 error poison_seed epochs "
-    "robust_acc robust_norm robust_radius suite_version torch_version recipe n_poisoned chance"
+    "robust_acc robust_norm robust_radius suite_version torch_version recipe n_poisoned chance "
+    "record_sha256"
 )
 
 
@@ -142,7 +143,7 @@ def test_a_wrong_value_in_a_file_is_named_with_its_line(cells, tmp_path):
         ("dataset;arch\n", "no column dataset, arch, .* is separated by commas"),
         ("dataset,dataset\n", "no column arch"),
         (CONTRACT.replace(" ", ",") + ",seed\n", "column seed appears twice"),
-        (CONTRACT.replace(" ", ",") + "\na,b\n", "line 2: 2 values where .* names 35 columns"),
+        (CONTRACT.replace(" ", ",") + "\na,b\n", "line 2: 2 values where .* names 36 columns"),
         ('a,"b\n', "is not a comma-separated table in UTF-8"),
     ],
 )

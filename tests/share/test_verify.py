@@ -13,7 +13,8 @@ from uebench.cells.cell import TRAINER_VERSION
 from uebench.cells.plan import make_config
 from uebench.cli import main
 from uebench.learn.protocol import PROTOCOLS
-from uebench.share.verify import sampled, verify
+from uebench.report import read_cells
+from uebench.share.verify import contradictions, sampled, verify
 from uebench.store.store import Store
 from uebench.suite.run import execute, prepare, save
 
@@ -74,6 +75,49 @@ def test_a_difference_is_found_and_named(results: Path, tmp_path: Path) -> None:
     assert "1 identical bit for bit; 1 different" in result.stdout
     assert "test_acc 0.123 now" in result.stdout
     assert "poison_sha256 000000000000... now" in result.stdout
+
+
+def test_a_changed_cell_outside_the_sample_contradicts_its_record(
+    results: Path, tmp_path: Path
+) -> None:
+    rows = pd.read_csv(results / "cells.csv").to_dict("records")
+    seed = next(n for n in range(9) if sampled(rows, 1, n)[0]["attack"] == "none")
+    accuracy = float(rows[1]["test_acc"])
+    made = change(results, tmp_path / "a", test_acc=str(accuracy - 0.05 if accuracy else 0.05))
+    result = call(str(made), "--sample", "1", "--seed", str(seed), "--quiet")
+    assert result.exit_code == 1, result.output
+    assert "1 cells recomputed: 1 identical bit for bit" in result.stdout
+    assert "contradiction: lsp[eps=2] under standard, seed 0: its confusion" in result.stdout
+    told = call(str(made), "--sample", "1", "--seed", str(seed), "--quiet", "--json")
+    assert told.exit_code == 1
+    outcomes = [verdict["outcome"] for verdict in json.loads(told.stdout)]
+    assert outcomes[0] == "same"
+    assert set(outcomes[1:]) == {"contradicts"}
+
+
+def test_all_files_of_an_untouched_folder_agree(results: Path) -> None:
+    assert contradictions(results) == []
+    cells = read_cells(results)
+    assert cells["record_sha256"].str.fullmatch("[0-9a-f]{64}").all()
+
+
+@pytest.mark.parametrize("part", ["loss", "images_per_second"])
+def test_a_changed_number_of_a_record_that_no_table_shows_is_found(
+    part: str, results: Path, tmp_path: Path
+) -> None:
+    made = change(results, tmp_path / "a")
+    told = json.loads((made / "records.json").read_text())
+    record = next(iter(told["records"].values()))
+    if part == "loss":
+        record["curve"]["loss"][0] += 0.01
+    else:
+        record[part] += 1
+    (made / "records.json").write_text(json.dumps(told))
+    (problem,) = contradictions(made)
+    assert "its entry in records.json is not the one that the run wrote" in problem.told
+    frame = pd.read_csv(made / "cells.csv", dtype=str, keep_default_na=False)
+    frame.drop(columns="record_sha256").to_csv(made / "cells.csv", index=False)
+    assert contradictions(made) == [], "a folder of an older version has no hashes"
 
 
 def test_another_machine_type_is_judged_within_a_tolerance(results: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from ..common.provenance import git_state, machine, mixed_versions, origins, ver
 from ..models import shown_arch
 from ..report import conform_cells, write_leaderboards
 from ..report.confusion import ConfusionMatrix
+from ..report.records import record_sha256
 from ..store.store import Store
 from .cell import Cell
 from .evidence import facts
@@ -75,6 +76,7 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
         "suite_version": recorded_versions.get("uebench", ""),
         "torch_version": recorded_versions.get("torch", ""),
         **measured,
+        "record_sha256": record_sha256(record) if record is not None else "",
         "chance": ConfusionMatrix.read((record or {}).get("confusion") or []).chance,
     }
 

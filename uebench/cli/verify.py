@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..common.text import one_line
+from .share import SHOWN_PROBLEMS
 from .shared import data_dir_option, json_option, plugin_option, print_table, quiet_option
 
 if TYPE_CHECKING:
@@ -53,20 +55,26 @@ def verify_verb(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Recompute a random sample of cells and compare the numbers.
+    """Check all cells against the folder's files, and recompute a random sample.
 
-    Nothing is taken from the store: data, poison and model are computed again in a temporary store,
-    so each cell takes as long as it did at first. On a CPU of the same type as the original
-    machine's, every number must be identical bit for bit; elsewhere, accuracies must agree within
-    --tolerance. A relative path in the configuration starts from the current folder. The exit
-    status is 1 if a cell differs or could not be recomputed.
+    First, keys, recipes, records, curves, confusion matrices and accuracies of all cells must
+    agree with each other, which takes seconds. Then cells are recomputed. Nothing is taken from the
+    store: data, poison and model are computed again in a temporary store, so each cell takes as
+    long as it did at first. On a CPU of the same type as the original machine's, every number must
+    be identical bit for bit; elsewhere, accuracies must agree within --tolerance. A relative path
+    in the configuration starts from the current folder. The exit status is 1 if files contradict
+    each other, or a cell differs or could not be recomputed.
 
     \b
     uebench verify results/quick
     uebench verify results/quick --sample 0
     """  # noqa: D301
+    from ..share.verify import contradictions
     from ..share.verify import verify as recompute
 
+    found = contradictions(Path(results)) if Path(results, "cells.csv").is_file() else []
+    if not as_json:
+        _print_contradictions(found)
     verdicts = recompute(
         Path(results),
         sample=sample,
@@ -78,11 +86,22 @@ def verify_verb(
         quiet=quiet,
     )
     if as_json:
-        click.echo(json.dumps([asdict(verdict) for verdict in verdicts], indent=1))
+        click.echo(json.dumps([asdict(verdict) for verdict in [*verdicts, *found]], indent=1))
     else:
         _print(verdicts, tolerance)
-    if any(verdict.outcome in ("differs", "lost") for verdict in verdicts):
+    if found or any(verdict.outcome in ("differs", "lost") for verdict in verdicts):
         raise SystemExit(1)
+
+
+def _print_contradictions(found: list[Verdict]) -> None:
+    """Print in what the files of the folder disagree, or that they agree."""
+    if not found:
+        click.echo("all cells: keys, recipes, records and accuracies agree with each other")
+        return
+    for verdict in found[:SHOWN_PROBLEMS]:
+        click.echo(f"contradiction: {one_line(verdict.told)}")
+    if (n_more := len(found) - SHOWN_PROBLEMS) > 0:
+        click.echo(f"and {n_more} more contradictions")
 
 
 def _print(verdicts: list[Verdict], tolerance: float) -> None:

@@ -81,6 +81,7 @@ COLUMNS: dict[str, Column] = {
     "recipe": TEXT,
     "n_poisoned": _COUNT,
     "chance": _ACCURACY,
+    "record_sha256": TEXT,
 }
 """Every column in its order."""
 

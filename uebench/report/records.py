@@ -7,6 +7,7 @@ are not repeated. Both files may come from a stranger, so they are checked when 
 older versions lack some or all of it.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -51,6 +52,8 @@ class CellRecord(BaseModel):
     images_per_second: float | None = None
     augment_share: float | None = None
     versions: dict[str, str] = {}
+    sha256: str = ""
+    """Hash of the record as it stands in the file; not a part of the record itself."""
 
 
 class DatasetFacts(BaseModel):
@@ -92,10 +95,7 @@ R = TypeVar("R", bound=BaseModel)
 
 def write_records(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the cells' records from the store, by key; the file is replaced whole or not at all."""
-    lines = [
-        f"{json.dumps(key)}: {json.dumps(_compact(record), separators=(',', ':'))}"
-        for key, record in records.items()
-    ]
+    lines = [f"{json.dumps(key)}: {_text(_compact(each))}" for key, each in records.items()]
     body = ",\n".join(lines)
     write_text(path, f'{{"format": {RECORDS_FORMAT}, "records": {{\n{body}\n}}}}\n')
 
@@ -115,7 +115,16 @@ def read_records(path: Path) -> dict[str, CellRecord]:
             f"{path} is not of format {RECORDS_FORMAT}, which is the one that this version reads; "
             "run the command of run.json again, or remove the file"
         )
-    return {key: _checked(CellRecord, each, path, key) for key, each in read["records"].items()}
+    checked = {key: _checked(CellRecord, each, path, key) for key, each in read["records"].items()}
+    return {
+        key: record.model_copy(update={"sha256": _sha256(read["records"][key])})
+        for key, record in checked.items()
+    }
+
+
+def record_sha256(record: Mapping[str, Any]) -> str:
+    """Return the hash that a record from the store has in `records.json`."""
+    return _sha256(_compact(record))
 
 
 def read_run(folder: Path, needed: tuple[str, ...] = ()) -> RunFacts:
@@ -143,6 +152,14 @@ def _checked(kind: type[R], value: Any, path: Path, key: str) -> R:
             f"{path}: {one_line(place) or 'the whole'} is not what a run writes "
             f"({one_line(first['msg'])}); run again with the same --out, or remove the file"
         ) from None
+
+
+def _text(compact: Mapping[str, Any]) -> str:
+    return json.dumps(compact, separators=(",", ":"))
+
+
+def _sha256(compact: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_text(compact).encode()).hexdigest()
 
 
 def _compact(record: Mapping[str, Any]) -> dict[str, Any]:

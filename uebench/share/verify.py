@@ -1,4 +1,7 @@
-"""Recompute a sample of the cells of a results folder in a temporary store, and compare them.
+"""Check all cells of a results folder against its files, and recompute a sample of them.
+
+The check costs no training: keys, recipes, records and accuracies of a folder must agree. The
+sample is computed again in a temporary store.
 
 On a CPU of the type that computed a cell, its numbers must be identical bit for bit. Elsewhere they
 must agree within a tolerance, since rounding differs between machines and training amplifies it.
@@ -29,14 +32,16 @@ from ..execute.devices import usable_devices
 from ..learn.protocol import Protocol
 from ..methods.imported import ImportedPoison
 from ..report import read_cells
+from ..report.records import read_records
 from ..store.store import Store
 from ..suite import run as suite_run
+from .validate import validate
 
 ACCURACIES = ("test_acc", "test_acc_best", "train_acc", "robust_acc")
 EXACT = (*ACCURACIES, "best_epoch", "n_train", "n_test", "poison_sha256")
 """Columns that must be equal on the same machine type; other columns, such as times, may differ."""
 
-VerdictKind = Literal["same", "close", "differs", "lost"]
+VerdictKind = Literal["same", "close", "differs", "lost", "contradicts"]
 
 
 @dataclass(frozen=True)
@@ -48,19 +53,38 @@ class Verdict:
     Attributes:
         cell: the cell in a few words.
         key: its key.
-        recorded: test accuracy in the results, in [0, 1].
+        recorded: test accuracy in the results, in [0, 1]; None for a contradiction.
         recomputed: test accuracy of the recomputed cell, or None.
         outcome: `same` if it is identical bit for bit, `close` if it is within the tolerance,
-            `differs`, or `lost` if it could not be recomputed.
+            `differs`, `lost` if it could not be recomputed, or `contradicts` if nothing had to be
+            computed to see that files of the folder disagree.
         told: what differs, or why it could not be recomputed.
     """
 
     cell: str
     key: str
-    recorded: float
+    recorded: float | None
     recomputed: float | None
     outcome: VerdictKind
     told: str
+
+
+def contradictions(folder: Path) -> list[Verdict]:
+    """Return where the files of a results folder disagree, over all of its cells.
+
+    Raises:
+        UserError: the folder holds no results.
+    """
+    failed = [finding for finding in validate(folder) if finding.status == "failed"]
+    problems = [problem for finding in failed for problem in finding.problems]
+    records = read_records(folder / "records.json")
+    for r in read_cells(folder).to_dict("records"):
+        record = records.get(r["key"])
+        if record is not None and r["record_sha256"] not in ("", record.sha256):
+            problems.append(
+                f"{_name(r)}: its entry in records.json is not the one that the run wrote"
+            )
+    return [Verdict("", "", None, None, "contradicts", problem) for problem in problems]
 
 
 def verify(

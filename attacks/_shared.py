@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from uebench import Run, Split, pgd, taken
+from uebench import Run, Split, penultimate, pgd, taken
 from uebench.data.poison import Norm
+from uebench.learn.loops import eval_batches
 
 
 @runtime_checkable
@@ -143,3 +144,22 @@ def noisy_images(
     """Return clip(x + noise, 0, 1) for the images at `index`; `rows` are their rows of `noise`."""
     images = (data.pixels(index) + taken(noise, rows, data.device)).clamp_(0, 1)
     return images.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def class_means(model: nn.Module, data: Split, run: Run) -> Float[Tensor, "k d"]:
+    """Return the mean penultimate features of each class on clean images, in eval mode.
+
+    The mean of a class without images is zero.
+    """
+    model.eval()
+    features = []
+    for part in eval_batches(data):
+        images = data.pixels(part).contiguous(memory_format=torch.channels_last)
+        with run.autocast():
+            features.append(penultimate(model, images))
+    all_features = torch.cat(features)
+    sums = all_features.new_zeros(data.n_classes, all_features.shape[1])
+    sums.index_add_(0, data.labels, all_features)
+    counts = torch.bincount(data.labels, minlength=data.n_classes).clamp(min=1)
+    return sums / counts[:, None]

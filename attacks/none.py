@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from uebench import Attack, Fraction255, Run, Split, UserError, attack
 class NoAttack(Attack):
     """The clean training set."""
 
+    deterministic: ClassVar[bool] = True
     norm: Literal["linf"] = "linf"
     """Not used: no image is changed."""
     eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255

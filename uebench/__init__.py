@@ -15,6 +15,7 @@ _HOME = {
     "Adversary": "learn.surrogate_training",
     "Attack": "methods.base",
     "Auto": "common.options",
+    "Budget": "data.poison",
     "Defense": "methods.base",
     "Facts": "methods.base",
     "Fraction255": "methods.base",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from .common.options import Option as Option
     from .common.options import auto as auto
     from .data import load_dataset as load_dataset
+    from .data.poison import Budget as Budget
     from .data.poison import Poison as Poison
     from .data.split import Split as Split
     from .learn.pgd import frozen as frozen

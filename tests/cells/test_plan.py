@@ -31,6 +31,8 @@ def test_half_the_budget_is_resolved_and_enters_the_key(tiny: Dataset) -> None:
     at = [c.defense for c in planned if c.defense.info.name == "at"]
     told = [(d.norm, round(d.radius, 6)) for d in at]  # type: ignore[attr-defined]
     assert told == [("linf", 0.015686), ("l2", 0.5), ("linf", 0.031373)]
+    clean, *others = cells(tiny, attacks="none,ops,cuda", defenses="at")
+    assert [c.defense for c in others] == [clean.defense] * 2, "pixels are no radius"
     assert all(c.defense_options == "" for c in planned), "tables show what was asked for"
 
 

@@ -29,6 +29,32 @@ def test_a_budget_in_whole_levels_is_kept_by_rounding(levels: int) -> None:
     Budget("linf", levels / 255).check(measured, (3, 4, 4), "x")
 
 
+def test_budgets_in_pixels_and_without_a_bound() -> None:
+    clean = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    images = clean.clone()
+    images[0, :, 3, 3:5] = 255
+    measured, shape = measure(clean, images), (3, 16, 16)
+    Budget("l0", 2).check(measured, shape, "x")
+    Budget("none", None).check(measured, shape, "x")
+    with pytest.raises(ValueError, match=r"exceeds its l0 budget on 1 of 2 .* 2 pixels, allowed"):
+        Budget("l0", 1).check(measured, shape, "x")
+    assert Budget("l0", 1).allowed(shape) == 1
+    assert Budget("none", None).allowed(shape) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("budget", "ball"),
+    [
+        (Budget("linf", 16 / 255), ("linf", 16 / 255)),
+        (Budget("l2", 1.3), ("l2", 1.3)),
+        (Budget("l0", 3), ("linf", 8 / 255)),
+        (Budget("none", None), ("linf", 8 / 255)),
+    ],
+)
+def test_defenses_are_tied_to_a_ball(budget: Budget, ball: tuple[str, float]) -> None:
+    assert budget.ball == ball
+
+
 def test_norms_by_hand() -> None:
     clean = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     images = clean.clone()

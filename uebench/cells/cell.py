@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..common.spec import format_spec, normalise
 from ..data import Dataset
-from ..data.poison import Norm
+from ..data.poison import CLEAN_BALL, Budget, Norm
 from ..learn.protocol import Protocol
 from ..methods.base import Attack, Defense
 from ..methods.faults import blamed
@@ -259,9 +259,29 @@ class Cell:
 
     def ball(self) -> tuple[Norm, float]:
         """Return the norm and radius of the ball in which robust accuracy is measured."""
+        return ball_of(self.defense, *self._budget.ball)
+
+    @property
+    def _budget(self) -> Budget:
+        """The poison's budget; on clean data, the one that stands in for it."""
         if self.poison.is_clean:
-            return ball_of(self.defense)
-        return ball_of(self.defense, *self.poison.attack.budget(self.poison.dataset.shape))
+            return Budget(*CLEAN_BALL)
+        return self.poison.attack.budget(self.poison.dataset.shape)
+
+    def ball_note(self) -> dict[str, str]:
+        """Return a note for the record where half of the budget is only that of clean data.
+
+        This concerns cells that use a radius (adversarial training, robust accuracy) and whose
+        poison is bounded in pixels or not at all.
+        """
+        tied = isinstance(getattr(self.defense, "radius", None), float) or self.protocol.robust
+        norm, radius = self.ball()
+        if not tied or self._budget.norm in ("linf", "l2") or self.ball() != ball_of(Defense()):
+            return {}
+        half = f"{255 * radius:g}/255" if norm == "linf" else f"{radius:g}"
+        bound = "has no bound" if self._budget.norm == "none" else "counts pixels"
+        note = f"{half} in {norm}, as on clean data: the poison's budget {bound}"
+        return {"half_budget": note}
 
     def describe(self) -> str:
         """Return a short description for progress lines and messages."""

@@ -212,7 +212,13 @@ def train_cell(
     robustness = {}
     if cell.protocol.robust:
         robustness = robust_record(trained.model, test, *cell.ball(), run)
-    return {**run.notes, **trained.record, **robustness, "prepare_seconds": prepare_seconds}
+    return {
+        **run.notes,
+        **trained.record,
+        **robustness,
+        **cell.ball_note(),
+        "prepare_seconds": prepare_seconds,
+    }
 
 
 def _prepared(cell: Cell, store: Store | None, data: Split, run: Run) -> Split:

@@ -230,7 +230,7 @@ class Setting:
         """
         facts = self.facts
         if not poison.is_clean:
-            norm, eps = poison.attack.budget(self.ref.shape)
+            norm, eps = poison.attack.budget(self.ref.shape).ball
             facts = replace(facts, norm=norm, eps=eps)
         trained = defense.resolve(facts)
         with blamed(trained, "adjust"):

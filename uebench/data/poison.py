@@ -1,7 +1,8 @@
 """A poison: the 8-bit images that a data user receives, and measurements of their changes.
 
 A budget is checked on the 8-bit images: linf at most round(255 * eps) levels; l2 at most
-eps + 0.5/255 * sqrt(c*h*w), since rounding moves each value by up to half a level.
+eps + 0.5/255 * sqrt(c*h*w), since rounding moves each value by up to half a level; l0 at most eps
+pixel positions, whatever their values. The budget `none` allows everything.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ from ..store.arrays import add_bytes, chunks, copied, zeros
 from .split import Split
 
 Norm = Literal["linf", "l2"]
+"""The norms in which a gradient step and a projection are defined."""
+BudgetNorm = Literal["linf", "l2", "l0", "none"]
+"""What a poison's budget may bound: a norm, the number of changed pixel positions, or nothing."""
+CLEAN_BALL: tuple[Norm, float] = ("linf", 8 / 255)
+"""Norm and radius that stand in for a poison's where there are none, as on clean data."""
 
 
 class PoisonError(UserError):
@@ -120,24 +126,51 @@ def _ssim(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> Float[Ten
 
 
 class Budget(NamedTuple):
-    """A norm and a radius, linf or the l2 norm of a whole image, in the pixel range [0, 1]."""
+    """What bounds a poison's perturbations.
 
-    norm: Norm
-    eps: float
+    Attributes:
+        norm: `linf`, `l2` of a whole image, `l0`, or `none` for no bound.
+        eps: the bound: in the pixel range [0, 1] for linf and l2, pixel positions for l0; None if
+            there is none.
+    """
+
+    norm: BudgetNorm
+    eps: float | None
 
     def allowed(self, shape: tuple[int, int, int]) -> float:
-        """Return the limit for 8-bit images: in levels (linf), or in l2 with slack for rounding."""
+        """Return the limit for 8-bit images: in levels, in l2 with slack for rounding, or pixels.
+
+        It is infinite for the budget `none`.
+        """
+        if self.norm == "none" or self.eps is None:
+            return math.inf
         if self.norm == "linf":
             return float(math.floor(255 * self.eps + 0.5))
+        if self.norm == "l0":
+            return float(self.eps)
         return self.eps + 0.5 / 255 * math.sqrt(math.prod(shape))
+
+    @property
+    def ball(self) -> tuple[Norm, float]:
+        """The norm and radius that defenses tie themselves to, such as adversarial training.
+
+        A number of pixels is no radius of a ball, so that budgets in l0 and without a bound are
+        treated as clean data is.
+        """
+        if self.eps is None or self.norm == "l0" or self.norm == "none":
+            return CLEAN_BALL
+        return self.norm, self.eps
 
     def check(self, measured: Measured, shape: tuple[int, int, int], who: str) -> None:
         """Raise MethodError if an image exceeds the budget."""
+        allowed = self.allowed(shape)
+        if self.norm == "none":
+            return
         values: Tensor = getattr(measured, self.norm)
-        allowed, largest = self.allowed(shape), values.max().item()
+        largest = values.max().item()
         if largest > allowed + 1e-4:
             over = int((values > allowed + 1e-4).sum())
-            unit = " levels of 255" if self.norm == "linf" else ""
+            unit = {"linf": " levels of 255", "l0": " pixels"}.get(self.norm, "")
             raise MethodError(
                 f"{who} exceeds its {self.norm} budget on {over} of {len(values)} 8-bit images: "
                 f"{largest:.4g}{unit}, allowed are {allowed:.4g}; project the perturbation"

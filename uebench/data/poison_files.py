@@ -141,6 +141,7 @@ def audit_poison(poison: Poison, dataset: Dataset) -> dict[str, Any]:
         f"l2 {eps}": bool(measured.l2.max() <= Budget("l2", eps).allowed(dataset.shape))
         for eps in (0.5, 1.0, 1.304)
     }
+    budgets |= {f"l0 {pixels}": bool(measured.l0.max() <= pixels) for pixels in (1, 2, 4)}
     return {
         "images": len(poison),
         "training_images": len(train),

@@ -48,9 +48,11 @@ class Facts:
         shape: channels, height and width of an image.
         epochs: epochs that the target model is trained for.
         surrogate: the network that attacks craft with unless they name another one.
-        norm: the norm in which the poison's budget is measured; `linf` on clean data.
-        eps: the poison's budget in that norm, in the pixel range [0, 1]; 8/255 on clean data.
-            Only defenses see the poison's own norm and eps: attacks are resolved before them.
+        norm: the norm in which the poison's budget is measured; `linf` on clean data, and where the
+            budget is a number of pixels or has no bound.
+        eps: the poison's budget in that norm, in the pixel range [0, 1]; 8/255 where the budget
+            says nothing. Only defenses see the poison's own norm and eps: attacks are resolved
+            before them.
     """
 
     dataset: str
@@ -134,9 +136,13 @@ class Attack(Method):
     """Changes training images within a budget so that a network trained on them learns nothing.
 
     An author writes `perturb`, and may override `resolve`, `budget`, `export` and `image_passes`.
-    `craft` calls them and checks the result; it cannot be overridden.
+    `craft` calls them and checks the result; it cannot be overridden. An attack whose budget is a
+    number of pixels, or that has none, overrides `budget`; see `attacks/ops.py` for its fields.
     """
 
+    deterministic: ClassVar[bool] = False
+    """Whether the poison depends on the data alone. Other attacks are tested to change with the
+    seed."""
     norm: Literal["linf", "l2"] = "linf"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255
@@ -144,6 +150,8 @@ class Attack(Method):
 
     def budget(self, shape: tuple[int, int, int]) -> Budget:
         """Return the norm and radius that the 8-bit images must keep.
+
+        `Budget("l0", n)` allows changes of `n` pixel positions, and `Budget("none", None)` any.
 
         Args:
             shape: channels, height and width of an image.

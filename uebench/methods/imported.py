@@ -18,7 +18,7 @@ from torch import Tensor
 from ..common.errors import MissingError, UnknownNameError, UserError
 from ..common.options import Auto, auto
 from ..common.spec import IMPORTED, Fraction255, did_you_mean, normalise, shorten
-from ..data.poison import PoisonError
+from ..data.poison import Budget, PoisonError
 from ..data.split import Split
 from ..store.store import Store, key_of
 from .asked import Asked
@@ -32,16 +32,22 @@ _KIND = "imported"
 class ImportedPoison(Attack):
     """A poison that somebody else crafted, added to the store by `uebench import`.
 
-    Its budget is what was measured on its 8-bit images, in linf unless l2 is asked for; defenses
-    that are tied to the budget, such as adversarial training, take it from there.
+    Its budget is what was measured on its 8-bit images, in linf unless another norm is asked for;
+    defenses that are tied to the budget, such as adversarial training, take it from there.
     """
 
-    norm: Literal["linf", "l2"] = "linf"
-    """The norm that its budget is measured in."""
-    eps: Annotated[Fraction255, Field(gt=0, le=10_000), Auto()] = auto()
-    """Its budget in that norm, in the pixel range [0, 1]; auto: as measured on its images."""
+    norm: Literal["linf", "l2", "l0", "none"] = "linf"  # type: ignore[assignment]
+    """The norm that its budget is measured in; l0 counts changed pixels, none sets no bound. For
+    these two, adversarial training uses the radius that it has on clean data."""
+    eps: Annotated[Fraction255, Field(gt=0, le=1_000_000), Auto()] = auto()
+    """Its budget in that norm, in the pixel range [0, 1], or in pixels for l0; auto: as measured on
+    its images. Not used where norm is none."""
     sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
     """Its content; filled in from its name and the data set."""
+
+    def budget(self, shape: tuple[int, int, int]) -> Budget:
+        """Return the norm and the measured or given bound."""
+        return Budget(self.norm, None if self.norm == "none" else self.eps)
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Raise MissingError: there is nothing to craft."""
@@ -135,7 +141,9 @@ def bind(asked: Asked[Attack], store: Store, dataset: str, fingerprint: str) -> 
     record = entry[1]
     if not store.has("poison", key_of(imported_recipe(fingerprint, record["sha256"]))):
         raise PoisonError(f"the images of imported:{name} are gone from the store; import it again")
-    measured = record["linf_max"] / 255 if attack.norm == "linf" else record["l2_max"]
+    measured = {"l2": record["l2_max"], "l0": record["l0_max"]}.get(
+        attack.norm, record["linf_max"] / 255
+    )
     bound = attack.fill_auto(eps=measured).with_options(sha256=record["sha256"])
     if bound.norm == "linf" and bound.eps > 1:
         raise PoisonError(

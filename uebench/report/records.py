@@ -54,6 +54,8 @@ class CellRecord(BaseModel):
     versions: dict[str, str] = {}
     sha256: str = ""
     """Hash of the record as it stands in the file; not a part of the record itself."""
+    half_budget: str = ""
+    """What half of the poison's budget means for adversarial training, where it is no radius."""
 
 
 class DatasetFacts(BaseModel):

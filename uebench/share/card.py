@@ -144,13 +144,18 @@ def _budget(budget: Any) -> str:
     match budget:
         case {"norm": "linf", "eps": float(eps)}:
             return f"linf {255 * eps:g}/255"
+        case {"norm": "l0", "eps": float() | int() as pixels}:
+            return f"l0 {pixels:g}, changed pixels per image"
+        case {"norm": "none"}:
+            return "none, changes have no bound"
         case {"norm": norm, "eps": float(eps)}:
             return f"{norm} {eps:.4g}, in the pixel range [0, 1]"
     return "unknown"
 
 
 def _largest(meta: dict[str, Any]) -> str:
-    return f"linf {_number(meta, 'linf_max')}/255, l2 {_number(meta, 'l2_max')}"
+    pixels = f"l0 {_number(meta, 'l0_max')} pixels"
+    return f"linf {_number(meta, 'linf_max')}/255, l2 {_number(meta, 'l2_max')}, {pixels}"
 
 
 def _number(meta: dict[str, Any], name: str) -> str:

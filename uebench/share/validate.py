@@ -238,6 +238,8 @@ def _over_budget(key: str, poison: dict[str, Any]) -> list[str]:
     match poison:
         case {"budget": {"norm": "linf", "eps": float(eps)}, "linf_max": float(most)}:
             allowed = math.floor(255 * eps + 0.5) + 1e-4
+        case {"budget": {"norm": "l0", "eps": float() | int() as pixels}, "l0_max": float(most)}:
+            allowed = float(pixels)
         case {
             "budget": {"norm": "l2", "eps": float(eps)},
             "l2_max": float(most),

@@ -122,8 +122,10 @@ def _attack_of(poison: Poison, dataset: Dataset) -> Asked[Attack]:
     """
     given = imported_class("imported:given")
     match poison.meta.get("budget"):
-        case {"norm": "linf" | "l2" as norm, "eps": float(eps)} if eps > 0:
+        case {"norm": "linf" | "l2" | "l0" as norm, "eps": float() | int() as eps} if eps > 0:
             return Asked(given.model_validate({"norm": norm, "eps": eps}))
+        case {"norm": "none"}:
+            return Asked(given.model_validate({"norm": "none", "eps": 1.0}))
     measured = measure(dataset.train.images, poison.images, poison.index)
     levels = measured.linf.max().item()
     if not levels:

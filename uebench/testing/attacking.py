@@ -91,12 +91,18 @@ def _kept(attack: Attack, poison: Poison, dataset: Dataset) -> Tensor:
     norm, eps = attack.budget(dataset.shape)
     asked = attack.options().get("eps")
     demand(
-        not isinstance(asked, float) or norm != attack.norm or eps <= asked + 1e-9,
-        f"`budget` allows {eps:g}, but the option eps is {asked}",
+        not isinstance(asked, float)
+        or norm != attack.norm
+        or (eps is not None and eps <= asked + 1e-9),
+        f"`budget` allows {eps}, but the option eps is {asked}",
         "let `budget` return what the options say",
     )
+    if norm == "none" or eps is None:
+        return changed
     if norm == "linf":
         most, allowed = float(changed.abs().max()), float(round(255 * eps))
+    elif norm == "l0":
+        most, allowed = float((changed != 0).any(1).flatten(1).sum(1).max()), float(eps)
     else:
         most = float((changed.flatten(1).float().norm(dim=1) / 255).max())
         allowed = eps + 0.5 / 255 * dataset.train.images[0].numel() ** 0.5 + 1e-5
@@ -112,7 +118,7 @@ def _kept(attack: Attack, poison: Poison, dataset: Dataset) -> Tensor:
 def randomness(subject: Subject, _: str) -> str:
     """Same seed, same poison; other seed, other poison; global generators are neither read nor set.
 
-    `none` is exempt from the second: it draws nothing.
+    Attacks that declare themselves `deterministic` are exempt from the second.
     """
     dataset = case("two classes")
     attack = subject.attack(dataset)
@@ -131,7 +137,7 @@ def randomness(subject: Subject, _: str) -> str:
         f"{DRAW}; do not depend on the time, the process or the order of a set",
     )
     demand(
-        subject.name == "none" or not torch.equal(poisons[0], poisons[2]),
+        attack.deterministic or not torch.equal(poisons[0], poisons[2]),
         "another seed gave the same poison",
         DRAW,
     )

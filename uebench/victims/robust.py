@@ -11,7 +11,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import nn
 
-from ..data.poison import Norm
+from ..data.poison import CLEAN_BALL, Norm
 from ..data.split import Split
 from ..learn.loops import eval_batches
 from ..learn.pgd import frozen, pgd, random_start
@@ -21,7 +21,9 @@ from ..methods.run import Run
 PGD_STEPS = 20
 
 
-def ball_of(defense: Defense, norm: Norm = "linf", eps: float = 8 / 255) -> tuple[Norm, float]:
+def ball_of(
+    defense: Defense, norm: Norm = CLEAN_BALL[0], eps: float = CLEAN_BALL[1]
+) -> tuple[Norm, float]:
     """Return norm and radius of the attack: the defense's own, or else half the poison's budget.
 
     Args:

@@ -1,0 +1,38 @@
+"""P5: every image of a class moves by the same distance in the same random direction.
+
+Source: Tao et al., "Better Safe Than Sorry: Preventing Delusive Adversaries with Adversarial
+Training", NeurIPS 2021, arXiv:2102.04716, whose fifth perturbation it is.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from uebench import Attack, Facts, Fraction255, Run, Split, attack, random_start
+
+from ._class_wise import check_classes, spread_over_images
+
+
+@attack("p5", title="P5", source="arXiv:2102.04716")
+class P5(Attack):
+    """A random direction per class, scaled to the budget."""
+
+    norm: Literal["l2"] = "l2"
+    """The norm that the budget is measured in."""
+    eps: Annotated[Fraction255, Field(gt=0, le=100)] = 0.5
+    """l2 norm of each perturbation in the pixel range [0, 1]."""
+
+    def resolve(self, facts: Facts) -> P5:
+        """Return the attack as it is; refuse a single class."""
+        check_classes(self.info.name, facts)
+        return self
+
+    def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
+        """Return the direction of each image's class, at the length of the budget."""
+        zeros = torch.zeros(data.n_classes, *data.shape, device=run.device)
+        return spread_over_images(random_start(zeros, "l2", self.eps, run.rng), data, run)

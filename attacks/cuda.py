@@ -73,6 +73,8 @@ class CUDA(Attack):
         delta = run.zeros(*data.images.shape)
         at_once = max(1, CONVOLVED // data.images[0].numel())
         for label, kernel in enumerate(kernels):
+            if not data.class_sizes[label]:
+                continue
             for rows in (data.labels == label).nonzero().squeeze(1).split(at_once):
                 images = data.pixels(rows)
                 blurred = convolved(images, kernel)

@@ -38,7 +38,7 @@ class AdversarialTraining(Defense):
     """Norm of the ball; auto: the poison's (linf on clean data)."""
     radius: Annotated[Fraction255, Field(gt=0, le=100), Auto(("half",))] = auto("half")
     """Radius of the ball in the pixel range [0, 1]; half: half of the poison's budget (4/255 on
-    clean data)."""
+    clean data, and where the budget is a number of pixels or has no bound)."""
     steps: Annotated[int, Field(ge=1, le=1000), Option(variant=True)] = 7
     """Steps of the search."""
     step: Annotated[Fraction255, Field(gt=0, le=100), Auto(), Option(variant=True)] = auto()

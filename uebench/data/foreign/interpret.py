@@ -72,7 +72,12 @@ def interpret(
     channels = _as_nchw(chosen.values, dataset)
     clean = dataset.train.images.numpy()
     scale = _scale(channels, reading.scale, who)
-    kind = _kind(channels[rows[sample]], clean[index[sample]], scale, reading.kind, who)
+    asked = reading.kind
+    match foreign.record:
+        # images of our own that nothing keeps near the clean ones
+        case {"budget": {"norm": "none"}} if asked == "auto":
+            asked = "images"
+    kind = _kind(channels[rows[sample]], clean[index[sample]], scale, asked, who)
     classwise = len(channels) != len(index)
     if classwise and kind == "images":
         raise PoisonError(

@@ -1,0 +1,36 @@
+"""The tables that are committed are those which the committed cells give."""
+
+from pathlib import Path
+
+import pytest
+
+from uebench.report import leaderboards, read_cells
+from uebench.report.formats import leaderboard_texts
+from uebench.report.records import read_run
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = sorted(path.parent for path in ROOT.glob("results/*/cells.csv"))
+TABLES = {
+    "cifar table": "cifar10",
+    "8k table": "cifar10-8k",
+    "seeds table": "cifar10-small-seeds",
+}
+"""The tables of README.md, and the folders of results that they show."""
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_leaderboards_follow_from_the_cells(folder: Path) -> None:
+    titles = {name: facts.title for name, facts in read_run(folder).methods.items()}
+    for name, text in leaderboard_texts(leaderboards(read_cells(folder)), titles).items():
+        assert (folder / name).read_text() == text, f"{name}; run the command of run.json again"
+
+
+@pytest.mark.parametrize(("mark", "folder"), TABLES.items())
+def test_the_readme_shows_the_tables_of_the_results(mark: str, folder: str) -> None:
+    readme = (ROOT / "README.md").read_text()
+    shown = readme.partition(f"<!-- {mark} -->")[2].partition(f"<!-- end of {mark} -->")[0]
+    caption, blank, table = (
+        (ROOT / "results" / folder / "leaderboard.md").read_text().split("\n", 2)
+    )
+    assert caption.startswith("**")
+    assert (blank, shown.strip()) == ("", table.strip())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,28 @@ log = logging.getLogger(__name__)
 
 
 def keep_evidence(
-    folder: Path, cells: Sequence[Cell], datasets: Sequence[Dataset], records: Records
+    folder: Path,
+    cells: Sequence[Cell],
+    datasets: Sequence[Dataset],
+    records: Records,
+    earlier: Path,
 ) -> None:
-    """Write `records.json` and `pictures/` from the store's records of these cells."""
+    """Write `records.json` and `pictures/` from the store's records of these cells.
+
+    Pictures that the folder of an earlier run has are taken from there: names hold the key.
+    """
     by_key = {cell.key: records.cell(cell) for cell in cells}
     write_records(folder / "records.json", {key: r for key, r in by_key.items() if r is not None})
     by_fingerprint = {dataset.fingerprint: dataset for dataset in datasets}
     poisons = {cell.poison.key: cell.poison for cell in cells if not cell.poison.is_clean}
     for ref in poisons.values():
-        path = folder / PICTURES_FOLDER / picture_name(ref)
+        path = Path(PICTURES_FOLDER, picture_name(ref))
         dataset = by_fingerprint.get(ref.dataset.fingerprint)
-        if dataset is not None and not path.exists() and records.poison(ref) is not None:
-            _draw(ref, dataset, path, records.store)
+        if (earlier / path).is_file():
+            (folder / PICTURES_FOLDER).mkdir(exist_ok=True)
+            shutil.copy2(earlier / path, folder / path)
+        elif dataset is not None and records.poison(ref) is not None:
+            _draw(ref, dataset, folder / path, records.store)
 
 
 def picture_name(ref: PoisonRef) -> str:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from ..common.drafts import clear_drafts
 from ..common.errors import UserError
 from ..common.json_file import RUN
 from ..common.provenance import git_state, machine, mixed_versions, origins, versions
+from ..common.text import write_text
 from ..models import shown_arch
 from ..report import conform_cells, write_leaderboards
 from ..report.confusion import ConfusionMatrix
@@ -105,6 +107,7 @@ def check_folder(folder: Path) -> None:
             be overwritten.
     """
     try:
+        clear_drafts(folder.resolve())  # before it is created: a kill may have left it to restore
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
@@ -164,7 +167,5 @@ def write_results(
         "failures": failed,
         **facts(cells),
     }
-    draft = folder / f".{RUN}.part"
-    draft.write_text(json.dumps(content, indent=1, default=str) + "\n")
-    draft.replace(folder / RUN)
+    write_text(folder / RUN, json.dumps(content, indent=1, default=str) + "\n")
     write_leaderboards(frame, folder, table_titles(cells))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..common.drafts import replaced_file
 from ..common.errors import UserError
 from .completion import complete
 from .shared import data_dir_option, data_options, json_option, plugin_option
@@ -222,6 +223,5 @@ def _draw(picture: str | None, poison: Poison, dataset: Dataset, title: str) -> 
     if picture is not None:
         from ..data.pictures import contact_sheet
 
-        path = Path(picture)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(poison, dataset, title).save(path)
+        with replaced_file(Path(picture)) as draft:
+            contact_sheet(poison, dataset, title).save(draft)

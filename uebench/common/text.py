@@ -8,8 +8,9 @@ the writing direction). Escaping for LaTeX and Markdown is left to their writers
 import os
 import re
 import unicodedata
-import uuid
 from pathlib import Path
+
+from .drafts import replaced_file
 
 CAPTION = "uebench"
 """Name of the PNG text that holds the caption of a picture, as JSON."""
@@ -59,20 +60,11 @@ def comma_parts(text: str) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path` through a temporary file, and create missing folders.
-
-    Readers see either the old file or the new one, even if this process is killed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write `text` as UTF-8 to `path`, whole or not at all, and create missing folders."""
+    with replaced_file(path) as draft, draft.open("x", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _is_harmless(character: str) -> bool:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from ..common.drafts import replaced_file
 from ..common.text import CAPTION
 from .dataset import Dataset
 from .poison import Poison
@@ -113,10 +114,8 @@ def write_strip(picture: Strip, path: Path) -> None:
     caption = {k: v for k, v in asdict(picture).items() if k != "pixels"}
     text = PngImagePlugin.PngInfo()
     text.add_itxt(CAPTION, json.dumps(caption))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    Image.fromarray(picture.pixels).save(draft, format="PNG", optimize=True, pnginfo=text)
-    draft.replace(path)
+    with replaced_file(path) as draft:
+        Image.fromarray(picture.pixels).save(draft, format="PNG", optimize=True, pnginfo=text)
 
 
 def chosen_images(poison: Poison, dataset: Dataset, each: int = EACH) -> dict[int, list[int]]:

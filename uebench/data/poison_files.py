@@ -9,9 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,8 @@ from rich.text import Text
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..common.drafts import new_folder, replaced_file
+from ..common.text import write_text
 from ..store.arrays import chunks, zeros
 from .dataset import Dataset
 from .poison import Budget, Poison, PoisonError, measure, tensors_sha256
@@ -56,30 +56,24 @@ def check_target(path: Path, option: str = "--out") -> None:
 def write_poison(poison: Poison, path: Path, dataset: Dataset) -> None:
     """Write a poison as .npz, .safetensors or, under any other name, as a folder of PNG files.
 
-    Each is written under a temporary name and renamed; its record, `meta.json`, lies in the
-    folder or next to the file.
+    Its record, `meta.json`, lies in the folder or next to the file. There it comes first, since a
+    file without its budget would look complete.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     meta = {**poison.meta, "dataset": dataset.name, "fingerprint": dataset.fingerprint}
     meta |= {"seed": poison.meta.get("recipe", {}).get("seed")}
     text = json.dumps(meta, indent=1) + "\n"
-    draft = path.with_name(f".{uuid.uuid4().hex}.part{path.suffix}")
-    try:
+    if path.suffix not in (".npz", ".safetensors"):
+        with new_folder(path) as draft:
+            _write_folder(poison, draft)
+            (draft / "meta.json").write_text(text)
+        return
+    with replaced_file(path) as draft:
         if path.suffix == ".npz":
             images, labels, index = _arrays(poison).values()
             np.savez(draft, images=images, labels=labels, index=index)
-        elif path.suffix == ".safetensors":
-            save_file(_arrays(poison), draft)
         else:
-            _write_folder(poison, draft)
-            (draft / "meta.json").write_text(text)
-        draft.replace(path)
-    finally:
-        if draft.is_dir():
-            shutil.rmtree(draft)
-        draft.unlink(missing_ok=True)
-    if not path.is_dir():
-        _meta_path(path).write_text(text)
+            save_file(_arrays(poison), draft)
+        write_text(_meta_path(path), text)
 
 
 def _arrays(poison: Poison) -> dict[str, Tensor]:
@@ -93,7 +87,6 @@ def _arrays(poison: Poison) -> dict[str, Tensor]:
 
 def _write_folder(poison: Poison, folder: Path) -> None:
     """Write images as `<index>.png`, and their labels."""
-    folder.mkdir()
     for image, index in zip(poison.images, poison.index.tolist(), strict=True):
         flat = image[0] if len(image) == 1 else image.permute(1, 2, 0).contiguous()
         Image.fromarray(flat.numpy()).save(folder / f"{index}.png")

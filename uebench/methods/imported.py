@@ -111,9 +111,7 @@ def remember(store: Store, name: str, fingerprint: str, record: Record, replace:
     key = f"{name}.{fingerprint}"
     with store.lock(_KIND, key):
         check_free(store, name, fingerprint, record["sha256"], replace)
-        if store.has(_KIND, key):
-            store.remove(_KIND, key)
-        store.write(_KIND, key, record)
+        store.write(_KIND, key, record, replace=True)
 
 
 def known_records(store: Store) -> list[tuple[str, Record]]:

@@ -5,6 +5,7 @@ lists what is missing in sentences for the reader of a report.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from ..common.errors import UserError
+from ..common.json_file import RUN
 from ..common.text import CAPTION, one_line
 from .cells import read_cells
 from .confusion import ConfusionMatrix
@@ -22,7 +24,26 @@ from .groups import CellRow
 from .records import CellRecord, RunFacts, read_records, read_run
 from .words import Titles
 
+RESULT_FILES = (
+    "cells.csv",
+    RUN,
+    "leaderboard.csv",
+    "leaderboard.tex",
+    "leaderboard.md",
+    "table.csv",
+    "table.tex",
+    "table.md",
+    "records.json",
+    "index.html",
+)
+"""The files that a run writes, some of them only if there is something to write."""
 PICTURES_FOLDER = "pictures"
+_WRITTEN = re.compile(
+    rf"({'|'.join(map(re.escape, RESULT_FILES))})"
+    # what a killed run left inside, of this version and of older ones
+    rf"|\.({'|'.join(map(re.escape, RESULT_FILES))})\.(.+\.)?(tmp|part(\.\w+)?)"
+    rf"|{PICTURES_FOLDER}/(.+-[0-9a-f]{{8}}\.png|\..+\.part(\.\w+)?)"
+)
 LARGEST_PICTURE = 2**20
 """In bytes; a larger file is not a picture that a run wrote."""
 NO_RECORD = CellRecord()
@@ -37,6 +58,11 @@ class Picture(NamedTuple):
     classes: tuple[str, ...] = ()
     factor: float | None = None
     why: str = ""
+
+
+def is_result(name: str) -> bool:
+    """Return whether a run writes a file of this path in its folder; others are the user's."""
+    return _WRITTEN.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, eq=False)

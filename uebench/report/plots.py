@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.drafts import replaced_file
 from ..common.errors import UserError
 from .boards import settings_data
 from .charts import HEIGHT, WIDTH, Chart, Look, charts, legend
@@ -113,11 +114,15 @@ def new_canvas(width: float, height: float, layout: Any = "constrained") -> Canv
 
 def save_canvas(canvas: Canvas, folder: Path, stem: str) -> list[Path]:
     """Write a canvas as PDF and PNG, without dates, and return the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{stem}.pdf", folder / f"{stem}.png"]
-    undated = {"CreationDate": None, "Producer": None, "Creator": None}
-    canvas.savefig(paths[0], metadata=undated, bbox_inches="tight")
-    canvas.savefig(paths[1], metadata={"Software": None}, bbox_inches="tight")
+    undated: dict[str, dict[str, Any]] = {
+        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+        "png": {"Software": None},
+    }
+    paths = []
+    for suffix, metadata in undated.items():
+        paths.append(folder / f"{stem}.{suffix}")
+        with replaced_file(paths[-1]) as draft:
+            canvas.savefig(draft, metadata=metadata, bbox_inches="tight")
     return paths
 
 

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from pathlib import Path
 from typing import Any
 
 from .. import report
+from ..common.drafts import new_folder
 from ..common.errors import UserError
 from ..common.json_file import RUN
 from ..common.text import one_line
+from ..report.folder import RESULT_FILES
 from ..report.records import RunFacts, read_run
 from .manifest import MANIFEST, write_manifest
 
-_COPIED = (
-    "cells.csv",
-    RUN,
-    "leaderboard.csv",
-    "leaderboard.tex",
-    "leaderboard.md",
-    "table.csv",
-    "table.tex",
-    "table.md",
-    "records.json",
-    "index.html",
-)
-"""Files of a results folder that are copied if they exist, like all pictures."""
 _PICTURES = (".png", ".svg", ".pdf")
 _MEANINGS = {
     "cells.csv": "one row per trained model: its settings, its accuracies in [0, 1] and its key",
@@ -55,8 +43,7 @@ def publish(results: Path, folder: Path, licence: str) -> Path:
 
     It holds the tables, `run.json`, the models' records (`records.json`), the hashes and budgets of
     the poisons (`poisons.json`), a README.md, SHA256SUMS and, if they exist, the web page and the
-    pictures. In texts, the path of the user's home folder is replaced by `~`. The bundle is written
-    next to its final place and then renamed, so it is never left half written.
+    pictures. In texts, the path of the user's home folder is replaced by `~`.
 
     Raises:
         BundleError: the folder exists or cannot be created.
@@ -66,20 +53,16 @@ def publish(results: Path, folder: Path, licence: str) -> Path:
     cells = report.read_cells(results)
     if folder.exists():
         raise BundleError(f"{folder} already exists; choose another name, or remove it")
-    draft = folder.parent / f".{uuid.uuid4().hex}.part"
     try:
-        draft.mkdir(parents=True)
-        for path in sorted([*results.iterdir(), *results.glob("pictures/*")]):
-            if path.name in _COPIED or path.suffix in _PICTURES:
-                _copy(path, draft / path.relative_to(results))
-        (draft / "poisons.json").write_text(json.dumps(_poisons(run), indent=1) + "\n")
-        (draft / "README.md").write_text(_readme(run, cells, licence, draft))
-        write_manifest(draft)
-        draft.rename(folder)
+        with new_folder(folder) as draft:
+            for path in sorted([*results.glob("[!.]*"), *results.glob("pictures/[!.]*")]):
+                if path.name in RESULT_FILES or path.suffix in _PICTURES:
+                    _copy(path, draft / path.relative_to(results))
+            (draft / "poisons.json").write_text(json.dumps(_poisons(run), indent=1) + "\n")
+            (draft / "README.md").write_text(_readme(run, cells, licence, draft))
+            write_manifest(draft)
     except OSError as error:
         raise BundleError(f"{folder} cannot be created: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 

@@ -15,7 +15,6 @@ import math
 import mmap
 import os
 import resource
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
+from ..common.drafts import clear_drafts, draft_path
 from ..common.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,14 +126,19 @@ def zeros(
     try:
         folder = Path(os.environ.get("TMPDIR") or default_root() / "scratch")
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix="uebench-", dir=folder) as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(
-                    file.fileno(), 0, size
-                )  # a full disk fails here, not at a later write
-            else:
-                file.truncate(size)
-            mapped = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=dtype)
+        scratch = folder / "uebench-scratch"
+        clear_drafts(scratch)
+        draft = draft_path(scratch)
+        try:
+            with draft.open("xb") as file:
+                if hasattr(os, "posix_fallocate"):
+                    # a full disk fails here, not at a later write
+                    os.posix_fallocate(file.fileno(), 0, size)
+                else:
+                    file.truncate(size)
+            mapped = torch.from_file(str(draft), shared=True, size=math.prod(shape), dtype=dtype)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise RoomError(
             f"no room for {size / 2**30:.3g} GiB in {folder}: {error.strerror}; free space there, "

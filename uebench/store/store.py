@@ -32,6 +32,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..common.drafts import swap_folders
 from .arrays import MAP_FROM, default_root, mapped_safetensors, tensors_of, total_memory
 
 log = logging.getLogger(__name__)
@@ -168,9 +169,14 @@ class Store:
             raise SpoiledError(str(error) or type(error).__name__) from None
 
     def write(
-        self, kind: str, key: str, record: Mapping[str, Any], tensors: Mapping[str, Tensor] = {}
+        self,
+        kind: str,
+        key: str,
+        record: Mapping[str, Any],
+        tensors: Mapping[str, Tensor] = {},
+        replace: bool = False,
     ) -> None:
-        """Write an entry; if another process has written it already, that one stays.
+        """Write an entry; if there is one already, that one stays unless `replace` is set.
 
         Raises:
             StoreError: the folder cannot be written.
@@ -178,14 +184,19 @@ class Store:
         record = json.loads(json.dumps(record))  # hash the record as it will be read back
         with self._writing():
             try:
-                self._write(kind, key, record, tensors)
+                self._write(kind, key, record, tensors, replace)
             except (
                 FileNotFoundError
             ):  # another process took the draft for an old one: the clock jumped
-                self._write(kind, key, record, tensors)
+                self._write(kind, key, record, tensors, replace)
 
     def _write(
-        self, kind: str, key: str, record: Mapping[str, Any], tensors: Mapping[str, Tensor]
+        self,
+        kind: str,
+        key: str,
+        record: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        replace: bool,
     ) -> None:
         """Write an entry as a draft and rename that, so that no reader sees half of it."""
         folder = self.path(kind, key)
@@ -206,6 +217,8 @@ class Store:
                 draft.rename(folder)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                if replace and not swap_folders(draft, folder):
                     raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)

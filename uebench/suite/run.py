@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ..cells.failure import Failure
 from ..cells.plan import Config, dataset_specs, make_config, plan, table_titles
 from ..cells.records import Records
 from ..cells.results import check_folder, gather, write_results
+from ..common.drafts import replaced_folder
 from ..common.errors import UserError
 from ..data import Dataset, load_dataset
 from ..execute.base import Executor, ExecutorError, Orders
@@ -32,6 +33,7 @@ from ..learn.checkpoint import interval as checkpoint_interval
 from ..methods.registry import load_file, plugin_files
 from ..methods.source import exists_only_here
 from ..report import read_results, write_page
+from ..report.folder import is_result
 from ..store.prune import tidy
 from ..store.store import Store
 from .paper_table import paper_grid, write_table
@@ -311,27 +313,31 @@ def _of_this_session(cells: list[Cell]) -> bool:
 
 
 def save(matrix: Matrix, outcome: RunOutcome, folder: Path, command: list[str]) -> None:
-    """Write a run's results and its page into a folder."""
+    """Write a run's results and its page into a folder, all of them or none.
+
+    What the folder holds besides the files of a run stays there.
+    """
     cells, records = [c for c in matrix.cells if c.fault is None], matrix.records
     refs = {cell.poison.key: cell.poison for cell in cells}
     poisons = {key: records.poison(ref) for key, ref in refs.items()}
     by_key = {cell.key: records.cell(cell) for cell in cells}
-    write_results(
-        folder,
-        outcome.cells,
-        matrix.cells,
-        matrix.config,
-        command,
-        outcome.failures,
-        outcome.seconds,
-        {key: record for key, record in poisons.items() if record is not None},
-        {key: record for key, record in by_key.items() if record is not None},
-    )
-    keep_evidence(folder, cells, matrix.datasets, records)
-    write_page(read_results(folder))
-    if matrix.config.table is not None:
-        titles = table_titles(matrix.cells)
-        try:
-            write_table(paper_grid(matrix.config, matrix.cells, outcome.cells, titles), folder)
-        except ValueError as error:  # flags added an axis that the table's layout lacks
-            log.warning("%s gets no table: %s", folder, error)
+    with replaced_folder(folder, is_result) as draft:
+        write_results(
+            draft,
+            outcome.cells,
+            matrix.cells,
+            matrix.config,
+            command,
+            outcome.failures,
+            outcome.seconds,
+            {key: record for key, record in poisons.items() if record is not None},
+            {key: record for key, record in by_key.items() if record is not None},
+        )
+        keep_evidence(draft, cells, matrix.datasets, records, earlier=folder)
+        write_page(replace(read_results(draft), folder=folder), draft)
+        if matrix.config.table is not None:
+            titles = table_titles(matrix.cells)
+            try:
+                write_table(paper_grid(matrix.config, matrix.cells, outcome.cells, titles), draft)
+            except ValueError as error:  # flags added an axis that the table's layout lacks
+                log.warning("%s gets no table: %s", folder, error)

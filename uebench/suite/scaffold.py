@@ -6,11 +6,10 @@ The files are templates in the folder `templates/`, filled in with the words of 
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from pathlib import Path
 from string import Template
 
+from ..common.drafts import new_folder
 from ..common.errors import UserError
 from ..common.spec import normalise, shorten
 from ..methods.registry import Kind, methods
@@ -30,8 +29,6 @@ class ScaffoldError(UserError):
 def write_package(kind: Kind, name: str, into: Path) -> Path:
     """Write the package of a new method into a folder named after it, and return that folder.
 
-    It is written next to its final place and then renamed, so it is never left half written.
-
     Raises:
         ScaffoldError: the name is invalid or taken, or the folder exists or cannot be created.
     """
@@ -44,22 +41,19 @@ def write_package(kind: Kind, name: str, into: Path) -> Path:
             f"{into} is not a directory that can be written; create it, or give another --into"
         )
     words = _words(kind, method_name)
-    draft = into / f".{uuid.uuid4().hex}.part"
+    targets = {
+        f"{kind}.py.txt": f"{words['module']}.py",
+        f"test_{kind}.py.txt": f"test_{method_name}.py",
+        "pyproject.toml.txt": "pyproject.toml",
+        "README.md.txt": "README.md",
+    }
     try:
-        draft.mkdir()
-        for template, target in {
-            f"{kind}.py.txt": f"{words['module']}.py",
-            f"test_{kind}.py.txt": f"test_{method_name}.py",
-            "pyproject.toml.txt": "pyproject.toml",
-            "README.md.txt": "README.md",
-        }.items():
-            text = (_TEMPLATES / template).read_text(encoding="utf-8")
-            (draft / target).write_text(Template(text).substitute(words), encoding="utf-8")
-        draft.rename(folder)
+        with new_folder(folder) as draft:
+            for template, target in targets.items():
+                text = (_TEMPLATES / template).read_text(encoding="utf-8")
+                (draft / target).write_text(Template(text).substitute(words), encoding="utf-8")
     except OSError as error:
         raise ScaffoldError(f"{folder} cannot be created: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,23 +40,32 @@ class Veil({base}):
         return torch.full(tuple(data.images.shape), self.eps * ({value}), device=run.device)
 '''
 
+QUICK: dict[str, Any] = {"arch": "resnet9[width=2]", "protocol_options": {"epochs": 1}}
+
 
 def method(value: str = "1.0", above: str = "", inside: str = "", base: str = "Attack") -> str:
     return METHOD.format(value=value, above=above, inside=inside, base=base)
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Forget the methods and modules that a test loads."""
     registry.load()
-    modules, path = set(sys.modules), list(sys.path)
+    path = list(sys.path)
     monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
     monkeypatch.setattr(registry, "_files", [])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield
     sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+    forget_modules(tmp_path)
+
+
+def forget_modules(folder: Path) -> None:
+    """Forget the modules in a folder, as a new process would."""
+    for name, module in list(sys.modules.items()):
+        place = vars(module).get("__file__") or repr(vars(module).get("__path__"))
+        if str(folder) in place:
+            del sys.modules[name]
 
 
 def typed(text: str, **space: Any) -> str:
@@ -221,7 +231,10 @@ def test_results_of_code_that_cannot_be_identified_are_not_kept(
         changes.append((poison.images.int() - data.train.images.int()).float().mean().item())
     assert changes[0] > 3
     assert changes[1] < -3
+    cells = uebench.run("veil", "standard", data.name, device="cpu", **QUICK)
+    assert list(cells["status"]) == ["ok"], list(cells["error"])
     assert not list((home / "v1").glob("poison/*"))
+    assert not list((home / "v1").glob("cell/*"))
     assert "attack veil: its results are not kept" in caplog.text
     assert "`stream` in Veil.perturb is a _io.TextIOWrapper" in caplog.text
 
@@ -242,7 +255,7 @@ def test_a_redefined_attack_gives_other_images_and_accuracies() -> None:
             arch="resnet9[width=2]",
             protocol_options={"epochs": 1},
         )
-        assert list(cells["status"]) == ["ok"]
+        assert list(cells["status"]) == ["ok"], list(cells["error"])
         hashes |= set(cells["poison_sha256"])
     assert changes[0] > 5
     assert changes[1] < -5
@@ -263,10 +276,10 @@ def laid_out(folder: Path, files: dict[str, str]) -> Path:
 
 def from_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Load `veil.py` of a folder as a fresh process would, and return what the key holds of it."""
-    modules = set(sys.modules)
     with monkeypatch.context() as patch:
         patch.setattr(sys, "path", [str(folder), *sys.path])
         patch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
+        patch.setattr(registry, "_files", [])
         if (folder / "lab").is_dir():  # a package with an entry point
             with registry._loading("entry point veil"):
                 __import__("lab.veil")
@@ -274,8 +287,7 @@ def from_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         else:
             load_file(folder / "veil.py")
         source = source_of(build_attack("veil").method)["source"]
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+    forget_modules(folder)
     return source
 
 
@@ -387,6 +399,10 @@ FILE_EDITS = {
         ),
         "lab/by.bin": "{n}.0",
     },
+    "what the plug-in does to the module of the class": {
+        "veil.py": HERE + "import impl\nimpl.SCALE = {n}.0\n",
+        "impl.py": method("SCALE", "SCALE = 0.5"),
+    },
     "another package in the same folder": {
         "veil.py": method("by.BY", HERE + "from other.lab import by"),
         "other/lab/by.py": "BY = {n}.0\n",
@@ -476,3 +492,38 @@ def test_tensors_that_a_plugin_keeps_depend_on_its_code(store: Store) -> None:
         run = Run(shape=(3, 8, 8), n_classes=2, seed=0, store=store, source=source)
         kept.append(run.kept("x", {}, lambda _, v=value: {"x": torch.tensor(v)})["x"].item())  # type: ignore[misc]
     assert kept == [1.0, 2.0, 2.0]
+
+
+def test_a_method_of_an_installed_package_is_followed_into_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = []
+    for i, value in enumerate(("0", "1", "1")):
+        folder = tmp_path / str(i) / "site-packages"
+        files = {"noises/__init__.py": "", "noises/by.py": f"def by():\n    return {value}.0\n"}
+        laid_out(folder, files | {"noises/veil.py": method("by()", "from .by import by")})
+        with monkeypatch.context() as patch:  # imported in a session, without an entry point
+            patch.syspath_prepend(str(folder))
+            importlib.import_module("noises.veil")
+            sources.append(source_of(build_attack("veil").method)["source"])
+        forget_modules(folder)
+    assert sources[0] != sources[1]
+    assert sources[1] == sources[2]
+
+
+def test_what_a_plugin_changes_itself_while_a_run_is_planned_is_no_change(tmp_path: Path) -> None:
+    inside = "def resolve(self, facts):\n        N.append(1)\n        return self"
+    load_file(laid_out(tmp_path, {"veil.py": method("len(N)", "N = []", inside)}) / "veil.py")
+    dataset = uebench.load_dataset("synthetic[n_train=40,n_test=20,n_classes=2,size=16]")
+    config = make_config({"attacks": ["veil"], "defenses": ["standard"], "dataset": ["synthetic"]})
+    (cell,) = plan(config, [(dataset, dataset_ref(dataset))], "cpu")
+    assert not exists_only_here(cell.poison.attack), "workers can load it"
+
+
+def test_a_method_that_is_built_on_one_of_the_suite_holds_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid_out(tmp_path, {"veil.py": method("EM is None", "from uebench.attacks.em import EM")})
+    before = from_file(tmp_path, monkeypatch)
+    monkeypatch.setattr(sys.modules["uebench.attacks.em"].EM, "version", 1000)
+    assert from_file(tmp_path, monkeypatch) != before

@@ -24,7 +24,7 @@ from ..methods.base import Attack, Defense, Facts
 from ..methods.faults import blamed
 from ..methods.imported import ImportedPoison, bind
 from ..methods.registry import build_attack, build_defense
-from ..methods.source import code_read_once
+from ..methods.source import code_read_once, source_of
 from ..models import parse_arch
 from ..store.store import Store, canonical
 from .cell import Cell, DatasetRef, PoisonRef, Share
@@ -125,6 +125,8 @@ def _cells(
     """Yield the cells of one part on one data set, in the order of its lists."""
     attacks = [build_attack(s, overrides.get(spec_name(s))) for s in config.attacks]
     defenses = [build_defense(s, overrides.get(spec_name(s))) for s in config.defenses]
+    for method in [*(a.method for a in attacks), *(d.method for d in defenses)]:
+        source_of(method)  # before its own code runs, which may change what it refers to
     archs = [parse_arch(arch, absent)[0] for arch in config.arch]
     _check_distinct("networks", config.arch, archs)
     setting = Setting.of(ref, _protocol(config, ref.name.partition("[")[0]), device, absent)

@@ -24,6 +24,9 @@ from typing import NamedTuple
 MOST_FILES = 1000
 """Of a directory with more files than this, only names and sizes are hashed."""
 
+INSTALLED = re.compile(r".*/(?:site|dist)-packages/(?P<package>[^/.]+)")
+"""The path of a file of an installed package."""
+
 LISTING = {"iterdir", "listdir", "scandir", "walk"}
 """Functions that find files without naming any of them."""
 
@@ -119,14 +122,24 @@ def _suite_roots() -> tuple[str, ...]:
     return tuple(f"{place}/" for place in (paths["stdlib"], paths["platstdlib"], *suite))
 
 
+_own_packages: set[str] = set()
+
+
+def count_as_own(module: str) -> None:
+    """Follow the code of the installed package that a module with a method belongs to, if any."""
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    if not file.startswith(_suite_roots()) and (installed := INSTALLED.match(file)):
+        _own_packages.add(installed["package"])
+
+
 def is_library(file: str) -> bool:
     """Return whether a file belongs to Python, to the suite, or to a library that was installed.
 
     An installed package with methods for uebench is not a library but somebody's own code.
     """
-    installed = re.match(r".*/(site|dist)-packages/(?P<package>[^/.]+)", file)
-    if installed:
-        return not _is_plugin(installed["package"])
+    if installed := INSTALLED.match(file):
+        package = installed["package"]
+        return package not in _own_packages and not _is_plugin(package)
     return file.startswith(("<frozen ", *_suite_roots()))
 
 

@@ -94,15 +94,20 @@ def _register(kind: Kind, cls: type[Method], name: str, title: str, source: str)
 
 
 @contextlib.contextmanager
-def _loading(origin: str) -> Iterator[None]:
-    """Register what the body imports under `origin`; record an error instead of raising it."""
+def _loading(origin: str, module: str = "") -> Iterator[None]:
+    """Register what the body imports under `origin`; record an error instead of raising it.
+
+    Args:
+        origin: as in `MethodInfo`.
+        module: the name of the plug-in's module, whose code may configure the modules it imports.
+    """
     before = {kind: dict(classes) for kind, classes in _methods.items()}
     previous, _state["origin"] = _state["origin"], origin
     try:
         yield
         for kind, classes in _methods.items() if origin != "built-in" else ():
             for name in classes.keys() - before[kind].keys():
-                remember_code(classes[name])
+                remember_code(classes[name], module)
     except (Exception, SystemExit) as error:
         for kind, classes in before.items():
             _methods[kind] = classes
@@ -134,7 +139,7 @@ def load() -> None:
                     importlib.import_module(f"{package}.{module.name}")
     for group in GROUPS:
         for entry in importlib.metadata.entry_points(group=group):
-            with _loading(f"entry point {entry.name}"):
+            with _loading(f"entry point {entry.name}", entry.module):
                 entry.load()
 
 
@@ -158,7 +163,7 @@ def load_file(path: Path) -> None:
     if spec is None or spec.loader is None:
         raise UserError(f"--plugin {path}: not a Python file; its name must end in .py")
     n_broken, before = len(_broken), [*_methods["attack"], *_methods["defense"]]
-    with _loading(f"file {path.name}"):
+    with _loading(f"file {path.name}", name):
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)

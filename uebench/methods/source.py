@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ..store.store import SESSION, key_of
 from .base import Attack, Defense, Method
-from .code_files import code_hashes, data_hashes
+from .code_files import code_hashes, count_as_own, data_hashes
 from .live_code import UnidentifiedError, live_hash
 
 log = logging.getLogger(__name__)
@@ -33,13 +33,21 @@ class _Code(NamedTuple):
 
 
 _loaded: dict[type[Method], _Code] = {}
+_modules: dict[type[Method], str] = {}
+_changed: dict[type[Method], bool] = {}
 _plan: dict[type[Method], str] | None = None
 _unidentified = itertools.count()
 
 
-def remember_code(cls: type[Method]) -> _Code:
-    """Return the code of a plug-in's class as it was when this was first called, at loading."""
+def remember_code(cls: type[Method], module: str = "") -> _Code:
+    """Return the code of a plug-in's class as it was when this was first called, at loading.
+
+    Args:
+        cls: the class.
+        module: the name of the module that was loaded to get the class.
+    """
     if cls not in _loaded:
+        _modules[cls] = module
         _loaded[cls] = _code(cls)
     return _loaded[cls]
 
@@ -72,11 +80,17 @@ def source_of(method: Method) -> dict[str, str]:
 
 
 def exists_only_here(method: Method) -> bool:
-    """Return whether no other process can load a method with the code that it has in this one."""
+    """Return whether no other process can load a method with the code that it has in this one.
+
+    What counts is its code when its key was last computed: its own code may change something when
+    it runs, as a cache does, and in every process it would do the same.
+    """
     cls = type(method)
-    if cls.info.origin in ("built-in", "imported"):
-        return False
-    return cls.info.origin == "session" or _source(cls) != _digest(remember_code(cls).files)
+    if cls.info.origin in ("built-in", "imported", "session"):
+        return cls.info.origin == "session"
+    if cls not in _changed:
+        _source(cls)
+    return _changed[cls]
 
 
 def _source(cls: type[Method]) -> str:
@@ -90,6 +104,7 @@ def _source(cls: type[Method]) -> str:
 
 def _read(cls: type[Method]) -> str:
     if cls.info.origin == "session":
+        _modules_of(cls)
         try:
             return live_hash(cls)
         except UnidentifiedError as error:
@@ -100,6 +115,7 @@ def _read(cls: type[Method]) -> str:
             )
             return f"{SESSION}-{next(_unidentified)}"
     before, now = remember_code(cls), _code(cls)
+    _changed[cls] = now != before
     if now == before:
         return _digest(now.files)
     log.warning(
@@ -111,12 +127,24 @@ def _read(cls: type[Method]) -> str:
 
 def _code(cls: type[Method]) -> _Code:
     """Return the code of a plug-in's class as it is now."""
-    files = code_hashes(cls.__module__)
-    for base in cls.__mro__:
-        if base.__module__ != cls.__module__ and issubclass(base, (Attack, Defense)):
-            for label, digest in code_hashes(base.__module__).items():
-                files.setdefault(label or base.__module__, digest)
-    return _Code(files, live_hash(cls, strict=False))
+    files: dict[str, str] = {}
+    modules = {module: module for module in _modules_of(cls)}
+    modules.setdefault(_modules.get(cls, ""), "plug-in")
+    for module, label in modules.items():
+        own_label = label if files else ""
+        for inner, digest in code_hashes(module).items() if module else ():
+            files.setdefault(inner or own_label, digest)
+    live = live_hash(cls, strict=False)
+    return _Code(files or {"": live}, live)  # a module in a zip file has no file of its own
+
+
+def _modules_of(cls: type[Method]) -> list[str]:
+    """Return the modules of a class and of the methods that it inherits from, its own first."""
+    bases = [base for base in cls.__mro__ if issubclass(base, (Attack, Defense))]
+    modules = list(dict.fromkeys(base.__module__ for base in bases))
+    for module in modules:
+        count_as_own(module)
+    return modules
 
 
 def _digest(files: dict[str, str]) -> str:

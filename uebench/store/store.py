@@ -24,6 +24,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +97,8 @@ class Store:
 
     def path(self, kind: str, key: str) -> Path:
         """Return the folder of an entry, whether or not it exists."""
-        if key in _session_keys:
-            folder = self.base / "drafts" / SESSION
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            return folder / kind / key
-        return self.base / kind / key
+        base = _session_folder(self.base) if key in _session_keys else self.base
+        return base / kind / key
 
     def has(self, kind: str, key: str) -> bool:
         """Return whether an entry exists; its content is only checked when it is read."""
@@ -348,6 +346,14 @@ class Store:
             )
             return
         log.warning("spoiled store entry %s %s: %s; moved to %s", kind, key[:16], why, place)
+
+
+@cache
+def _session_folder(base: Path) -> Path:
+    """Return the folder of what this process alone may use; it is removed when the process ends."""
+    folder = base / "drafts" / SESSION
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _checked_tensors(path: Path, sha256: str) -> dict[str, Tensor]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from uebench import Defense, Run
+from uebench.augment import Mixture
 
 
 class Augmented(Defense):
@@ -29,6 +32,18 @@ class Augmented(Defense):
         with run.augmenting:
             images = dense(self.augment(images, run.rng))
         return run.cross_entropy(model(images), labels)
+
+
+def mixed_cross_entropy(
+    logits: Float[Tensor, "b k"],
+    labels: Int[Tensor, " b"],
+    mixed: Mixture,
+    cross_entropy: Callable[..., Tensor],
+) -> Float[Tensor, " b"]:
+    """Return the losses for both labels of each mixture, weighted by their shares."""
+    own = cross_entropy(logits, labels, reduction="none")
+    other = cross_entropy(logits, labels[mixed.partner], reduction="none")
+    return torch.lerp(other, own, mixed.share)
 
 
 def dense(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from uebench import Defense, Run, defense
 from uebench.augment import Mixture, cutmix, cutout, mixup
 
-from ._batch import Augmented, dense
+from ._batch import Augmented, dense, mixed_cross_entropy
 
 
 @defense("cutout", title="Cutout", source="arXiv:1708.04552")
@@ -59,9 +59,7 @@ class Mixed(Defense):
         with run.augmenting:
             mixed = self.mix(images, run.rng)
         logits = model(dense(mixed.images))
-        own = run.cross_entropy(logits, labels, reduction="none")
-        other = run.cross_entropy(logits, labels[mixed.partner], reduction="none")
-        return torch.lerp(other, own, mixed.share).mean()
+        return mixed_cross_entropy(logits, labels, mixed, run.cross_entropy).mean()
 
 
 @defense("mixup", title="Mixup", source="arXiv:1710.09412")

@@ -101,3 +101,30 @@ def test_borders_can_be_filled_with_the_mirrored_image(dtype):
 def test_an_image_smaller_than_its_mirrored_border_is_refused():
     with pytest.raises(ValueError, match="2x6 px cannot be mirrored by 2 px"):
         crop_flip(torch.rand(1, 1, 2, 6), torch.Generator(), padding=2, fill="reflect")
+
+
+@pytest.mark.parametrize(("size", "padding"), [((6, 9), 0), ((10, 13), 2), ((8, 5), 1)])
+def test_windows_of_another_size_are_cut_from_the_padded_image(size, padding):
+    images = torch.rand(40, 3, 8, 11)
+    moved = crop_flip(images, torch.Generator().manual_seed(3), padding, size=size)
+    assert moved.shape == (40, 3, *size)
+    padded = torch.nn.functional.pad(images, (padding,) * 4)
+    drawn = set()
+    for image, result in zip(padded, moved, strict=True):
+        places = [
+            (y, x, mirrored)
+            for y in range(8 + 2 * padding - size[0] + 1)
+            for x in range(11 + 2 * padding - size[1] + 1)
+            for mirrored in (False, True)
+            if torch.equal(
+                image[:, y : y + size[0], x : x + size[1]], result.flip(2) if mirrored else result
+            )
+        ]
+        assert len(places) == 1
+        drawn.add(places[0])
+    assert len(drawn) > 12
+
+
+def test_a_window_larger_than_the_padded_image_is_refused():
+    with pytest.raises(ValueError, match="hold no window of 12x12 px; raise crop_padding"):
+        crop_flip(torch.rand(1, 1, 8, 8), torch.Generator(), padding=1, size=(12, 12))

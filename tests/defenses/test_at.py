@@ -61,3 +61,75 @@ def test_bad_radii() -> None:
         build_defense("at[radius=4]").resolve(Facts(**FACTS))
     with pytest.raises(ValueError, match="give the radius as a number"):
         build_defense("at[norm=l2]").resolve(Facts(**FACTS))
+
+
+@pytest.mark.parametrize(
+    ("name", "norm", "radius", "steps", "step"),
+    [
+        ("at4", "linf", 4 / 255, 10, 0.8 / 255),
+        ("at8", "linf", 8 / 255, 10, 2 / 255),
+        ("at_l2", "l2", 0.5, 10, 0.1),
+        ("at_l2[radius=0.75]", "l2", 0.75, 10, 0.15),
+    ],
+)
+def test_the_presets_are_those_of_the_field_whatever_the_budget(
+    name: str, norm: str, radius: float, steps: int, step: float
+) -> None:
+    for budget in ({}, {"norm": "l2", "eps": 1.304}, {"norm": "linf", "eps": 16 / 255}):
+        preset = build_defense(name).resolve(Facts(**FACTS, **budget))
+        assert preset.options() | {"augment": "none"} == {
+            "norm": norm,
+            "radius": pytest.approx(radius),
+            "steps": steps,
+            "step": pytest.approx(step),
+            "augment": "none",
+        }
+
+
+def test_an_augmentation_that_is_off_leaves_the_keys_of_older_results() -> None:
+    plain = build_defense("at").resolve(Facts(**FACTS))
+    assert set(plain.recipe()) == {"norm", "radius", "steps", "step"}
+    augmented = build_defense("at[augment=cutout]").resolve(Facts(**FACTS))
+    assert augmented.recipe()["augment"] == "cutout"
+
+
+@pytest.mark.parametrize("augment", ["cutout", "mixup", "randaugment", "ueraser_lite"])
+def test_an_augmentation_comes_before_the_search(augment: str, tiny: Dataset) -> None:
+    made = build_defense(f"at[steps=2,augment={augment}]").resolve(Facts(**FACTS))
+    model = make_run(tiny).network("resnet9[width=4]").train()
+    images, labels = tiny.train.pixels(), tiny.train.labels
+    seen: list[torch.Tensor] = []
+    model.register_forward_pre_hook(lambda _, x: seen.append(x[0].detach()))
+    loss = made.loss(model, images, labels, make_run(tiny))
+    loss.backward()
+    first, last = seen[0], seen[-1]
+    assert (first - images).abs().max() > 8 / 255, "more than the search alone would change"
+    assert (last - first).abs().max() <= 8 / 255 + 1e-5, "the search stays near what was augmented"
+    if augment == "mixup":
+        own = F.cross_entropy(model(last).float(), labels)
+        assert loss.item() != pytest.approx(own.item(), abs=1e-4), "both labels count"
+
+
+def test_trades_adds_the_divergence_between_clean_and_adversarial_predictions(
+    tiny: Dataset,
+) -> None:
+    images, labels = tiny.train.pixels(), tiny.train.labels
+    losses = {}
+    for beta in (0, 1, 6):
+        trades = build_defense(f"trades[beta={beta},steps=2]").resolve(Facts(**FACTS))
+        model = make_run(tiny).network("resnet9[width=4]").train()
+        seen: list[torch.Tensor] = []
+        model.register_forward_hook(lambda _, __, out, seen=seen: seen.append(out.detach()))
+        losses[beta] = trades.loss(model, images, labels, make_run(tiny)).item()
+    clean, moved = seen[-1].chunk(2)
+    p, q = clean.softmax(1), moved.softmax(1)
+    divergence = (p * (p / q).log()).sum(1).mean().item()
+    assert divergence > 0
+    assert losses[0] == pytest.approx(F.cross_entropy(clean, labels).item(), rel=1e-4)
+    assert losses[1] - losses[0] == pytest.approx(divergence, rel=1e-2)
+    assert losses[6] - losses[0] == pytest.approx(6 * divergence, rel=1e-2)
+
+
+def test_trades_refuses_mixed_labels() -> None:
+    with pytest.raises(ValueError, match="augment=mixup has no single label"):
+        build_defense("trades[augment=mixup]").resolve(Facts(**FACTS))

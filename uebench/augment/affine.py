@@ -19,7 +19,16 @@ from torch import Tensor
 
 from .color import Kornia, clip_unit
 
-__all__ = ["rotate", "shear_x", "shear_y", "translate_x", "translate_y", "warp", "warp_pixels"]
+__all__ = [
+    "affine_matrix",
+    "rotate",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+    "warp",
+    "warp_pixels",
+]
 
 Filter = Literal["nearest", "bilinear"]
 """What a pixel between others becomes: the nearest one's copy, or their weighted mean."""
@@ -87,6 +96,22 @@ def warp_pixels(
         torch.add(_row(from_x, x), _column(from_y, y, shift), out=grid[..., axis])
     out = F.grid_sample(images, grid.to(images.dtype), mode, "zeros", align_corners=False)
     return clip_unit(out) if mode == "bilinear" else out
+
+
+def affine_matrix(
+    angle: Float[Tensor, " b"], shear: Float[Tensor, " b"], scale: Float[Tensor, " b"]
+) -> Float[Tensor, "b 2 3"]:
+    """Return the matrices that lead from target to source pixels, as torchvision's `affine`.
+
+    Args:
+        angle: rotation in radians, clockwise.
+        shear: shear along x in radians.
+        scale: magnification.
+    """
+    cos, sin, lean = angle.cos(), angle.sin(), shear.tan()
+    zero = torch.zeros_like(cos)
+    rows = ((cos - sin * lean, cos * lean + sin, zero), (-sin, cos, zero))
+    return torch.stack([torch.stack(row, 1) for row in rows], 1) / scale.view(-1, 1, 1)
 
 
 def _centred(n: int, end: float, device: torch.device) -> Tensor:

@@ -43,47 +43,58 @@ def crop_flip(
     padding: int = 4,
     flip: bool | Bool[Tensor, " b"] = True,
     fill: Literal["zero", "reflect"] = "zero",
-) -> Shaped[Tensor, "b c h w"]:
-    """Return each image shifted by up to `padding` pixels a side and mirrored with probability 1/2.
+    size: tuple[int, int] | None = None,
+) -> Shaped[Tensor, "b c h1 w1"]:
+    """Return a random window of each padded image, mirrored with probability 1/2.
 
     Gradients pass.
 
     Args:
         images: any dtype, kept.
         rng: source of the shifts and flips, on the images' device.
-        padding: largest shift in pixels, 0 or more; each of the (2 * padding + 1)^2 shifts is
-            equally likely.
+        padding: pixels added to each side, 0 or more; all windows are equally likely.
         flip: whether to mirror at all; or which images are mirrored, without chance.
         fill: what moves in from outside: black (0), or the image mirrored at its border.
+        size: height and width of the windows; by default those of the images.
 
     Raises:
-        ValueError: `padding` is negative, or the image is too small to be mirrored.
+        ValueError: `padding` is negative, the image is too small to be mirrored, or the padded
+            image is smaller than `size`.
     """
     if padding < 0:
         raise UserError(f"padding must be 0 or more pixels, got {padding}; 0 switches the crop off")
     b, c, h, w = images.shape
+    high, wide = size or (h, w)
+    spare = (h + 2 * padding - high, w + 2 * padding - wide)
+    if min(spare) < 0:
+        raise UserError(
+            f"images of {h}x{w} px with a padding of {padding} px hold no window of {high}x{wide} "
+            "px; raise crop_padding"
+        )
     if fill == "reflect":
         check_mirror(padding, h, w)
     device = images.device
-    dy, dx = torch.randint(0, 2 * padding + 1, (2, b, 1), generator=rng, device=device)
-    columns = torch.arange(w, device=device).expand(b, w)
+    if spare[0] == spare[1]:
+        dy, dx = torch.randint(0, spare[0] + 1, (2, b, 1), generator=rng, device=device)
+    else:
+        dy, dx = (torch.randint(0, s + 1, (b, 1), generator=rng, device=device) for s in spare)
+    columns = torch.arange(wide, device=device).expand(b, wide)
     if flip is True:
         flip = torch.randint(0, 2, (b,), generator=rng, device=device) == 1
     if flip is not False:
         columns = torch.where(flip[:, None], columns.flip(1), columns)
-    rows = torch.arange(h, device=device) + dy
+    rows = torch.arange(high, device=device) + dy
     columns = columns + dx
     if fill == "reflect":  # positions outside are mirrored, so that nothing has to be padded
         rows, columns = (
-            (size - 1) - ((size - 1) - (place - padding).abs()).abs()
-            for place, size in ((rows, h), (columns, w))
+            (n - 1) - ((n - 1) - (place - padding).abs()).abs()
+            for place, n in ((rows, h), (columns, w))
         )
     else:
         images = F.pad(images, (padding,) * 4)
     source = rows[:, :, None] * images.shape[3] + columns[:, None, :]
-    return (
-        images.flatten(2).gather(2, source.flatten(1)[:, None].expand(b, c, h * w)).view(b, c, h, w)
-    )
+    moved = images.flatten(2).gather(2, source.flatten(1)[:, None].expand(b, c, high * wide))
+    return moved.view(b, c, high, wide)
 
 
 def shift_flip(

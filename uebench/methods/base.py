@@ -260,6 +260,24 @@ class Defense(Method):
         """
         return data
 
+    def before_crop(
+        self, images: UInt8[Tensor, "b c h w"], run: Run
+    ) -> UInt8[Tensor, "b c h1 w1"] | Float[Tensor, "b c h1 w1"]:
+        """Return the images of a batch as the protocol's crop and flip receive them.
+
+        Override it for what must act before the crop, on every presentation of an image. The
+        window that the crop takes has the size of the data set's images, whatever comes in here.
+
+        Args:
+            images: the prepared 8-bit images; leave them unchanged.
+            run: `run.rng` draws; `run.epoch` tells how far the training is.
+
+        Returns:
+            8-bit images, or floats in the scale of [0, 1], which they may exceed. The default is
+            `images` itself.
+        """
+        return images
+
     def loss(
         self,
         model: nn.Module,

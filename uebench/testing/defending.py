@@ -103,6 +103,34 @@ def preparing(subject: Subject, name: str) -> str:
     return ""
 
 
+@promised_by("defense", mend="write `before_crop` for any size and batch", cases=CASES)
+def presenting(subject: Subject, name: str) -> str:
+    """`before_crop` returns images of any size and leaves the given ones intact."""
+    dataset = case(name)
+    defense, run = subject.defense(dataset, _EPOCHS), make_run(dataset, epochs=_EPOCHS)
+    data = defense.prepare(dataset.train, run)
+    before = data.images.clone()
+    images = defense.before_crop(data.images, run)
+    demand(
+        images.dtype in (torch.uint8, torch.float32)
+        and images.ndim == 4
+        and images.shape[:2] == before.shape[:2],
+        f"`before_crop` returns {images.dtype} {list(images.shape)}",
+        "return uint8, or float32 in the scale of [0, 1], of shape [b, c, height, width]",
+    )
+    demand(
+        images.dtype == torch.uint8 or (torch.isfinite(images).all() and images.abs().max() < 64),
+        "`before_crop` returns floats that are not in the scale of [0, 1]",
+        "divide by 255",
+    )
+    demand(
+        torch.equal(before, data.images),
+        "`before_crop` changed the images that it was given",
+        "work on a copy",
+    )
+    return ""
+
+
 @promised_by("defense", mend="set keep_prepared only where `prepare` draws nothing")
 def keeping(subject: Subject, _: str) -> str:
     """What `prepare` returns does not depend on the seed where it is kept for all seeds."""

@@ -195,9 +195,16 @@ def _train_epoch(
         flip = protocol.flip if sides is None else (sides[batch] + run.epoch) % 2 == 1
         with run.augmenting:
             images = crop_flip(
-                data.take(batch), run.rng, protocol.crop_padding, flip, protocol.crop_fill
+                defense.before_crop(data.take(batch), run),
+                run.rng,
+                protocol.crop_padding,
+                flip,
+                protocol.crop_fill,
+                size=data.shape[1:],
             )
-        images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
+        if images.dtype == torch.uint8:
+            images = images.float().div_(255)
+        images = images.contiguous(memory_format=torch.channels_last)
         with run.autocast():
             loss = defense.loss(model, images, data.labels[batch], run)
         optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,60 @@
+"""COIN: every pixel of a training image is read from a random place nearby.
+
+Source: Li et al., AAAI 2025, arXiv:2311.18403. After crop and flip, at each presentation, every
+pixel draws a displacement of its own, which breaks the class-wise convolutions of CUDA. Test images
+stay as they are. The authors' public code cannot run as released; this follows its operation.
+Departs from it: the displaced images are rounded to 8 bits, not truncated.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from uebench import defense
+
+from ._batch import Augmented
+
+
+@defense("coin", title="COIN", source="arXiv:2311.18403")
+class Coin(Augmented):
+    """Bilinear resampling at random displacements, wrapped around at the borders."""
+
+    reach: Annotated[float, Field(gt=0, le=100)] = 2.0
+    """Largest displacement of a pixel along each axis, in pixels; the authors' severities 1 to 7
+    are 0.8, 1.2, ..., 3.2."""
+
+    def augment(
+        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
+    ) -> Float[Tensor, "b c h w"]:
+        """Return the images with displaced pixels, rounded to 8 bits."""
+        b, _, h, w = images.shape
+        draws = torch.rand(2, b, h, w, generator=rng, device=images.device)
+        moved = displaced(images, *(draws.mul_(2).sub_(1).mul_(self.reach)))
+        return moved.mul_(255).round_().clamp_(0, 255).div_(255)
+
+
+def displaced(
+    images: Float[Tensor, "b c h w"], dy: Float[Tensor, "b h w"], dx: Float[Tensor, "b h w"]
+) -> Float[Tensor, "b c h w"]:
+    """Return each pixel read at (row + dy, column + dx), bilinear and wrapped around."""
+    b, c, h, w = images.shape
+    device = images.device
+    row, column = dy.floor(), dx.floor()
+    below, right = (dy - row)[:, None], (dx - column)[:, None]
+    top = (torch.arange(h, device=device)[:, None] + row.long()) % h
+    left = (torch.arange(w, device=device) + column.long()) % w
+    bottom, far = (top + 1) % h, (left + 1) % w
+    flat = images.flatten(2)
+
+    def read(y: Tensor, x: Tensor) -> Tensor:
+        place = (y * w + x).flatten(1)[:, None].expand(b, c, h * w)
+        return flat.gather(2, place).view(b, c, h, w)
+
+    upper = torch.lerp(read(top, left), read(top, far), right)
+    lower = torch.lerp(read(bottom, left), read(bottom, far), right)
+    return torch.lerp(upper, lower, below)

@@ -527,3 +527,29 @@ def test_a_method_that_is_built_on_one_of_the_suite_holds_its_version(
     before = from_file(tmp_path, monkeypatch)
     monkeypatch.setattr(sys.modules["uebench.attacks.em"].EM, "version", 1000)
     assert from_file(tmp_path, monkeypatch) != before
+
+
+def test_a_replaced_function_of_the_suite_gives_another_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lsp = build_attack("lsp").method
+    assert source_of(lsp) == {}
+    assert not exists_only_here(lsp)
+    sources = []
+    for value in (1.0, 2.0):
+        monkeypatch.setattr(type(lsp), "perturb", lambda self, data, run, v=value: v)
+        sources.append(source_of(lsp)["source"])
+    assert sources[0] != sources[1]
+    assert exists_only_here(lsp), "a worker has the suite's own function"
+    monkeypatch.undo()
+    assert source_of(lsp) == {}
+
+
+def test_deeply_nested_data_are_not_kept_and_break_no_plugin(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = method("len(DEEP)", "DEEP = []\nfor _ in range(100_000):\n    DEEP = [DEEP]")
+    assert typed(text) != typed(text)
+    assert "nested too deeply" in caplog.text
+    load_file(laid_out(tmp_path, {"deep.py": text.replace('"veil"', '"deep"')}) / "deep.py")
+    assert not exists_only_here(build_attack("deep").method)

@@ -68,11 +68,11 @@ class UnidentifiedError(Exception):
     """Code refers to a value whose content cannot be known; the message says to which."""
 
 
-def live_hash(cls: type, strict: bool = True) -> str:
-    """Return the hash of everything in memory that a class computes with.
+def live_hash(code: Any, strict: bool = True) -> str:
+    """Return the hash of everything in memory that a class or function computes with.
 
     Args:
-        cls: the class.
+        code: the class or function, or a list of them.
         strict: whether a value of unknown content is an error; otherwise its type stands for it.
 
     Raises:
@@ -80,11 +80,11 @@ def live_hash(cls: type, strict: bool = True) -> str:
     """
     walk = _Walk(strict)
     try:
-        walk.add(cls, cls.__name__)
+        walk.add(code, getattr(code, "__name__", "the code"))
     except RecursionError:
-        raise UnidentifiedError(
-            f"{cls.__name__} refers to data that are nested too deeply"
-        ) from None
+        if strict:
+            raise UnidentifiedError("it refers to data that are nested too deeply") from None
+        return "nested too deeply"  # how far the walk came depends on the caller
     for label, digest in data_hashes(walk.words, walk.folders).items() if strict else ():
         walk.text(label, digest)
     return walk.digest.hexdigest()

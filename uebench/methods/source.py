@@ -13,13 +13,14 @@ import contextlib
 import itertools
 import logging
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ..store.store import SESSION, key_of
 from .base import Attack, Defense, Method
-from .code_files import code_hashes, count_as_own, data_hashes
+from .code_files import code_hashes, count_as_own, data_hashes, is_library
 from .live_code import UnidentifiedError, live_hash
 
 log = logging.getLogger(__name__)
@@ -69,11 +70,13 @@ def code_read_once() -> Iterator[None]:
 def source_of(method: Method) -> dict[str, str]:
     """Return what the key contains of a method's code; empty for the suite's own methods.
 
-    If the code of a class cannot be identified, its results are kept in this process alone.
+    A method of the suite counts as somebody's own while one of its functions is replaced. If the
+    code of a class cannot be identified, its results are kept in this process alone.
     """
-    if method.info.origin in ("built-in", "imported"):
+    source = _source(type(method))
+    if not source:
         return {}
-    source, folder = _source(type(method)), _folder(type(method))
+    folder = _folder(type(method))
     options = {str(v) for v in method.__dict__.values() if isinstance(v, (str, Path))}
     files = data_hashes(options, [folder] if folder else [])
     return {"source": key_of({"source": source, **files}) if files else source}
@@ -86,15 +89,13 @@ def exists_only_here(method: Method) -> bool:
     it runs, as a cache does, and in every process it would do the same.
     """
     cls = type(method)
-    if cls.info.origin in ("built-in", "imported", "session"):
-        return cls.info.origin == "session"
     if cls not in _changed:
         _source(cls)
-    return _changed[cls]
+    return cls.info.origin == "session" or _changed.get(cls, False)
 
 
 def _source(cls: type[Method]) -> str:
-    """Return the hash of the code of a class."""
+    """Return the hash of the code of a class; empty for a method of the suite."""
     if _plan is None:
         return _read(cls)
     if cls not in _plan:
@@ -103,6 +104,10 @@ def _source(cls: type[Method]) -> str:
 
 
 def _read(cls: type[Method]) -> str:
+    if cls.info.origin in ("built-in", "imported"):
+        patches = _patches(cls)
+        _changed[cls] = bool(patches)
+        return live_hash(patches, strict=False) if patches else ""
     if cls.info.origin == "session":
         _modules_of(cls)
         try:
@@ -136,6 +141,18 @@ def _code(cls: type[Method]) -> _Code:
             files.setdefault(inner or own_label, digest)
     live = live_hash(cls, strict=False)
     return _Code(files or {"": live}, live)  # a module in a zip file has no file of its own
+
+
+def _patches(cls: type[Method]) -> list[types.FunctionType]:
+    """Return the functions that a session has put into a class of the suite."""
+    functions = [f for base in cls.__mro__ for f in vars(base).values()]
+    return [
+        f
+        for f in functions
+        if isinstance(f, types.FunctionType)
+        and not str(f.__module__).startswith("uebench.")
+        and not is_library(f.__code__.co_filename)
+    ]
 
 
 def _modules_of(cls: type[Method]) -> list[str]:

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run test test-slow test-all faults lint types check clean
+.PHONY: run test test-slow test-all faults mutants lint types check clean
 
 run: $(VENV)/.installed
 	$(BIN)/uebench run
@@ -23,6 +23,10 @@ test-all: $(VENV)/.installed
 MINUTES ?= 20
 faults: $(VENV)/.installed
 	$(BIN)/python -m tests.faults --minutes $(MINUTES)
+
+MUTANTS ?= 3
+mutants: $(VENV)/.installed
+	$(BIN)/python -m tests.mutants --each $(MUTANTS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ import sys
 import click
 
 from .. import __version__
+from ..common.text import plain_text
 from .authoring import check, new
 from .completion import completion
 from .group import Verbs
@@ -41,7 +42,16 @@ def main() -> None:
     """  # noqa: D301
     # Recorded with every result; workers inherit it, whatever their own command line is.
     os.environ["UEBENCH_COMMAND"] = json.dumps(["uebench", *sys.argv[1:]])
-    logging.basicConfig(format="uebench: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    messages = logging.StreamHandler()
+    messages.setFormatter(_PlainFormatter("uebench: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[messages])
+
+
+class _PlainFormatter(logging.Formatter):
+    """Messages quote names from disk, in which there must be nothing that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain_text(super().format(record))
 
 
 for _verb in (

@@ -14,7 +14,7 @@ import click
 
 from ..common.errors import UserError
 from .completion import complete_method
-from .shared import json_option, plugin_option, stdout_console
+from .shared import echo, json_option, plugin_option, stdout_console
 
 if TYPE_CHECKING:
     from ..methods.registry import Kind
@@ -48,8 +48,8 @@ def new(kind: str, name: str, into: str) -> None:
 
     folder = write_package("attack" if kind == "attack" else "defense", name, Path(into))
     for path in sorted(folder.iterdir()):
-        click.echo(path)
-    click.echo(
+        echo(path)
+    echo(
         f"next: pip install -e {shlex.quote(f'{folder}[dev]')} && "
         f"python -m pytest {shlex.quote(str(folder))}, "
         f"then `uebench check {folder.name}`",

@@ -13,7 +13,7 @@ import click
 from ..common.drafts import replaced_file
 from ..common.errors import UserError
 from .completion import complete
-from .shared import data_dir_option, data_options, json_option, plugin_option
+from .shared import data_dir_option, data_options, echo, json_option, plugin_option
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -119,7 +119,7 @@ def craft_verb(
         write_poison(poison, Path(out), loaded)
     _draw(picture, poison, loaded, f"{attack} on {loaded.name}")
     click.echo(json.dumps({k: v for k, v in poison.meta.items() if k != "recipe"}, indent=1))
-    click.echo(f"wrote {' and '.join(filter(None, (out, picture)))}", err=True)
+    echo(f"wrote {' and '.join(filter(None, (out, picture)))}", err=True)
 
 
 @click.command()
@@ -203,9 +203,7 @@ def import_(
         click.echo(json.dumps(measured, indent=1))
     else:
         print_audit(measured)
-    click.echo(
-        f"next: uebench run --dataset {shlex.quote(dataset)} --attacks imported:{name}", err=True
-    )
+    echo(f"next: uebench run --dataset {shlex.quote(dataset)} --attacks imported:{name}", err=True)
 
 
 def _check_picture(picture: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .shared import data_dir_option, known_titles, plugin_option, writable
+from .shared import data_dir_option, echo, known_titles, plugin_option, writable
 
 _FIGURES = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "examples")
 
@@ -26,7 +26,7 @@ def report(results: str, out: str | None) -> None:
     from ..report import read_results, write_page
 
     content = read_results(results, known_titles())
-    click.echo(write_page(content, writable(out or content.folder)))
+    echo(write_page(content, writable(out or content.folder)))
 
 
 @click.command()
@@ -69,4 +69,4 @@ def plot(
 
         paths = draw(content, kind, folder, "test_acc_best" if best else "test_acc")
     for path in paths:
-        click.echo(path)
+        echo(path)

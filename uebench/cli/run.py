@@ -14,7 +14,7 @@ import click
 from .completion import complete_config
 from .executor import ended_by_signals, executor_options
 from .matrix import matrix_fields, matrix_options, take_flags_from_config
-from .shared import data_options, plugin_option, quiet_option, starting
+from .shared import data_options, echo, plugin_option, quiet_option, starting
 from .table import print_run
 
 if TYPE_CHECKING:
@@ -195,14 +195,14 @@ def _print_end(matrix: Matrix, outcome: RunOutcome, folder: Path, quiet: bool) -
     if not quiet:
         boards = leaderboards(outcome.cells)
         for line in summary(boards, table_titles(matrix.cells)):
-            click.echo(line, err=True)
+            echo(line, err=True)
         learned = not any(unlearned(board) for board in boards)
-        click.echo(f"finished in {outcome.seconds:.0f} s; the results are in {folder}", err=True)
-        click.echo(f"next: {_next(folder, matrix, len(failed), n_skipped, learned)}", err=True)
+        echo(f"finished in {outcome.seconds:.0f} s; the results are in {folder}", err=True)
+        echo(f"next: {_next(folder, matrix, len(failed), n_skipped, learned)}", err=True)
     if len(failed):
         cells = "1 cell" if len(failed) == 1 else f"{len(failed)} cells"
         reasons = "; ".join(dict.fromkeys(failed["error"]))
-        click.echo(f"{cells} failed (tracebacks are in {folder / 'run.json'}): {reasons}", err=True)
+        echo(f"{cells} failed (tracebacks are in {folder / 'run.json'}): {reasons}", err=True)
     if n_skipped:
         count = f"{n_skipped} of {len(matrix.cells)} cells"
         if limit_s := matrix.stop_after_s:

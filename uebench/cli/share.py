@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .shared import data_dir_option, json_option, stdout_console
+from .shared import data_dir_option, echo, json_option, stdout_console
 
 NO_LICENCE = "None was stated. The images derive from the clean data set, whose terms apply."
 SHOWN_PROBLEMS = 20
@@ -41,14 +41,14 @@ def publish_verb(results: str, folder: str, licence: str) -> None:
 
     bundle = write_bundle(Path(results), Path(folder), licence)
     for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
-        click.echo(path)
+        echo(path)
     if not (bundle / "records.json").exists():
-        click.echo(
+        echo(
             f"{results} has no records.json (curves and confusion matrices); to include them, run "
             "the original command again on the machine that trained the models, then publish",
             err=True,
         )
-    click.echo(f"next: uebench validate {bundle}", err=True)
+    echo(f"next: uebench validate {bundle}", err=True)
 
 
 @click.command("validate")
@@ -107,4 +107,4 @@ def card_verb(poison: str, dataset: str | None, data_dir: str | None, licence: s
     from ..share.card import card as markdown_card
 
     loaded = load_dataset(dataset, data_dir) if dataset else None
-    click.echo(markdown_card(Path(poison), licence, loaded), nl=False)
+    echo(markdown_card(Path(poison), licence, loaded).rstrip("\n"))

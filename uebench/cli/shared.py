@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..common.errors import UserError
+from ..common.text import one_line, plain_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,8 +84,6 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], summary: st
     from rich.table import Table
     from rich.text import Text
 
-    from ..common.text import one_line
-
     console = stdout_console()
     if rows:
         table = Table(box=None, pad_edge=False)
@@ -95,6 +94,11 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], summary: st
             table.add_row(*(Text(one_line(cell)) for cell in row))
         console.print(table)
     console.print(Text(one_line(summary)), soft_wrap=True)
+
+
+def echo(text: object, err: bool = False) -> None:
+    """Print a line with names from disk, without anything in them that a terminal would obey."""
+    click.echo(plain_text(str(text)), err=err)
 
 
 def known_titles() -> dict[str, str]:

@@ -23,8 +23,10 @@ _TURNS_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u
 
 def plain_text(text: str) -> str:
     """Return `text` without terminal commands and control codes, but with newlines and tabs."""
+    if text.isprintable():
+        return text
     text = _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # lone surrogates
+    text = _with_visible_bytes(text).encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c for c in text if c in "\n\t" or _is_harmless(c))
 
 
@@ -39,11 +41,7 @@ def escaped(name: object) -> str:
     Control codes, marks that change the writing direction, and bytes that are not UTF-8 become
     escapes such as \x1b, so that names which differ only in these can be distinguished.
     """
-    text = str(name)
-    if text.isprintable():
-        return text
-    # Python keeps a byte of a file name that is not UTF-8 as a surrogate, U+DC00 plus the byte.
-    text = re.sub("[\udc80-\udcff]", lambda byte: rf"\x{ord(byte[0]) - 0xDC00:x}", text)
+    text = _with_visible_bytes(str(name))
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -65,6 +63,14 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _with_visible_bytes(text: str) -> str:
+    r"""Return a text in which the bytes of a file name that are not UTF-8 are written like \xe9.
+
+    Python keeps such a byte as a lone surrogate, U+DC00 plus the byte, which cannot be written.
+    """
+    return re.sub("[\udc80-\udcff]", lambda byte: rf"\x{ord(byte[0]) - 0xDC00:x}", text)
 
 
 def _is_harmless(character: str) -> bool:

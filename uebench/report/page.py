@@ -18,7 +18,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from ..common.text import one_line, write_text
+from ..common.text import one_line, plain_text, write_text
 from .boards import page_boards, settings_data, tabs
 from .charts import charts, legend
 from .colors import DASHES, LINES, MARKS, RAMP, ramp_steps
@@ -49,6 +49,7 @@ def render(results: Results) -> str:
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: plain_text(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_file),

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, Vali
 
 from ..common.errors import UserError
 from ..common.json_file import RUN, AbsentFileError, read_object, read_run_json
-from ..common.text import one_line, write_text
+from ..common.text import one_line, plain_text, write_text
 from .confusion import ConfusionMatrix
 
 RECORDS_FORMAT = 1
@@ -78,7 +78,7 @@ class RunFacts(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    command: list[str] = []
+    command: list[Annotated[str, AfterValidator(plain_text)]] = []
     config: dict[str, Any] = {}
     versions: dict[str, str] = {}
     machine: dict[str, Any] = {}

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from uebench.data import DatasetError, load_dataset
+from uebench.data import DATASETS, DatasetError, load_dataset
+from uebench.data.catalog import Known
 
 RNG = np.random.default_rng(0)
 GOOD = {
@@ -202,6 +203,25 @@ def test_svhn_in_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     expected = torch.from_numpy(pixels["train"][..., 3]).permute(2, 0, 1)
     assert torch.equal(dataset.train.images[3], expected)
     assert len(dataset.test) == 20
+
+
+def test_a_torchvision_set_needs_only_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MNIST has the third layout, [n, h, w], and is not in the catalogue."""
+    monkeypatch.setitem(DATASETS, "mnist", Known("digits", 10, (1, 28, 28), torchvision="MNIST"))
+    raw = tmp_path / "MNIST/raw"
+    raw.mkdir(parents=True)
+    pixels = RNG.integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    labels = np.tile(np.arange(10, dtype=np.uint8), 2)
+    for part in ("train", "t10k"):
+        for what, array in (("images-idx3", pixels), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+            (raw / f"{part}-{what}-ubyte").write_bytes(head + array.tobytes())
+    dataset = load_dataset("mnist", data_dir=tmp_path)
+    assert (dataset.shape, dataset.n_classes) == ((1, 28, 28), 10)
+    assert np.array_equal(dataset.train.images[:, 0], pixels)
+    assert dataset.test.labels.tolist() == labels.tolist()
 
 
 @pytest.mark.parametrize("name", ["cifar100", "svhn"])

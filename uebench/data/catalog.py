@@ -1,8 +1,9 @@
 """The catalogue of data sets: one row per data set holds what the suite knows about it by name.
 
 Lists, shell completion, protocols and the tables of papers read these rows, so that a new data set
-needs one row here and a loader in `sources.py`. Changing `paper_epochs`, `flip` or `crop_padding`
-changes the protocol, and with it the keys of the cells that were computed under it.
+needs one row here and, unless torchvision reads it, a loader in `sources.py`.
+Changing `paper_epochs`, `flip` or `crop_padding` changes the protocol, and with it the keys of the
+cells that were computed under it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Known:
         paper_epochs: epochs that the papers train for on it, for the protocol `paper`.
         flip: whether an image may be flipped horizontally and keep its class.
         crop_padding: pixels of zero padding of the random crop; None: the protocol's.
+        torchvision: its class in `torchvision.datasets`, if that reads it into memory.
     """
 
     title: str
@@ -31,6 +33,7 @@ class Known:
     paper_epochs: int = 200
     flip: bool = True
     crop_padding: int | None = None
+    torchvision: str = ""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -47,12 +50,14 @@ DATASETS: dict[str, Known] = {
         n_classes=10,
         shape=(3, 32, 32),
         class_names=tuple(_CIFAR10.split()),
+        torchvision="CIFAR10",
     ),
     "cifar100": Known(
         "60,000 images of 100 classes, 32x32 (torchvision)",
         n_classes=100,
         shape=(3, 32, 32),
         paper_epochs=300,
+        torchvision="CIFAR100",
     ),
     "svhn": Known(
         "99,289 house-number digits, 32x32 (torchvision)",
@@ -60,6 +65,7 @@ DATASETS: dict[str, Known] = {
         shape=(3, 32, 32),
         paper_epochs=150,
         flip=False,  # digits are not symmetric; the paper's script flips them all the same
+        torchvision="SVHN",
     ),
     "imagenet_subset": Known(
         "first 100 classes of the ImageNet folder in --data-dir, 224x224",

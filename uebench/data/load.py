@@ -65,7 +65,7 @@ def load_dataset(
         options = _whole_numbers(name, given, parameters)
         changed = {k: v for k, v in options.items() if v != parameters[k].default}
         return sources.synthetic(format_spec(name, changed), **options)
-    if name in ("cifar10", "cifar100", "svhn"):
+    if name in DATASETS and DATASETS[name].torchvision:
         options = _whole_numbers(name, given, _FIRST)
         root = Path(data_dir).expanduser() if data_dir is not None else None
         return _first(sources.torchvision_set(name, root, download), options)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 from PIL import Image
 
 from ..common.spec import printable
 from ..common.text import escaped
+from .catalog import DATASETS
 from .dataset import Dataset, DatasetError, error_text, from_arrays, from_splits
 from .folders import check_classes, class_folders, decode, list_files, report_unused
 from .packed import check_npz
@@ -36,7 +38,7 @@ def synthetic(name: str, **options: int) -> Dataset:
 
 
 def torchvision_set(name: str, data_dir: Path | None, download: bool) -> Dataset:
-    """Return CIFAR-10, CIFAR-100 or SVHN as torchvision reads it from `data_dir`."""
+    """Return a data set of the catalogue as torchvision reads it from `data_dir`."""
     try:
         from torchvision import datasets
     except (ImportError, RuntimeError) as error:
@@ -45,15 +47,13 @@ def torchvision_set(name: str, data_dir: Path | None, download: bool) -> Dataset
             "install the torchvision that belongs to this torch, or use npz:PATH"
         ) from None
     root = str(data_dir or default_data_dir())
-    readers: dict[str, Callable[[str, bool], Any]] = {
-        "cifar10": lambda root, train: datasets.CIFAR10(root, train, download=download),
-        "cifar100": lambda root, train: datasets.CIFAR100(root, train, download=download),
-        "svhn": lambda root, train: datasets.SVHN(
-            root, "train" if train else "test", download=download
-        ),
-    }
+    reader = getattr(datasets, DATASETS[name].torchvision)
+    if "split" in inspect.signature(reader).parameters:
+        choices: list[dict[str, Any]] = [{"split": "train"}, {"split": "test"}]
+    else:
+        choices = [{"train": True}, {"train": False}]
     try:
-        parts = [readers[name](root, train) for train in (True, False)]
+        parts = [reader(root, download=download, **choice) for choice in choices]
     except (RuntimeError, OSError) as error:
         if download:
             raise DatasetError(
@@ -63,13 +63,18 @@ def torchvision_set(name: str, data_dir: Path | None, download: bool) -> Dataset
         raise DatasetError(
             f"{name} is not in {root}; add --download to fetch it, or --data-dir to say where it is"
         ) from None
-    if name == "svhn":
-        names = [str(digit) for digit in range(10)]
-        train, test = [(part.data.transpose(0, 2, 3, 1), part.labels) for part in parts]
-    else:
-        names = parts[0].classes
-        train, test = [(part.data, np.asarray(part.targets)) for part in parts]
-    return from_arrays(name, train, test, names)
+    names = getattr(parts[0], "classes", DATASETS[name].labels)
+    return from_arrays(name, _torchvision_arrays(parts[0]), _torchvision_arrays(parts[1]), names)
+
+
+def _torchvision_arrays(part: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return images [n, h, w, c] and labels of a torchvision data set, in whichever layout."""
+    images = np.asarray(part.data)
+    if images.ndim == 3:  # grey, as in MNIST
+        images = images[..., None]
+    elif images.shape[1] in (1, 3):
+        images = images.transpose(0, 2, 3, 1)
+    return images, np.asarray(part.targets if hasattr(part, "targets") else part.labels)
 
 
 def npz(path: Path) -> Dataset:

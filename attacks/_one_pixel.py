@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from uebench import Facts, Split, UserError
+from uebench import Facts, Option, Split, UserError
 from uebench.methods.base import Method
 
 SUMMED = 256
@@ -39,7 +39,7 @@ class OnePixelOptions(Method):
 
     sparsity: Annotated[int, Field(ge=1, le=1024)] = 1
     """Pixels that are set in each image."""
-    score: Literal["mean/sd", "mean/variance"] = "mean/sd"
+    score: Annotated[Literal["mean/sd", "mean/variance"], Option(variant=True)] = "mean/sd"
     """What a class's pixel maximises: the mean distance between the images and its colour, divided
     by the standard deviation (authors' code) or by the variance (paper)."""
 

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from uebench import Attack, Auto, Budget, Facts, Run, Split, UserError, attack, auto
+from uebench import Attack, Auto, Budget, Facts, Option, Run, Split, UserError, attack, auto
 
 CONVOLVED = 2**18
 """Values of the images that are convolved together, so that they fit a core's cache."""
@@ -41,7 +41,7 @@ class CUDA(Attack):
     """
     center: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Value of one entry of each filter, at a random position."""
-    filters: Literal["seeded", "authors"] = "seeded"
+    filters: Annotated[Literal["seeded", "authors"], Option(variant=True)] = "seeded"
     """Where the filters come from: drawn with the poison's seed, or the stream of random numbers of
     the authors' code."""
 

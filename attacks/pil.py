@@ -42,7 +42,7 @@ class PIL(Attack):
 
     norm: Literal["linf"] = "linf"
     """The norm that the budget is measured in."""
-    layers: Annotated[int, Field(ge=1, le=2)] = 2
+    layers: Annotated[int, Field(ge=1, le=2), Option(variant=True)] = 2
     """Linear layers of the surrogate, without biases: 2 as in the authors' code, 1 as in the paper.
     """
     epochs: Annotated[int, Field(ge=1, le=10_000), Option(variant=True)] = 30

@@ -120,7 +120,8 @@ def published(kind: Kind, name: str) -> list[str]:
             for row in csv.DictReader(lines):
                 if row[kind] == name and row["dataset"] == DATASET and row["arch"] == "resnet18":
                     pair = typed(row, kind), typed(row, other)
-                    rows[pair][file.stem].append(row["accuracy"])
+                    copied = " [S]" if row.get("secondhand") else ""
+                    rows[pair][file.stem].append(row["accuracy"] + copied)
                     if row[other] not in methods(other):
                         foreign.add(row[other])
     if not rows:
@@ -129,7 +130,8 @@ def published(kind: Kind, name: str) -> list[str]:
     text = [
         "Test accuracy in percent on CIFAR-10 with ResNet-18, with one column per source in "
         "[`results/published`](../../results/published/README.md). Several numbers in one cell "
-        "belong to different settings, such as longer training.",
+        "belong to different settings, such as longer training; [S] marks numbers that a source "
+        "copied, or that others noted about it.",
     ]
     if foreign:
         names = ", ".join(f"`{each}`" for each in sorted(foreign))

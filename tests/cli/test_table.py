@@ -87,7 +87,12 @@ def test_the_comparison_as_data(home: Path) -> None:
     command = ["table", "2", *QUICK, *DEFENSES, "--compare"]
     rows = list(csv.DictReader(io.StringIO(call(*command, "--format", "csv").stdout)))
     standard = [row for row in rows if row["column"] == "Standard"]
-    assert {row["source"] for row in standard} == {"ueraser-2023", "apbench-2023", "iss-2023"}
+    sources = {"ueraser-2023", "apbench-2023", "iss-2023", "bridgepure-2024"}
+    assert {row["source"] for row in standard} == sources
+    command_s = [*command, "--second-hand", "--format", "csv"]
+    more = {row["source"] for row in csv.DictReader(io.StringIO(call(*command_s).stdout))}
+    assert more > sources
+    assert "mi-ue-2026 [S]" in more
     for row in standard:
         gap = float(row["mean"]) - float(row["published_low"])
         assert float(row["difference"]) == pytest.approx(gap)

@@ -117,7 +117,7 @@ def known_meanings() -> dict[str, Meaning]:
     from ..common.options import option_of
     from ..common.spec import format_options
     from ..methods.asked import Asked
-    from ..methods.base import Facts
+    from ..methods.base import Attack, Facts
     from ..methods.registry import KINDS, methods
     from ..report.compare import Meaning
 
@@ -126,12 +126,17 @@ def known_meanings() -> dict[str, Meaning]:
     for cls in (cls for kind in KINDS for cls in methods(kind).values()):
         fields = cls.model_fields
         usual = {name: info.default for name, info in fields.items()}
-        if usual.get("eps") == "auto":
+        half: dict[str, Any] = {}
+        if issubclass(cls, Attack):
             with contextlib.suppress(ValueError):  # a plug-in that breaks has no usual budget
-                usual["eps"] = Asked(cls()).resolve(facts).options()["eps"]
+                attack = Asked(cls()).resolve(facts)
+                usual |= {"eps": attack.options()["eps"]} if usual.get("eps") == "auto" else {}
+                norm, eps = attack.budget(facts.shape).ball
+                half = {"norm": norm, "radius": eps / 2}
         meanings[cls.info.name] = Meaning(
             frozenset(name for name, info in fields.items() if option_of(info).variant),
             frozenset(format_options({name: value}) for name, value in usual.items()),
+            frozenset(format_options({name: value}) for name, value in half.items()),
         )
     return meanings
 

@@ -18,6 +18,7 @@ from .shared import data_options, known_meanings, known_titles, plugin_option, s
 if TYPE_CHECKING:
     from ..report.compare import Compared
     from ..report.grid import Grid
+    from ..report.published import Published
     from ..report.tables import Leaderboard
 
 _FORMATS = ("text", "csv", "latex", "markdown", "json")
@@ -50,6 +51,11 @@ class TableForm:
 @click.option(
     "--published", metavar="FILE", help="CSV file of further published numbers to compare with."
 )
+@click.option(
+    "--second-hand",
+    is_flag=True,
+    help="Also compare with numbers that a source copied, or that others noted; marked [S].",
+)
 @click.option("--standalone", is_flag=True, help="With latex, write a complete document.")
 @click.option("--caption", metavar="TEXT", help="With latex, the caption.")
 @click.option("--label", metavar="NAME", help=r"With latex, the label for \ref.")
@@ -62,6 +68,7 @@ def table(
     best: bool,
     compare: bool,
     published: str | None,
+    second_hand: bool,
     standalone: bool,
     caption: str | None,
     label: str | None,
@@ -78,17 +85,21 @@ def table(
     uebench table fig3 --compare                          with published numbers
     uebench table results/quick --format latex            a folder's leaderboard
     """  # noqa: D301
+    from ..report.published import read_published
+
     form = "json" if as_json else form
     shape = TableForm(form, caption, label, standalone)
     if standalone and form != "latex":
         raise UserError("--standalone writes a LaTeX document; add --format latex")
-    own = Path(published) if published else None
+    numbers = None
+    if compare or published or second_hand:
+        numbers = read_published(Path(published) if published else None, second_hand)
     metric = "test_acc_best" if best else "test_acc"
     name = config_of(target)
     if name is None:
-        _print_results(Path(target), metric, shape, compare or own is not None, own, options)
+        _print_results(Path(target), metric, shape, numbers, options)
     else:
-        _print_table(name, metric, shape, compare or own is not None, own, options)
+        _print_table(name, metric, shape, numbers, options)
 
 
 def config_of(target: str) -> str | None:
@@ -122,8 +133,7 @@ def _print_results(
     path: Path,
     metric: Any,
     shape: TableForm,
-    compare: bool,
-    own: Path | None,
+    published: list[Published] | None,
     options: dict[str, Any],
 ) -> None:
     """Print the leaderboards of a results folder."""
@@ -140,7 +150,7 @@ def _print_results(
     boards = report.leaderboards(cells, metric)
     if warning := version_warning(cells):
         click.echo(warning, err=True)
-    compared = _compared(ours_of(boards, known_titles()), own, "") if compare else None
+    compared = _compared(ours_of(boards, known_titles()), published, "")
     print_boards(boards, known_titles(), shape, compared)
 
 
@@ -148,8 +158,7 @@ def _print_table(
     name: str,
     metric: Any,
     shape: TableForm,
-    compare: bool,
-    own: Path | None,
+    published: list[Published] | None,
     options: dict[str, Any],
 ) -> None:
     """Print those cells of a configuration that are in the store."""
@@ -165,12 +174,12 @@ def _print_table(
         click.echo(f"shown as missing: {reason}", err=True)
     if config.table is None:
         boards = report.leaderboards(plan.frame, metric)
-        compared = _compared(ours_of(boards, known_titles()), own, "") if compare else None
+        compared = _compared(ours_of(boards, known_titles()), published, "")
         print_boards(boards, known_titles(), shape, compared)
         return
     grid = paper_grid(config, plan.cells, plan.frame, known_titles(), metric)
     entries = [spot.ours for spot in grid.spots.values()]
-    compared = _compared(entries, own, grid.number) if compare else None
+    compared = _compared(entries, published, grid.number)
     print_grid(grid, shape, compared)
     if grid.n_missing == len(grid.spots):
         click.echo(
@@ -183,27 +192,31 @@ def print_run(config: Any, cells: Any, frame: Any, compare: bool) -> None:
     from .. import report
     from ..cells.plan import table_titles
     from ..report.compare import ours_of
+    from ..report.published import read_published
     from ..suite.paper_table import paper_grid
 
     titles = table_titles(cells)
+    published = read_published() if compare else None
     grid = None
     if config.table is not None:
         with contextlib.suppress(ValueError):  # a flag added an axis that the table lacks
             grid = paper_grid(config, cells, frame, titles)
     if grid is None:
         boards = report.leaderboards(frame)
-        compared = _compared(ours_of(boards, titles), None, "") if compare else None
+        compared = _compared(ours_of(boards, titles), published, "")
         print_boards(boards, titles, TableForm(), compared)
         return
     entries = [spot.ours for spot in grid.spots.values()]
-    print_grid(grid, TableForm(), _compared(entries, None, grid.number) if compare else None)
+    print_grid(grid, TableForm(), _compared(entries, published, grid.number))
 
 
-def _compared(entries: Any, own: Path | None, number: str) -> list[Compared]:
+def _compared(
+    entries: Any, published: list[Published] | None, number: str
+) -> list[Compared] | None:
+    """Return our entries with what was published for them; None if nothing is to be compared."""
     from ..report.compare import compare
-    from ..report.published import read_published
 
-    return compare(entries, read_published(own), number, known_meanings())
+    return None if published is None else compare(entries, published, number, known_meanings())
 
 
 def print_boards(

@@ -24,10 +24,13 @@ class Meaning:
         variants: options that make another effort or variant of the same method: ours is compared
             all the same, and they are named. Any other option makes another method.
         usual: options with values that only say what the method does anyway, such as `eps=8/255`.
+        half: for an attack, the options of adversarial training that say half of its usual budget
+            on images of 32 px, which is what `at` takes anyway: `norm=linf` and `radius=4/255`.
     """
 
     variants: frozenset[str] = frozenset()
     usual: frozenset[str] = frozenset()
+    half: frozenset[str] = frozenset()
 
 
 Meanings = Mapping[str, Meaning]
@@ -213,6 +216,8 @@ def _matching(
     dataset = compared_dataset(s.dataset, published)
     wanted = distinguishing(entry.attack, entry.attack_options, meanings)
     beside = entry.beside if entry.attack == "none" else ""
+    implied = _half_of(entry, dataset, meanings)
+    defense = distinguishing(entry.defense, entry.defense_options, meanings) - implied
     found = [
         row
         for row in published
@@ -223,8 +228,7 @@ def _matching(
         and (
             row.beside == beside
             if beside and row.beside
-            else distinguishing(row.defense, row.defense_options, meanings)
-            == distinguishing(entry.defense, entry.defense_options, meanings)
+            else distinguishing(row.defense, row.defense_options, meanings) - implied == defense
         )
     ]
     family = s.arch.partition("[")[0]
@@ -232,6 +236,19 @@ def _matching(
     arch = family if family in archs else "resnet18"
     found = _of_table([row for row in found if row.arch == arch], table)
     return _of_length(found, s.epochs, shortest)
+
+
+def _half_of(entry: Ours, dataset: str, meanings: Meanings) -> frozenset[str]:
+    """Return the options of a defense that say no more than half of the attack's usual budget."""
+    meaning = meanings.get(entry.attack, Meaning())
+    changed = {
+        part.partition("=")[0]
+        for part in comma_parts(entry.attack_options)
+        if part not in meaning.usual
+    }
+    if changed & {"norm", "eps"} or dataset not in N_TRAIN:
+        return frozenset()
+    return meaning.half
 
 
 def _of_table(rows: list[Published], table: str) -> list[Published]:

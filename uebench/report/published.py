@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ PUBLISHED_COLUMNS = (
     *("beside", "epochs", "accuracy", "note"),
 )
 """The columns of such a file; `beside`, `epochs`, options, `table` and `note` may be empty."""
+SECONDHAND = "secondhand"
+"""A column that a file may have: who copied or noted a number that is not its source's own."""
 _CHECKS = {
     **dict.fromkeys(("dataset", "arch", "attack", "defense"), NAME),
     "accuracy": Column("number", 0, 100, may_be_empty=False, hint="; give it in percent"),
@@ -43,10 +45,17 @@ class Published:
     accuracy: float
     """In [0, 1]."""
     note: str
+    secondhand: str = ""
+    """Who copied or noted the number, if it is not the source's own; empty if it is."""
 
 
-def read_published(own: Path | None = None) -> list[Published]:
+def read_published(own: Path | None = None, secondhand: bool = False) -> list[Published]:
     """Return the published numbers that come with the suite, then those of the user's `own` file.
+
+    Args:
+        own: another file of the same form.
+        secondhand: whether to include numbers that a source only copied, or that others noted
+            about it. Their source is then called `NAME [S]`.
 
     Raises:
         UserError: A file cannot be read, lacks a column, or has a value that is not accepted.
@@ -55,7 +64,10 @@ def read_published(own: Path | None = None) -> list[Published]:
     if not paths:
         raise UserError("the published numbers of the suite are missing; install the suite again")
     rows = [row for path in paths for row in _rows(path)]
-    return rows + (list(_rows(own)) if own is not None else [])
+    rows += list(_rows(own)) if own is not None else []
+    if not secondhand:
+        return [row for row in rows if not row.secondhand]
+    return [replace(row, source=f"{row.source} [S]") if row.secondhand else row for row in rows]
 
 
 def _folder() -> Path:
@@ -78,7 +90,7 @@ def _rows(path: Path) -> Iterator[Published]:
     except OSError as error:
         raise UserError(f"{path} is not a readable CSV ({error})") from None
     missing = [name for name in PUBLISHED_COLUMNS if name not in header]
-    unknown = [name for name in header if name not in PUBLISHED_COLUMNS]
+    unknown = [name for name in header if name not in (*PUBLISHED_COLUMNS, SECONDHAND)]
     if missing or unknown or len(set(header)) < len(header):
         what = f"no column {', '.join(missing)}" if missing else "a column appears twice"
         what = f"unknown column {', '.join(unknown)}" if unknown and not missing else what

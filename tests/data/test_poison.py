@@ -2,13 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import uebench
 from tests.conftest import make_run, random_dataset
 from uebench import Attack
+from uebench.common.errors import MethodError
+from uebench.data import Dataset
 from uebench.data.poison import Budget, measure, quantise
 from uebench.methods.registry import attack
 
@@ -103,3 +107,48 @@ def test_crafting_refuses_what_breaks_the_contract(what: str, told: str) -> None
     dataset = random_dataset([4, 4])
     with pytest.raises(ValueError, match=told):
         Loud(what=what).craft(dataset.train, make_run(dataset))
+
+
+class Exporting(Attack):
+    """Publishes images in another form."""
+
+    def perturb(self, data, run):  # type: ignore[no-untyped-def]
+        """Return nothing but zeros."""
+        return torch.zeros(data.images.shape)
+
+    def export(self, data, delta):  # type: ignore[no-untyped-def]
+        """Return floats in [0, 1]."""
+        return data.images / 255
+
+
+def test_images_that_an_attack_exports_are_8_bit() -> None:
+    attack("exporting", title="Exporting", source="a test")(Exporting)
+    dataset = random_dataset([4, 4])
+    with pytest.raises(MethodError, match=r"exporting: export returned float32 \[8, 3, 16, 16\]"):
+        Exporting().craft(dataset.train, make_run(dataset))
+
+
+class Noting(Exporting):
+    """Notes a number that numpy computed."""
+
+    value: str = "numpy"
+    """What kind of number."""
+
+    def perturb(self, data, run):  # type: ignore[no-untyped-def]
+        """Note it before the search would begin."""
+        values = {"numpy": np.float32(0.5), "torch": torch.tensor(0.5), "nan": math.nan}
+        run.note(share=values[self.value], each=[np.int64(3)])
+        return torch.zeros(data.images.shape)
+
+    def export(self, data, delta):  # type: ignore[no-untyped-def]
+        """Return the images as they are."""
+        return data.images
+
+
+def test_notes_hold_numbers_of_numpy_and_torch(tiny: Dataset) -> None:
+    attack("noting", title="Noting", source="a test")(Noting)
+    for value in ("numpy", "torch"):
+        meta = uebench.craft(f"noting[value={value}]", tiny).meta
+        assert (meta["share"], meta["each"]) == (0.5, [3])
+    with pytest.raises(MethodError, match=r"noting failed in perturb: .*test_poison.py, line"):
+        uebench.craft("noting[value=nan]", tiny)

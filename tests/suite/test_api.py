@@ -1,6 +1,7 @@
 """The Python API reads as the command line does."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import torch
 
 import uebench
 from tests.conftest import make_run
+from uebench.cells.config import make_config
 from uebench.data import Dataset, load_dataset
+from uebench.data.poison import Poison
 from uebench.execute.devices import DeviceError, usable_devices
 from uebench.methods.base import Facts
 from uebench.methods.registry import build_attack
@@ -113,3 +116,72 @@ def test_a_kept_training_set_is_that_of_its_poison_seed(
     )
     assert (table["status"] == "ok").all()
     assert len(list((tmp_path / "v1" / "prepared").iterdir())) == 2
+
+
+FAST = {"arch": "resnet9[width=2]", "epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("seed", "same"), [(np.int64(1), 1), (np.uint8(1), 1), (1.0, 1), (True, 1)]
+)
+def test_numpy_numbers_are_seeds(tiny: Dataset, seed: Any, same: int) -> None:
+    poison = uebench.craft("lsp", tiny, seed=seed)
+    assert poison.meta["recipe"] == uebench.craft("lsp", tiny, seed=same).meta["recipe"]
+    first, second = (
+        uebench.train(poison, "ueraser_lite", tiny, seed=s, lr=rate, **FAST)
+        for s, rate in ((seed, np.float64(0.1)), (same, 0.1))
+    )
+    assert first["curve"] == second["curve"]
+    assert make_run(tiny, seed).rng.initial_seed() == same
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 1.5, "one", None, np.arange(2)])
+def test_what_is_no_seed_is_refused(tiny: Dataset, seed: Any) -> None:
+    sentence = r"seed must be a whole number in \[0, 2147483648\), got"
+    with pytest.raises(uebench.UserError, match=sentence):
+        uebench.craft("lsp", tiny, seed=seed)
+    with pytest.raises(uebench.UserError, match=sentence):
+        uebench.train(uebench.craft("lsp", tiny), "standard", tiny, seed=seed, **FAST)
+
+
+def test_a_matrix_takes_single_numpy_numbers() -> None:
+    config = make_config(
+        {
+            "seeds": np.int32(3),
+            "poison_seeds": np.arange(2),
+            "ratio": np.float32(0.5),
+            "classes": np.int64(1),
+            "times_epochs": np.float32(2),
+        }
+    )
+    assert (config.seeds, config.poison_seeds) == ([3], [0, 1])
+    assert (config.ratio, config.classes, config.times_epochs) == ([0.5], ["1"], 2)
+
+
+def test_training_refuses_what_it_would_misread(tiny: Dataset) -> None:
+    images, labels, index = tiny.train.images, tiny.train.labels, torch.arange(40)
+    good = uebench.train(Poison(images, labels, index), "standard", tiny, **FAST)
+    numpy = Poison(images.numpy(), labels.tolist(), np.arange(40))  # type: ignore[arg-type]
+    assert uebench.train(numpy, "standard", tiny, **FAST)["curve"] == good["curve"]
+    strided = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    permuted = Poison(strided, labels, index)
+    assert uebench.train(permuted, "standard", tiny, **FAST)["curve"] == good["curve"]
+    for poison, sentence in (
+        (Poison(images, 1 - labels, index), "40 of the poison's 40 labels differ"),
+        (Poison(images, labels, index + 1), "index reaches 40"),
+        (Poison(images[..., :8], labels, index), "those of synthetic"),
+        (tiny.train, r"uebench\.Poison is needed, got a Split"),
+        ("lsp", r"uebench\.Poison is needed, got a str"),
+    ):
+        with pytest.raises(uebench.UserError, match=sentence):
+            uebench.train(poison, "standard", tiny, **FAST)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [None, (np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1])])
+def test_a_data_set_is_a_name_or_a_dataset(tiny: Dataset, wrong: Any) -> None:
+    with pytest.raises(uebench.UserError, match=r"uebench\.data\.from_arrays"):
+        uebench.craft("lsp", wrong)
+    with pytest.raises(uebench.UserError, match=r"uebench\.data\.from_arrays"):
+        uebench.train(uebench.craft("lsp", tiny), "standard", wrong)
+    with pytest.raises(uebench.UserError, match=r"uebench\.data\.from_arrays"):
+        uebench.import_poison("x.npz", wrong, "x")

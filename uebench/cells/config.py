@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import importlib
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from ..common.errors import UserError
-from ..common.options import validated
+from ..common.options import explain_value, validated
 from ..common.spec import did_you_mean, normalise, parse_number, split_specs
 from ..common.yaml_file import read_yaml
 from .table_spec import TableSpec
@@ -19,7 +28,7 @@ def _list(value: Any) -> Any:
     """Return a comma-separated string or a single number as a list."""
     if isinstance(value, str):
         return split_specs(value)
-    return [value] if isinstance(value, (int, float)) else value
+    return [value] if isinstance(value, Real) else value  # numpy's numbers are Real as well
 
 
 def _list_unless_empty(value: Any) -> Any:
@@ -45,11 +54,9 @@ def _distinct(values: list[Any]) -> list[Any]:
 
 
 Specs = Annotated[list[str], BeforeValidator(_list), Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Seeds = Annotated[
-    list[Annotated[int, Field(ge=0, lt=2**31)]],
-    BeforeValidator(_list),
-    Field(min_length=1),
-    AfterValidator(_distinct),
+    list[Seed], BeforeValidator(_list), Field(min_length=1), AfterValidator(_distinct)
 ]
 Ratio = Annotated[float, BeforeValidator(parse_number), Field(ge=0, le=1)]
 
@@ -176,6 +183,18 @@ def make_config(fields: dict[str, Any]) -> Config:
         UserError: fields are unknown or values are bad; the message names all of them.
     """
     return validated(Config, under_protocol(spelled_out(fields)), noun="field")
+
+
+def checked_seed(seed: Any) -> int:
+    """Return a seed as Python's int, which is the same in a key whoever counted: Python or numpy.
+
+    Raises:
+        UserError: it is not a whole number in the range of seeds.
+    """
+    try:
+        return TypeAdapter(Seed).validate_python(seed)
+    except ValidationError as error:
+        raise UserError(explain_value(error, "seed", Seed)) from None
 
 
 MERGED = ("set", "protocol_options")

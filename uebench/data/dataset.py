@@ -15,6 +15,7 @@ from ..common.errors import UserError
 from ..common.spec import printable
 from ..store.arrays import add_bytes
 from ..store.store import Store
+from .given import CHANNELS, in_levels
 from .split import Split
 
 MOST_CLASSES = 100_000
@@ -71,17 +72,20 @@ def from_arrays(
 ) -> Dataset:
     """Return a data set from pairs of images uint8 [n, h, w, c] and labels, whole numbers [n].
 
-    Without class names, the largest label gives the number of classes.
+    They may be numpy arrays, tensors or lists. Without class names, the largest label gives the
+    number of classes.
 
     Raises:
         DatasetError: wrong types or shapes, labels out of range, or a class without an image.
     """
+    train, test = [(np.asarray(images), np.asarray(labels)) for images, labels in (train, test)]
     top = 0
     for part, (_, labels) in (("train", train), ("test", test)):
         if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
             raise DatasetError(
                 f"{name}: {part}_labels must be whole numbers [n] with n > 0, got "
                 f"{labels.dtype} {list(labels.shape)}"
+                + ("; give labels.argmax(1) if these are one-hot" if labels.ndim == 2 else "")
             )
         top = max(top, int(labels.max()))
     k = len(class_names) if class_names is not None else top + 1
@@ -152,11 +156,13 @@ def stored_dataset(store: Store, name: str, fingerprint: str) -> Dataset | None:
 
 def _split(name: str, part: str, images: Any, labels: Any, names: tuple[str, ...]) -> Split:
     """Return one checked split."""
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise DatasetError(
-            f"{name}: {part}_images must be uint8 [n, h, w, 3], got {images.dtype} "
-            f"{list(images.shape)}"
-        )
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in CHANNELS:
+        got = f"got uint8 {list(images.shape)}"
+        if images.dtype != np.uint8:
+            got = in_levels(images, "images")
+        elif images.ndim == 4 and images.shape[1] in CHANNELS:
+            got += "; give images.transpose(0, 2, 3, 1)"
+        raise DatasetError(f"{name}: {part}_images must be uint8 [n, h, w, 3], {got}")
     if len(images) != len(labels):
         raise DatasetError(
             f"{name}: {len(images)} {part}_images but {len(labels)} {part}_labels; "

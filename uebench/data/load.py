@@ -79,6 +79,23 @@ def load_dataset(
     raise unknown("dataset", name, DATASETS)
 
 
+def as_dataset(dataset: Dataset | str) -> Dataset:
+    """Return a data set that is given itself or by its name.
+
+    Raises:
+        DatasetError: it is neither, or cannot be read.
+    """
+    if isinstance(dataset, str):
+        return load_dataset(dataset)
+    if not isinstance(dataset, Dataset):
+        raise DatasetError(
+            f"a data set or its name is needed, got a {type(dataset).__name__}; make one of arrays "
+            "with uebench.data.from_arrays(name, (train_images, train_labels), (test_images, "
+            "test_labels), class_names)"
+        )
+    return dataset
+
+
 def _whole_numbers(name: str, given: dict[str, Any], known: Any) -> dict[str, int]:
     """Return options as whole numbers, which all options of data sets are."""
     options = {}

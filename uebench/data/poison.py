@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, no_type_check
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..common.errors import MethodError, UserError
 from ..store.arrays import add_bytes, chunks, copied, zeros
+from .given import as_images, as_whole_numbers
 from .split import Split
 
 Norm = Literal["linf", "l2"]
@@ -177,6 +178,7 @@ class Budget(NamedTuple):
             )
 
 
+@no_type_check  # arrays and lists are accepted too: `__post_init__` converts or refuses them
 @dataclass(frozen=True, eq=False)
 class Poison:
     """A poisoned training set.
@@ -186,12 +188,30 @@ class Poison:
         labels: int64 [n].
         index: int64 [n], the position of each image in the clean training set.
         meta: recipe, seed, data set fingerprint, measured budget, times and sha256.
+
+    Raises:
+        ValueError: the images are not uint8 [n, c, h, w], there is not one label and one position
+            per image, or a position is negative or occurs twice.
     """
 
     images: UInt8[Tensor, "n c h w"]
     labels: Int[Tensor, " n"]
     index: Int[Tensor, " n"]
     meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Convert arrays and lists to tensors, and refuse those with another meaning."""
+        images = as_images(self.images)
+        object.__setattr__(self, "images", images)
+        for name in ("labels", "index"):
+            numbers = as_whole_numbers(getattr(self, name), len(images), name)
+            if len(numbers) and numbers.min() < 0:
+                raise ValueError(f"{name} must be counted from 0, got {numbers.min().item()}")
+            object.__setattr__(self, name, numbers)
+        positions, counts = self.index.unique(return_counts=True)
+        if len(positions) < len(images):
+            twice = positions[counts.argmax()].item()
+            raise ValueError(f"index names training image {twice} twice; name each once")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -210,6 +230,31 @@ def n_changed(clean: UInt8[Tensor, "n c h w"], images: UInt8[Tensor, "n c h w"])
     if images is clean:
         return 0
     return sum(int((clean[p] != images[p]).flatten(1).any(1).sum()) for p in chunks(clean))
+
+
+def check_fits(poison: Poison, train: Split, name: str) -> None:
+    """Check that a poison can replace images of a training set.
+
+    Args:
+        poison: the poison.
+        train: the clean training set.
+        name: the name of the data set, for the message.
+
+    Raises:
+        PoisonError: it has no images, images of another size, or positions that do not exist.
+    """
+    remedy = "give the data set that it was made from"
+    if not len(poison):
+        raise PoisonError("the poison has no images; it would poison nothing")
+    if poison.images.shape[1:] != train.images.shape[1:]:
+        raise PoisonError(
+            f"the poison's images are {list(poison.images.shape[1:])}, those of {name} "
+            f"{list(train.images.shape[1:])}; {remedy}"
+        )
+    if (high := int(poison.index.max())) >= len(train):
+        raise PoisonError(
+            f"the poison's index reaches {high}, {name} has {len(train)} training images; {remedy}"
+        )
 
 
 def poisoned(train: Split, poison: Poison, chosen: Bool[Tensor, " n"] | None = None) -> Split:

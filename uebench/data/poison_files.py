@@ -26,7 +26,7 @@ from ..common.drafts import new_folder, replaced_file
 from ..common.text import write_text
 from ..store.arrays import chunks, zeros
 from .dataset import Dataset
-from .poison import Budget, Poison, PoisonError, measure, tensors_sha256
+from .poison import Budget, Poison, PoisonError, check_fits, measure, tensors_sha256
 
 NOT_WRITTEN = (".npy", ".pt", ".pth", ".pkl", ".pickle", ".zip", ".tar", ".gz", ".png", ".h5")
 """Endings that nobody means a folder by."""
@@ -110,19 +110,9 @@ def audit_poison(poison: Poison, dataset: Dataset) -> dict[str, Any]:
         PoisonError: its images have another size, or its indices do not fit the data set.
     """
     train = dataset.train
-    if poison.images.shape[1:] != train.images.shape[1:]:
-        raise PoisonError(
-            f"the poison's images are {list(poison.images.shape[1:])}, those of {dataset.name} "
-            f"{list(train.images.shape[1:])}; give the data set that it was made from"
-        )
-    if int(poison.index.min()) < 0 or int(poison.index.max()) >= len(train):
-        raise PoisonError(
-            f"the poison's index reaches {int(poison.index.max())}, {dataset.name} has "
-            f"{len(train)} training images; give the data set that it was made from"
-        )
+    check_fits(poison, train, dataset.name)
     measured = measure(train.images, poison.images, poison.index)
     differing = (train.labels[poison.index] != poison.labels).nonzero().squeeze(1)
-    unique = len(torch.unique(poison.index))
     recorded, sha256 = poison.meta.get("sha256"), tensors_sha256(poison)
     budgets = {
         f"linf {levels}/255": bool(
@@ -143,7 +133,6 @@ def audit_poison(poison: Poison, dataset: Dataset) -> dict[str, Any]:
         "labels_differ": len(differing),
         "labels_differ_at": poison.index[differing][:10].tolist(),
         "order_kept": bool((poison.index[1:] > poison.index[:-1]).all()),
-        "repeated_indices": len(poison) - unique,
         "sha256": sha256,
         "as_recorded": None if recorded is None else recorded == sha256,
     }

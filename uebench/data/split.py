@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ..store.arrays import chunks, fits, gathered, taken, zeros
+from .given import as_images, as_whole_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +24,32 @@ class Split:
     Attributes:
         images: uint8 [n, c, h, w].
         labels: int64 [n], each in 0..n_classes-1.
-        class_names: one a class, by label.
+        class_names: one per class, by label.
+
+    Raises:
+        ValueError: the images are not uint8 [n, c, h, w], or the labels not one class per image.
     """
 
     images: UInt8[Tensor, "n c h w"]
     labels: Int[Tensor, " n"]
     class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Convert arrays and lists to tensors, and refuse those with another meaning."""
+        images, k = as_images(self.images), len(self.class_names)
+        labels = as_whole_numbers(self.labels, len(images), "labels")
+        # On a GPU lie labels that were checked on the CPU; looking at them again would make the
+        # host wait in every step of an attack that takes parts of a split.
+        if len(labels) and not labels.is_cuda:
+            low, high = labels.min().item(), labels.max().item()
+            if low < 0 or high >= k:
+                raise ValueError(
+                    f"labels hold {low if low < 0 else high}; with {k} classes they must lie in "
+                    f"0..{k - 1}"
+                )
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "class_names", tuple(self.class_names))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,7 +85,9 @@ class Split:
         return images.float().div_(255)
 
     def subset(self, index: Int[Tensor, " m"]) -> Split:
-        """Return the images at `index`, in that order."""
+        """Return the images at `index`, in that order, or those that a mask selects."""
+        index = torch.as_tensor(index)
+        index = index.nonzero()[:, 0] if index.dtype == torch.bool else index
         images = gathered(self.images, index, self.device)
         return replace(self, images=images, labels=self.labels[index])
 

@@ -199,7 +199,7 @@ class Attack(Method):
 
         Raises:
             MethodError: the perturbation is not a tensor of the images' shape, is not finite, or
-                the 8-bit images exceed the budget.
+                the published images are not 8-bit or exceed the budget.
         """
         delta = self.perturb(data, run)
         if not isinstance(delta, Tensor):
@@ -215,6 +215,11 @@ class Attack(Method):
         if not is_finite(delta):
             raise MethodError(f"{self} returned a perturbation with NaN or infinite values")
         images = self.export(data, delta)
+        if images.dtype != torch.uint8 or images.shape != data.images.shape:
+            raise MethodError(
+                f"{self}: export returned {str(images.dtype).removeprefix('torch.')} "
+                f"{list(images.shape)}; uint8 {list(data.images.shape)} is needed"
+            )
         budget = self.budget(data.shape)
         measured = measure(data.images, images, device=data.device)
         budget.check(measured, data.shape, str(self))

@@ -12,6 +12,7 @@ images.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -93,8 +94,14 @@ class Run:
             self._progress(min(max(fraction, 0.0), 1.0), text)
 
     def note(self, **facts: Any) -> None:
-        """Add facts to the record of this run, such as what ended a search."""
-        self.notes |= facts
+        """Add facts to the record of this run, such as what ended a search.
+
+        Numbers of numpy and torch become Python's. What a record cannot hold raises here, in the
+        line of the method, and not after hours when the record is written.
+        """
+        self.notes |= json.loads(
+            json.dumps(facts, allow_nan=False, default=lambda value: value.tolist())
+        )
 
     def checkpoint(
         self, name: str, /, *, keep: bool = True, **parts: Tensor | Stateful

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..common.spec import printable
-from ..data import Dataset, load_dataset
+from ..data import Dataset
 from ..data.foreign import Reading, read_poison
 from ..data.foreign.interpret import ContentKind, Rounding, Scale
+from ..data.load import as_dataset
 from ..data.poison import Poison, PoisonError, tensors_sha256
 from ..data.poison_files import audit_poison
 from ..methods.imported import check_free, imported_recipe, poison_name, remember
@@ -48,7 +49,7 @@ def import_poison(
             two ways, or changes nothing; or the name is taken.
     """
     name = poison_name(name)
-    loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    loaded = as_dataset(dataset)
     released, how_read = read_poison(Path(path), loaded, Reading(kind, scale, rounding, key))
     audit = audit_poison(released, loaded)
     if not audit["linf_max"]:

@@ -8,9 +8,11 @@ from typing import Any
 
 from ..cells.cell import dataset_ref
 from ..cells.compute import fetch_poison, train_cell, training_run
+from ..cells.config import checked_seed
 from ..cells.plan import Setting
-from ..data import Dataset, load_dataset
-from ..data.poison import Poison, measure, poisoned
+from ..data import Dataset
+from ..data.load import as_dataset
+from ..data.poison import Poison, PoisonError, check_fits, measure, poisoned
 from ..execute.devices import usable_devices
 from ..learn.protocol import Protocol, named_protocol
 from ..learn.threads import one_thread
@@ -48,8 +50,8 @@ def craft(
         UserError: a name is unknown or an option is bad.
         MethodError: the attack raised an exception or exceeded its budget.
     """
-    device = usable_devices(device)[0]
-    loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    device, seed = usable_devices(device)[0], checked_seed(seed)
+    loaded = as_dataset(dataset)
     chosen = named_protocol(protocol, loaded.name.partition("[")[0])
     store = store or Store()
     asked = bind(build_attack(attack), store, loaded.name, loaded.fingerprint)
@@ -95,11 +97,13 @@ def train(
         train_seconds; with `robust=True` also robust_acc, robust_norm and robust_radius.
 
     Raises:
-        UserError: a name is unknown or an option is bad.
+        UserError: a name is unknown, an option is bad, or the poison does not fit the data set or
+            has other labels.
         MethodError: the defense raised an exception.
     """
-    device = usable_devices(device)[0]
-    loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    device, seed = usable_devices(device)[0], checked_seed(seed)
+    loaded = as_dataset(dataset)
+    _check_trainable(poison, loaded)
     if isinstance(protocol, Protocol):
         chosen = Protocol.model_validate(protocol.model_dump() | protocol_options)
     else:
@@ -112,6 +116,27 @@ def train(
     run = training_run(cell, device)
     with one_thread(device):
         return train_cell(cell, poisoned(loaded.train, poison), loaded.test, run)
+
+
+def _check_trainable(poison: Poison, dataset: Dataset) -> None:
+    """Refuse a poison that training would not use as its owner expects.
+
+    Raises:
+        PoisonError: it is no poison, does not fit the data set, or has labels of its own.
+    """
+    if not isinstance(poison, Poison):
+        raise PoisonError(
+            f"a uebench.Poison is needed, got a {type(poison).__name__}; get one from "
+            "uebench.craft, or make it: uebench.Poison(images, labels, index)"
+        )
+    check_fits(poison, dataset.train, dataset.name)
+    labels = dataset.train.labels[poison.index]
+    if differing := int((labels != poison.labels).sum()):
+        raise PoisonError(
+            f"{differing} of the poison's {len(poison)} labels differ from those of "
+            f"{dataset.name}, and training replaces images alone; give the data set's own labels, "
+            "dataset.train.labels[index], or a data set that has the other ones"
+        )
 
 
 def _attack_of(poison: Poison, dataset: Dataset) -> Asked[Attack]:

@@ -64,4 +64,4 @@ def facts_of(dataset: Dataset, epochs: int = 4) -> Facts:
 
 def make_run(dataset: Dataset, seed: int = 0, **options: object) -> Run:
     """Return a run on the CPU for a data set."""
-    return Run(shape=dataset.shape, n_classes=dataset.n_classes, seed=seed, **options)  # type: ignore[arg-type]
+    return Run(shape=dataset.shape, n_classes=dataset.n_classes, seed=int(seed), **options)  # type: ignore[arg-type]

@@ -132,7 +132,10 @@ IMPORT = f"--dataset {DATA} --name x"
     ("arguments", "told"),
     [
         (f"import none.pt {IMPORT}", "no such file"),
-        (f"import runs.pkl {IMPORT}", "system', which is no part of an array; it was not run"),
+        (
+            f"import runs.pkl {IMPORT}",
+            "system', and only arrays, numbers, dicts and lists are read; it was not run",
+        ),
         (f"import text {IMPORT}", "is not a readable poison file; give a folder or zip"),
         (f"import short.npy {IMPORT}", "3 images, " + DATA + " has 40 training images"),
         (f"import unclear.npy {IMPORT}", "say which by --kind images or deltas"),

@@ -1,6 +1,7 @@
 """Loading: every format, and one sentence for what is wrong."""
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_npz(tmp_path: Path) -> None:
         ({"class_names": np.array(["a", "b"])}, "train_labels holds 2"),
         ({"train_labels": GOOD["train_labels"] * 1.0}, "whole numbers"),
         ({"test_images": GOOD["test_images"][:, :4]}, "must have one size"),
-        ({"train_images": np.array([None] * 6)}, "not a readable .npz"),
+        ({"train_images": np.array([None] * 6)}, "holds Python objects"),
         ({"train_labels": np.zeros(6, int), "test_labels": np.zeros(3, int)}, "at least 2"),
         ({"class_names": np.array([1, 2, 3])}, "class_names must be text"),
     ],
@@ -249,3 +250,28 @@ def test_arrays_that_do_not_fit_into_the_memory_are_not_unpacked(
     monkeypatch.setenv("UEBENCH_MEMORY", "0.001")
     with pytest.raises(DatasetError, match=r"unpacked it takes 2,\d+ bytes, and there are 1,048"):
         load_dataset(saved(tmp_path))
+
+
+def test_simple_images_and_other_members_are_no_reason_to_refuse_an_npz(tmp_path: Path) -> None:
+    path = tmp_path / "shapes.npz"
+    images = np.zeros((24_000, 32, 32, 3), np.uint8)  # 74 MB that compress 1000 to 1
+    images[::2, 8:24, 8:24] = 200
+    labels = np.arange(len(images)) % 2
+    arrays = {"train_images": images, "train_labels": labels}
+    arrays |= {"test_images": images[:10], "test_labels": labels[:10]}
+    np.savez_compressed(path, **arrays, config=np.array({"n": 2}, dtype=object))
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("README.txt", "two shapes")
+    data = load_dataset(f"npz:{path}[n_train=10]")
+    assert data.train.class_sizes == [5, 5]
+    few = {key: value[:20] for key, value in arrays.items()}
+    np.savez(path, **few, class_names=np.array(["square", "none"], dtype=object))
+    with pytest.raises(
+        DatasetError, match=r"npz: 'class_names' holds Python objects, .*or of text"
+    ):
+        load_dataset(f"npz:{path}")
+    np.savez(path, **(few | {"train_labels": labels[:7]}))
+    with pytest.raises(
+        DatasetError, match="20 train_images but 7 train_labels; each image needs one"
+    ):
+        load_dataset(f"npz:{path}")

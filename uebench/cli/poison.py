@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -141,6 +142,7 @@ def audit(
 
     It prints the norms of the perturbation, the usual budgets that it keeps, its visibility, the
     labels that differ and the order of the images. The file may be anybody's; nothing in it is run.
+    If its labels are those of the data set in another order, the exit status is 1.
 
     \b
     uebench audit lsp.npz --dataset synthetic
@@ -152,12 +154,16 @@ def audit(
     _check_picture(picture)
     loaded = load_dataset(dataset, data_dir)
     poisoned, how_read = read_poison(Path(poison), loaded, Reading(**reading))
-    measured = {**how_read, **audit_poison(poisoned, loaded)}
+    has_labels = how_read["labels_from"] == "the file"
+    measured = {**how_read, **audit_poison(poisoned, loaded, has_labels)}
     _draw(picture, poisoned, loaded, f"{Path(poison).name} on {loaded.name}")
     if as_json:
         click.echo(json.dumps(measured, indent=1))
     else:
         print_audit(measured)
+    if not measured["usable"]:
+        click.echo(f"{poison} is not usable: {measured['why_not_usable']}", err=True)
+        sys.exit(1)
 
 
 @click.command("import")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
@@ -15,10 +16,6 @@ from ..common.spec import shorten
 from ..store.arrays import total_memory
 
 MAX_MEMBERS = 1000
-DENSE_BYTES = 64 * 2**20
-"""A member that unpacks to more than this must not be packed more tightly than `MAX_RATIO`."""
-MAX_RATIO = 100
-"""Images that differ from each other never compress this well."""
 
 
 class Header(NamedTuple):
@@ -27,6 +24,14 @@ class Header(NamedTuple):
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype[Any]
+
+    def check_objects(self, who: str) -> None:
+        """Raise UserError if the array holds Python objects; to unpickle these may run code."""
+        if self.dtype.hasobject:
+            raise UserError(
+                f"{who} holds Python objects, which are not read, since that may run code; save "
+                "an array of numbers or of text instead"
+            )
 
     def check_size(self, n_bytes: int, who: str) -> None:
         """Raise UserError if the array does not take exactly the `n_bytes` that follow."""
@@ -47,7 +52,7 @@ def read_header(file: IO[bytes], who: str) -> Header:
     """Read the header of an .npy array, so that the file is left where the numbers begin.
 
     Raises:
-        UserError: it cannot be parsed, or the array holds Python objects, which may run code.
+        UserError: it cannot be parsed.
     """
     try:
         if np.lib.format.read_magic(file) == (1, 0):
@@ -56,35 +61,37 @@ def read_header(file: IO[bytes], who: str) -> Header:
             header = Header(*np.lib.format.read_array_header_2_0(file))
     except Exception as error:  # numpy's parser raises whatever Python's tokenizer does
         raise UserError(f"{who} is not a readable .npy array ({shorten(str(error))})") from None
-    if header.dtype.hasobject:
-        raise UserError(f"{who} holds Python objects, which are not read; save plain numbers")
     return header
 
 
-def check_npz(path: Path) -> None:
-    """Check that an archive's arrays are what their headers claim and fit into memory.
+def check_npz(path: Path, needed: Sequence[str]) -> dict[str, Header]:
+    """Check those of an archive's arrays that are needed, and return their headers.
+
+    The others are not read, so they may be anything.
 
     Raises:
-        UserError: they are not; the sentence says which.
+        UserError: an array is not what its header claims, or they do not fit into memory.
         Exception: zipfile cannot read the archive.
     """
     memory = total_memory()
     with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        if len(members) > MAX_MEMBERS:
-            raise UserError(f"it has {len(members)} members; at most {MAX_MEMBERS} are read")
-        total = sum(member.file_size for member in members)
+        if len(archive.infolist()) > MAX_MEMBERS:
+            raise UserError(
+                f"it has {len(archive.infolist())} members; at most {MAX_MEMBERS} are read"
+            )
+        members = {info.filename: info for info in archive.infolist()}
+        chosen = {name: members[f"{name}.npy"] for name in needed if f"{name}.npy" in members}
+        total = sum(member.file_size for member in chosen.values())
         if total > memory:
             raise UserError(
                 f"unpacked it takes {total:,} bytes, and there are {memory:,} of memory; a tree of "
                 "images, folder:PATH, need not fit"
             )
-        for member in members:
-            who = shorten(member.filename)
-            ratio = member.file_size / max(1, member.compress_size)
-            if member.file_size > DENSE_BYTES and ratio > MAX_RATIO:
-                raise UserError(f"{who} is compressed {ratio:.0f} to 1, which no images are")
-            if not member.filename.endswith(".npy"):
-                raise UserError(f"{who} is not an array; only .npy members are read")
+        headers = {}
+        for name, member in chosen.items():
+            who = shorten(name)
             with archive.open(member) as file:
-                read_header(file, who).check_size(member.file_size - file.tell(), who)
+                headers[name] = read_header(file, who)
+                headers[name].check_objects(who)
+                headers[name].check_size(member.file_size - file.tell(), who)
+    return headers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ from ..common.drafts import new_folder, replaced_file
 from ..common.text import write_text
 from ..store.arrays import chunks, zeros
 from .dataset import Dataset
-from .poison import Budget, Poison, PoisonError, check_fits, measure, tensors_sha256
+from .poison import Budget, Measured, Poison, PoisonError, check_fits, measure, tensors_sha256
 
 NOT_WRITTEN = (".npy", ".pt", ".pth", ".pkl", ".pickle", ".zip", ".tar", ".gz", ".png", ".h5")
 """Endings that nobody means a folder by."""
@@ -101,10 +102,16 @@ def _meta_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.meta.json")
 
 
-def audit_poison(poison: Poison, dataset: Dataset) -> dict[str, Any]:
+def audit_poison(poison: Poison, dataset: Dataset, own_labels: bool = True) -> dict[str, Any]:
     """Return what a poison changed: norms, visibility, which budgets it keeps, labels that differ.
 
-    Where a sha256 was recorded with it, `as_recorded` says whether its content still has it.
+    Where a sha256 was recorded with it, `as_recorded` says whether its content still has it. It is
+    not `usable` if its labels are those of the clean set in another order.
+
+    Args:
+        poison: the poison.
+        dataset: the clean data set that it was made from.
+        own_labels: whether the poison came with labels; without, none can be said to agree.
 
     Raises:
         PoisonError: its images have another size, or its indices do not fit the data set.
@@ -112,41 +119,97 @@ def audit_poison(poison: Poison, dataset: Dataset) -> dict[str, Any]:
     train = dataset.train
     check_fits(poison, train, dataset.name)
     measured = measure(train.images, poison.images, poison.index)
-    differing = (train.labels[poison.index] != poison.labels).nonzero().squeeze(1)
+    budgets = _budgets(measured, dataset.shape)
+    labels = train.labels[poison.index]
+    differing = (labels != poison.labels).nonzero().squeeze(1)
     recorded, sha256 = poison.meta.get("sha256"), tensors_sha256(poison)
-    budgets = {
-        f"linf {levels}/255": bool(
-            measured.linf.max() <= Budget("linf", levels / 255).allowed(dataset.shape)
-        )
-        for levels in (4, 8, 16, 24)
-    }
-    budgets |= {
-        f"l2 {eps}": bool(measured.l2.max() <= Budget("l2", eps).allowed(dataset.shape))
-        for eps in (0.5, 1.0, 1.304)
-    }
-    budgets |= {f"l0 {pixels}": bool(measured.l0.max() <= pixels) for pixels in (1, 2, 4)}
+    fault = _order_fault(labels, poison.labels, dataset)
+    worst = {norm: int(getattr(measured, norm).argmax()) for norm in ("linf", "l2")}
     return {
         "images": len(poison),
         "training_images": len(train),
         **measured.record(),
-        "budgets_kept": budgets,
-        "labels_differ": len(differing),
+        **{f"{norm}_worst_index": int(poison.index[row]) for norm, row in worst.items()},
+        "budgets": budgets,
+        "budgets_kept": {name: budget["images"] == len(poison) for name, budget in budgets.items()},
+        "labels_differ": len(differing) if own_labels else None,
         "labels_differ_at": poison.index[differing][:10].tolist(),
         "order_kept": bool((poison.index[1:] > poison.index[:-1]).all()),
         "sha256": sha256,
         "as_recorded": None if recorded is None else recorded == sha256,
+        "usable": fault is None,
+        "why_not_usable": fault,
     }
+
+
+def _budgets(measured: Measured, shape: tuple[int, int, int]) -> dict[str, dict[str, Any]]:
+    """Return for each usual budget how many images keep it, and the limit on 8-bit images.
+
+    `rounding` is the part of the limit that allows for rounding to 8 bits; see `Budget.allowed`.
+    """
+    usual = {f"linf {levels}/255": Budget("linf", levels / 255) for levels in (4, 8, 16, 24)}
+    usual |= {f"l2 {eps}": Budget("l2", eps) for eps in (0.5, 1.0, 1.304)}
+    usual |= {f"l0 {pixels}": Budget("l0", pixels) for pixels in (1, 2, 4)}
+    units = {"linf": "levels of 255", "l0": "pixels", "l2": "pixel range"}
+    budgets = {}
+    for name, budget in usual.items():
+        values, allowed = getattr(measured, budget.norm), budget.allowed(shape)
+        kept = int((values <= allowed).sum())
+        budgets[name] = {
+            "images": kept,
+            "share": kept / len(values),
+            "limit": allowed,
+            "unit": units[budget.norm],
+            "rounding": allowed - (budget.eps or 0) if budget.norm == "l2" else 0.0,
+        }
+    return budgets
+
+
+def _order_fault(clean: Tensor, given: Tensor, dataset: Dataset) -> str | None:
+    """Return in words that labels are the clean ones in another order, or None.
+
+    Labels that an attack changed seldom have each class exactly as often as before. A random order
+    of two equal classes leaves half of the labels as they were, so most is less there.
+    """
+    sizes = clean.bincount(minlength=dataset.n_classes)
+    if not torch.equal(sizes, given.bincount(minlength=dataset.n_classes)):
+        return None
+    in_random_order = 1 - (sizes.double() / len(clean)).square().sum().item()
+    differing = int((clean != given).sum())
+    if differing <= len(clean) * min(0.5, 0.8 * in_random_order):
+        return None
+    return (
+        f"{differing} of {len(clean)} labels differ, but each class is as frequent as in "
+        f"{dataset.name}: the file is in another order, or numbers its classes in another way; "
+        "bring it into the order of the training set, or add an array `index` of positions in it"
+    )
 
 
 def print_audit(audit: dict[str, Any]) -> None:
     """Print an audit as a table to stdout."""
     table = Table("measured", "value", box=None, pad_edge=False)
+    n = audit["images"]
     for key, value in audit.items():
         if key == "budgets_kept":
             holding = [name for name, ok in value.items() if ok]
-            table.add_row("budgets kept", ", ".join(holding) or "none of the usual ones")
-        else:
-            table.add_row(
-                key.replace("_", " "), Text(f"{value}")
-            )  # a name must not be read as markup
+            table.add_row("kept by all images", ", ".join(holding) or "none of the usual budgets")
+        elif key == "budgets":
+            for name, budget in value.items():
+                table.add_row(f"budget {name}", _budget_in_words(budget, n))
+        elif value is not None:  # labels that are not in the file, for example
+            # a name must not be read as markup
+            table.add_row(key.replace("_", " "), Text(f"{value}"))
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+
+
+def _budget_in_words(budget: dict[str, Any], n: int) -> str:
+    """Return how many images keep a budget, and what it allows them."""
+    percent = math.floor(1e5 * budget["share"]) / 1e3  # rounded down, so that 100 % means all
+    kept = f"{budget['images']:,} of {n:,} images ({percent:g} %)"
+    if not budget["rounding"]:
+        return f"{kept}; at most {budget['limit']:g} {budget['unit']}"
+    nominal = budget["limit"] - budget["rounding"]
+    return (
+        f"{kept}; at most {budget['limit']:.4g}, which is {nominal:.4g} and "
+        f"{budget['rounding']:.4g} for rounding to 8 bits"
+    )

@@ -12,6 +12,7 @@ import platformdirs
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..common.errors import UserError
 from ..common.spec import printable
 from ..common.text import escaped
 from .catalog import DATASETS
@@ -85,17 +86,26 @@ def npz(path: Path) -> Dataset:
         reason = "is not a file" if path.exists() else "no such file"
         raise DatasetError(f"{path}: {reason}; give npz:PATH of an .npz file")
     try:
-        check_npz(path)
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in needed if key not in file.files]
-            if missing:
+        headers = check_npz(path, [*needed, "class_names"])
+        missing = [key for key in needed if key not in headers]
+        if missing:
+            raise DatasetError(
+                f"{path} lacks {', '.join(missing)}; an .npz data set has {', '.join(needed)}"
+            )
+        for part in ("train", "test"):  # before images are unpacked, which may be many
+            images, labels = (headers[f"{part}_{what}"].shape for what in ("images", "labels"))
+            if images and labels and images[0] != labels[0]:
                 raise DatasetError(
-                    f"{path} lacks {', '.join(missing)}; an .npz data set has {', '.join(needed)}"
+                    f"{path}: {images[0]} {part}_images but {labels[0]} {part}_labels; each image "
+                    "needs one label"
                 )
-            arrays = [file[key] for key in needed]
-            names = file["class_names"] if "class_names" in file.files else None
+        with np.load(path, allow_pickle=False) as file:
+            arrays = [file[f"{key}.npy"] for key in needed]
+            names = file["class_names.npy"] if "class_names" in headers else None
     except DatasetError:
         raise
+    except UserError as error:
+        raise DatasetError(f"{path}: {error}") from None
     except Exception as error:  # numpy and zipfile raise many kinds of errors for broken files
         raise DatasetError(f"{path} is not a readable .npz file ({error_text(error)})") from None
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):

@@ -51,9 +51,11 @@ def import_poison(
     name = poison_name(name)
     loaded = as_dataset(dataset)
     released, how_read = read_poison(Path(path), loaded, Reading(kind, scale, rounding, key))
-    audit = audit_poison(released, loaded)
+    audit = audit_poison(released, loaded, how_read["labels_from"] == "the file")
     if not audit["linf_max"]:
         raise PoisonError(f"{path} changes no image of {loaded.name}; is it the clean data set?")
+    if not audit["usable"]:
+        raise PoisonError(f"{path} is not usable: {audit['why_not_usable']}")
     order = released.index.argsort()
     index = released.index[order]
     images = gathered(released.images, order, released.images.device)

@@ -239,8 +239,8 @@ def test_what_does_not_fit(tmp_path: Path, store: Store) -> None:
         ([0, 0, 1], "training image 0 twice"),
         ([0, 1, 12], "reaches 12, random has 12 training images"),
         ([-1, 1, 2], "reaches -1"),
-        ([0, 1], r"index must be whole numbers \[3\]"),
-        ([0.0, 1.0, 2.0], "index must be whole numbers"),
+        ([0, 1], r"'index' must be whole numbers \[3\]"),
+        ([0.0, 1.0, 2.0], "'index' must be whole numbers"),
     ):
         np.savez(tmp_path / "i.npz", noise=DELTAS[:3].numpy(), index=np.array(index))
         with pytest.raises(PoisonError, match=told):

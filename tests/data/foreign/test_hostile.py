@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import pickletools
 import resource
 import struct
 import time
@@ -126,6 +127,31 @@ def old_torch_file(tensor: torch.Tensor) -> bytes:
     return stream.getvalue()
 
 
+class Within:
+    """Unpickles as a storage does that pickle wrote, from the bytes of another file."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return torch.storage._load_from_bytes, (self.raw,)
+
+
+def nested_pickles(depth: int) -> bytes:
+    """Files of old torch whose first pickle holds another such file, and so on."""
+    inner = old_torch_file(torch.zeros(4))
+    for _ in range(depth):
+        inner = pickle.dumps(Within(inner)) + inner
+    return pickle.dumps(Within(inner))
+
+
+def repeated_pickle() -> bytes:
+    """A pickle that asks a thousand times for a storage that it holds once."""
+    instructions = pickletools.genops(pickle.dumps(torch.zeros(4)))
+    raw = next(value for _, value, _ in instructions if isinstance(value, bytes))
+    return pickle.dumps([Within(raw) for _ in range(1000)])
+
+
 def hostile() -> dict[str, tuple[bytes, str]]:
     """Name of the file: its content, and what is told."""
     raw = io.BytesIO()
@@ -146,9 +172,14 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "runs0.pkl": (pickle.dumps(Runs("touch pwned"), 0), "asks for '(posix|nt).system'"),
         "eval.pkl": (pickle.dumps(Calls(eval, "1")), "asks for 'builtins.eval'"),
         "getattr.pkl": (pickle.dumps(Calls(getattr, 1, "real")), "'builtins.getattr'"),
-        "load.pkl": (pickle.dumps(Calls(np.load, "x")), "which is no part of an array"),
+        "load.pkl": (
+            pickle.dumps(Calls(np.load, "x")),
+            "and only arrays, numbers, dicts and lists are read",
+        ),
         "zeros.pkl": (pickle.dumps(Calls(bytearray, 10**11)), "'builtins.bytearray'"),
-        "tensor.pkl": (pickle.dumps(torch.zeros(2)), "_load_from_bytes|_rebuild_tensor_v2"),
+        "tensor.pkl": (pickle.dumps(torch.zeros(2)), "no array of images"),
+        "nested.pkl": (nested_pickles(2), "pickles within pickles; it is forged"),
+        "repeated.pkl": (repeated_pickle(), "pickles within pickles; it is forged"),
         "persistent.pkl": (b"\x80\x02X\x01\x00\x00\x00aQ.", "outside itself"),
         "inst.pkl": (b"(S'touch pwned'\nios\nsystem\n.", "asks for 'os.system'"),
         "memo.pkl": (memo, "a memo of 2147483648 entries"),

@@ -6,8 +6,9 @@ Every reader raises PoisonError if a header does not fit the file or the data se
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
@@ -27,16 +28,23 @@ def read_npy(path: Path, limits: Limits) -> Foreign:
 
 
 def read_npz(archive: Archive) -> Foreign:
-    """Return the arrays of numbers of an .npz file; text, such as class names, is left out."""
-    arrays = {}
+    """Return the arrays of numbers of an .npz file; text, objects and other files are left out."""
+    arrays, unread = {}, {}
     for name, n_bytes in archive.sizes.items():
         who = f"{archive.path}: {shorten(name)}"
+        if not name.endswith(".npy"):
+            unread[name] = "not an array"
+            continue
         with archive.open(name) as file:
-            if read_header(file, who).dtype.kind not in "US":
+            dtype = read_header(file, who).dtype
+            if is_plain(dtype):
                 file.seek(0)
                 array = _read_array(file, n_bytes, archive.limits, who)
                 arrays[name.removesuffix(".npy")] = array
-    return Foreign("npz", arrays)
+            else:
+                kind = "Python objects" if dtype.hasobject else f"{dtype}"[:40]
+                unread[name.removesuffix(".npy")] = kind
+    return Foreign("npz", arrays, unread=unread)
 
 
 def read_safetensors(path: Path, limits: Limits) -> Foreign:
@@ -70,13 +78,18 @@ def _read_array(file: IO[bytes], n_bytes: int, limits: Limits, who: str) -> Numb
     return header.array(read_bytes(file, n_bytes - file.tell()))
 
 
+def is_plain(dtype: np.dtype[Any]) -> bool:
+    """Return whether values are whole numbers, floats or booleans of at most 8 bytes."""
+    return dtype.kind in "biuf" and dtype.itemsize <= 8 and dtype.subdtype is None
+
+
 def check_header(header: Header, n_bytes: int, limits: Limits, who: str) -> None:
     """Raise UserError unless a header describes `n_bytes` of plain numbers within the limits."""
-    dtype = header.dtype
-    if dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.subdtype is not None:
+    header.check_objects(who)
+    if not is_plain(header.dtype):
         raise PoisonError(
-            f"{who} holds {shorten(str(dtype))} values; whole numbers or floats of at most 8 "
-            "bytes are needed"
+            f"{who} holds {shorten(str(header.dtype))} values; whole numbers or floats of at most "
+            "8 bytes are needed"
         )
     limits.check_shape(header.shape, who)
     header.check_size(n_bytes, who)

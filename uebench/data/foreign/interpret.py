@@ -6,6 +6,7 @@ names the option to give. The result is 8-bit images, as a data user would have 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from .. import Dataset
 from ..poison import Poison, PoisonError
 from .contents import Chosen, Foreign, Numbers, choose, layout_of
 from .limits import Limits
+
+log = logging.getLogger(__name__)
 
 ContentKind = Literal["auto", "images", "deltas"]
 Scale = Literal["auto", "unit", "levels"]
@@ -110,7 +113,14 @@ def interpret(
         "fractional_share": counts["fractional"] / images.size,
         "clipped_share": counts["clipped"] / images.size,
         "labels_from": "the clean set" if chosen.labels is None else "the file",
+        "not_used": [printable(each) for each in chosen.unused],
     }
+    if chosen.unused and foreign.form not in ("folder", "zip"):  # their reader has said so
+        log.warning(
+            "%s: not used are %s; labels are read from `labels`, positions from `index`",
+            who,
+            ", ".join(chosen.unused[:8]),
+        )
     return Poison(poisoned, labels, positions, dict(foreign.record)), reading_used
 
 

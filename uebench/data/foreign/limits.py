@@ -58,7 +58,8 @@ class Limits:
         if n_bytes > self.bytes:
             raise PoisonError(
                 f"{who} holds {n_bytes:,} bytes; a poison of the {self.n} training images of "
-                f"{self.name} needs at most {self.bytes:,}: give the data set that it was made from"
+                f"{self.name} needs at most {self.bytes:,}; save the poison alone, or give the "
+                "data set that it was made from"
             )
 
     def check_shape(self, shape: tuple[int, ...], who: str) -> None:

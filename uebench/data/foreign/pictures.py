@@ -118,7 +118,11 @@ def _read_tree(
     visible = {n: p for n, p in paths.items() if not any(map(is_hidden, p.parts))}
     pictures = {n: p for n, p in visible.items() if p.suffix.lower() in IMAGE_SUFFIXES}
     if not pictures:
-        raise PoisonError(f"{who} has no images; <index>.png files are needed")
+        files = ", ".join(shorten(name) for name in list(visible)[:8]) or "nothing"
+        raise PoisonError(
+            f"{who} has no images named <index>.png, .bmp, .jpg or .jpeg; it has {files}; give "
+            "numbered pictures, or one file of arrays by itself"
+        )
     at = _indices(pictures, limits, who)
     order = sorted(pictures, key=at.__getitem__)
     images = zeros((len(order), *limits.shape[1:], limits.shape[0]), torch.uint8).numpy()
@@ -135,7 +139,7 @@ def _read_tree(
         arrays |= {} if labels is None else {"labels": labels}
     record = parse_record(read(others.pop("meta.json")), who) if "meta.json" in others else {}
     report_unused(escaped(who), sorted(map(escaped, others.values())), "not images")
-    return Foreign(form, arrays, record)
+    return Foreign(form, arrays, record, dict.fromkeys(others.values(), "a file"))
 
 
 def _indices(pictures: dict[str, PurePosixPath], limits: Limits, who: str) -> dict[str, int]:
@@ -187,7 +191,7 @@ def _decode(data: bytes, limits: Limits, who: str) -> Numbers:
 def _listed(data: bytes, index: Numbers, who: str) -> Numbers:
     """Return the labels of a labels.csv for the images at `index`."""
     try:
-        rows = csv.DictReader(io.StringIO(data.decode()))
+        rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
         labels = {int(row["index"]): int(row["label"]) for row in rows}
         return np.array([labels[i] for i in index.tolist()], np.int64)
     except KeyError as error:

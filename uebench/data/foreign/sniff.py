@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ...common.errors import UserError
 from .. import Dataset
+from ..image_files import IMAGE_SUFFIXES
 from ..poison import PoisonError
 from .archives import open_archive
 from .arrays import read_npy, read_npz, read_safetensors
@@ -58,7 +59,8 @@ def _read_file(path: Path, limits: Limits, dataset: Dataset) -> Foreign:
         with open_archive(path, limits) as archive:
             if sum(TORCH_PICKLE.fullmatch(name) is not None for name in archive.sizes) == 1:
                 return read_torch(archive)
-            if archive.sizes and all(name.endswith(".npy") for name in archive.sizes):
+            endings = {PurePosixPath(name).suffix.lower() for name in archive.sizes}
+            if ".npy" in endings and not endings & set(IMAGE_SUFFIXES):
                 return read_npz(archive)
             return read_image_zip(archive, dataset.class_names)
     if path.suffix == ".safetensors" or start[8:9] == b"{":

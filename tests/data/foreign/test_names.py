@@ -53,7 +53,8 @@ def test_keys_hold_the_content_and_not_the_name_or_the_path(tmp_path: Path, stor
     import_part(tmp_path, store)
     (tmp_path / "elsewhere").mkdir()
     import_part(tmp_path / "elsewhere", store, "other_name")
-    cells = cell_of(DATA, store, attacks="imported:part,imported:other-name")
+    (cell,) = cell_of(DATA, store, attacks="imported:part")
+    cells = [cell, *cell_of(DATA, store, attacks="imported:other-name")]
     assert [c.poison.attack.info.name for c in cells] == ["imported:part", "imported:other_name"]
     assert cells[0].key == cells[1].key
     assert str(tmp_path) not in json.dumps(cells[0].recipe())

@@ -4,9 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from uebench.cells.cell import Cell, dataset_ref
-from uebench.cells.plan import class_labels, config_names, make_config, plan, read_config
+from uebench.cells.plan import (
+    class_labels,
+    config_names,
+    make_config,
+    plan,
+    read_config,
+    resolve_precision,
+)
 from uebench.data import Dataset
 
 
@@ -71,6 +79,29 @@ def test_a_raised_version_makes_cells_stale(tiny: Dataset, monkeypatch: pytest.M
     monkeypatch.setattr(type(attack), "version", attack.version + 1)
     (after,) = cells(tiny, attacks="lsp", defenses="iss")
     assert after.poison.key != poison
+
+
+def test_only_poisons_are_planned_for_each_poison_seed(tiny: Dataset) -> None:
+    planned = cells(tiny, defenses="standard", seeds="0,1", poison_seeds="3,4")
+    told = [(c.poison.attack.info.name, c.seed, c.poison.seed) for c in planned]
+    assert told == [
+        *(("none", seed, 3) for seed in (0, 1)),
+        *(("lsp", seed, poison_seed) for seed in (0, 1) for poison_seed in (3, 4)),
+    ]
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_a_gpu_that_only_emulates_bf16_computes_in_fp32(
+    native: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation or native,
+    )
+    assert resolve_precision("auto", "cuda:0") == expected
+    assert resolve_precision("fp32", "cuda:0") == "fp32"
 
 
 def test_clean_data_is_one_poison_whatever_the_ratio(tiny: Dataset) -> None:

@@ -75,6 +75,28 @@ def test_norms_by_hand() -> None:
     assert measured.record()["psnr_mean"] == pytest.approx(measured.psnr[1].item(), abs=1e-5)
 
 
+def test_the_share_of_changed_images_counts_one_changed_pixel() -> None:
+    clean = torch.zeros(4, 3, 16, 16, dtype=torch.uint8)
+    images = clean.clone()
+    images[1, 2, 5, 5] = 1
+    record = measure(clean, images).record()
+    assert record["changed_share"] == 0.25
+    assert (record["l0_mean"], record["l0_max"]) == (0.25, 1)
+
+
+def test_similarity_is_that_of_its_definition() -> None:
+    """Wang et al. 2004, by hand: one 11 x 11 window, a white point in a black image."""
+    clean = torch.zeros(1, 1, 11, 11, dtype=torch.uint8)
+    images = clean.clone()
+    images[0, 0, 5, 5] = 255
+    weight = 1 / sum(math.exp(-(i**2) / (2 * 1.5**2)) for i in range(-5, 6)) ** 2
+    c1, c2 = 1e-4, 9e-4
+    expected = c1 * c2 / ((weight**2 + c1) * (weight - weight**2 + c2))
+    assert measure(clean, images).ssim.item() == pytest.approx(expected, rel=1e-3)
+    grey, white = (torch.full((1, 1, 11, 11), level, dtype=torch.uint8) for level in (51, 255))
+    assert measure(white, grey).ssim.item() == pytest.approx((2 * 0.2 + c1) / (1.04 + c1), rel=1e-3)
+
+
 @pytest.mark.parametrize("side", [4, 9, 11, 40])
 def test_similarity_falls_with_noise(side: int) -> None:
     rng = torch.Generator().manual_seed(0)

@@ -28,8 +28,9 @@ from tests.data.foreign.helpers import (
 )
 from uebench.data import Dataset
 from uebench.data.foreign import read_poison
-from uebench.data.poison import PoisonError, quantise
+from uebench.data.poison import Poison, PoisonError, quantise
 from uebench.data.poison_files import audit_poison, write_poison
+from uebench.data.split import Split
 from uebench.store.store import Store
 from uebench.suite.import_poison import import_poison
 
@@ -249,3 +250,37 @@ def test_what_does_not_fit(tmp_path: Path, store: Store) -> None:
     with pytest.raises(PoisonError, match="changes no image"):
         import_poison(path, DATA, "clean", store=store)
     assert not (store.base / "poison").exists()
+
+
+@pytest.mark.parametrize(("far", "kind"), [(50, "read"), (70, "read"), (38, "unsure")])
+def test_what_is_twice_as_near_to_the_clean_images_is_taken_for_images(
+    far: int, kind: str, tmp_path: Path
+) -> None:
+    """The values lie 20 levels from the clean images, and `far` levels from zero."""
+    clean = np.full((6, 3, 8, 8), far - 20, dtype=np.uint8)
+    train = Split(torch.from_numpy(clean), torch.arange(6) % 2, ("a", "b"))
+    dataset = Dataset("flat", train, train, "f" * 64)
+    path = tmp_path / "p.npy"
+    np.save(path, clean + np.uint8(20))
+    if kind == "unsure":
+        with pytest.raises(PoisonError, match="--kind images or deltas"):
+            read_poison(path, dataset)
+    else:
+        poison, how_read = read_poison(path, dataset)
+        assert how_read["kind"] == "images"
+        assert torch.equal(poison.images, train.images + 20)
+
+
+def test_images_of_ours_without_a_budget_need_not_be_like_the_clean_ones(tmp_path: Path) -> None:
+    rng = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, DATA.train.images.shape, generator=rng, dtype=torch.uint8)
+    free = {"budget": {"norm": "none", "eps": None}}
+    poison = Poison(images, DATA.train.labels, torch.arange(N), free)
+    write_poison(poison, tmp_path / "free.npz", DATA)
+    read, how_read = read_poison(tmp_path / "free.npz", DATA)
+    assert how_read["kind"] == "images"
+    assert torch.equal(read.images, images)
+    bounded = Poison(images, DATA.train.labels, torch.arange(N), {"budget": {"norm": "linf"}})
+    write_poison(bounded, tmp_path / "bounded.npz", DATA)
+    with pytest.raises(PoisonError, match="--kind images or deltas"):
+        read_poison(tmp_path / "bounded.npz", DATA)

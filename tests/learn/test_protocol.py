@@ -1,0 +1,31 @@
+"""Learning rates by hand, for each schedule: four epochs of five steps."""
+
+import pytest
+
+from uebench.learn.protocol import PROTOCOLS
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("cosine", {0: 1, 10: 0.5, 15: 0.5 - 0.5**1.5, 20: 0}),
+        ("step", {0: 1, 9: 1, 10: 0.1, 14: 0.1, 15: 0.01, 19: 0.01}),
+        ("onecycle", {0: 1 / 6, 4: 5 / 6, 5: 1, 11: 0.6, 20: 0}),
+        ("linear", {0: 1, 5: 0.75, 20: 0}),
+        ("constant", {0: 1, 19: 1}),
+    ],
+)
+def test_each_schedule_has_the_rates_of_its_definition(
+    schedule: str, expected: dict[int, float]
+) -> None:
+    flat = {"lr": 0.2, "epochs": 4, "warmup_epochs": 0, "schedule": schedule}
+    protocol = PROTOCOLS["quick"].model_copy(update=flat)
+    rates = {step: protocol.learning_rate(step, 5) / 0.2 for step in expected}
+    assert rates == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_warm_up_rises_linearly_to_the_rate_of_the_schedule() -> None:
+    flat = {"lr": 0.2, "epochs": 4, "warmup_epochs": 1, "schedule": "constant"}
+    protocol = PROTOCOLS["quick"].model_copy(update=flat)
+    rates = [protocol.learning_rate(step, 5) / 0.2 for step in range(8)]
+    assert rates == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1])

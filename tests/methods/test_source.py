@@ -18,7 +18,7 @@ from uebench.cells.cell import dataset_ref, source_of
 from uebench.cells.plan import make_config, plan
 from uebench.common.errors import MethodError
 from uebench.execute.tasks import Task, from_plain, plain
-from uebench.methods import registry
+from uebench.methods import registry, source
 from uebench.methods.registry import build_attack, load_file
 from uebench.methods.run import Run
 from uebench.methods.source import exists_only_here
@@ -474,22 +474,28 @@ def test_a_file_that_is_edited_after_it_was_loaded_gives_another_key(tmp_path: P
     assert exists_only_here(veil), "a worker would load the new file"
 
 
-def test_a_worker_with_other_code_does_not_compute(tmp_path: Path) -> None:
-    load_file(laid_out(tmp_path, {"veil.py": method()}) / "veil.py")
+def test_a_worker_with_other_code_does_not_compute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "_planned", {})
+    text = method("1.0", HERE + "LOG = HERE / 'log.txt'")
+    load_file(laid_out(tmp_path, {"veil.py": text}) / "veil.py")
     dataset = uebench.load_dataset("synthetic[n_train=40,n_test=20,n_classes=2,size=16]")
     config = make_config({"attacks": ["veil"], "defenses": ["standard"], "dataset": ["synthetic"]})
     (cell,) = plan(config, [(dataset, dataset_ref(dataset))], "cpu")
     task = plain(Task("poison", cell.poison.key, cell))
-    assert from_plain(task).key == cell.poison.key
+    (tmp_path / "log.txt").write_text("what a method writes while a run computes")
+    assert from_plain(task).cell.poison.key == cell.poison.key
+    monkeypatch.setattr(source, "_loaded", {})  # a worker loads the file when it starts
     (tmp_path / "veil.py").write_text(method("2.0"))
-    with pytest.raises(MethodError, match="the code of veil or standard is not the code that this"):
+    with pytest.raises(MethodError, match="the code of attack veil is not the code that this run"):
         from_plain(task)
 
 
 def test_tensors_that_a_plugin_keeps_depend_on_its_code(store: Store) -> None:
     kept = []
-    for source, value in (("a", 1.0), ("b", 2.0), ("b", 3.0)):
-        run = Run(shape=(3, 8, 8), n_classes=2, seed=0, store=store, source=source)
+    for code, value in (("a", 1.0), ("b", 2.0), ("b", 3.0)):
+        run = Run(shape=(3, 8, 8), n_classes=2, seed=0, store=store, source=code)
         kept.append(run.kept("x", {}, lambda _, v=value: {"x": torch.tensor(v)})["x"].item())  # type: ignore[misc]
     assert kept == [1.0, 2.0, 2.0]
 

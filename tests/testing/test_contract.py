@@ -5,7 +5,7 @@ What is demanded is in `uebench/testing`, where strangers' methods are held to t
 
 from uebench.methods.registry import methods
 from uebench.testing import attack_conformance, defense_conformance
-from uebench.testing.parametrize import ConformanceTest
+from uebench.testing.conformance import ConformanceTest
 
 
 @attack_conformance(*methods("attack"))

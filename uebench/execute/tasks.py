@@ -11,6 +11,7 @@ from ..cells.compute import Progress, compute, fetch_dataset, fetch_poison
 from ..cells.failure import Failure, failure
 from ..cells.records import Records
 from ..common.errors import MethodError
+from ..methods.source import loaded_code, use_planned_source
 from ..store.store import BusyError, Store, StoreError
 
 
@@ -88,7 +89,15 @@ def perform(task: Task, store: Store, device: str, progress: Progress | None) ->
 
 def plain(task: Task) -> dict[str, Any]:
     """Return a task as plain data for another process."""
-    return {"kind": task.kind, "key": task.key, "cell": task.cell.to_json()}
+    cell = task.cell
+    recipes = cell.poison.recipe(), cell.recipe()
+    return {
+        "kind": task.kind,
+        "key": task.key,
+        "cell": cell.to_json(),
+        "code": [loaded_code(cell.poison.attack), loaded_code(cell.defense)],
+        "sources": [recipe.get("source") for recipe in recipes],
+    }
 
 
 def from_plain(data: dict[str, Any]) -> Task:
@@ -97,11 +106,15 @@ def from_plain(data: dict[str, Any]) -> Task:
     Raises:
         MethodError: the code of a method is not the code that the task was planned with.
     """
-    task = Task(data["kind"], data["key"], Cell.from_json(data["cell"]))
-    if task.key != (task.cell.poison.key if task.kind == "poison" else task.cell.key):
-        raise MethodError(
-            f"the code of {task.cell.attack_spec} or {task.cell.defense_spec} is not the code that "
-            "this run was planned with; if you have changed a file, run the command again, and "
-            "otherwise check that all machines have the same files"
-        )
-    return task
+    cell = Cell.from_json(data["cell"])
+    methods = cell.poison.attack, cell.defense
+    for method, code, source in zip(methods, data["code"], data["sources"], strict=True):
+        if loaded_code(method) != code:
+            raise MethodError(
+                f"the code of {method.info.kind} {method.info.name} is not the code that this run "
+                "was planned with; if you have changed a file, run the command again, and "
+                "otherwise check that all machines have the same files"
+            )
+        if source is not None:
+            use_planned_source(method, source)
+    return Task(data["kind"], data["key"], cell)

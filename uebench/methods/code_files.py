@@ -24,6 +24,9 @@ from typing import NamedTuple
 MOST_FILES = 1000
 """Of a directory with more files than this, only names and sizes are hashed."""
 
+DATA = "data "
+"""How the names of data begin in hashes of code."""
+
 INSTALLED = re.compile(r".*/(?:site|dist)-packages/(?P<package>[^/.]+)")
 """The path of a file of an installed package."""
 
@@ -223,7 +226,10 @@ def _computed(arguments: list[ast.expr], package: str, folder: Path) -> set[str]
 
 
 def data_hashes(
-    words: Iterable[str], folders: Iterable[Path], known: Iterable[Path] = ()
+    words: Iterable[str],
+    folders: Iterable[Path],
+    known: Iterable[Path] = (),
+    anywhere: bool = False,
 ) -> dict[str, str]:
     """Return the hashes of the files that texts of a program name, by relative path.
 
@@ -234,18 +240,24 @@ def data_hashes(
     Args:
         words: the texts.
         folders: where the program's own files are. Single files are also searched in the folders
-            around them and in the current one.
+            around them.
         known: files to leave out.
+        anywhere: whether single files in the current folder, and absolute paths, count as well. In
+            a plug-in they are left out, since they are as often what it writes.
+
+    Returns:
+        The hashes by name, which begins with `DATA`.
     """
     own = list(folders)
     names = sorted(w for w in words if len(w) < 200 and w.isprintable() and w.strip("./~\\ "))
     hashes = dict.fromkeys(known, ("", ""))
     around = [folder.parent for folder in own]
-    for folder in dict.fromkeys([*own, *around, Path.cwd()]):
+    names = [name for name in names if anywhere or not name.startswith("/")]
+    for folder in dict.fromkeys([*own, *around, *([Path.cwd()] if anywhere else [])]):
         for label, path in _named(folder, names, folder in own).items():
             if path not in hashes:
                 hashes[path] = (label, _tree_hash(path) if path.is_dir() else file_hash(path))
-    return {label: digest for label, digest in hashes.values() if label}
+    return {f"{DATA}{label}": digest for label, digest in hashes.values() if label}
 
 
 def _named(folder: Path, names: list[str], is_own: bool, depth: int = 0) -> dict[str, Path]:
@@ -265,7 +277,7 @@ def _named(folder: Path, names: list[str], is_own: bool, depth: int = 0) -> dict
                 elif path.is_dir() and depth < 3:
                     inside = _named(path, names, is_own, depth + 1)
                     named |= {f"{label}/{inner}": file for inner, file in inside.items()}
-                    if is_own and not inside:
+                    if is_own and not inside and path.is_relative_to(folder):
                         named[label] = path.resolve()
         except (OSError, ValueError, NotImplementedError):  # no path can look like this text
             continue

@@ -36,7 +36,7 @@ def blamed(method: Method, step: str) -> Iterator[None]:
     except NOBODYS_FAULT:
         raise
     except Exception as error:
-        raise _fault(method, step, error, _files_of(method)) from error
+        raise _fault(method, step, error, files_of(type(method))) from error
 
 
 @contextlib.contextmanager
@@ -55,7 +55,7 @@ def blamed_for_its_code(method: Method) -> Iterator[None]:
     except NOBODYS_FAULT:
         raise
     except Exception as error:
-        files = _files_of(method)
+        files = files_of(type(method))
         steps = [f.name for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
         if not steps:
             raise
@@ -74,14 +74,14 @@ def in_words(error: BaseException, files: Collection[str]) -> str:
     return f"{type(error).__name__}: {text[:500]}" + (f" ({where})" if where else "")
 
 
-def _files_of(method: Method) -> set[str]:
+def files_of(cls: type[Method]) -> set[str]:
     """Return the files, or the cells of a notebook, that a method's own code was read from."""
     base_classes = set(Attack.__mro__) | set(Defense.__mro__)
     functions = (
         getattr(each, "__wrapped__", each)
-        for cls in type(method).__mro__
-        if cls not in base_classes
-        for each in vars(cls).values()
+        for base in cls.__mro__
+        if base not in base_classes
+        for each in vars(base).values()
     )
     return {each.__code__.co_filename for each in functions if inspect.isfunction(each)}
 

@@ -85,9 +85,13 @@ def live_hash(code: Any, strict: bool = True) -> str:
         if strict:
             raise UnidentifiedError("it refers to data that are nested too deeply") from None
         return "nested too deeply"  # how far the walk came depends on the caller
-    for label, digest in data_hashes(walk.words, walk.folders).items() if strict else ():
+    for label, digest in _data(walk) if strict else ():
         walk.text(label, digest)
     return walk.digest.hexdigest()
+
+
+def _data(walk: _Walk) -> list[tuple[str, str]]:
+    return list(data_hashes(walk.words, walk.folders, anywhere=True).items())
 
 
 class _Names(NamedTuple):

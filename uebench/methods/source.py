@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ..store.store import SESSION, key_of
 from .base import Attack, Defense, Method
-from .code_files import code_hashes, count_as_own, data_hashes, is_library
+from .code_files import DATA, code_hashes, count_as_own, data_hashes, is_library
 from .live_code import UnidentifiedError, live_hash
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class _Code(NamedTuple):
 _loaded: dict[type[Method], _Code] = {}
 _modules: dict[type[Method], str] = {}
 _changed: dict[type[Method], bool] = {}
+_planned: dict[type[Method], str] = {}
 _plan: dict[type[Method], str] | None = None
 _unidentified = itertools.count()
 
@@ -73,13 +74,31 @@ def source_of(method: Method) -> dict[str, str]:
     A method of the suite counts as somebody's own while one of its functions is replaced. If the
     code of a class cannot be identified, its results are kept in this process alone.
     """
+    if type(method) in _planned:
+        return {"source": _planned[type(method)]}
     source = _source(type(method))
     if not source:
         return {}
     folder = _folder(type(method))
     options = {str(v) for v in method.__dict__.values() if isinstance(v, (str, Path))}
-    files = data_hashes(options, [folder] if folder else [])
+    files = data_hashes(options, [folder] if folder else [], anywhere=True)
     return {"source": key_of({"source": source, **files}) if files else source}
+
+
+def loaded_code(method: Method) -> str:
+    """Return the hash of a plug-in's code as it was loaded, without data; empty for other methods.
+
+    Data are left out because a method may write files of its own while a run computes.
+    """
+    if method.info.origin in ("built-in", "imported", "session"):
+        return ""
+    files = remember_code(type(method)).files
+    return key_of({name: value for name, value in files.items() if not name.startswith(DATA)})
+
+
+def use_planned_source(method: Method, source: str) -> None:
+    """Use the source that the driver of a run has put into a method's keys, in its worker."""
+    _planned[type(method)] = source
 
 
 def exists_only_here(method: Method) -> bool:

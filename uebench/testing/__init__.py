@@ -11,9 +11,8 @@
 If a test fails, it reports what is wrong and how to fix it.
 """
 
-from .conformance import Outcome, conform
+from .conformance import Outcome, attack_conformance, conform, defense_conformance
 from .data import CASES, make_run, random_dataset
-from .parametrize import attack_conformance, defense_conformance
 from .promises import UnmetError
 from .stand_in import gpu_stand_in
 

@@ -1,23 +1,24 @@
-"""Test a method against its promises and report the outcomes."""
+"""Test a method against its promises: as outcomes, or as one test per promise and case."""
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from ..methods.base import Method
-from ..methods.faults import last_line
+from ..methods.base import Attack, Defense, Method
+from ..methods.faults import files_of, in_words
 from ..methods.registry import Kind
 from . import attacking, costs, defending, describing  # noqa: F401 they register promises
 from .generators import restored_generators
 from .promises import PROMISES, Promise, UnmetError
 from .subject import Subject
+
+if TYPE_CHECKING:
+    import pytest
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,74 @@ def hold(subject: Subject, each: Promise, case: str) -> str:
     except UnmetError:
         raise
     except Exception as error:
-        raise UnmetError(_raised(error, subject), each.mend) from error
+        raise UnmetError(in_words(error, files_of(subject.cls)), each.mend) from error
     finally:
         torch.set_num_threads(threads)
 
 
-def _raised(error: Exception, subject: Subject) -> str:
-    """Return an exception on one line, with the line of the method's own file that led to it."""
-    message = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"[:400]
-    with contextlib.suppress(TypeError, OSError):
-        if where := last_line(error, [inspect.getfile(subject.cls)]):
-            return f"{message} ({where})"
-    return message
+@dataclass(frozen=True)
+class ConformanceTest:
+    """One promise of one method on one case; call it to test it."""
+
+    kind: Kind
+    method: str | type[Method]
+    promise: Promise
+    case: str
+    full: bool
+
+    def __call__(self) -> None:
+        """Test it.
+
+        Raises:
+            UnmetError: the promise is not kept, with how to fix it.
+        """
+        hold(Subject.of(self.kind, self.method, self.full), self.promise, self.case)
+
+    def __str__(self) -> str:
+        called = self.method if isinstance(self.method, str) else self.method.info.name
+        return "-".join(filter(None, (called, self.promise.name, self.case)))
+
+
+def attack_conformance(
+    *attacks: str | type[Attack], full: bool = False, costly: bool = False
+) -> pytest.MarkDecorator:
+    """Return a decorator that runs a test once per promise, passed as its argument `check`.
+
+    ```python
+    @attack_conformance("my_attack")
+    def test_it_conforms(check):
+        check()
+    ```
+
+    Args:
+        *attacks: names, specs such as `em[eps=16/255]`, or classes.
+        full: test at the defaults instead of with few steps and rounds.
+        costly: also test large images, time and memory, as `uebench check` does.
+    """
+    return _marked("attack", attacks, full, costly)
+
+
+def defense_conformance(
+    *defenses: str | type[Defense], costly: bool = False
+) -> pytest.MarkDecorator:
+    """Return a decorator that runs a test once per promise, passed as its argument `check`.
+
+    See `attack_conformance`.
+    """
+    return _marked("defense", defenses, False, costly)
+
+
+def _marked(
+    kind: Kind, methods: tuple[str | type[Method], ...], full: bool, costly: bool
+) -> pytest.MarkDecorator:
+    """Return the parameters of a test, one per promise and case of each method."""
+    import pytest
+
+    if not methods:
+        raise ValueError(f"{kind}_conformance needs a method; give its name or class")
+    tests = [
+        ConformanceTest(kind, method, each, case, full)
+        for method in methods
+        for each, case in promised(kind, costly)
+    ]
+    return pytest.mark.parametrize("check", tests, ids=str)

@@ -78,6 +78,20 @@ def test_legacy_export_drops_negative_changes(tiny: Dataset) -> None:
     assert (changed[::2][inside] == 3).all()  # truncated, where ours rounds to 4
 
 
+def test_only_the_legacy_export_drops_what_is_negative_and_both_clip(tiny: Dataset) -> None:
+    images = torch.full_like(tiny.train.images, 250)
+    images[:, :, ::2] = 5
+    data, delta = tiny.train.with_images(images), torch.full(images.shape, 16 / 255)
+    usual, legacy = made(tiny, "em"), made(tiny, "em[legacy_export=true]")
+    for method in (usual, legacy):
+        raised = method.export(data, delta)
+        assert raised[:, :, ::2].unique().tolist() == [21]
+        assert raised[:, :, 1::2].unique().tolist() == [255], "not wrapped around"
+    assert usual.export(data, -delta)[:, :, 1::2].unique().tolist() == [234]
+    assert usual.export(data, -delta)[:, :, ::2].unique().tolist() == [0]
+    assert torch.equal(legacy.export(data, -delta), images)
+
+
 def test_class_wise_noise_is_one_pattern_a_class() -> None:
     data = load_dataset("synthetic[n_train=120,n_test=30,n_classes=3,size=16]")
     attack = made(data, "em[wise=class,rounds=30,batch_size=16,stop_accuracy=0.999]")

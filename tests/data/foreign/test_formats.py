@@ -271,6 +271,25 @@ def test_what_is_twice_as_near_to_the_clean_images_is_taken_for_images(
         assert torch.equal(poison.images, train.images + 20)
 
 
+@pytest.mark.parametrize(("level", "kind"), [(70, "read"), (58, "unsure")])
+def test_what_is_twice_as_near_to_zero_is_taken_for_perturbations(
+    level: int, kind: str, tmp_path: Path
+) -> None:
+    """The values lie 20 levels from zero, and `level` less 20 from the clean images."""
+    clean = torch.full((6, 3, 8, 8), level, dtype=torch.uint8)
+    train = Split(clean, torch.arange(6) % 2, ("a", "b"))
+    dataset = Dataset("flat", train, train, "f" * 64)
+    path = tmp_path / "p.npy"
+    np.save(path, np.full(clean.shape, 20, dtype=np.int8))
+    if kind == "unsure":
+        with pytest.raises(PoisonError, match="--kind images or deltas"):
+            read_poison(path, dataset)
+    else:
+        poison, how_read = read_poison(path, dataset)
+        assert how_read["kind"] == "deltas"
+        assert torch.equal(poison.images, clean + 20)
+
+
 def test_images_of_ours_without_a_budget_need_not_be_like_the_clean_ones(tmp_path: Path) -> None:
     rng = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, DATA.train.images.shape, generator=rng, dtype=torch.uint8)

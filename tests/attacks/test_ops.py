@@ -48,6 +48,14 @@ def plain_loop(dataset: Dataset, variance: bool) -> list[tuple[int, int, tuple[i
     return chosen
 
 
+def test_the_seed_changes_nothing_and_the_attack_says_so() -> None:
+    dataset = structured([7, 9], (6, 5))
+    method = build_attack("ops").resolve(Facts("test", 2, dataset.shape, 1, "resnet9"))
+    first, second = (method.craft(dataset.train, make_run(dataset, seed)) for seed in (0, 1))
+    assert torch.equal(first.images, second.images)
+    assert method.deterministic, "poison seeds would repeat one measurement"
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("score", ["mean/sd", "mean/variance"])
 def test_the_pixel_maximises_the_score(score: str, channels: int) -> None:

@@ -118,7 +118,10 @@ class REM(Attack):
             part = data.subset(next(batches))
             loss = self._train_step(model, optimizer, part, run)
             if (done + 1) % max(1, total // 100) == 0:
-                run.progress((done + 1) / total, f"rem step {done + 1}, loss {loss.item():.3f}")
+                run.progress(
+                    (done + 1) / total,
+                    f"{self.info.name} step {done + 1}, loss {loss.item():.3f}",
+                )
         delta = run.zeros(*data.images.shape)
         parts = torch.arange(len(data), device=run.device).split(self.batch_size)
         loop = run.checkpoint("noise", delta=delta)
@@ -127,7 +130,7 @@ class REM(Attack):
                 rows = parts[number]
                 place = slice(int(rows[0]), int(rows[-1]) + 1)
                 delta[place] = self._noise(model, data.subset(rows), run)
-                run.progress((int(rows[-1]) + 1) / len(data), "rem noise")
+                run.progress((int(rows[-1]) + 1) / len(data), f"{self.info.name} noise")
         return delta
 
     def _train_step(

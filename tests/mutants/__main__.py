@@ -54,7 +54,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "uebench/cells/cell.py": ("tests/cells/test_cell.py", "tests/cells/test_pinned_keys.py"),
     "uebench/data/poison.py": ("tests/data/test_poison.py",),
     "uebench/victims/supervised.py": ("tests/victims/test_supervised.py",),
-    "uebench/learn/protocol.py": ("tests/victims/test_supervised.py", "tests/cells/test_plan.py"),
+    "uebench/learn/protocol.py": ("tests/learn/test_protocol.py", "tests/cells/test_plan.py"),
     "uebench/report/statistics.py": ("tests/report/test_statistics.py",),
     "uebench/report/tables.py": ("tests/report/test_tables.py", "tests/report/test_formats.py"),
     "uebench/report/confusion.py": ("tests/report/test_confusion.py",),
@@ -83,6 +83,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "defenses/blur.py": ("tests/defenses/test_baselines.py",),
 }
 """The tests that concern each file."""
+PINNED_KEYS = "tests/cells/test_pinned_keys.py"
+"""Concerns every method too: it notices another version or default."""
 
 
 class _CopyFinder:
@@ -115,7 +117,7 @@ def main() -> int:
         shutil.copytree(ROOT, copy, ignore=skipped)
         sys.meta_path.insert(0, _CopyFinder(copy))  # type: ignore[arg-type]
         for name in targets:
-            if _noticed(copy, TARGETS[name]):
+            if _noticed(copy, _tests_of(name)):
                 print(f"{name}: its tests fail without any change", flush=True)
                 broken.append(name)
             else:
@@ -126,6 +128,11 @@ def main() -> int:
     return int(bool(broken))
 
 
+def _tests_of(name: str) -> tuple[str, ...]:
+    is_method = name.startswith(("attacks/", "defenses/"))
+    return (*TARGETS[name], PINNED_KEYS) if is_method else TARGETS[name]
+
+
 def _try_mutants(copy: Path, name: str, n: int, seed: int) -> dict[str, bool]:
     """Return for each of n mutants of a file, in words, whether a test noticed it."""
     path, noticed = copy / name, {}
@@ -133,7 +140,7 @@ def _try_mutants(copy: Path, name: str, n: int, seed: int) -> dict[str, bool]:
     for mutant in chosen(source, n, seed):
         path.write_text(mutant.source, encoding="utf-8")
         words = f"{name}:{mutant.line}: {mutant.before} -> {mutant.after}"
-        noticed[words] = _noticed(copy, TARGETS[name])
+        noticed[words] = _noticed(copy, _tests_of(name))
         print(f"{'killed  ' if noticed[words] else 'SURVIVED'}  {words}", flush=True)
     path.write_text(source, encoding="utf-8")
     return noticed

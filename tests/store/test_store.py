@@ -1,5 +1,6 @@
 """The store gives back what was put in, or nothing; never something spoiled."""
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from uebench.store.arrays import _DTYPES
-from uebench.store.store import Store, StoreError, key_of, seed_of
+from uebench.store.store import FullError, Store, StoreError, key_of, seed_of
 
 TENSORS = {"a": torch.arange(6).view(2, 3), "b": torch.tensor(1.5)}
 KEY = key_of({"x": 1})
@@ -29,6 +31,34 @@ def test_the_first_entry_stays(store: Store) -> None:
     store.write("kept", KEY, {"n": 1})
     store.write("kept", KEY, {"n": 2})
     assert store.read("kept", KEY) == ({}, {"n": 1})
+    assert not list((store.base / "drafts").iterdir())
+
+
+def test_an_entry_is_replaced_only_if_that_is_asked_for(store: Store) -> None:
+    store.write("kept", KEY, {"n": 1}, TENSORS)
+    store.write("kept", KEY, {"n": 2}, replace=True)
+    assert store.read("kept", KEY) == ({}, {"n": 2})
+    assert not list((store.base / "drafts").iterdir())
+
+
+def test_a_full_disk_is_recognised_wherever_it_shows(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    def full_for_tensors(*args: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("uebench.store.store.save_file", full_for_tensors)
+        with pytest.raises(FullError, match="No space left on device"):
+            store.write("kept", KEY, {}, TENSORS)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        with pytest.raises(FullError, match="No space left on device"):
+            store.check_writable()
+    assert not store.has("kept", KEY)
     assert not list((store.base / "drafts").iterdir())
 
 

@@ -252,7 +252,9 @@ def test_what_does_not_fit(tmp_path: Path, store: Store) -> None:
     assert not (store.base / "poison").exists()
 
 
-@pytest.mark.parametrize(("far", "kind"), [(50, "read"), (70, "read"), (38, "unsure")])
+@pytest.mark.parametrize(
+    ("far", "kind"), [(50, "read"), (70, "read"), (40, "unsure"), (38, "unsure")]
+)
 def test_what_is_twice_as_near_to_the_clean_images_is_taken_for_images(
     far: int, kind: str, tmp_path: Path
 ) -> None:
@@ -271,7 +273,7 @@ def test_what_is_twice_as_near_to_the_clean_images_is_taken_for_images(
         assert torch.equal(poison.images, train.images + 20)
 
 
-@pytest.mark.parametrize(("level", "kind"), [(70, "read"), (58, "unsure")])
+@pytest.mark.parametrize(("level", "kind"), [(70, "read"), (60, "unsure"), (58, "unsure")])
 def test_what_is_twice_as_near_to_zero_is_taken_for_perturbations(
     level: int, kind: str, tmp_path: Path
 ) -> None:

@@ -158,6 +158,7 @@ def test_a_table_of_missing_weights_is_laid_out_and_a_run_refuses(
         ("table made --standalone", "add --format latex"),
         ("table made --published none.csv", "no such file"),
         ("table bad.csv", "no column dataset"),
+        ("table empty.csv", "empty.csv has no rows, so there is no table"),
         ("table wrong.csv", "test_acc must lie in [0, 1], got '85.0'"),
         ("table mixed.csv", "are not averaged"),
         ("table 2 --protocol papr", "did you mean paper"),
@@ -168,6 +169,7 @@ def test_mistakes_get_one_sentence(arguments: str, told: str, home: Path) -> Non
     (home / "bad.csv").write_text("a,b\n1,2\n")
     header, *rows = list(csv.reader(io.StringIO(text)))
     accuracy, recipe, key = (header.index(name) for name in ("test_acc", "recipe", "key"))
+    _write(home / "empty.csv", [header])
     _write(home / "wrong.csv", [header, [*rows[0][:accuracy], "85.0", *rows[0][accuracy + 1 :]]])
     changed = [list(row) for row in rows]
     changed[1][recipe] = changed[1][key] = "another"

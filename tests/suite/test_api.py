@@ -42,6 +42,20 @@ def test_craft_then_train(tiny: Dataset) -> None:
     assert 0 <= record["test_acc"] <= record["test_acc_best"] <= 1
 
 
+def test_the_number_of_poisoned_images_is_what_differs_from_the_clean_ones(tiny: Dataset) -> None:
+    quick: dict[str, object] = {"arch": "resnet9[width=2]", "epochs": 1}
+    attacks = ["none", "lsp", "lsp[eps=0.0001]"]
+    frame = uebench.run(attacks, "standard", DATA, ratio=[0.5, 1], **quick)
+    counts = frame.groupby(["attack_options", "attack", "ratio"])["n_poisoned"].first()
+    assert counts["", "lsp"].tolist() == [20, 40]
+    assert counts["eps=0.0001", "lsp"].tolist() == [0, 0], "nothing is left after rounding"
+    assert counts["", "none"].tolist() == [0, 0]
+    assert set(frame["chance"]) == {tiny.chance}
+    poison = uebench.craft("lsp", tiny)
+    part = uebench.Poison(poison.images[:3], poison.labels[:3], poison.index[:3], {})
+    assert uebench.train(part, "standard", tiny, **quick)["n_poisoned"] == 3
+
+
 def test_training_takes_the_poisons_budget(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     cls = uebench.methods.registry.find("defense", "at")

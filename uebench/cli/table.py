@@ -147,6 +147,8 @@ def _print_results(
             "the flag out, or name a table"
         )
     cells = report.read_cells(path)
+    if cells.empty:
+        raise UserError(f"{path} has no rows, so there is no table; run some cells first")
     boards = report.leaderboards(cells, metric)
     if warning := version_warning(cells):
         click.echo(warning, err=True)

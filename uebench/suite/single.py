@@ -12,7 +12,7 @@ from ..cells.config import checked_seed
 from ..cells.plan import Setting
 from ..data import Dataset
 from ..data.load import as_dataset
-from ..data.poison import Poison, PoisonError, check_fits, measure, poisoned
+from ..data.poison import Poison, PoisonError, check_fits, measure, n_changed, poisoned
 from ..execute.devices import usable_devices
 from ..learn.protocol import Protocol, named_protocol
 from ..learn.threads import one_thread
@@ -94,7 +94,8 @@ def train(
 
     Returns:
         test_acc, test_acc_best and train_acc in [0, 1], and best_epoch; curve, confusion and
-        train_seconds; with `robust=True` also robust_acc, robust_norm and robust_radius.
+        train_seconds; n_poisoned, the number of training images that the poison changes; with
+        `robust=True` also robust_acc, robust_norm and robust_radius.
 
     Raises:
         UserError: a name is unknown, an option is bad, or the poison does not fit the data set or
@@ -115,7 +116,9 @@ def train(
         cell = replace(cell, arch=arch)
     run = training_run(cell, device)
     with one_thread(device):
-        return train_cell(cell, poisoned(loaded.train, poison), loaded.test, run)
+        data = poisoned(loaded.train, poison)
+        changed = n_changed(loaded.train.images, data.images)
+        return train_cell(cell, data, loaded.test, run) | {"n_poisoned": changed}
 
 
 def _check_trainable(poison: Poison, dataset: Dataset) -> None:

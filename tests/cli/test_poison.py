@@ -115,7 +115,7 @@ def test_foreign_names_print_no_terminal_commands(noise: torch.Tensor) -> None:
     for verb in (["audit"], ["import", "--name", "odd"]):
         result = call(verb[0], "p[b].npz", "--dataset", DATA, *verb[1:])
         assert result.exit_code == 0, result.output
-        assert "?[31m[/red]" in result.stdout
+        assert r"\x1b[31m[/red]" in result.stdout
         assert "\x1b" not in result.output
     assert "p[b].npz for" in call("list", "attacks").stdout
 

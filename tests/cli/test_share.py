@@ -13,6 +13,7 @@ import uebench
 from uebench.cli import main
 from uebench.data import load_dataset
 from uebench.data.poison_files import write_poison
+from uebench.report import read_results, write_page
 from uebench.report.records import read_records
 from uebench.share.bundle import publish
 from uebench.share.manifest import write_manifest
@@ -37,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         told = json.loads((root / "made/run.json").read_text())
         told["command"] = ["uebench", "run", "--out", f"{root}/made"]
         (root / "made/run.json").write_text(json.dumps(told))
-        (root / "made/index.html").write_text("<p>page</p>")
+        write_page(read_results(root / "made"))  # it shows the command
         (root / "made/notes.txt").write_text("private")
         result = call("publish", str(root / "made"), str(root / "bundle"), "--licence", "MIT")
         assert result.exit_code == 0, result.output

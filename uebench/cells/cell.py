@@ -7,6 +7,7 @@ once for each object, since every step from planning to the page uses them, for 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, cast
@@ -253,9 +254,7 @@ class Cell:
     @cached_property
     def recipe_key(self) -> str:
         """The key without the seeds. Tables average the cells that share it."""
-        recipe = {k: v for k, v in self._recipe.items() if k not in ("seed", "ratio_seed")}
-        recipe["poison"] = {k: v for k, v in recipe["poison"].items() if k != "seed"}
-        return key_of(recipe)
+        return seedless_key(self._recipe)
 
     def ball(self) -> tuple[Norm, float]:
         """Return the norm and radius of the ball in which robust accuracy is measured."""
@@ -332,6 +331,13 @@ class Cell:
             data["precision"],
             data["seed"],
         )
+
+
+def seedless_key(recipe: Mapping[str, Any]) -> str:
+    """Return the hash of a cell's recipe without its seeds."""
+    rest = {k: v for k, v in recipe.items() if k not in ("seed", "ratio_seed")}
+    rest["poison"] = {k: v for k, v in rest["poison"].items() if k != "seed"}
+    return key_of(rest)
 
 
 def _method(kind: Literal["attack", "defense"], name: str, options: dict[str, Any]) -> Any:

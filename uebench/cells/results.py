@@ -52,9 +52,6 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
     """Return a cell's row of cells.csv: `ok`, `failed` with the reason, or `skipped`."""
     status = "ok" if record is not None else "failed" if failure is not None else "skipped"
     names = cell.poison.dataset.class_names if cell.classes else ()
-    measured = {key: record.get(key) for key in MEASURED} if record is not None else {}
-    recorded_versions = (record or {}).get("versions") or {}
-    measured |= {key: (record or {}).get(key) for key in IF_ASKED}
     return {
         "dataset": cell.poison.dataset.name,
         "arch": shown_arch(cell.arch),
@@ -75,11 +72,20 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
         "recipe": cell.recipe_key,
         **dict.fromkeys(MEASURED, None),
         **{"device": "", "poison_sha256": ""},
-        "suite_version": recorded_versions.get("uebench", ""),
-        "torch_version": recorded_versions.get("torch", ""),
-        **measured,
+        **measured(record or {}),
         "record_sha256": record_sha256(record) if record is not None else "",
-        "chance": ConfusionMatrix.read((record or {}).get("confusion") or []).chance,
+    }
+
+
+def measured(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of cells.csv that come from a cell's record; none but these do."""
+    versions_then = record.get("versions") or {}
+    return {
+        **{key: record.get(key) for key in MEASURED if record},
+        **{key: record.get(key) for key in IF_ASKED},
+        "suite_version": versions_then.get("uebench", ""),
+        "torch_version": versions_then.get("torch", ""),
+        "chance": ConfusionMatrix.read(record.get("confusion") or []).chance,
     }
 
 

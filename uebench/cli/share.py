@@ -57,10 +57,11 @@ def publish_verb(results: str, folder: str, licence: str) -> None:
 def validate_verb(folder: str, as_json: bool) -> None:
     """Check that published results are complete and consistent.
 
-    FOLDER was written by `uebench publish` or `uebench run --out`. The test compares the files with
-    SHA256SUMS, cells.csv with its columns and ranges, accuracies with the number of test images,
-    keys with the hashes of their recipes, poisons with their budgets, and the leaderboard with the
-    cells. Nothing is trained. The exit status is 1 if a test fails.
+    FOLDER was written by `uebench publish` or `uebench run --out`. Names, options and the number of
+    cells must follow from the configuration and the recipes in run.json, accuracies from confusion
+    matrices and curves, budgets from measurements, and tables and pages from all of these. What
+    cannot be decided without training is listed as not checked. The exit status is 1 if a test
+    fails.
 
     \b
     uebench validate supplement
@@ -83,6 +84,8 @@ def validate_verb(folder: str, as_json: bool) -> None:
                 console.print(Text(f"      {problem}"))
             if (n_more := len(finding.problems) - SHOWN_PROBLEMS) > 0:
                 console.print(Text(f"      and {n_more} more"))
+            for gap in finding.not_checked:
+                console.print(Text(f"      not checked: {gap}", "dim"))
     if any(finding.status == "failed" for finding in findings):
         raise SystemExit(1)
 

@@ -18,6 +18,7 @@ class Known:
     Attributes:
         title: what `uebench list datasets` prints.
         n_classes: number of classes; 0 where the data set itself says it.
+        n_images: numbers of training and test images; 0 where the data set itself says it.
         shape: channels, height and width of an image; None where the data set itself says it.
         class_names: the classes' names by label; empty where they are numbers or not known here.
         paper_epochs: epochs that the papers train for on it, for the protocol `paper`.
@@ -28,6 +29,7 @@ class Known:
 
     title: str
     n_classes: int = 0
+    n_images: tuple[int, int] = (0, 0)
     shape: tuple[int, int, int] | None = None
     class_names: tuple[str, ...] = ()
     paper_epochs: int = 200
@@ -48,6 +50,7 @@ DATASETS: dict[str, Known] = {
     "cifar10": Known(
         "60,000 images of 10 classes, 32x32 (torchvision)",
         n_classes=10,
+        n_images=(50_000, 10_000),
         shape=(3, 32, 32),
         class_names=tuple(_CIFAR10.split()),
         torchvision="CIFAR10",
@@ -55,6 +58,7 @@ DATASETS: dict[str, Known] = {
     "cifar100": Known(
         "60,000 images of 100 classes, 32x32 (torchvision)",
         n_classes=100,
+        n_images=(50_000, 10_000),
         shape=(3, 32, 32),
         paper_epochs=300,
         torchvision="CIFAR100",
@@ -62,6 +66,7 @@ DATASETS: dict[str, Known] = {
     "svhn": Known(
         "99,289 house-number digits, 32x32 (torchvision)",
         n_classes=10,
+        n_images=(73_257, 26_032),
         shape=(3, 32, 32),
         paper_epochs=150,
         flip=False,  # digits are not symmetric; the paper's script flips them all the same

@@ -1,4 +1,4 @@
-"""Tests of whether results can be true: schema, hashes, ranges, keys and recipes.
+"""Tests of whether results can be true: files, ranges, recipes, records and tables must agree.
 
 Nothing is computed again: a number that passes is possible, which does not make it true.
 """
@@ -6,21 +6,23 @@ Nothing is computed again: a number that passes is possible, which does not make
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
+from typing import Literal
 
 from .. import report
+from ..cells.cell import Cell
 from ..common.errors import UserError
 from ..common.json_file import RUN, AbsentFileError, check_size, read_run_json
-from ..common.spec import format_spec, parse_spec
-from ..report.records import read_records
-from ..store.store import key_of
+from ..common.text import one_line
+from ..report.records import CellRecord, RunFacts, read_records, read_run
+from .contents import Contents, Row, Unchecked, plain_rows, who
+from .described import cells_of, check_cells
+from .displays import check_displays
 from .manifest import MANIFEST, check_manifest
-
-_Row = dict[str, Any]
+from .recipes import check_recipes, check_run
+from .recorded import check_poisons, check_records
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class Finding:
         status: `passed`, `failed` or `skipped`.
         text: what was tested.
         problems: one sentence for each thing that is wrong.
+        not_checked: what the test could not decide.
     """
 
     test: str
     status: Literal["passed", "failed", "skipped"]
     text: str
     problems: tuple[str, ...] = ()
+    not_checked: tuple[str, ...] = ()
 
 
 class NotResultsError(UserError):
@@ -50,45 +54,92 @@ def validate(folder: Path) -> list[Finding]:
     Raises:
         NotResultsError: the folder does not exist or has no cells.csv.
     """
+    return list(findings(folder))
+
+
+def findings(folder: Path) -> Iterator[Finding]:
+    """Yield the findings on a results folder or a bundle, the fastest tests first.
+
+    Raises:
+        NotResultsError: the folder does not exist or has no cells.csv.
+    """
     if not (folder / "cells.csv").is_file():
         raise NotResultsError(
             f"{folder} has no cells.csv; give a results folder or one that `uebench publish` wrote"
         )
-    findings = [_files(folder)]
+    yield _files(folder)
     try:
         check_size(folder / "cells.csv")
         cells = report.read_cells(folder)
         board = report.to_csv(report.leaderboards(cells))
     except ValueError as error:
-        return [*findings, Finding("schema", "failed", "cells.csv", (str(error),))]
-    findings.append(Finding("schema", "passed", f"{len(cells)} cells"))
-    rows: list[_Row] = [
-        {str(k): None if pd.isna(v) else v for k, v in row.items()}
-        for row in cells.to_dict("records")
-    ]
-    findings.append(_finding("numbers", f"{len(rows)} cells", _impossible(rows)))
-    findings.append(_leaderboard(folder, board))
-    return [*findings, *_run(folder, rows), _records(folder, rows)]
-
-
-def _run(folder: Path, rows: list[_Row]) -> list[Finding]:
-    """Return the findings on the recipes and poisons in `run.json`."""
+        yield Finding("schema", "failed", "cells.csv", (str(error),))
+        return
+    yield Finding("schema", "passed", f"{len(cells)} cells")
+    yield _finding("numbers", f"{len(cells)} cells", _impossible(plain_rows(cells)))
+    yield _leaderboard(folder, board)
+    records: dict[str, CellRecord] = {}
     try:
-        run = read_run_json(folder, ("recipes", "poisons"))
-    except AbsentFileError:
-        return [Finding(name, "skipped", f"there is no {RUN}") for name in ("recipes", "poisons")]
+        records = read_records(folder / "records.json")
     except ValueError as error:
-        return [Finding("recipes", "failed", RUN, (str(error),))]
-    recipes, poisons = run["recipes"], run["poisons"]
-    return [
-        _finding("recipes", f"{len(recipes)} recipes", _recipes(rows, recipes)),
-        _finding("poisons", f"{len(poisons)} poisons", _poisons(rows, poisons)),
-    ]
+        yield Finding("records", "failed", "records.json", (str(error),))
+    try:
+        raw = read_run_json(folder, ("recipes", "poisons"))
+        contents = Contents(folder, cells, read_run(folder), raw, records)
+    except AbsentFileError:
+        yield Finding("recipes", "skipped", f"there is no {RUN}")
+        yield from _without_recipes(Contents(folder, cells, RunFacts(), {}, records), None)
+    except ValueError as error:
+        yield Finding("recipes", "failed", RUN, (str(error),))
+    else:
+        yield from _with_recipes(contents)
 
 
-def _finding(test: str, text: str, problems: list[str]) -> Finding:
+def _with_recipes(contents: Contents) -> Iterator[Finding]:
+    """Yield the findings on what run.json and other files say about the same thing."""
+    run = contents.run
+    yield _finding("recipes", f"{len(run.recipes)} recipes", check_recipes(contents))
+    planned: list[Cell] | None = None
+    try:
+        planned = cells_of(run)
+        remarks = check_cells(contents, planned)
+    except UserError as error:
+        remarks = iter([Unchecked(f"names, options and number of cells, as {RUN}: {error}")])
+    yield _finding("cells", f"{len(contents.rows)} rows against {RUN}", remarks)
+    refs = [cell.poison for cell in planned or [] if not cell.poison.is_clean and not cell.fault]
+    yield _finding("poisons", f"{len(run.poisons)} poisons", check_poisons(contents, refs))
+    yield _finding("run", f"data sets, methods and failures in {RUN}", check_run(contents))
+    yield from _without_recipes(contents, planned)
+
+
+def _without_recipes(contents: Contents, planned: list[Cell] | None) -> Iterator[Finding]:
+    """Yield the findings on records and displayed files, which older folders have as well."""
+    if contents.records:
+        yield _finding("records", f"{len(contents.records)} records", check_records(contents))
+    elif not (contents.folder / "records.json").is_file():
+        yield Finding("records", "skipped", "there is no records.json")
+    yield _finding("displays", "tables, page and README", check_displays(contents, planned))
+
+
+def _finding(test: str, text: str, remarks: Iterable[str]) -> Finding:
     """Return the finding of a test, which passed if there are no problems."""
-    return Finding(test, "failed" if problems else "passed", text, tuple(problems))
+    problems: list[str] = []
+    unchecked: list[str] = []
+    try:
+        for remark in remarks:
+            (unchecked if isinstance(remark, Unchecked) else problems).append(remark)
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as e:
+        # Any value in a stranger's JSON may be of any type; no test should have to expect that.
+        problems.append(f"a value is not of the kind that a run writes ({one_line(str(e))[:100]})")
+    status: Literal["passed", "failed"] = "failed" if problems else "passed"
+    return Finding(test, status, text, tuple(problems), tuple(map(str, unchecked)))
 
 
 def _files(folder: Path) -> Finding:
@@ -101,27 +152,28 @@ def _files(folder: Path) -> Finding:
         return Finding("files", "failed", MANIFEST, (f"{MANIFEST} cannot be read: {error}",))
 
 
-def _impossible(rows: list[_Row]) -> list[str]:
+def _impossible(rows: list[Row]) -> list[str]:
     """Return the accuracies that no model can have, and the counts that contradict each other."""
     problems = []
     for row in (row for row in rows if row["status"] == "ok"):
-        who = _who(row)
-        for name, count in (("test_acc", row["n_test"]), ("test_acc_best", row["n_test"])):
+        cell = who(row)
+        counts = dict.fromkeys(("test_acc", "test_acc_best", "robust_acc"), row["n_test"])
+        for name, count in (counts | {"train_acc": row["n_train"]}).items():
             if row[name] is not None and count and not _is_share(row[name], count):
                 problems.append(
-                    f"{who}: {name} {row[name]} is not a multiple of 1/{count}, one test image"
+                    f"{cell}: {name} {row[name]} is not a multiple of 1/{count}, one image"
                 )
         best, last = row["test_acc_best"], row["test_acc"]
         if best is not None and best < last - 1e-6:
             problems.append(
-                f"{who}: the best epoch's accuracy {best} is below the last epoch's {last}"
+                f"{cell}: the best epoch's accuracy {best} is below the last epoch's {last}"
             )
         if row["best_epoch"] and row["epochs"] and row["best_epoch"] > row["epochs"]:
             problems.append(
-                f"{who}: the best epoch is {row['best_epoch']}, but there are only {row['epochs']}"
+                f"{cell}: the best epoch is {row['best_epoch']}, but there are only {row['epochs']}"
             )
         if not row["key"]:
-            problems.append(f"{who}: the cell has no key")
+            problems.append(f"{cell}: the cell has no key")
     sizes: dict[str, set[int]] = {}
     for row in rows:
         if row["n_test"]:
@@ -140,12 +192,6 @@ def _is_share(accuracy: float, n: int) -> bool:
     return math.isclose(hits, round(hits), abs_tol=max(1e-6, 2e-7 * n))
 
 
-def _who(row: _Row) -> str:
-    """Return a short description of a cell."""
-    attack = f"{row['attack']}[{row['attack_options']}]" if row["attack_options"] else row["attack"]
-    return f"{attack} under {row['defense']}, seed {row['seed']}"
-
-
 def _leaderboard(folder: Path, board: str) -> Finding:
     """Return whether leaderboard.csv is what the cells give."""
     try:
@@ -162,114 +208,3 @@ def _leaderboard(folder: Path, board: str) -> Finding:
     if len(text.splitlines()) != len(board.splitlines()):
         differ.append("leaderboard.csv has more or fewer lines than cells.csv gives")
     return _finding("leaderboard", "leaderboard.csv against cells.csv", differ)
-
-
-_SHARED = ("arch", "defense", "seed", "precision")
-"""Columns that a recipe has under the same name."""
-
-
-def _bare(arch: Any) -> Any:
-    """Return a network without the options that its recipe states differently, such as weights."""
-    if not isinstance(arch, str):
-        return arch
-    try:
-        name, options = parse_spec(arch)
-    except ValueError:
-        return arch
-    omitted = ("form", "weights", "sha256")
-    return format_spec(name, {k: v for k, v in options.items() if k not in omitted})
-
-
-def _recipes(rows: list[_Row], recipes: dict[str, Any]) -> list[str]:
-    """Return the keys that are not the hash of their recipe, and the cells that contradict it."""
-    problems = [
-        f"the key {key[:16]} is not the hash of its recipe"
-        for key, recipe in recipes.items()
-        if not _hashes_to(recipe, key)
-    ]
-    for row in (row for row in rows if row["status"] == "ok"):
-        recipe = recipes.get(row["key"])
-        if not isinstance(recipe, dict):
-            problems.append(f"{_who(row)}: {RUN} has no recipe for its key {str(row['key'])[:16]}")
-            continue
-        poison = recipe.get("poison")
-        protocol = recipe.get("protocol")
-        of_recipe = {name: recipe.get(name) for name in _SHARED}
-        of_recipe["epochs"] = protocol.get("epochs") if isinstance(protocol, dict) else None
-        mine = {name: row[name] for name in _SHARED} | {"epochs": row["epochs"]}
-        of_recipe["arch"], mine["arch"] = (_bare(m["arch"]) for m in (of_recipe, mine))
-        if isinstance(poison, dict) and "attack" in poison:
-            of_recipe["attack"], mine["attack"] = poison["attack"], row["attack"]
-            of_recipe["ratio"], mine["ratio"] = recipe.get("ratio"), row["ratio"]
-        elif isinstance(poison, dict) and "imported" not in poison:
-            of_recipe["attack"], mine["attack"] = "none", row["attack"]
-        problems += [
-            f"{_who(row)}: its {name} is {mine[name]!r}, but its recipe has {of_recipe[name]!r}"
-            for name in mine
-            if mine[name] is not None and mine[name] != of_recipe[name]
-        ]
-    return problems
-
-
-def _hashes_to(recipe: Any, key: str) -> bool:
-    try:
-        return key_of(recipe) == key
-    except (TypeError, ValueError, RecursionError):
-        return False
-
-
-def _poisons(rows: list[_Row], poisons: dict[str, Any]) -> list[str]:
-    """Return the poisons that contradict their recipe, their budget or the cells."""
-    problems, hashes = [], set()
-    for key, poison in poisons.items():
-        if not isinstance(poison, dict) or not _hashes_to(poison.get("recipe"), key):
-            problems.append(f"the key of the poison {key[:16]} is not the hash of its recipe")
-            continue
-        hashes.add(poison.get("sha256"))
-        problems += _over_budget(key, poison)
-    for row in rows:
-        if row["poison_sha256"] and row["poison_sha256"] not in hashes:
-            problems.append(f"{_who(row)}: its poison {row['poison_sha256'][:16]} has no record")
-    return problems
-
-
-def _over_budget(key: str, poison: dict[str, Any]) -> list[str]:
-    """Return a problem if the measured perturbation of a poison exceeds its budget."""
-    match poison:
-        case {"budget": {"norm": "linf", "eps": float(eps)}, "linf_max": float(most)}:
-            allowed = math.floor(255 * eps + 0.5) + 1e-4
-        case {"budget": {"norm": "l0", "eps": float() | int() as pixels}, "l0_max": float(most)}:
-            allowed = float(pixels)
-        case {
-            "budget": {"norm": "l2", "eps": float(eps)},
-            "l2_max": float(most),
-            "l0_max": float(pixels),
-        }:
-            # Rounding to 8 bits moves each channel of a changed pixel by up to half a level.
-            allowed = eps + 0.5 / 255 * math.sqrt(3 * pixels) + 1e-4
-        case _:
-            return []
-    if most <= allowed:
-        return []
-    return [f"the poison {key[:16]} has a norm of {most:g}, but its budget allows {allowed:g}"]
-
-
-def _records(folder: Path, rows: list[_Row]) -> Finding:
-    """Return whether the models' records belong to these cells and give the same accuracies."""
-    path = folder / "records.json"
-    if not path.is_file():
-        return Finding("records", "skipped", "there is no records.json")
-    by_key = {row["key"]: row for row in rows}
-    problems = []
-    try:
-        records = read_records(path)
-    except ValueError as error:
-        return _finding("records", "", [str(error)])
-    for key, record in records.items():
-        total, hits = record.confusion.total, record.confusion.correct
-        row = by_key.get(key)
-        if row is None:
-            problems.append(f"the record {key[:16]} belongs to no cell")
-        elif not total or abs(hits / total - row["test_acc"]) > 1e-6:
-            problems.append(f"{_who(row)}: its confusion matrix gives another accuracy")
-    return _finding("records", f"{len(records)} records", problems)

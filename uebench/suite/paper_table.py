@@ -140,15 +140,19 @@ def paper_grid(
     )
 
 
-def write_table(grid: Grid, folder: Path) -> None:
-    """Write a paper's table into a results folder as table.csv, table.tex and table.md."""
+def table_texts(grid: Grid) -> dict[str, str]:
+    """Return the contents of a paper's table in a results folder, by file name."""
     laid_out = grid_layout(grid)
-    texts = {
+    return {
         "table.csv": pd.DataFrame(grid_records(grid)).to_csv(index=False, lineterminator="\n"),
         "table.tex": latex_tables([(laid_out, f"tab:uebench-{grid.name}")]),
         "table.md": markdown_table(laid_out),
     }
-    for name, text in texts.items():
+
+
+def write_table(grid: Grid, folder: Path) -> None:
+    """Write a paper's table into a results folder as table.csv, table.tex and table.md."""
+    for name, text in table_texts(grid).items():
         write_text(folder / name, text)
 
 

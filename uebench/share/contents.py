@@ -1,0 +1,90 @@
+"""The contents of a results folder, as the tests of `uebench validate` need them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .. import __version__
+from ..common.provenance import git_state
+from ..report.records import CellRecord, RunFacts
+
+Row = dict[str, Any]
+
+
+class Unchecked(str):
+    """A sentence on something that a test could not decide, in contrast to a problem."""
+
+    __slots__ = ()
+
+
+Remarks = Iterator[str]
+"""The sentences that a test yields: problems, and `Unchecked` for what it could not decide."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A results folder whose files could be read.
+
+    Attributes:
+        folder: its path.
+        cells: the rows of cells.csv.
+        run: the contents of run.json.
+        raw: the same as plain JSON, with the entries that `run` leaves out.
+        records: the entries of records.json by key; empty if the folder has none.
+    """
+
+    folder: Path
+    cells: pd.DataFrame
+    run: RunFacts
+    raw: Mapping[str, Any]
+    records: Mapping[str, CellRecord]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The rows of cells.csv, with None for what is missing."""
+        return plain_rows(self.cells)
+
+    @property
+    def is_of_this_version(self) -> bool:
+        """Whether this version of uebench wrote the folder, so that it must write the same again.
+
+        Between versions, the wording of tables and the versions of methods may change.
+        """
+        versions, git = self.raw.get("versions"), self.raw.get("git")
+        commit = git.get("commit") if isinstance(git, dict) else None
+        return (
+            isinstance(versions, dict)
+            and versions.get("uebench") == __version__
+            and commit == (git_state() or {}).get("commit")
+        )
+
+
+def plain_rows(cells: pd.DataFrame) -> list[Row]:
+    """Return rows of cells.csv as dictionaries, with None for what is missing."""
+    return [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in cells.to_dict("records")
+    ]
+
+
+def who(row: Row) -> str:
+    """Return a short description of a cell."""
+    attack = f"{row['attack']}[{row['attack_options']}]" if row["attack_options"] else row["attack"]
+    return f"{attack} under {row['defense']}, seed {row['seed']}"
+
+
+def as_recorded(value: Any) -> Any:
+    """Return a value as records.json holds it: floats with six significant digits."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def about(thing: str, remarks: Remarks) -> Remarks:
+    """Yield remarks with the thing that they are about in front."""
+    for remark in remarks:
+        yield type(remark)(f"{thing}: {remark}")

@@ -71,13 +71,11 @@ def findings(folder: Path) -> Iterator[Finding]:
     try:
         check_size(folder / "cells.csv")
         cells = report.read_cells(folder)
-        board = report.to_csv(report.leaderboards(cells))
     except ValueError as error:
         yield Finding("schema", "failed", "cells.csv", (str(error),))
         return
     yield Finding("schema", "passed", f"{len(cells)} cells")
     yield _finding("numbers", f"{len(cells)} cells", _impossible(plain_rows(cells)))
-    yield _leaderboard(folder, board)
     records: dict[str, CellRecord] = {}
     try:
         records = read_records(folder / "records.json")
@@ -118,6 +116,7 @@ def _without_recipes(contents: Contents, planned: list[Cell] | None) -> Iterator
         yield _finding("records", f"{len(contents.records)} records", check_records(contents))
     elif not (contents.folder / "records.json").is_file():
         yield Finding("records", "skipped", "there is no records.json")
+    yield _leaderboard(contents)
     yield _finding("displays", "tables, page and README", check_displays(contents, planned))
 
 
@@ -192,19 +191,20 @@ def _is_share(accuracy: float, n: int) -> bool:
     return math.isclose(hits, round(hits), abs_tol=max(1e-6, 2e-7 * n))
 
 
-def _leaderboard(folder: Path, board: str) -> Finding:
+def _leaderboard(contents: Contents) -> Finding:
     """Return whether leaderboard.csv is what the cells give."""
-    try:
-        text = (folder / "leaderboard.csv").read_text()
-    except (OSError, UnicodeDecodeError):
+    path = contents.folder / "leaderboard.csv"
+    if not path.is_file():
         return Finding("leaderboard", "skipped", "there is no leaderboard.csv")
-    differ = [
-        f"leaderboard.csv, line {number} differs from what cells.csv gives: {mine[:120]!r}"
-        for number, (mine, theirs) in enumerate(
-            zip(text.splitlines(), board.splitlines(), strict=False), 1
-        )
-        if mine != theirs
-    ]
-    if len(text.splitlines()) != len(board.splitlines()):
-        differ.append("leaderboard.csv has more or fewer lines than cells.csv gives")
-    return _finding("leaderboard", "leaderboard.csv against cells.csv", differ)
+
+    def differing_lines() -> Iterator[str]:
+        found = path.read_text(encoding="utf-8").splitlines()
+        expected = report.to_csv(report.leaderboards(contents.cells)).splitlines()
+        for number, (mine, theirs) in enumerate(zip(found, expected, strict=False), 1):
+            if mine != theirs:
+                line = f"leaderboard.csv, line {number}"
+                yield f"{line} differs from what cells.csv gives: {mine[:120]!r}"
+        if len(found) != len(expected):
+            yield "leaderboard.csv has more or fewer lines than cells.csv gives"
+
+    return _finding("leaderboard", "leaderboard.csv against cells.csv", differing_lines())

@@ -22,8 +22,8 @@ from ..common.spec import parse_spec
 from ..report.records import RunFacts
 from .contents import Contents, Remarks, Row, Unchecked, who
 
-_VERSIONS = ("trainer", "crafter", "version")
-"""Entries of recipes that grow when the code changes its numbers."""
+_VERSIONS = ("trainer", "crafter", "version", "arch_version", "source")
+"""Entries of recipes that change with the code; `source` is the hash of a plug-in."""
 _ALWAYS = ("poison.attack", "poison.dataset", "poison.seed", "poison.imported", "protocol.epochs")
 """Entries of recipes that mean the same in all versions, like those that are not nested."""
 

@@ -16,6 +16,7 @@ from ..common.provenance import origins
 from ..common.spec import parse_spec
 from ..common.text import one_line
 from ..data.poison import Budget, Norm
+from ..learn.loops import n_batches
 from ..learn.protocol import Protocol
 from ..report.records import CellRecord
 from .contents import Contents, Remarks, Row, Unchecked, about, as_recorded, who
@@ -123,7 +124,7 @@ def _check_steps(
 ) -> Remarks:
     """Yield whether learning rates or times cannot be those of this many steps."""
     n, epochs = row["n_train"] or 0, protocol.epochs
-    steps = max(1, round(n / protocol.batch_size))
+    steps = n_batches(n, protocol.batch_size)
     rates = [as_recorded(protocol.learning_rate((e + 1) * steps - 1, steps)) for e in range(epochs)]
     if recipe.get("trainer") == TRAINER_VERSION and rates != record.curve["lr"]:
         yield f"{who(row)}: its learning rates are not those of its protocol"

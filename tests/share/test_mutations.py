@@ -6,6 +6,7 @@ and the tests of the contents alone must find it.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import csv
 import io
@@ -17,14 +18,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pytest
 
 import uebench
+from uebench.report import read_results
+from uebench.report.cells import COLUMNS
 from uebench.share.bundle import publish
+from uebench.share.described import planned_or_none
+from uebench.share.displays import texts
 from uebench.share.manifest import MANIFEST, write_manifest
 from uebench.share.validate import findings, validate
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
+RESULTS = Path(__file__).parents[2] / "results"
 
 UNDETECTABLE: dict[str, str] = {}
 """Changes that only computing again can find, as patterns of what was changed, with the reason."""
@@ -216,3 +223,141 @@ def test_every_changed_leaf_is_found_or_listed(bundle: Path) -> None:
     assert not unexpected(missed)
     used = [p for p in UNDETECTABLE if any(re.search(p, m) for m in missed)]
     assert used == list(UNDETECTABLE), "a pattern that nothing needs hides faults"
+
+
+def remake(bundle: Path) -> None:
+    """Make all tables, the page, README.md and the manifest again, as a forger can."""
+    results = read_results(bundle)
+    makers = texts(results, planned_or_none(results.run))
+    for name, make in makers.items():
+        if (bundle / name).exists():
+            (bundle / name).write_text(make())
+    write_manifest(bundle)
+
+
+OTHER_VALUES = {
+    "dataset": "cifar10",
+    "protocol": "paper",
+    "attack_options": "eps=2/255",
+    "defense_options": "quality=50",
+    "ratio": "0.5",
+    "classes": "striped disc",
+    "n_train": "50000",
+    "n_test": "10000",
+    "device": "NVIDIA H200",
+    "robust_acc": "0.95",
+    "train_acc": "0.975",
+    "best_epoch": "1",
+    "precision": "fp16",
+    "status": "skipped",
+}
+"""Another value of a column of cells.csv; of the others, any other value of their type."""
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_column_that_is_changed_everywhere_is_found(column: str, bundle: Path) -> None:
+    frame = pd.read_csv(bundle / "cells.csv", dtype=str, keep_default_na=False)
+    old = frame[column].tolist()
+    frame[column] = [OTHER_VALUES.get(column, _other_text(value)) for value in old]
+    if column in ("best_epoch", "train_acc") and frame[column].tolist() == old:
+        pytest.skip("the run has this value")
+    if column.endswith("_acc_best") or column == "test_acc":
+        frame[column] = "1.0"
+    frame.to_csv(bundle / "cells.csv", index=False, lineterminator="\n")
+    with contextlib.suppress(ValueError):  # a value that no cells.csv may hold
+        remake(bundle)
+    write_manifest(bundle)
+    assert is_caught(bundle), f"{column}: {old} became {frame[column].tolist()}"
+
+
+def test_an_accuracy_that_is_raised_in_cells_and_records_is_found(bundle: Path) -> None:
+    frame = pd.read_csv(bundle / "cells.csv", dtype=str, keep_default_na=False)
+    frame[["test_acc", "test_acc_best"]] = "0.95"
+    frame.to_csv(bundle / "cells.csv", index=False, lineterminator="\n")
+    content = json.loads((bundle / "records.json").read_text())
+    for record in content["records"].values():
+        record |= {"test_acc": 0.95, "test_acc_best": 0.95}
+        record["curve"]["test_acc"][-1] = 0.95
+    (bundle / "records.json").write_text(json.dumps(content))
+    remake(bundle)
+    (problem, *_) = problems(bundle, "records")
+    assert "confusion matrix gives another accuracy" in problem
+
+
+@pytest.mark.parametrize(
+    ("poison", "part"),
+    [
+        ({"linf_max": 200, "l2_max": 12}, "its budget allows"),
+        ({"linf_max": None, "l2_max": None}, "is not a measurement"),
+        ({"linf_max": "8.0"}, "is not a measurement"),
+        ({"budget": None}, "is not a measurement"),
+        ({"budget": {"norm": "linf", "eps": 1}}, "its recipe gives another"),
+        ({"sha256": "0" * 64}, "has no record"),
+    ],
+)
+def test_forged_measurements_of_poisons_are_found(
+    poison: dict[str, Any], part: str, bundle: Path
+) -> None:
+    content = json.loads((bundle / "run.json").read_text())
+    for record in content["poisons"].values():
+        record |= poison
+    (bundle / "run.json").write_text(json.dumps(content))
+    remake(bundle)
+    assert part in " ".join(problems(bundle, "poisons"))
+
+
+def test_cells_that_are_dropped_with_all_their_traces_are_found(bundle: Path) -> None:
+    frame = pd.read_csv(bundle / "cells.csv", dtype=str, keep_default_na=False)
+    dropped = set(frame["key"][:2])
+    frame[2:].to_csv(bundle / "cells.csv", index=False, lineterminator="\n")
+    for name, part in (("records.json", "records"), ("run.json", "recipes")):
+        content = json.loads((bundle / name).read_text())
+        content[part] = {k: v for k, v in content[part].items() if k not in dropped}
+        for group in content.get("origins", []):
+            group["cells"] = [key for key in group["cells"] if key not in dropped]
+        (bundle / name).write_text(json.dumps(content))
+    remake(bundle)
+    assert len([p for p in problems(bundle, "cells") if "has no row for it" in p]) == 2
+
+
+def test_a_small_set_that_is_called_cifar10_everywhere_is_found(bundle: Path) -> None:
+    for name in ("cells.csv", "run.json"):
+        text = (bundle / name).read_text().replace(DATA, "cifar10")
+        (bundle / name).write_text(text)
+    remake(bundle)
+    assert "of cifar10" in " ".join(problems(bundle, "run"))
+
+
+@pytest.mark.parametrize("name", ["leaderboard.md", "leaderboard.tex", "index.html", "README.md"])
+def test_an_edited_table_or_page_is_found_without_a_manifest(name: str, bundle: Path) -> None:
+    (bundle / MANIFEST).unlink()
+    text = (bundle / name).read_text()
+    for old, new in (("LSP", "LSQ"), (shown_accuracy(bundle), "98.7")):
+        (bundle / name).write_text(text.replace(old, new))
+        assert name in " ".join(problems(bundle, "displays")), f"{old} became {new}"
+    run = json.loads((bundle / "run.json").read_text())  # another version words it otherwise
+    run["git"] = {"commit": "0" * 40, "dirty": False}
+    (bundle / "run.json").write_text(json.dumps(run))
+    assert name in " ".join(problems(bundle, "displays"))
+
+
+def shown_accuracy(bundle: Path) -> str:
+    """Return the accuracy of the first cell as tables show it, in percent."""
+    return f"{100 * pd.read_csv(bundle / 'cells.csv')['test_acc'][0]:.1f}"
+
+
+def problems(bundle: Path, test: str) -> tuple[str, ...]:
+    """Return what a test finds wrong."""
+    (finding,) = [finding for finding in validate(bundle) if finding.test == test]
+    return finding.problems
+
+
+@pytest.mark.parametrize("folder", sorted(RESULTS.glob("*/cells.csv")), ids=lambda p: p.parent.name)
+def test_published_results_of_older_versions_are_valid(folder: Path) -> None:
+    assert [f for f in validate(folder.parent) if f.status == "failed"] == []
+
+
+def test_the_documentation_lists_what_cannot_be_found() -> None:
+    page = " ".join((RESULTS.parent / "docs/promises.md").read_text().split())
+    for reason in UNDETECTABLE.values():
+        assert reason in page

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ..common.drafts import new_folder
 from ..common.errors import UserError
-from ..report import read_results
+from ..report import read_cells, read_results, write_cells
 from ..report.page import PAGE
-from ..report.records import read_run
+from ..report.records import read_records, read_run
 from .described import planned_or_none
 from .displays import DATA, LICENCE, PICTURES, POISONS, README, TABLE, texts
 from .manifest import write_manifest
@@ -44,6 +44,7 @@ def publish(results: Path, folder: Path, licence: str) -> Path:
             for path in sorted([*results.glob("[!.]*"), *results.glob("pictures/[!.]*")]):
                 if path.name in (*DATA, *TABLE) or path.suffix in PICTURES:
                     _copy(path, draft / path.relative_to(results))
+            _hash_again(results, draft)
             for file in wanted & given.keys():
                 (draft / file).write_text(given[file], encoding="utf-8")
             content = read_results(draft)
@@ -54,6 +55,17 @@ def publish(results: Path, folder: Path, licence: str) -> Path:
     except OSError as error:
         raise BundleError(f"{folder} cannot be created: {error.strerror or error}") from None
     return folder
+
+
+def _hash_again(results: Path, draft: Path) -> None:
+    """Correct the hashes in cells.csv of the records that hid the path of the home folder."""
+    names = [folder / "records.json" for folder in (results, draft)]
+    before, after = (read_records(name) for name in names)
+    hashes = {before[key].sha256: after[key].sha256 for key in before}
+    cells = read_cells(draft)
+    hidden = cells.replace({"record_sha256": hashes})
+    if not hidden.equals(cells):
+        write_cells(hidden, draft / "cells.csv")
 
 
 def _copy(source: Path, target: Path) -> None:

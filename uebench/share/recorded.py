@@ -15,7 +15,7 @@ from ..common.json_file import RUN
 from ..common.provenance import origins
 from ..common.spec import parse_spec
 from ..common.text import one_line
-from ..data.poison import Budget, Norm
+from ..data.poison import Budget, BudgetNorm
 from ..learn.loops import n_batches
 from ..learn.protocol import Protocol
 from ..report.records import CellRecord
@@ -46,7 +46,7 @@ def check_records(contents: Contents) -> Remarks:
         if isinstance(recipe, dict):
             yield from _check_curve(row, record, recipe)
             yield from _check_origin(contents, row, record, recipe)
-    dumped = {key: record.model_dump() for key, record in contents.records.items()}
+    dumped = {key: dict(record) for key, record in contents.records.items()}
     if _by_cell(contents.raw.get("origins", [])) != _by_cell(origins(dumped)):
         yield f"the origins in {RUN} are not those of the records"
     yield Unchecked(_UNKNOWABLE)
@@ -60,9 +60,11 @@ def _by_cell(groups: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _check_row(row: Row, record: CellRecord) -> Remarks:
     """Yield the columns of a row that are not what the record holds."""
-    for name, value in measured(record.model_dump()).items():
-        found = as_recorded(row[name])
-        if found != value and not (value in (None, "") and found in (None, "")):
+    expected = {**measured(dict(record)), "record_sha256": record.sha256}
+    for name, value in expected.items():
+        found, value = as_recorded(row[name]), as_recorded(value)
+        is_older = name in ("chance", "record_sha256", "n_poisoned") and found in (None, "")
+        if found != value and not is_older and not (value in (None, "") and found in (None, "")):
             yield f"{who(row)}: its {name} is {found!r}, but its record has {value!r}"
 
 
@@ -162,7 +164,7 @@ def _check_origin(
         "data": poison.get("dataset"),
         "poison": made.get("sha256"),
     }
-    dump = record.model_dump()
+    dump = dict(record)
     yield from about(who(row), _contradictions(dump, facts))
     own = _own_determinism(dump)
     if own and dump.get("determinism") != limited_by_poison(own, made.get("determinism")):
@@ -201,12 +203,12 @@ def _own_determinism(record: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 class _Claim(BaseModel):
-    """The budget that a poison claims to keep."""
+    """The budget that a poison claims to keep; without a radius if it bounds nothing."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
-    norm: Norm
-    eps: Annotated[float, Field(gt=0)]
+    norm: BudgetNorm
+    eps: Annotated[float, Field(gt=0)] | None
 
 
 _Amount = Annotated[float, Field(ge=0)]
@@ -307,7 +309,7 @@ def _check_norms(facts: _Measurement, shape: tuple[int, int, int]) -> Remarks:
     # rounding to 8 bits moves each channel of a changed pixel by up to half a level
     changed = (channels, int(facts.l0_max), 1)
     allowed = Budget(facts.budget.norm, facts.budget.eps).allowed(changed) + 1e-4
-    largest = facts.linf_max if facts.budget.norm == "linf" else facts.l2_max
+    largest = getattr(facts, f"{facts.budget.norm}_max", 0)
     if largest > allowed:
         yield f"it has a norm of {largest:g}, but its budget allows {allowed:g}"
     level, slack = facts.linf_max / 255, 1e-5

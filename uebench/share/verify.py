@@ -10,6 +10,7 @@ must agree within a tolerance, since rounding differs between machines and train
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import random
 import tempfile
@@ -32,10 +33,9 @@ from ..execute.devices import usable_devices
 from ..learn.protocol import Protocol
 from ..methods.imported import ImportedPoison
 from ..report import read_cells
-from ..report.records import read_records
 from ..store.store import Store
 from ..suite import run as suite_run
-from .validate import validate
+from .validate import findings
 
 ACCURACIES = ("test_acc", "test_acc_best", "train_acc", "robust_acc")
 EXACT = (*ACCURACIES, "best_epoch", "n_train", "n_test", "poison_sha256")
@@ -75,15 +75,8 @@ def contradictions(folder: Path) -> list[Verdict]:
     Raises:
         UserError: the folder holds no results.
     """
-    failed = [finding for finding in validate(folder) if finding.status == "failed"]
-    problems = [problem for finding in failed for problem in finding.problems]
-    records = read_records(folder / "records.json")
-    for r in read_cells(folder).to_dict("records"):
-        record = records.get(r["key"])
-        if record is not None and r["record_sha256"] not in ("", record.sha256):
-            problems.append(
-                f"{_name(r)}: its entry in records.json is not the one that the run wrote"
-            )
+    of_cells = itertools.takewhile(lambda finding: finding.test != "displays", findings(folder))
+    problems = [problem for finding in of_cells for problem in finding.problems]
     return [Verdict("", "", None, None, "contradicts", problem) for problem in problems]
 
 

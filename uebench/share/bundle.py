@@ -12,7 +12,7 @@ from ..report import read_cells, read_results, write_cells
 from ..report.page import PAGE
 from ..report.records import read_records, read_run
 from .described import planned_or_none
-from .displays import DATA, LICENCE, PICTURES, POISONS, README, TABLE, texts
+from .displays import LICENCE, PICTURES, POISONS, README, RECORDED_FILES, TABLE, texts
 from .manifest import write_manifest
 
 
@@ -42,7 +42,7 @@ def publish(results: Path, folder: Path, licence: str) -> Path:
     try:
         with new_folder(folder) as draft:
             for path in sorted([*results.glob("[!.]*"), *results.glob("pictures/[!.]*")]):
-                if path.name in (*DATA, *TABLE) or path.suffix in PICTURES:
+                if path.name in (*RECORDED_FILES, *TABLE) or path.suffix in PICTURES:
                     _copy(path, draft / path.relative_to(results))
             _hash_again(results, draft)
             for file in wanted & given.keys():

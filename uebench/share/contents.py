@@ -14,7 +14,7 @@ from .. import __version__
 from ..common.provenance import git_state
 from ..report.records import CellRecord, RunFacts
 
-Row = dict[str, Any]
+CellValues = dict[str, Any]
 
 
 class Unchecked(str):
@@ -46,7 +46,7 @@ class Contents:
     records: Mapping[str, CellRecord]
 
     @cached_property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[CellValues]:
         """The rows of cells.csv, with None for what is missing."""
         return plain_rows(self.cells)
 
@@ -65,7 +65,7 @@ class Contents:
         )
 
 
-def plain_rows(cells: pd.DataFrame) -> list[Row]:
+def plain_rows(cells: pd.DataFrame) -> list[CellValues]:
     """Return rows of cells.csv as dictionaries, with None for what is missing."""
     return [
         {str(name): None if pd.isna(value) else value for name, value in row.items()}
@@ -73,7 +73,7 @@ def plain_rows(cells: pd.DataFrame) -> list[Row]:
     ]
 
 
-def who(row: Row) -> str:
+def who(row: CellValues) -> str:
     """Return a short description of a cell."""
     attack = f"{row['attack']}[{row['attack_options']}]" if row["attack_options"] else row["attack"]
     return f"{attack} under {row['defense']}, seed {row['seed']}"

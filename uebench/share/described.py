@@ -20,7 +20,7 @@ from ..common.errors import UserError
 from ..common.json_file import RUN
 from ..common.spec import parse_spec
 from ..report.records import RunFacts
-from .contents import Contents, Remarks, Row, Unchecked, who
+from .contents import CellValues, Contents, Remarks, Unchecked, who
 
 _VERSIONS = ("trainer", "crafter", "version", "arch_version", "source")
 """Entries of recipes that change with the code; `source` is the hash of a plug-in."""
@@ -74,7 +74,7 @@ def _shape(name: str, shape: list[int]) -> tuple[int, int, int]:
     return (shape[0], shape[1], shape[2])
 
 
-def planned_columns(cell: Cell) -> Row:
+def planned_columns(cell: Cell) -> CellValues:
     """Return the columns of a cell's row that follow from the plan alone."""
     others = ("status", "error", "record_sha256", *measured({"device": ""}))
     return {name: value for name, value in row_of(cell, None, None).items() if name not in others}
@@ -109,7 +109,7 @@ def paired(contents: Contents, cells: list[Cell]) -> tuple[list[Cell | None], li
     return partners, [cells[number] for number in sorted(free)]
 
 
-def _shown(columns: Row) -> str:
+def _shown(columns: CellValues) -> str:
     names = ("dataset", "arch", "protocol", "attack", "attack_options", "defense", "ratio")
     more = ("defense_options", "classes", "seed", "poison_seed", "precision")
     return json.dumps([columns.get(name) for name in (*names, *more)])
@@ -166,7 +166,7 @@ def _is_lacking(contents: Contents, name: str) -> bool:
 
 
 def _differences(
-    row: Row, recorded: Mapping[str, Any], cell: Cell
+    row: CellValues, recorded: Mapping[str, Any], cell: Cell
 ) -> Iterator[tuple[str, bool, str]]:
     """Yield how a recipe of another version of uebench differs from today's, entry by entry.
 

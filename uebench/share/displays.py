@@ -27,7 +27,7 @@ from .contents import Contents, Remarks, Unchecked
 from .manifest import MANIFEST
 
 POISONS, README = "poisons.json", "README.md"
-DATA = ("cells.csv", RUN, "records.json")
+RECORDED_FILES = ("cells.csv", RUN, "records.json")
 """The files that the others follow from."""
 TABLE = ("table.csv", "table.md", "table.tex")
 PICTURES = (".png", ".svg", ".pdf")

@@ -15,7 +15,7 @@ from ..data.catalog import DATASETS
 from ..methods.registry import methods
 from ..report.records import DatasetFacts
 from ..store.store import key_of
-from .contents import Contents, Remarks, Row, Unchecked, about, who
+from .contents import CellValues, Contents, Remarks, Unchecked, about, who
 
 _SHARED = ("arch", "defense", "seed", "precision")
 """Columns that a recipe has under the same name."""
@@ -41,7 +41,7 @@ def check_recipes(contents: Contents) -> Remarks:
             yield from _check_row(contents, row, own)
 
 
-def _check_row(contents: Contents, row: Row, recipe: Mapping[str, Any]) -> Remarks:
+def _check_row(contents: Contents, row: CellValues, recipe: Mapping[str, Any]) -> Remarks:
     """Yield the columns of a row that differ from its recipe."""
     poison, protocol = recipe["poison"], recipe["protocol"]
     facts = contents.run.datasets.get(row["dataset"], DatasetFacts())
@@ -134,7 +134,7 @@ def _check_name(spec: str, name: str) -> Remarks:
         yield f"the data set {spec} of the configuration is called {name}"
 
 
-def _check_dataset(name: str, facts: DatasetFacts, rows: list[Row]) -> Remarks:
+def _check_dataset(name: str, facts: DatasetFacts, rows: list[CellValues]) -> Remarks:
     """Yield what contradicts the catalogue, or the images where they can be generated here."""
     head, _, options = name.partition("[")
     known = DATASETS.get(head)

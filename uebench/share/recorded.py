@@ -19,7 +19,7 @@ from ..data.poison import Budget, BudgetNorm
 from ..learn.loops import n_batches
 from ..learn.protocol import Protocol
 from ..report.records import CellRecord
-from .contents import Contents, Remarks, Row, Unchecked, about, as_recorded, who
+from .contents import CellValues, Contents, Remarks, Unchecked, about, as_recorded, who
 from .described import unversioned
 from .recipes import differing_options, key_or_none
 
@@ -58,7 +58,7 @@ def _by_cell(groups: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return {key: origin for origin, cells in bare for key in cells}
 
 
-def _check_row(row: Row, record: CellRecord) -> Remarks:
+def _check_row(row: CellValues, record: CellRecord) -> Remarks:
     """Yield the columns of a row that are not what the record holds."""
     if row["record_sha256"] not in ("", record.sha256):
         yield f"{who(row)}: its entry in records.json is not the one that the run wrote"
@@ -69,7 +69,7 @@ def _check_row(row: Row, record: CellRecord) -> Remarks:
             yield f"{who(row)}: its {name} is {found!r}, but its record has {value!r}"
 
 
-def _check_confusion(contents: Contents, row: Row, record: CellRecord) -> Remarks:
+def _check_confusion(contents: Contents, row: CellValues, record: CellRecord) -> Remarks:
     """Yield whether a confusion matrix is of another size or gives another accuracy."""
     confusion = record.confusion
     total, hits = confusion.total, confusion.correct
@@ -82,7 +82,7 @@ def _check_confusion(contents: Contents, row: Row, record: CellRecord) -> Remark
         yield f"{who(row)}: its confusion matrix has {len(confusion)} classes"
 
 
-def _check_curve(row: Row, record: CellRecord, recipe: Mapping[str, Any]) -> Remarks:
+def _check_curve(row: CellValues, record: CellRecord, recipe: Mapping[str, Any]) -> Remarks:
     """Yield what a curve shows differently from the row, the record or the protocol."""
     fields: dict[str, Any] = recipe["protocol"]
     named = {name: value for name, value in fields.items() if name in Protocol.model_fields}
@@ -123,7 +123,7 @@ def _check_curve(row: Row, record: CellRecord, recipe: Mapping[str, Any]) -> Rem
 
 
 def _check_steps(
-    row: Row, record: CellRecord, recipe: Mapping[str, Any], protocol: Protocol
+    row: CellValues, record: CellRecord, recipe: Mapping[str, Any], protocol: Protocol
 ) -> Remarks:
     """Yield whether learning rates or times cannot be those of this many steps."""
     n, epochs = row["n_train"] or 0, protocol.epochs
@@ -139,7 +139,7 @@ def _check_steps(
 
 
 def _check_origin(
-    contents: Contents, row: Row, record: CellRecord, recipe: Mapping[str, Any]
+    contents: Contents, row: CellValues, record: CellRecord, recipe: Mapping[str, Any]
 ) -> Remarks:
     """Yield what a record says about its origin that its row, recipe or poison contradict."""
     poison = recipe.get("poison")

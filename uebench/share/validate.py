@@ -17,7 +17,7 @@ from ..common.errors import UserError
 from ..common.json_file import RUN, AbsentFileError, check_size, read_run_json
 from ..common.text import one_line
 from ..report.records import CellRecord, RunFacts, read_records, read_run
-from .contents import Contents, Row, Unchecked, plain_rows, who
+from .contents import CellValues, Contents, Unchecked, plain_rows, who
 from .described import cells_of, check_cells
 from .displays import check_displays
 from .manifest import MANIFEST, check_manifest
@@ -151,7 +151,7 @@ def _files(folder: Path) -> Finding:
         return Finding("files", "failed", MANIFEST, (f"{MANIFEST} cannot be read: {error}",))
 
 
-def _impossible(rows: list[Row]) -> list[str]:
+def _impossible(rows: list[CellValues]) -> list[str]:
     """Return the accuracies that no model can have, and the counts that contradict each other."""
     problems = []
     for row in (row for row in rows if row["status"] == "ok"):

@@ -98,6 +98,24 @@ def test_every_image_gets_noise_and_the_paper_s_numbers_are_the_defaults() -> No
     assert (delta.flatten(1).abs().amax(1) > 0).all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((3, 63, 63), (5000, 10, 5, 10)),
+        ((3, 64, 64), (3000, 7, 4, 7)),
+        ((3, 32, 64), (3000, 7, 4, 7)),
+    ],
+)
+def test_images_from_64_pixels_on_take_fewer_steps(
+    shape: tuple[int, int, int], expected: tuple[int, int, int, int]
+) -> None:
+    method = build_attack("rem").resolve(Facts("test", 10, shape, 1, "resnet18"))
+    assert isinstance(method, REM)
+    counts = (method.train_steps, method.steps, method.transform_draws, method.adv_steps)
+    assert counts == expected
+    assert method.adv_step == pytest.approx(method.adv_radius / expected[2])
+
+
 def test_without_an_adversary_no_step_is_spent_on_it(pictures: Dataset) -> None:
     attack = made(pictures, "rem[adv_radius=0]")
     assert isinstance(attack, REM)

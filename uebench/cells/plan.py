@@ -6,7 +6,6 @@ budget of adversarial training, into numbers, so that these enter the keys.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ from .config import (
     spec_name,
 )
 from .failure import Failure, failure
+from .refusals import check_distinct, check_n_cells, check_shares
 
 __all__ = [
     "Config",
@@ -50,10 +50,6 @@ __all__ = [
     "resolve_precision",
     "table_titles",
 ]
-
-
-MOST_CELLS = 100_000
-"""Largest number of cells in one matrix."""
 
 
 def resolve_precision(asked: str, device: str) -> Any:
@@ -104,7 +100,7 @@ def plan(
     by_spec = dict(zip(dataset_specs(config), datasets, strict=True))
     known = method_names(config)
     cells: dict[Any, Cell] = {}
-    _check_size(config)
+    check_n_cells(config)
     for part in parts(config):
         overrides = method_overrides(part, known)
         for spec in part.dataset:
@@ -128,11 +124,11 @@ def _cells(
     for method in [*(a.method for a in attacks), *(d.method for d in defenses)]:
         source_of(method)  # before its own code runs, which may change what it refers to
     archs = [parse_arch(arch, absent)[0] for arch in config.arch]
-    _check_distinct("networks", config.arch, archs)
+    check_distinct("networks", config.arch, archs)
     setting = Setting.of(ref, _protocol(config, ref.name.partition("[")[0]), device, absent)
     labels = class_labels(config.classes, dataset)
     if isinstance(dataset, Dataset):
-        _check_shares(config, labels, dataset)
+        check_shares(config, labels, dataset)
     bound = [(a, bind(a, store, ref.name, ref.fingerprint)) for a in attacks]
     beside = [normalise(name) for name in config.clean_beside]
     poisons: dict[Any, PoisonRef] = {}
@@ -150,8 +146,8 @@ def _cells(
         for asked, poison in crafted
     ]
     keys = [[cell.key for cell in row] for row in pairs]
-    _check_distinct("attacks", config.attacks, keys)
-    _check_distinct("defenses", config.defenses, [*zip(*keys, strict=True)])
+    check_distinct("attacks", config.attacks, keys)
+    check_distinct("defenses", config.defenses, [*zip(*keys, strict=True)])
     for arch in archs or [parse_arch(setting.protocol.arch, absent)[0]]:
         for ratio in config.ratio:
             for row in pairs:
@@ -319,63 +315,6 @@ def _clean_beside(
     )
 
 
-def _check_size(config: Config) -> None:
-    """Refuse a matrix with too many cells before they are built."""
-    n = sum(
-        math.prod(
-            (
-                *(len(part.dataset), max(1, len(part.arch))),
-                *(len(part.attacks), len(part.defenses)),
-                *(len(part.seeds), len(part.poison_seeds), len(part.ratio)),
-            )
-        )
-        for part in parts(config)
-    )
-    if n > MOST_CELLS:
-        raise UserError(
-            f"this matrix has {n:,} cells, and the limit is {MOST_CELLS:,}; split it into several "
-            "configurations"
-        )
-
-
-def _check_distinct(what: str, specs: Sequence[str], resolved: Sequence[object]) -> None:
-    """Refuse a list in which two specs mean the same, such as em and em[eps=8/255].
-
-    Their rows or columns would be one measurement that looks like two that agree.
-
-    Raises:
-        UserError: two of the resolved values are equal.
-    """
-    for i, value in enumerate(resolved):
-        if value in resolved[:i]:
-            raise UserError(
-                f"the {what} {specs[resolved.index(value)]} and {specs[i]} are the same here, so "
-                "that one measurement would look like two; leave one of them out"
-            )
-
-
-def _check_shares(config: Config, labels: tuple[int, ...], dataset: Dataset) -> None:
-    """Refuse a poisoned share that rounds to no image, since its rows would be clean training.
-
-    A ratio of 0 asks for just that, as the first point of a curve.
-
-    Raises:
-        UserError: for one of the ratios and poison seeds no image is poisoned.
-    """
-    if all(spec_name(spec) == "none" for spec in config.attacks):
-        return
-    n = int(Share(1.0, labels).chosen(dataset.train.labels, "", 0).sum())
-    of_classes = f" of class {', '.join(config.classes)}" if labels else ""
-    for ratio, seed in itertools.product(config.ratio, config.poison_seeds):
-        chosen = Share(ratio, labels).chosen(dataset.train.labels, dataset.fingerprint, seed)
-        if ratio and not chosen.any():
-            raise UserError(
-                f"ratio {ratio:g} poisons no image: {dataset.name} has {n:,} training "
-                f"images{of_classes}, and poison seed {seed} draws none of them; give a larger "
-                "ratio, or 0 for clean training"
-            )
-
-
 def _seeded(cell: Cell, config: Config) -> Iterator[Cell]:
     """Yield a cell for each training seed and poison seed; clean data needs one poison seed."""
     for seed in config.seeds:
@@ -439,7 +378,7 @@ def class_labels(classes: list[str], dataset: Dataset | DatasetRef) -> tuple[int
             raise UserError(
                 f"{dataset.name} has no class {text!r}{did_you_mean(text, names)}; it has {first}"
             )
-    _check_distinct("classes", classes, labels)
+    check_distinct("classes", classes, labels)
     return tuple(sorted(labels))
 
 

@@ -1,0 +1,120 @@
+"""D-VAE: the network's parts, what the stages return, and that a planted pattern is taken out."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conftest import make_run
+from uebench import Facts, Split
+from uebench.data import Dataset
+from uebench.defenses.dvae import Autoencoder
+from uebench.learn.protocol import named_protocol
+from uebench.methods.registry import build_attack, build_defense
+from uebench.store.store import Store
+from uebench.victims.supervised import train_model
+
+FAST = "epochs=2,width=4,batch_size=20"
+
+
+def facts(data: Dataset, name: str = "test") -> Facts:
+    return Facts(name, data.n_classes, data.shape, 4, "resnet8")
+
+
+def purified(data: Split, whole: Dataset, options: str, **run: object) -> Tensor:
+    defense = build_defense(f"dvae[{options}]").resolve(facts(whole))
+    return defense.prepare(data, make_run(whole, **run)).images  # type: ignore[arg-type]
+
+
+def poisoned(data: Dataset, attack: str) -> Split:
+    poison = build_attack(attack).resolve(facts(data)).craft(data.train, make_run(data))
+    return data.train.with_images(poison.images)
+
+
+def test_it_has_the_size_of_its_source() -> None:
+    model = Autoencoder(10, (3, 32, 32), 64)
+    assert model.embedding.shape == (10, 128, 16, 16)
+    assert model.mean.out_channels == model.log_variance.out_channels == 256
+    block = 64 * 64 * 9 * 2 + 4 * 64
+    last = 64 * 128 * 9 + 128 * 128 * 9 + 64 * 128 + 6 * 128
+    encoder = 3 * 64 * 9 + 2 * 64 + 2 * block + last
+    assert sum(p.numel() for p in model.encoder.parameters()) == encoder
+    decoder = 128 * 64 * 16 + 64 * 64 * 9 + 64 * 32 * 9 + 32 * 3 * 9 + 64 + 64 + 32 + 3
+    for part in (model.decoder, model.perturbation_decoder):
+        assert sum(p.numel() for p in part.parameters()) == decoder
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 9, 7)])
+def test_images_of_any_size_come_back_at_their_size(shape: tuple[int, int, int]) -> None:
+    model = Autoencoder(2, shape, 8)
+    x, labels = torch.rand(4, *shape), torch.tensor([0, 1, 0, 1])
+    rebuilt, perturbation, information = model(x, labels, torch.Generator())
+    assert rebuilt.shape == perturbation.shape == x.shape
+    assert rebuilt.min() >= 0
+    assert rebuilt.max() <= 1
+    assert information >= 0
+
+
+def test_the_information_is_the_divergence_from_a_standard_normal() -> None:
+    model = Autoencoder(2, (3, 8, 8), 4)
+    x, labels = torch.rand(5, 3, 8, 8), torch.zeros(5, dtype=torch.int64)
+    seen: dict[str, Tensor] = {}
+    for name in ("mean", "log_variance"):
+        layer = getattr(model, name)
+        layer.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
+    information = model(x, labels, torch.Generator())[2]
+    spread = (seen["log_variance"] / 2).exp()
+    own = torch.distributions.Normal(seen["mean"], spread)
+    expected = torch.distributions.kl_divergence(own, torch.distributions.Normal(0, 1))
+    assert information.item() == pytest.approx(expected.sum(1).mean().item(), rel=1e-4)
+
+
+def test_labels_matter_to_the_perturbation_alone() -> None:
+    model = Autoencoder(3, (3, 8, 8), 4).eval()
+    x = torch.rand(4, 3, 8, 8)
+    outs = [model(x, torch.full((4,), k), torch.Generator().manual_seed(0))[:2] for k in (0, 2)]
+    assert torch.equal(outs[0][0], outs[1][0])
+    assert not torch.allclose(outs[0][1], outs[1][1])
+
+
+def test_training_seeds_share_one_purified_set_and_another_seed_of_its_own_gives_another(
+    tiny: Dataset, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    first = purified(tiny.train, tiny, FAST, seed=1, store=store)
+    assert torch.equal(first, purified(tiny.train, tiny, FAST, seed=2))
+    assert not torch.equal(first, purified(tiny.train, tiny, f"{FAST},seed=1"))
+    assert not torch.equal(first, purified(tiny.train, tiny, f"{FAST},stages=1"))
+    kept = [item for item in tmp_path.rglob("*") if item.is_file()]
+    purified(tiny.train, tiny, FAST, seed=3, store=store)
+    assert kept == [item for item in tmp_path.rglob("*") if item.is_file()], "computed once"
+
+
+def test_epochs_follow_the_data_set(tiny: Dataset) -> None:
+    for name, epochs in (("cifar10", 60), ("cifar100", 100), ("imagenet_subset", 20)):
+        assert build_defense("dvae").resolve(facts(tiny, name)).options()["epochs"] == epochs
+
+
+@pytest.mark.slow
+def test_a_planted_class_wise_perturbation_is_removed_and_accuracy_comes_back(
+    small: Dataset,
+) -> None:
+    data = poisoned(small, "lsp[eps=3]")
+    options = "epochs=40,width=16,batch_size=25"
+    planted = (data.images.float() - small.train.images.float()).flatten()
+    first = purified(data, small, f"{options},stages=1")
+    removed = (data.images.float() - first.float()).flatten()
+    assert torch.corrcoef(torch.stack((planted, removed)))[0, 1] > 0.6
+    both = purified(data, small, options)
+    protocol = named_protocol("quick", "", epochs=10, batch_size=25)
+    standard = build_defense("standard").resolve(facts(small))
+
+    def accuracy(images: Tensor) -> float:
+        run = make_run(small, epochs=10)
+        train = data.with_images(images)
+        return float(
+            train_model(train, small.test, "resnet8", protocol, standard, run).record["test_acc"]
+        )
+
+    assert accuracy(both) > accuracy(data.images) + 0.15

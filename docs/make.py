@@ -1,6 +1,6 @@
-"""Write a page for every attack and defense, from the code and the published numbers.
+"""Write a page for every attack and defense, and the picture of the leaderboard.
 
-    python docs/make.py            write docs/attacks/*.md and docs/defenses/*.md
+    python docs/make.py            write docs/attacks/*.md, docs/defenses/*.md and leaderboard.svg
     python docs/make.py --check    exit with status 1 if a page is out of date
 
 The text of a page comes from the method's docstring, its options and `results/published`, so that
@@ -13,10 +13,14 @@ import csv
 import re
 import sys
 from collections import defaultdict
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from uebench.methods.registry import Kind, methods
+from uebench.report import leaderboards, read_cells
+from uebench.report.colors import ink_on, ramp
+from uebench.report.records import read_run
 from uebench.suite.listing import describe
 
 HERE = Path(__file__).parent
@@ -34,7 +38,46 @@ def pages() -> dict[Path, str]:
         for name in names:
             texts[HERE / folder / f"{name}.md"] = page(kind, name)
         texts[HERE / folder / "README.md"] = index(kind, names)
+    texts[HERE / "leaderboard.svg"] = leaderboard_picture(HERE.parent / "results" / "cifar10")
     return texts
+
+
+def leaderboard_picture(folder: Path) -> str:
+    """Return an SVG of a results folder's leaderboard, coloured from chance to clean accuracy."""
+    (board,) = leaderboards(read_cells(folder))
+    titles = {name: facts.title for name, facts in read_run(folder).methods.items()}
+    accuracy = {pair: entry.test_acc.mean for pair, entry in board.entries.items()}
+    chance = 0.1  # of CIFAR-10's ten classes
+    top = max(accuracy.values())
+    wide, high, left, head = 124, 34, 132, 40
+    width, height = left + wide * len(board.defenses) + 8, head + high * len(board.attacks) + 8
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" font-family="sans-serif" font-size="15">',
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+    ]
+
+    def text(x: float, y: float, words: str, anchor: str, ink: str = "#1a1a1a") -> str:
+        return (
+            f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="{ink}">{escape(words)}</text>'
+        )
+
+    for i, defense in enumerate(board.defenses):
+        parts.append(text(left + wide * (i + 0.5), head - 14, titles[defense.name], "middle"))
+    for j, attack in enumerate(board.attacks):
+        y = head + high * j
+        words = "clean images" if attack.is_clean else titles[attack.name]
+        parts.append(text(left - 12, y + high / 2 + 5, words, "end"))
+        for i, defense in enumerate(board.defenses):
+            value = accuracy[attack, defense]
+            color = ramp((value - chance) / (top - chance))
+            x = left + wide * i
+            parts.append(
+                f'<rect x="{x}" y="{y}" width="{wide - 2}" height="{high - 2}" fill="{color}"/>'
+            )
+            middle = (x + wide / 2, y + high / 2 + 5)
+            parts.append(text(*middle, f"{100 * value:.1f}", "middle", ink_on(color)))
+    return "\n".join([*parts, "</svg>", ""])
 
 
 def index(kind: Kind, names: list[str]) -> str:

@@ -15,7 +15,7 @@ TABLES = {
     "8k table": "cifar10-8k",
     "seeds table": "cifar10-small-seeds",
 }
-"""The tables of README.md, and the folders of results that they show."""
+"""The tables of docs/results.md, and the folders of results that they show."""
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -26,9 +26,9 @@ def test_leaderboards_follow_from_the_cells(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("mark", "folder"), TABLES.items())
-def test_the_readme_shows_the_tables_of_the_results(mark: str, folder: str) -> None:
-    readme = (ROOT / "README.md").read_text()
-    shown = readme.partition(f"<!-- {mark} -->")[2].partition(f"<!-- end of {mark} -->")[0]
+def test_the_page_of_results_shows_the_tables_of_the_results(mark: str, folder: str) -> None:
+    page = (ROOT / "docs" / "results.md").read_text()
+    shown = page.partition(f"<!-- {mark} -->")[2].partition(f"<!-- end of {mark} -->")[0]
     caption, blank, table = (
         (ROOT / "results" / folder / "leaderboard.md").read_text().split("\n", 2)
     )

@@ -208,10 +208,10 @@ class AdversarialNoise(Attack):
             seen = view(images).contiguous(memory_format=torch.channels_last)
             with run.autocast():
                 features = penultimate(model, seen)
+            if self.objective == "push":
+                return -(features - means[labels]).square().mean(1).sum()
             distances = (features[:, None] - means).square().mean(2)
             own = nn.functional.one_hot(labels, len(means)).bool()
-            if self.objective == "push":
-                return -distances[own].sum()
             return distances.masked_fill(own | absent, math.inf).amin(1).sum()
 
         return loss

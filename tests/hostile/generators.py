@@ -20,6 +20,8 @@ SPECS = (
     "rem[train_steps=5,adv_radius=4/255]",
     "ar[kernels=k.npz,threshold=5]",
     "hypo[towards=next]",
+    "entf[objective=pull,reference=standard]",
+    "sep_fa_vr[checkpoints=5,means=last]",
     "adaptive_em[policy=p+c+t]",
     "ueraser[repeats=5,engine=batched]",
     "iss[quality=10]",

@@ -107,6 +107,9 @@ def test_a_state_that_would_crowd_the_memory_is_not_kept(
             (3, 3, 2),
         ),
         (f"hypo[{SMALL_NET},surrogate_epochs=4,steps=2,batch_size=16]", (3, 4)),
+        (f"tap[{SMALL_NET},surrogate_epochs=3,steps=2,restarts=3,batch_size=16]", (2, 4, 3)),
+        (f"sep[{SMALL_NET},surrogate_epochs=4,checkpoints=2,steps=2,batch_size=16]", (3, 4)),
+        (f"aue[{SMALL_NET},epochs=4,steps=2,batch_size=16]", (2, 2)),
     ],
 )
 def test_a_crafting_goes_on_with_the_same_bits(

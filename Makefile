@@ -4,10 +4,16 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run test test-slow test-all faults mutants lint types check clean
+.PHONY: run pages test test-slow test-all faults mutants lint types check clean
 
 run: $(VENV)/.installed
 	$(BIN)/uebench run
+
+# The pages of the committed results: they follow from the data next to them, so only the data are
+# committed.
+RESULTS ?= $(patsubst %/cells.csv,%,$(wildcard results/*/cells.csv))
+pages: $(VENV)/.installed
+	for folder in $(RESULTS); do $(BIN)/uebench report "$$folder" || exit 1; done
 
 # Before each commit: every behaviour has a test here that takes seconds.
 test: $(VENV)/.installed

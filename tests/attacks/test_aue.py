@@ -22,6 +22,7 @@ def made(dataset: Dataset, spec: str) -> Attack:
     return build_attack(spec).resolve(facts)
 
 
+@pytest.mark.slow
 def test_it_hurts_a_network_trained_under_the_augmentation_more_than_em(stripes: Dataset) -> None:
     specs = {
         "em": "em[rounds=30,train_steps=2,steps=5,batch_size=128]",

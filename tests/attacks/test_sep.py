@@ -71,7 +71,7 @@ def test_noise_moves_all_checkpoints_to_the_target_class(
     assert torch.equal(poison.labels, stripes.train.labels)
 
 
-@pytest.mark.parametrize("name", ["sep_fa", "sep_fa_vr"])
+@pytest.mark.parametrize("name", ["sep_fa", pytest.param("sep_fa_vr", marks=pytest.mark.slow)])
 def test_features_move_to_the_target_s_mean_in_all_checkpoints(
     name: str, stripes: Dataset, shared_store: Store
 ) -> None:

@@ -104,8 +104,12 @@ class AdversarialNoise(Attack):
         values: dict[str, Any] = {}
         for option, (owner, is_unused) in unused.items():
             if is_unused:
-                if getattr(self, option) not in ("auto", 0):
-                    raise UserError(f"{name}: {option} has no effect without {owner}; set both")
+                value = getattr(self, option)
+                if value not in ("auto", 0):
+                    raise UserError(
+                        f"{name}: {option}={value:g} has no effect without {owner}; add {owner}, "
+                        f"or leave {option} out"
+                    )
                 values[option] = 0.0
         side = max(facts.shape[1:])
         arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]

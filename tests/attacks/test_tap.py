@@ -264,9 +264,12 @@ def test_pull_leaves_out_the_own_class_and_classes_without_images(tiny: Dataset)
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("tap[adv_radius=4/255]", "tap: adv_radius has no effect without reference=at; set both"),
-        ("aap[shift=2]", "aap: shift has no effect without augment=shift; set both"),
-        ("entf[strength=0.5]", "entf: strength has no effect without augment=contrastive"),
+        (
+            "tap[adv_radius=4/255]",
+            "tap: adv_radius=0.01.* without reference=at; add reference=at, or leave",
+        ),
+        ("aap[shift=2]", "aap: shift=2 has no effect without augment=shift; add"),
+        ("entf[strength=0.5]", "entf: strength=0.5 has no effect without augment=contrastive"),
         ("tap[eps=8]", r"eps must be a number in \(0, 1\], got 8; divide by 255"),
         ("aap[objective=push]", "objective must be one of targeted, untargeted, got push"),
         ("tap[norm=l2]", "norm must be linf, got l2"),

@@ -5,14 +5,13 @@ never torch.
 """
 
 from .cells import COLUMNS, conform_cells, read_cells, write_cells
-from .conclusions import unlearned
+from .conclusions import summary, unlearned
 from .folder import Results, read_results
 from .formats import to_csv, to_frame, to_json, to_markdown, write_leaderboards
 from .groups import MethodSpec, Settings
 from .latex import to_latex
 from .page import write_page
 from .statistics import Stat
-from .summary import summary
 from .tables import BoardEntry, Extreme, Leaderboard, leaderboard, leaderboards
 from .terminal import to_rich
 

@@ -53,8 +53,8 @@ def to_frame(boards: Boards) -> pd.DataFrame:
                 low, high = confidence_interval(board.stat(attack, defense), board.settings.n_test)
                 rows.append(
                     asdict(board.settings)
-                    | {f"attack{suffix}": text for suffix, text in _named(attack)}
-                    | {f"defense{suffix}": text for suffix, text in _named(defense)}
+                    | attack.columns("attack")
+                    | defense.columns("defense")
                     | asdict(entry)
                     | asdict(entry.test_acc)
                     | {f"best_epoch_{name}": n for name, n in asdict(entry.test_acc_best).items()}
@@ -131,11 +131,6 @@ def escape_markdown(text: str) -> str:
         f"\\{here}" if here == "_" and not (before.isalnum() and after.isalnum()) else here
         for before, here, after in zip(padded, padded[1:], padded[2:], strict=False)
     )
-
-
-def _named(method: MethodSpec) -> list[tuple[str, str]]:
-    """Return a method's name and options with the endings of their columns."""
-    return [("", method.name), ("_options", method.options)]
 
 
 def _as_json(board: Leaderboard) -> dict[str, Any]:

@@ -51,6 +51,10 @@ class MethodSpec:
         """Whether this is the attack `none`, which leaves the images as they are."""
         return self.name == "none"
 
+    def columns(self, kind: str) -> dict[str, str]:
+        """Return the columns that name this attack or defense in tables for scripts."""
+        return {kind: self.name, f"{kind}_options": self.options}
+
     def __str__(self) -> str:
         return f"{self.name}[{self.options}]" if self.options else self.name
 

@@ -29,7 +29,9 @@ from .table import table
 from .verify import verify_verb
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.version_option(__version__, prog_name="uebench")
 def main() -> None:
     """Benchmark unlearnable-example attacks against defenses.

@@ -30,7 +30,6 @@ _KIND = click.Choice(["attack", "defense"])
     "--into",
     metavar="FOLDER",
     default=".",
-    show_default=True,
     help="Existing folder in which the package's folder is created.",
 )
 def new(kind: str, name: str, into: str) -> None:

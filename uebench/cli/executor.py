@@ -4,54 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any, TypeVar
 
 import click
 
-C = TypeVar("C", bound=Callable[..., Any])
+from .shared import options_of
 
-
-def executor_options(command: C) -> C:
-    """Add the options that say where cells are computed, how many at a time, and how long."""
-    for option in (
-        click.option(
-            "--executor",
-            metavar="NAME[OPTION=VALUE,...]",
-            default="local",
-            show_default=True,
-            help="Where cells are computed: local, ray or slurm, with options such as "
-            "ray[gpus=0.25]; `uebench show executor slurm` lists them.",
-        ),
-        click.option(
-            "--jobs",
-            type=click.IntRange(1, 4096),
-            help="Number of cells computed at the same time; with slurm, of jobs in the queue.",
-        ),
-        click.option(
-            "--time-limit",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="MINUTES",
-            help="Time limit for each cell and each poison; one that takes longer fails.",
-        ),
-        click.option(
-            "--stop-after",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="MINUTES",
-            help="Stop the run this long after its first cell started. Cells are computed in the "
-            "order of the matrix; those not reached get the status `skipped`, the exit status is "
-            "1, and the same command continues the run.",
-        ),
-        click.option(
-            "--deterministic",
-            is_flag=True,
-            help="Use slower GPU kernels whose results are reproducible bit for bit; each record "
-            "names the operations that have none. CPUs are always reproducible.",
-        ),
-    ):
-        command = option(command)
-    return command
+executor_options = options_of(
+    click.option(
+        "--deterministic",
+        is_flag=True,
+        help="Use slower GPU kernels whose results are reproducible bit for bit; each record "
+        "names the operations that have none. CPUs are always reproducible.",
+    ),
+    click.option(
+        "--stop-after",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="MINUTES",
+        help="Stop the run this long after its first cell started. Cells are computed in the "
+        "order of the matrix; those not reached get the status `skipped`, the exit status is "
+        "1, and the same command continues the run.",
+    ),
+    click.option(
+        "--time-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="MINUTES",
+        help="Time limit for each cell and each poison; one that takes longer fails.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1, 4096),
+        help="Number of cells computed at the same time; with slurm, of jobs in the queue.",
+    ),
+    click.option(
+        "--executor",
+        metavar="NAME[OPTION=VALUE,...]",
+        default="local",
+        help="Where cells are computed: local, ray or slurm, with options such as "
+        "ray[gpus=0.25]; `uebench show executor slurm` lists them.",
+    ),
+)
 
 
 @contextlib.contextmanager

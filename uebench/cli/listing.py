@@ -9,7 +9,7 @@ import click
 from ..common.errors import UserError
 from ..common.names import SHOWN
 from .completion import complete_method, complete_shown
-from .shared import json_option, plugin_option
+from .shared import json_option, output, plugin_option
 
 LISTED = ("attacks", "defenses", "datasets", "models", "protocols", "configs", "executors")
 """The lists that `uebench list` prints."""
@@ -66,10 +66,7 @@ def show(kind: str | None, name: str | None, as_json: bool) -> None:
     elif kind not in SHOWN:
         raise UserError(f"KIND must be {', '.join(SHOWN[:-1])} or {SHOWN[-1]}, got {kind!r}")
     description = describe(kind, name)
-    if as_json:
-        click.echo(json.dumps(description, indent=1))
-    else:
-        print_description(description)
+    output(description, as_json, print_description)
 
 
 @click.command()
@@ -86,9 +83,6 @@ def doctor(as_json: bool) -> None:
     from ..suite.doctor import examine, print_findings
 
     findings = examine()
-    if as_json:
-        click.echo(json.dumps(findings, indent=1))
-    else:
-        print_findings(findings)
+    output(findings, as_json, print_findings)
     if any(finding["level"] == "bad" for finding in findings):
         raise SystemExit(1)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ..common.errors import UserError
 from .completion import complete, complete_list
-
-C = TypeVar("C", bound=Callable[..., Any])
+from .shared import options_of
 
 FIELDS = ("attacks", "defenses", "arch", "protocol", "seeds", "poison_seeds", "ratio", "classes")
 """Flags that set the field of a configuration with the same name."""
@@ -20,7 +18,7 @@ OWN = ("attacks", "defenses", "dataset", "arch", "protocol")
 _PARAMETERS = {"json": "as_json"}
 """Parameters of a command that are not called what their flag is."""
 
-MATRIX_OPTIONS = (
+matrix_options = options_of(
     click.option(
         "--attacks",
         metavar="LIST",
@@ -74,13 +72,6 @@ MATRIX_OPTIONS = (
         help="An option of a method (em.rounds=5) or of the protocol (protocol.lr=0.05).",
     ),
 )
-
-
-def matrix_options(command: C) -> C:
-    """Add the options that replace fields of a configuration."""
-    for option in reversed(MATRIX_OPTIONS):
-        command = option(command)
-    return command
 
 
 def take_flags_from_config(

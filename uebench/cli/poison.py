@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..common.drafts import replaced_file
 from ..common.errors import UserError
 from .completion import complete
-from .shared import data_dir_option, data_options, echo, json_option, plugin_option
+from .shared import (
+    data_dir_option,
+    data_options,
+    echo,
+    json_option,
+    options_of,
+    output,
+    plugin_option,
+)
 
 if TYPE_CHECKING:
     from ..data import Dataset
     from ..data.poison import Poison
 
-C = TypeVar("C", bound=Callable[..., Any])
 picture_option = click.option(
     "--picture",
     metavar="FILE.png",
@@ -28,36 +34,29 @@ picture_option = click.option(
 )
 
 
-def reading_options(command: C) -> C:
-    """Add the options that say how to read a file of unknown layout."""
-    for option in (
-        click.option(
-            "--key", "--split", metavar="NAME", help="Name of the array, if the file has several."
-        ),
-        click.option(
-            "--rounding",
-            type=click.Choice(["round", "truncate"]),
-            default="round",
-            show_default=True,
-            help="How fractional pixel levels become 8-bit.",
-        ),
-        click.option(
-            "--scale",
-            type=click.Choice(["auto", "unit", "levels"]),
-            default="auto",
-            show_default=True,
-            help="Value of white: 1 (unit) or 255 (levels).",
-        ),
-        click.option(
-            "--kind",
-            type=click.Choice(["auto", "images", "deltas"]),
-            default="auto",
-            show_default=True,
-            help="Whether the file holds poisoned images or perturbations.",
-        ),
-    ):
-        command = option(command)
-    return command
+reading_options = options_of(
+    click.option(
+        "--kind",
+        type=click.Choice(["auto", "images", "deltas"]),
+        default="auto",
+        help="Whether the file holds poisoned images or perturbations.",
+    ),
+    click.option(
+        "--scale",
+        type=click.Choice(["auto", "unit", "levels"]),
+        default="auto",
+        help="Value of white: 1 (unit) or 255 (levels).",
+    ),
+    click.option(
+        "--rounding",
+        type=click.Choice(["round", "truncate"]),
+        default="round",
+        help="How fractional pixel levels become 8-bit.",
+    ),
+    click.option(
+        "--key", "--split", metavar="NAME", help="Name of the array, if the file has several."
+    ),
+)
 
 
 @click.command("craft")
@@ -66,7 +65,6 @@ def reading_options(command: C) -> C:
     "--dataset",
     default="synthetic",
     metavar="NAME",
-    show_default=True,
     help="The clean data set.",
 )
 @click.option(
@@ -77,13 +75,11 @@ def reading_options(command: C) -> C:
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
     default=0,
-    show_default=True,
     help="Seed of the poison.",
 )
 @click.option(
     "--protocol",
     default="paper",
-    show_default=True,
     help="Protocol that trains the attack's surrogate.",
 )
 @data_options
@@ -157,10 +153,7 @@ def audit(
     has_labels = how_read["labels_from"] == "the file"
     measured = {**how_read, **audit_poison(poisoned, loaded, has_labels)}
     _draw(picture, poisoned, loaded, f"{Path(poison).name} on {loaded.name}")
-    if as_json:
-        click.echo(json.dumps(measured, indent=1))
-    else:
-        print_audit(measured)
+    output(measured, as_json, print_audit)
     if not measured["usable"]:
         click.echo(f"{poison} is not usable: {measured['why_not_usable']}", err=True)
         sys.exit(1)
@@ -205,10 +198,7 @@ def import_(
     hidden = ("recipe", "budget", "author_record")
     measured = {"name": f"imported:{name}"}
     measured |= {key: value for key, value in poison.meta.items() if key not in hidden}
-    if as_json:
-        click.echo(json.dumps(measured, indent=1))
-    else:
-        print_audit(measured)
+    output(measured, as_json, print_audit)
     echo(f"next: uebench run --dataset {shlex.quote(dataset)} --attacks imported:{name}", err=True)
 
 

@@ -18,6 +18,7 @@ licence_option = click.option(
     "--licence",
     metavar="TEXT",
     default=NO_LICENCE,
+    show_default=False,
     help="What others may do with it, such as 'MIT'; by default, that no licence was stated.",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..report.compare import Meaning
 
 C = TypeVar("C", bound=Callable[..., Any])
+T = TypeVar("T")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 data_dir_option = click.option(
@@ -63,10 +65,22 @@ plugin_option = click.option(
 )
 
 
-def data_options(command: C) -> C:
-    """Add the options that say where data comes from and which device computes."""
-    command = click.option("--download", is_flag=True, help="Download a missing data set.")(command)
-    return device_option(data_dir_option(command))
+def options_of(*options: Callable[[Any], Any]) -> Callable[[C], C]:
+    """Return a decorator that adds options to a verb; its help lists them in this order."""
+
+    def add(command: C) -> C:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+data_options = options_of(
+    device_option,
+    data_dir_option,
+    click.option("--download", is_flag=True, help="Download a missing data set."),
+)
 
 
 def stdout_console() -> Console:
@@ -94,6 +108,14 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], summary: st
             table.add_row(*(Text(one_line(cell)) for cell in row))
         console.print(table)
     console.print(Text(one_line(summary)), soft_wrap=True)
+
+
+def output(content: T, as_json: bool, print_text: Callable[[T], object]) -> None:
+    """Print data as JSON if that was asked for, else in words."""
+    if as_json:
+        click.echo(json.dumps(content, indent=1))
+    else:
+        print_text(content)
 
 
 def echo(text: object, err: bool = False) -> None:

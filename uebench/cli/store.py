@@ -8,12 +8,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.filesize import decimal
 
 from ..common.errors import UserError
 from .shared import json_option, print_table
 
 if TYPE_CHECKING:
-    from ..store.prune import Doomed
+    from ..store.prune import Doomed, Entry
 
 kind_option = click.option(
     "--kind",
@@ -55,7 +56,8 @@ def ls(kinds: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=1))
         return
     cells = [
-        [r["kind"], r["key"][:16], _human(r["bytes"]), _age(r["modified"]), r["what"]] for r in rows
+        [r["kind"], r["key"][:16], decimal(r["bytes"]), _age(r["modified"]), r["what"]]
+        for r in rows
     ]
     print_table(["kind", "key", "size", "age", "what"], cells, f"{store.root}: {_count(len(rows))}")
 
@@ -83,7 +85,7 @@ def verify_store(kinds: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"checked": checked, "spoiled": rows}, indent=1))
     else:
-        cells = [[r["kind"], r["key"][:16], _human(r["bytes"]), r["fault"]] for r in rows]
+        cells = [[r["kind"], r["key"][:16], decimal(r["bytes"]), r["fault"]] for r in rows]
         summary = f"{store.root}: {_count(checked)} checked, {len(rows)} damaged"
         print_table(["kind", "key", "size", "fault"], cells, summary)
     if rows:
@@ -128,9 +130,9 @@ def prune(
         click.echo(json.dumps({"removed": yes, "bytes": size, "entries": rows}, indent=1))
         return
     if yes:
-        summary = f"{_count(len(doomed))} removed, {_human(freed)} freed"
+        summary = f"{_count(len(doomed))} removed, {decimal(freed)} freed"
     elif doomed:
-        summary = f"{_count(len(doomed))} ({_human(size)}) would be removed; add --yes to do it"
+        summary = f"{_count(len(doomed))} ({decimal(size)}) would be removed; add --yes to do it"
     else:
         summary = "nothing to remove"
     heads = ["kind", "reason", "entries", "size"]
@@ -150,8 +152,8 @@ def du(as_json: bool) -> None:
         usage = {"root": str(store.root), "bytes": total, "kinds": kinds}
         click.echo(json.dumps(usage, indent=1))
         return
-    cells = [[kind, str(r["entries"] or ""), _human(r["bytes"])] for kind, r in kinds.items()]
-    print_table(["kind", "entries", "size"], cells, f"{store.root}: {_human(total)}")
+    cells = [[kind, str(r["entries"] or ""), decimal(r["bytes"])] for kind, r in kinds.items()]
+    print_table(["kind", "entries", "size"], cells, f"{store.root}: {decimal(total)}")
 
 
 def parse_age(text: str) -> float:
@@ -189,28 +191,16 @@ def _by_kind(doomed: list[Doomed]) -> list[list[str]]:
     groups: dict[tuple[str, str], list[int]] = {}
     for d in doomed:
         groups.setdefault((d.entry.kind, d.why), []).append(d.entry.bytes)
-    return [[k, why, str(len(sizes)), _human(sum(sizes))] for (k, why), sizes in groups.items()]
+    return [[k, why, str(len(sizes)), decimal(sum(sizes))] for (k, why), sizes in groups.items()]
 
 
-def _plain(entry: Any) -> dict[str, Any]:
+def _plain(entry: Entry) -> dict[str, Any]:
     """Return an entry as data for JSON."""
-    return {
-        "kind": entry.kind,
-        "key": entry.key,
-        "bytes": entry.bytes,
-        "modified": entry.modified,
-    }
+    return {name: getattr(entry, name) for name in ("kind", "key", "bytes", "modified")}
 
 
 def _count(n: int) -> str:
     return "1 entry" if n == 1 else f"{n} entries"
-
-
-def _human(size: int) -> str:
-    """Return a number of bytes in a readable unit, such as 1.2 MB."""
-    from rich.filesize import decimal
-
-    return decimal(size)
 
 
 def _age(modified: float) -> str:

@@ -42,7 +42,6 @@ class TableForm:
     "form",
     type=click.Choice(_FORMATS),
     default="text",
-    show_default=True,
     help="How the table is written.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")

@@ -23,15 +23,13 @@ if TYPE_CHECKING:
     "--sample",
     type=click.IntRange(0, 1_000_000),
     default=3,
-    show_default=True,
     help="Number of finished cells to recompute, drawn at random; 0 means all.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random draw.")
+@click.option("--seed", type=int, default=0, help="Seed of the random draw.")
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, 1),
     default=0.05,
-    show_default=True,
     help="Largest accepted difference of an accuracy in [0, 1] on another type of machine.",
 )
 @click.option(
@@ -55,7 +53,7 @@ def verify_verb(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Check all cells against the folder's files, and recompute a random sample.
+    """Check all cells against the files, and recompute a random sample.
 
     First, keys, recipes, records, curves, confusion matrices and accuracies of all cells must
     agree with each other, which takes seconds. Then cells are recomputed. Nothing is taken from the

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ..common.errors import UserError
 
@@ -32,12 +32,18 @@ _NESTED = TypeAdapter(Annotated[list[list[_Count]], Field(max_length=_MOST_CLASS
 class _Sparse(BaseModel):
     """The lists of a compressed sparse row matrix, by the names that SciPy gives them."""
 
+    model_config = ConfigDict(title="SparseMatrix", use_attribute_docstrings=True)
+
     data: list[_Count]
     """The entries that are not zero, row by row."""
     indices: list[_Count]
     """Their columns, ascending within each row."""
     indptr: Annotated[list[_Count], Field(min_length=1, max_length=_MOST_CLASSES + 1)]
     """Where each row begins in the other two lists, and at last their length."""
+
+
+STORED_SCHEMAS = [_NESTED.json_schema(), _Sparse.model_json_schema()]
+"""The JSON schemas of the two stored forms."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,20 +12,35 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.json_schema import SkipJsonSchema
 
 from ..common.errors import UserError
 from ..common.json_file import RUN, AbsentFileError, read_object, read_run_json
 from ..common.text import one_line, plain_text, write_text
-from .confusion import ConfusionMatrix
+from .confusion import STORED_SCHEMAS, ConfusionMatrix
 
 RECORDS_FORMAT = 1
 ELSEWHERE = ("recipe",)
 """Parts of the store's records that are in `run.json` already."""
 
+# Strict, so that the readers accept what the JSON schemas accept: "0.5" is not a number.
+_AS_WRITTEN = ConfigDict(frozen=True, strict=True, use_attribute_docstrings=True)
+
 Series = list[float | None]
+Accuracy = Annotated[float, Field(ge=0, le=1)] | None
+Amount = Annotated[float, Field(ge=0)] | None
+Count = Annotated[int, Field(ge=0)] | None
 
 
 def _same_length(curve: dict[str, Series]) -> dict[str, Series]:
@@ -40,26 +55,52 @@ def _same_length(curve: dict[str, Series]) -> dict[str, Series]:
 class CellRecord(BaseModel):
     """What was measured while one target model was trained; missing values are None or empty."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    model_config = _AS_WRITTEN | ConfigDict(extra="allow", allow_inf_nan=False)
 
+    test_acc: Accuracy = None
+    """Accuracy on the test images after the last epoch."""
+    test_acc_best: Accuracy = None
+    """Accuracy on the test images after the best epoch, which is chosen by this very number."""
+    best_epoch: Count = None
+    train_acc: Accuracy = None
+    """Accuracy on the training images, as the model was given them, after the last epoch."""
+    n_train: Count = None
+    n_test: Count = None
+    train_seconds: Amount = None
+    craft_seconds: Amount = None
+    peak_memory_mb: Amount = None
     curve: Annotated[dict[str, Series], AfterValidator(_same_length)] = {}
     """By column: epoch, loss, lr, and accuracies; None at epochs without an evaluation."""
-    confusion: Annotated[ConfusionMatrix, PlainValidator(ConfusionMatrix.read)] = (
-        ConfusionMatrix.read([])
-    )
+    confusion: Annotated[
+        ConfusionMatrix,
+        PlainValidator(ConfusionMatrix.read),
+        WithJsonSchema({"anyOf": STORED_SCHEMAS}),
+    ] = Field(default_factory=lambda: ConfusionMatrix.read([]))
     """Numbers of test images [k, k]: the row is the true class, the column the predicted one."""
     prepare_seconds: float | None = None
     images_per_second: float | None = None
     augment_share: float | None = None
     versions: dict[str, str] = {}
-    sha256: str = ""
+    sha256: SkipJsonSchema[str] = ""
     """Hash of the record as it stands in the file; not a part of the record itself."""
     half_budget: str = ""
     """What half of the poison's budget means for adversarial training, where it is no radius."""
 
 
+class RecordsFile(BaseModel):
+    """The contents of `records.json`: what was measured while each target model was trained."""
+
+    model_config = _AS_WRITTEN
+
+    format: Literal[1]
+    records: dict[str, CellRecord]
+    """By the cell's key."""
+
+
 class DatasetFacts(BaseModel):
     """What `run.json` records about a data set."""
+
+    model_config = _AS_WRITTEN
 
     class_names: list[str] = []
     fingerprint: str = ""
@@ -69,14 +110,16 @@ class DatasetFacts(BaseModel):
 class MethodFacts(BaseModel):
     """A method's title in tables, and the paper or page it comes from."""
 
+    model_config = _AS_WRITTEN
+
     title: str = ""
     source: str = ""
 
 
 class RunFacts(BaseModel):
-    """The contents of `run.json`."""
+    """The contents of `run.json`: how the results were computed, and on what."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = _AS_WRITTEN
 
     command: list[Annotated[str, AfterValidator(plain_text)]] = []
     config: dict[str, Any] = {}

@@ -38,6 +38,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/zizmor --offline --quiet .github
+	@if command -v actionlint >/dev/null; then actionlint; \
+	else echo "actionlint is not installed: only zizmor has checked the workflows"; fi
 
 types: $(VENV)/.installed
 	$(BIN)/mypy

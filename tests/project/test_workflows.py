@@ -1,0 +1,40 @@
+"""The workflows for GitHub run the make targets of .ci/run, on every Python that is supported."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def jobs(workflow: str) -> list[dict[str, Any]]:
+    text = (ROOT / ".github" / "workflows" / f"{workflow}.yml").read_text()
+    return list(yaml.safe_load(text)["jobs"].values())
+
+
+def make_targets(workflow: str) -> set[str]:
+    steps = [step.get("run", "") for job in jobs(workflow) for step in job["steps"]]
+    return set(re.findall(r"^make ([\w-]+)", "\n".join(steps), re.MULTILINE))
+
+
+def test_workflows_run_the_make_targets_of_ci() -> None:
+    ours = set(re.findall(r"^step ([\w-]+)", (ROOT / ".ci/run").read_text(), re.MULTILINE))
+    assert make_targets("checks") == ours - {"test-slow"}
+    assert make_targets("nightly") == {"test-all"}, "the fast tests and the slow ones"
+    defined = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert make_targets("checks") | make_targets("nightly") <= set(defined)
+
+
+def test_workflows_test_every_supported_python() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    prefix = "Programming Language :: Python :: 3."
+    supported = [c.rpartition(" ")[2] for c in project["classifiers"] if c.startswith(prefix)]
+    for workflow in ("checks", "nightly"):
+        (tested,) = (
+            job["strategy"]["matrix"]["python"] for job in jobs(workflow) if "strategy" in job
+        )
+        assert tested == supported
+    assert project["requires-python"] == f">={supported[0]}"

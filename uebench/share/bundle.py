@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..common.drafts import new_folder
 from ..common.errors import UserError
+from ..common.text import escaped
 from ..report import read_cells, read_results, write_cells
 from ..report.page import PAGE
 from ..report.records import read_records, read_run
@@ -37,7 +38,7 @@ def publish(results: Path, folder: Path, licence: str) -> Path:
         raise BundleError(f"{folder} already exists; choose another name, or remove it")
     wanted = {POISONS, README, *(path.name for path in results.iterdir())}
     # what is not derived from the data: the name of a page without a title, and the licence
-    name = html.escape(results.resolve().name)
+    name = html.escape(escaped(results.resolve().name))
     given = {README: f"{LICENCE}{licence}\n", PAGE: f"<title>{name} · uebench</title>"}
     try:
         with new_folder(folder) as draft:

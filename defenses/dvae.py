@@ -136,7 +136,7 @@ def _loss(
 ) -> Float[Tensor, ""]:
     """Return the loss of a batch: two reconstructions, the code's rate, the perturbation's size."""
     rebuilt, perturbation, information = model(images, labels, run.rng)
-    loss = F.mse_loss(rebuilt, images)
+    loss: Tensor = F.mse_loss(rebuilt, images)
     loss = loss + F.mse_loss((rebuilt + perturbation).clamp(0, 1), images)
     loss = loss + KL_WEIGHT * information.clamp_min(rate)
     if epoch >= FREE_EPOCHS:

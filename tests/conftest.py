@@ -6,6 +6,7 @@ Shapes in the annotations are checked while the tests run (jaxtyping with bearty
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,22 @@ from uebench.testing import make_run, random_dataset  # noqa: E402
 __all__ = ["SHARED", "make_run", "random_dataset"]  # the last two for all tests
 torch.set_num_threads(1)
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make reports printable: one that names a file that is not UTF-8 would end pytest-xdist."""
+    report = yield
+    text = str(report.longrepr or "")
+    if text != printable(text):
+        report.longrepr = printable(text)
+    report.sections = [(printable(name), printable(content)) for name, content in report.sections]
+    return report
+
+
+def printable(text: str) -> str:
+    """Return a text with lone surrogates written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from uebench.common.spec import (
     format_value,
     parse_number,
     parse_spec,
+    split_path,
     split_specs,
 )
 
@@ -79,3 +80,17 @@ def test_what_is_no_fraction_is_refused_at_once(text: str) -> None:
 def test_fractions_are_exact_and_may_have_decimals() -> None:
     assert parse_number("8/255") == 8 / 255
     assert parse_number(" 1.6 / 255 ") == 1.6 / 255
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "options"),
+    [
+        ("a/b.npz", "a/b.npz", ""),
+        ("a/b.npz[n_train=5]", "a/b.npz", "[n_train=5]"),
+        ("a[b]/c[n_train=5,n_test=2]", "a[b]/c", "[n_train=5,n_test=2]"),
+        ("odd[name]", "odd[name]", ""),
+        ("odd[2J<u>", "odd[2J<u>", ""),
+    ],
+)
+def test_a_path_may_contain_brackets_itself(text: str, path: str, options: str) -> None:
+    assert split_path(text) == (path, options)

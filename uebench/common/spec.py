@@ -23,6 +23,7 @@ from pydantic import BeforeValidator
 from .errors import UnknownNameError, UserError
 from .text import comma_parts, escaped
 
+_TAIL = re.compile(r"(?P<path>.*?)(?P<options>\[[^\[\]]*=[^\[\]]*\])?", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 IMPORTED = "imported:"
 """What the name of an imported poison begins with, where an attack is asked for."""
@@ -102,6 +103,17 @@ def parse_spec(text: str) -> Spec:
             raise UserError(f"{key} is given twice in {shorten(text)}; give it once")
         options[key] = value.strip()
     return Spec(normalise(name), options)
+
+
+def split_path(text: str) -> tuple[str, str]:
+    """Return a path, which may itself contain brackets, and the options in brackets at its end.
+
+    The options keep their brackets, and are empty where there are none: `a[b]/c[n_train=5]` gives
+    `a[b]/c` and `[n_train=5]`.
+    """
+    matched = _TAIL.fullmatch(text)
+    assert matched is not None
+    return matched["path"], matched["options"] or ""
 
 
 def split_specs(text: str) -> list[str]:

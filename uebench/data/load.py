@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import inspect
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..common.spec import did_you_mean, format_options, format_spec, parse_spec, shorten, unknown
+from ..common.spec import (
+    did_you_mean,
+    format_options,
+    format_spec,
+    parse_spec,
+    shorten,
+    split_path,
+    unknown,
+)
 from . import sources
 from .catalog import DATASETS
 from .dataset import Dataset, DatasetError, first_of_each_class, from_arrays
 from .imagenet import imagenet_subset
 from .synthetic import make_synthetic
 
-_TAIL = re.compile(r"(?P<path>.*?)(?P<options>\[[^\[\]]*=[^\[\]]*\])?", re.DOTALL)
 _FIRST = ("n_train", "n_test")
 
 
@@ -44,10 +50,9 @@ def load_dataset(
     """
     kind, colon, rest = spec.strip().partition(":")
     if colon and kind in ("npz", "folder"):
-        matched = _TAIL.fullmatch(rest)
-        assert matched is not None
-        path = Path(matched["path"]).expanduser()
-        given = parse_spec(kind + (matched["options"] or "")).options
+        typed, tail = split_path(rest)
+        path = Path(typed).expanduser()
+        given = parse_spec(kind + tail).options
         known = (*_FIRST, "size") if kind == "folder" else _FIRST
         options = _whole_numbers(kind, given, known)
         size = options.pop("size", None)
@@ -126,6 +131,6 @@ def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
         index = first_of_each_class(split.labels.numpy(), n)
         cut.append((split.images[index].permute(0, 2, 3, 1).numpy(), split.labels[index].numpy()))
     smaller = from_arrays(dataset.name, cut[0], cut[1], dataset.class_names)
-    name, _, others = dataset.name.removesuffix("]").partition("[")
-    text = ",".join(filter(None, [others, format_options(options)]))
+    name, others = split_path(dataset.name)
+    text = ",".join(filter(None, [others[1:-1], format_options(options)]))
     return replace(smaller, name=f"{name}[{text}]")

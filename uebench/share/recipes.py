@@ -9,7 +9,7 @@ from typing import Any
 from ..cells.cell import seedless_key
 from ..cells.config import dataset_specs, make_config
 from ..common.json_file import RUN
-from ..common.spec import format_spec, parse_number, parse_spec, printable
+from ..common.spec import format_spec, parse_number, parse_spec, printable, split_path
 from ..data import load_dataset
 from ..data.catalog import DATASETS
 from ..methods.registry import methods
@@ -126,11 +126,13 @@ def check_run(contents: Contents) -> Remarks:
 def _check_name(spec: str, name: str) -> Remarks:
     """Yield whether a data set has another name than its place in the configuration gives it."""
     kind, colon, rest = spec.strip().partition(":")
-    path, _, options = (rest if colon else kind).partition("[")
+    path, options = split_path(rest if colon else kind)
+    shown, shown_options = split_path(name)
     own = {"npz": Path(path).stem, "folder": Path(path).name}.get(kind) if colon else path
-    shown = parse_spec(f"x[{name.removesuffix(']').partition('[')[2]}]").options
-    given = parse_spec(f"x[{options.removesuffix(']')}]").options
-    if (own and printable(own) != name.partition("[")[0]) or not shown.items() <= given.items():
+    same_options = (
+        parse_spec(f"x{shown_options}").options.items() <= parse_spec(f"x{options}").options.items()
+    )
+    if (own and printable(own) != shown) or not same_options:
         yield f"the data set {spec} of the configuration is called {name}"
 
 

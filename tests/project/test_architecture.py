@@ -14,7 +14,7 @@ ROOMS = (
     *("common", "store", "augment"),
     *("data", "models", "report"),
     *("learn", "methods", "victims", "cells"),
-    *("execute", "testing", "suite", "share", "cli"),
+    *("execute", "testing", "share", "suite", "cli"),
 )
 """From the ground up: a room may import those before it."""
 AT_THE_ROOT = {"__init__.py", "__main__.py", "api.py", "py.typed"}

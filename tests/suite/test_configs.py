@@ -8,6 +8,7 @@ import torch
 from uebench.cells.cell import Cell, dataset_ref
 from uebench.cells.compute import compute, keep_dataset
 from uebench.cells.config import config_names, dataset_specs, make_config, parts
+from uebench.cells.paper_table import paper_grid, stand_in
 from uebench.cells.plan import plan
 from uebench.cells.results import gather
 from uebench.cli.matrix import FIELDS, matrix_fields
@@ -16,7 +17,6 @@ from uebench.models import build_network
 from uebench.models.pretrained import FILE
 from uebench.report.grid import grid_layout
 from uebench.store.store import Store
-from uebench.suite.paper_table import paper_grid, stand_in
 
 PAPER = [name for name in config_names() if name != "quick"]
 N_CELLS = {

@@ -165,9 +165,9 @@ def _print_table(
     """Print those cells of a configuration that are in the store."""
     from .. import report
     from ..cells.config import make_config
+    from ..cells.paper_table import paper_grid, planned
     from ..execute.devices import usable_devices
     from ..report.compare import ours_of
-    from ..suite.paper_table import paper_grid, planned
 
     config = make_config(matrix_fields(name, options))
     plan = planned(config, usable_devices(options["device"])[0], options["data_dir"])
@@ -191,10 +191,10 @@ def _print_table(
 def print_run(config: Any, cells: Any, frame: Any, compare: bool) -> None:
     """Print the results of a run: its configuration's table if it has one, else leaderboards."""
     from .. import report
+    from ..cells.paper_table import paper_grid
     from ..cells.plan import table_titles
     from ..report.compare import ours_of
     from ..report.published import read_published
-    from ..suite.paper_table import paper_grid
 
     titles = table_titles(cells)
     published = read_published() if compare else None

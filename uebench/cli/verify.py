@@ -14,7 +14,7 @@ from .share import SHOWN_PROBLEMS
 from .shared import data_dir_option, json_option, plugin_option, print_table, quiet_option
 
 if TYPE_CHECKING:
-    from ..share.verify import Verdict, VerdictKind
+    from ..suite.verify import Verdict, VerdictKind
 
 
 @click.command("verify")
@@ -67,8 +67,8 @@ def verify_verb(
     uebench verify results/quick
     uebench verify results/quick --sample 0
     """  # noqa: D301
-    from ..share.verify import contradictions
-    from ..share.verify import verify as recompute
+    from ..suite.verify import contradictions
+    from ..suite.verify import verify as recompute
 
     found = contradictions(Path(results)) if Path(results, "cells.csv").is_file() else []
     if not as_json:

@@ -16,13 +16,13 @@ from typing import Any
 
 from .. import report
 from ..cells.cell import Cell
+from ..cells.paper_table import paper_grid, table_texts
 from ..cells.plan import make_config
 from ..common.json_file import RUN
 from ..common.text import one_line
 from ..report.folder import PICTURES_FOLDER, Results, read_results
 from ..report.page import PAGE, render
 from ..report.records import RunFacts
-from ..suite.paper_table import paper_grid, table_texts
 from .contents import Contents, Remarks, Unchecked
 from .manifest import MANIFEST
 

@@ -17,6 +17,7 @@ from ..cells.cell import Cell, dataset_ref
 from ..cells.compute import keep_dataset
 from ..cells.evidence import keep_evidence
 from ..cells.failure import Failure
+from ..cells.paper_table import paper_grid, write_table
 from ..cells.plan import Config, dataset_specs, make_config, plan, table_titles
 from ..cells.records import Records
 from ..cells.results import check_folder, gather, write_results
@@ -36,7 +37,6 @@ from ..report import read_results, write_page
 from ..report.folder import is_result
 from ..store.prune import tidy
 from ..store.store import Store
-from .paper_table import paper_grid, write_table
 
 log = logging.getLogger(__name__)
 

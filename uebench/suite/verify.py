@@ -33,9 +33,9 @@ from ..execute.devices import usable_devices
 from ..learn.protocol import Protocol
 from ..methods.imported import ImportedPoison
 from ..report import read_cells
+from ..share.validate import findings
 from ..store.store import Store
-from ..suite import run as suite_run
-from .validate import findings
+from . import run as suite_run
 
 ACCURACIES = ("test_acc", "test_acc_best", "train_acc", "robust_acc")
 EXACT = (*ACCURACIES, "best_epoch", "n_train", "n_test", "poison_sha256")

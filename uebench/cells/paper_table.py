@@ -9,11 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from ..cells.cell import Cell, DatasetRef, dataset_ref
-from ..cells.config import Config, dataset_specs
-from ..cells.plan import plan
-from ..cells.results import gather
-from ..cells.table_spec import TableSpec
 from ..common.errors import UserError
 from ..common.spec import format_value, parse_spec, split_specs
 from ..common.text import write_text
@@ -28,6 +23,11 @@ from ..report.statistics import Stat
 from ..report.tables import Metric
 from ..report.words import CLEAN, Label, Titles
 from ..store.store import Store, canonical
+from .cell import Cell, DatasetRef, dataset_ref
+from .config import Config, dataset_specs
+from .plan import plan
+from .results import gather
+from .table_spec import TableSpec
 
 _HEADS = {
     "dataset": "data set",

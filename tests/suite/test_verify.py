@@ -14,9 +14,9 @@ from uebench.cells.plan import make_config
 from uebench.cli import main
 from uebench.learn.protocol import PROTOCOLS
 from uebench.report import read_cells
-from uebench.share.verify import contradictions, sampled, verify
 from uebench.store.store import Store
 from uebench.suite.run import execute, prepare, save
+from uebench.suite.verify import contradictions, sampled, verify
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
 FIELDS = {

@@ -6,7 +6,6 @@ With them, a report can be made from a results folder alone, without the store a
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from ..data import Dataset
 from ..data.pictures import strip, write_strip
 from ..data.poison import Poison
-from ..report.folder import PICTURES_FOLDER
+from ..report.folder import PICTURES_FOLDER, picture_name
 from ..report.records import write_records
 from ..store.store import Store
 from .cell import Cell, PoisonRef
@@ -40,19 +39,13 @@ def keep_evidence(
     by_fingerprint = {dataset.fingerprint: dataset for dataset in datasets}
     poisons = {cell.poison.key: cell.poison for cell in cells if not cell.poison.is_clean}
     for ref in poisons.values():
-        path = Path(PICTURES_FOLDER, picture_name(ref))
+        path = Path(PICTURES_FOLDER, picture_name(ref.attack.info.name, ref.key))
         dataset = by_fingerprint.get(ref.dataset.fingerprint)
         if (earlier / path).is_file():
             (folder / PICTURES_FOLDER).mkdir(exist_ok=True)
             shutil.copy2(earlier / path, folder / path)
         elif dataset is not None and records.poison(ref) is not None:
             _draw(ref, dataset, folder / path, records.store)
-
-
-def picture_name(ref: PoisonRef) -> str:
-    """Return the file name of a poison's picture: the attack and the first digits of the key."""
-    attack = re.sub(r"[^A-Za-z0-9]+", "-", ref.attack.info.name).strip("-")
-    return f"{attack}-{ref.key[:8]}.png"
 
 
 def facts(cells: Sequence[Cell]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..store.store import Store
@@ -14,9 +15,12 @@ class Records:
     After something has been computed, call `look_again`.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, reused: Mapping[str, Mapping[str, Any]] = {}) -> None:
+        """Read from a store; cells whose records are in `reused`, by key, count as stored."""
         self.store = store
-        self._read: dict[tuple[str, str], dict[str, Any] | None] = {}
+        self._read: dict[tuple[str, str], dict[str, Any] | None] = {
+            ("cell", key): dict(record) for key, record in reused.items()
+        }
 
     @staticmethod
     def of(source: Store | Records) -> Records:
@@ -37,6 +41,29 @@ class Records:
         Its images are not read.
         """
         return None if ref.is_clean else self._record("poison", ref.key)
+
+    def all_poisons(
+        self, cells: Iterable[Cell]
+    ) -> tuple[dict[str, Mapping[str, Any]], list[dict[str, Any]]]:
+        """Return the records of the poisons of some cells by key, and the others of the same keys.
+
+        The record of a reused cell has that of its poison, which may have another hash than the
+        poison of this store. The store's comes first.
+        """
+        by_key: dict[str, dict[str, Mapping[str, Any]]] = {}
+        for cell in cells:
+            own = self.poison(cell.poison)
+            reused = ((self.cell(cell) or {}).get("reused") or {}).get("poison")
+            for record in (own, None if cell.poison.is_clean else reused):
+                if record is not None:
+                    of_key = by_key.setdefault(cell.poison.key, {})
+                    of_key.setdefault(str(record.get("sha256")), record)
+        others = [
+            {**record, "key": key}
+            for key, records in by_key.items()
+            for record in list(records.values())[1:]
+        ]
+        return {key: next(iter(records.values())) for key, records in by_key.items()}, others
 
     def _record(self, kind: str, key: str) -> dict[str, Any] | None:
         if (kind, key) not in self._read:

@@ -18,7 +18,7 @@ from ..common.text import write_text
 from ..models import shown_arch
 from ..report import conform_cells, write_leaderboards
 from ..report.confusion import ConfusionMatrix
-from ..report.records import record_sha256
+from ..report.records import origin_in_words, record_sha256
 from ..store.store import Store
 from .cell import Cell
 from .evidence import facts
@@ -74,6 +74,7 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
         **{"device": "", "poison_sha256": ""},
         **measured(record or {}),
         "record_sha256": record_sha256(record) if record is not None else "",
+        "origin": origin_in_words((record or {}).get("reused") or {}),
     }
 
 
@@ -135,8 +136,7 @@ def write_results(
     command: list[str],
     failures: Mapping[str, Failure],
     seconds: float,
-    poisons: Mapping[str, Mapping[str, Any]],
-    records: Mapping[str, Mapping[str, Any]] = {},
+    records: Records,
 ) -> None:
     """Write cells.csv, the leaderboards and run.json into a folder.
 
@@ -148,9 +148,16 @@ def write_results(
         command: the command line, as a list of arguments.
         failures: why cells failed, by key.
         seconds: duration of the run.
-        poisons: the records of the poisons in the store, by key.
-        records: the records of the cells in the store, by key.
+        records: the records of the cells and their poisons.
     """
+    computed = [cell for cell in cells if cell.fault is None]
+    by_key = {c.key: record for c in computed if (record := records.cell(c)) is not None}
+    poisons, other_poisons = records.all_poisons(computed)
+    reused = {
+        key: {name: value for name, value in record["reused"].items() if name != "poison"}
+        for key, record in by_key.items()
+        if "reused" in record
+    }
     failed = {
         cell.key: {
             "cell": cell.describe(),
@@ -165,11 +172,13 @@ def write_results(
         "config": config.model_dump(),
         "versions": versions(),
         "git": git_state(),
-        "origins": origins(records),
+        "origins": origins(by_key),
         "machine": {**machine("cpu"), "cores": os.cpu_count()},
         "seconds": round(seconds, 1),
         "recipes": {cell.key: cell.recipe() for cell in cells},
-        "poisons": dict(poisons),
+        "poisons": poisons,
+        **({"other_poisons": other_poisons} if other_poisons else {}),
+        **({"reused": reused} if reused else {}),
         "failures": failed,
         **facts(cells),
     }

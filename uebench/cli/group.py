@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..common.errors import MethodError, UserError
+from ..common.errors import ConflictError, MethodError, UserError
 from ..common.text import plain_text
 
 SECTIONS = {
@@ -69,6 +69,8 @@ def _explained(error: Exception) -> click.ClickException:
     """Return an exception as click reports it: the message and the exit status."""
     if isinstance(error, UserError):
         return click.UsageError(plain_text(str(error)))
+    if isinstance(error, ConflictError):
+        return click.ClickException(plain_text(str(error)))
     if isinstance(error, MethodError):
         return click.ClickException(plain_text(f"{error}; --debug shows the traceback"))
     if isinstance(error, MemoryError):

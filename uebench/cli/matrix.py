@@ -86,8 +86,9 @@ def take_flags_from_config(
         from ..cells.config import read_how
 
         how = read_how(config)
-        if isinstance(how.get("plugin"), str):
-            how["plugin"] = [how["plugin"]]
+        for name in ("plugin", "reuse"):
+            if isinstance(how.get(name), str):
+                how[name] = [how[name]]
         context.default_map = {_PARAMETERS.get(name, name): value for name, value in how.items()}
     return config
 

@@ -38,6 +38,12 @@ _RESUME = "finished cells are kept; run the same command again to continue"
     help="Folder for the results; by default results/CONFIG, or results/run-HASH if flags change "
     "the matrix.",
 )
+@click.option(
+    "--reuse",
+    multiple=True,
+    metavar="FOLDER",
+    help="Take cells from a results folder, a bundle or a folder of them; may be repeated.",
+)
 @executor_options
 @click.option("--dry-run", is_flag=True, help="Print the plan and an estimate; compute nothing.")
 @quiet_option
@@ -68,6 +74,7 @@ def run_verb(
     uebench run
     uebench run --attacks em[eps=16/255],lsp --defenses ueraser,at --seeds 0,1,2
     uebench run --dataset cifar10 --download --protocol paper --dry-run
+    uebench run --attacks em,mine --plugin mine.py --reuse results/em
     """  # noqa: D301
     with starting():
         from ..cells import plan, results
@@ -84,6 +91,7 @@ def run_verb(
         stop_after_s=None if stop_after is None else 60 * stop_after,
         deterministic=deterministic,
         outline=options["dry_run"],
+        reuse=options["reuse"],
     )
     if options["dry_run"]:
         from ..suite.estimate import print_estimate
@@ -133,6 +141,7 @@ def _stopped_by_faults() -> Iterator[None]:
 def _print_start(matrix: Matrix) -> None:
     """Print how many cells there are and where they are computed."""
     from ..cells.determinism import n_irreproducible
+    from ..suite.run import reused_in_words
 
     executor = f" by {matrix.executor.name}" if matrix.executor.name != "local" else ""
     click.echo(
@@ -140,6 +149,8 @@ def _print_start(matrix: Matrix) -> None:
         f"{matrix.jobs} at a time on {', '.join(matrix.devices)}{executor}",
         err=True,
     )
+    if matrix.reused:
+        echo(f"{reused_in_words(matrix)}; their records are copied into the store", err=True)
     if matrix.deterministic and (n_free := n_irreproducible(matrix.cells, matrix.records)):
         click.echo(
             f"{n_free} of the computed cells may not be reproducible bit for bit: they were "
@@ -242,7 +253,7 @@ def _default_folder(config: str | None, options: dict[str, Any], matrix: Matrix)
     """Return results/NAME for an unchanged configuration, else results/run-HASH of the cells."""
     from ..store.store import key_of
 
-    neutral = ("device", "data_dir", "download", "quiet", "dry_run")
+    neutral = ("reuse", "device", "data_dir", "download", "quiet", "dry_run")
     if not any(value for name, value in options.items() if name not in neutral):
         return Path("results") / Path(config or "quick").stem
     return Path("results") / f"run-{key_of({'cells': [cell.key for cell in matrix.cells]})[:8]}"

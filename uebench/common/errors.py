@@ -31,6 +31,14 @@ class MissingError(UserError, LookupError):
     """
 
 
+class ConflictError(ValueError):
+    """Records that should be the same number disagree: no mistake of the user's, and no fault.
+
+    The message lists every disagreement on a line of its own. The command line ends with exit
+    status 1.
+    """
+
+
 class MethodError(ValueError):
     """A method broke, or did what no method may: its author's fault, not the user's.
 

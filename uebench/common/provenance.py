@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -63,12 +64,13 @@ def machine(device: torch.device | str) -> dict[str, Any]:
 
 
 def provenance(device: torch.device | str, **facts: Any) -> dict[str, Any]:
-    """Return versions, machine, git state and command, and the given facts, such as seeds."""
+    """Return versions, machine, git state, command and date, and the given facts, such as seeds."""
     return {
         "versions": versions(),
         "machine": machine(device),
         "git": git_state(),
         "command": command(),
+        "date": datetime.now(UTC).date().isoformat(),
         **facts,
     }
 

@@ -82,6 +82,7 @@ COLUMNS: dict[str, Column] = {
     "n_poisoned": _COUNT,
     "chance": _ACCURACY,
     "record_sha256": TEXT,
+    "origin": TEXT,
 }
 """Every column in its order."""
 

@@ -41,6 +41,10 @@ def warnings(board: Leaderboard, titles: Titles) -> list[str]:
     lines = [
         f"no image is poisoned by {_title(attack, titles)}, so that its row is clean training"
         for attack in board.without_effect
+    ] + [
+        f"the models on {_title(attack, titles)} were trained on {n} poisons of one recipe and "
+        "seed whose hashes differ, as other machine types or libraries craft them"
+        for attack, n in board.several_poisons.items()
     ]
     if nothing := unlearned(board):
         return [nothing, *lines]

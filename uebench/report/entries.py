@@ -89,7 +89,7 @@ def seconds(value: Any) -> str:
 def _shown_run(results: Results, run: CellRow) -> View:
     key = str(run["key"])
     record = results.record(key)
-    poison_key = results.poison_keys.get(str(run["poison_sha256"]), "")
+    poison_key, poison = results.poisons.get(str(run["poison_sha256"]), ("", {}))
     matrix = record.confusion
     names = results.class_names(run["dataset"], len(matrix))
     seed = f", poison seed {run['poison_seed']}" if run["poison_seed"] is not None else ""
@@ -104,7 +104,7 @@ def _shown_run(results: Results, run: CellRow) -> View:
         "charts": _charts(record.curve),
         "confusion": confusion(matrix, names) if matrix else None,
         "poison": poison_key[:8],
-        "audit": audit_of(results.run.poisons.get(poison_key, {})),
+        "audit": audit_of(poison),
     }
 
 
@@ -146,6 +146,7 @@ def _made(run: CellRow, record: CellRecord) -> FactList:
             "versions": record.versions,
             "key": run["key"],
             "poison sha256": run["poison_sha256"],
+            "taken from": run["origin"],
         }
     )
 

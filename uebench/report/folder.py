@@ -60,6 +60,12 @@ class Picture(NamedTuple):
     why: str = ""
 
 
+def picture_name(attack: str, key: str) -> str:
+    """Return the file name of a poison's picture: the attack and the first digits of the key."""
+    letters = re.sub(r"[^A-Za-z0-9]+", "-", attack).strip("-")
+    return f"{letters}-{key[:8]}.png"
+
+
 def is_result(name: str) -> bool:
     """Return whether a run writes a file of this path in its folder; others are the user's."""
     return _WRITTEN.fullmatch(name) is not None
@@ -95,11 +101,12 @@ class Results:
         return options if isinstance(options, dict) else {}
 
     @cached_property
-    def poison_keys(self) -> dict[str, str]:
-        """The poisons' keys by their sha256, which cells.csv has."""
+    def poisons(self) -> dict[str, tuple[str, Mapping[str, Any]]]:
+        """The poisons' keys and measurements by their sha256, which cells.csv has."""
+        others = [(str(poison.get("key", "")), poison) for poison in self.run.other_poisons]
         return {
-            str(poison["sha256"]): key
-            for key, poison in self.run.poisons.items()
+            str(poison["sha256"]): (key, poison)
+            for key, poison in (*self.run.poisons.items(), *others)
             if poison.get("sha256")
         }
 

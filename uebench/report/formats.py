@@ -28,7 +28,7 @@ FRAME_COLUMNS = [
     *("train_seconds", "craft_seconds", "peak_memory_mb", "is_worst_attack", "is_best_defense"),
     *("low", "high", "is_within_noise", "mean_rank"),
 ]
-"""The columns of leaderboard.csv in their order."""
+"""The columns of leaderboard.csv in their order; `origins` follows if cells were reused."""
 
 
 def to_frame(boards: Boards) -> pd.DataFrame:
@@ -65,9 +65,11 @@ def to_frame(boards: Boards) -> pd.DataFrame:
                         "high": high,
                         "is_within_noise": defense in near,
                         "mean_rank": ranks.get(defense, math.nan),
+                        "origins": "; ".join(dict.fromkeys(entry.origins)),
                     }
                 )
-    frame = pd.DataFrame(rows, columns=FRAME_COLUMNS)
+    reused = ["origins"] if any(row["origins"] for row in rows) else []
+    frame = pd.DataFrame(rows, columns=[*FRAME_COLUMNS, *reused])
     return frame.astype(dict.fromkeys(("epochs", "n_train", "n_test"), "Int64"))
 
 

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, product
 from typing import Literal
 
 from ..common.text import one_line
@@ -109,6 +109,8 @@ def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
     rows = []
     for attack in board.attacks:
         best, label = board.best(attack), method_label(attack, titles, CLEAN)
+        if n_poisons := board.several_poisons.get(attack):
+            label = replace(label, title=f"{label.title} ({n_poisons} poisons)")
         cells = [
             shown_stat(board.stat(attack, d), board.entry(attack, d).status, usual, d in best)
             for d in board.defenses
@@ -131,6 +133,7 @@ def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
     if len(board.versions) > 1:
         versions = ", ".join(map(one_line, board.versions))
         sentences.append(f"Measured by uebench {versions}, by the same recipes")
+    sentences += _origins_in_words(board, titles)
     if any(cell.bound for row in rows for cell in row.cells):
         sentences.append("≤ and ≥: not every opponent was measured, so only a bound is known")
     dataset = named(board.settings.dataset, titles)
@@ -142,6 +145,28 @@ def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
         note=". ".join(sentences) + ".",
         warnings=tuple(sentence(each) for each in warnings(board, titles)),
     )
+
+
+def _origins_in_words(board: Leaderboard, titles: Titles) -> list[str]:
+    """Return one sentence for each folder that models were taken from, with their places."""
+    entries = {
+        pair: entry
+        for pair in product(board.attacks, board.defenses)
+        if (entry := board.entry(*pair)).test_acc.n
+    }
+    total = sum(entry.test_acc.n for entry in entries.values())
+    sentences = []
+    for origin in dict.fromkeys(o for entry in entries.values() for o in entry.origins):
+        here = {pair: n for pair, e in entries.items() if (n := e.origins.count(origin))}
+        text = f"{sum(here.values())} of {total} models were taken from {one_line(origin)}"
+        rows = []
+        for attack in dict.fromkeys(attack for attack, _ in here):
+            its = [d for a, d in here if a == attack]
+            every = len(its) == sum(a == attack for a, _ in entries)
+            names = ["every defense"] if every else [str(method_label(d, titles)) for d in its]
+            rows.append(f"{method_label(attack, titles, CLEAN)} under {', '.join(names)}")
+        sentences.append(text if sum(here.values()) == total else f"{text}: {'; '.join(rows)}")
+    return sentences
 
 
 def sentence(*parts: str) -> str:

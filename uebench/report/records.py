@@ -31,7 +31,7 @@ from ..common.text import one_line, plain_text, write_text
 from .confusion import STORED_SCHEMAS, ConfusionMatrix
 
 RECORDS_FORMAT = 1
-ELSEWHERE = ("recipe",)
+ELSEWHERE = ("recipe", "reused")
 """Parts of the store's records that are in `run.json` already."""
 
 # Strict, so that the readers accept what the JSON schemas accept: "0.5" is not a number.
@@ -130,6 +130,12 @@ class RunFacts(BaseModel):
     """Everything that determines a cell's number, by the cell's key."""
     poisons: dict[str, dict[str, Any]] = {}
     """The recipe and the measurements of each poison, by its key in the store."""
+    other_poisons: list[dict[str, Any]] = []
+    """Poisons that have the recipe of one in `poisons`, but another hash: reused cells were trained
+    on them. Each is as in `poisons`, with its `key`."""
+    reused: dict[str, dict[str, Any]] = {}
+    """Where a cell's record was copied from, by the cell's key; cells computed by the run itself
+    are left out."""
     failures: dict[str, dict[str, Any]] = {}
     datasets: dict[str, DatasetFacts] = {}
     methods: dict[str, MethodFacts] = {}
@@ -165,6 +171,16 @@ def read_records(path: Path) -> dict[str, CellRecord]:
         key: record.model_copy(update={"sha256": _sha256(read["records"][key])})
         for key, record in checked.items()
     }
+
+
+def origin_in_words(origin: Mapping[str, Any]) -> str:
+    """Return where a record was copied from, as cells.csv and tables say it; empty for none."""
+    if not origin:
+        return ""
+    commit = str(origin.get("commit") or "")[:10]
+    facts = (commit and f"commit {commit}", origin.get("machine"), origin.get("date"))
+    inside = ", ".join(one_line(str(fact)) for fact in facts if fact)
+    return one_line(str(origin.get("folder", ""))) + (f" ({inside})" if inside else "")
 
 
 def record_sha256(record: Mapping[str, Any]) -> str:

@@ -32,6 +32,9 @@ class BoardEntry:
     train_seconds: float = math.nan
     craft_seconds: float = math.nan
     peak_memory_mb: float = math.nan
+    origins: tuple[str, ...] = ()
+    """Where the records of finished runs were copied from, one per run that was not computed by the
+    run that wrote the folder."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ class Leaderboard:
     """The accuracy of a model that has learned nothing, where it is known."""
     without_effect: tuple[MethodSpec, ...] = ()
     """The attacks that changed no training image, so that their rows are clean training."""
+    several_poisons: Mapping[MethodSpec, int] = field(default_factory=dict)
+    """The attacks whose cells were trained on different poisons although recipe and seed are the
+    same, with the largest number of poisons of one seed."""
 
     @property
     def poisons(self) -> tuple[MethodSpec, ...]:
@@ -174,7 +180,17 @@ def _leaderboard(settings: Settings, runs: Sequence[CellRow], metric: Metric) ->
         versions=tuple(sorted({run["suite_version"] for run in runs} - {""})),
         chance=next((r["chance"] for r in runs if r["chance"] is not None), None),
         without_effect=tuple(a for a in attacks if not a.is_clean and _has_no_effect(a, runs)),
+        several_poisons={a: n for a in attacks if (n := _n_poisons_per_seed(a, runs)) > 1},
     )
+
+
+def _n_poisons_per_seed(attack: MethodSpec, runs: Sequence[CellRow]) -> int:
+    """Return the largest number of poisons with different hashes that have one seed."""
+    hashes: dict[object, set[str]] = {}
+    for run in runs:
+        if run["status"] == "ok" and the_attack(run) == attack and run["poison_sha256"]:
+            hashes.setdefault(run["poison_seed"], set()).add(run["poison_sha256"])
+    return max(map(len, hashes.values()), default=0)
 
 
 def _has_no_effect(attack: MethodSpec, runs: Sequence[CellRow]) -> bool:
@@ -200,6 +216,7 @@ def _entry(runs: Sequence[CellRow]) -> BoardEntry:
         train_seconds=stat("train_seconds").mean,
         craft_seconds=stat("craft_seconds").mean,
         peak_memory_mb=stat("peak_memory_mb").mean,
+        origins=tuple(run["origin"] for run in finished if run["origin"]),
     )
 
 

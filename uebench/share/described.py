@@ -76,7 +76,7 @@ def _shape(name: str, shape: list[int]) -> tuple[int, int, int]:
 
 def planned_columns(cell: Cell) -> CellValues:
     """Return the columns of a cell's row that follow from the plan alone."""
-    others = ("status", "error", "record_sha256", *measured({"device": ""}))
+    others = ("status", "error", "record_sha256", "origin", *measured({"device": ""}))
     return {name: value for name, value in row_of(cell, None, None).items() if name not in others}
 
 

@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ..cells.cell import Cell
-from ..common.text import one_line
+from ..common.text import one_line, plain_text
 from ..execute.tasks import Task, pending
 from ..learn.threads import one_thread
 from ..methods.faults import blamed, blamed_for_its_code
 from ..methods.run import Run
 from ..models import shown_arch
-from .run import Matrix
+from .run import Matrix, reused_in_words
 
 _CPU_BATCH = 16
 """Batch size of a measured step on a CPU. A GPU takes the protocol's, to be busy."""
@@ -48,9 +48,11 @@ def print_estimate(matrix: Matrix) -> None:
             shown_arch(cell.arch),
             f"{cell.ratio:g}",
             str(cell.seed),
-            "to do" if cell.key in missing else "known",
+            "to do" if cell.key in missing else "reused" if cell.key in matrix.reused else "known",
         )
     console.print(table)
+    if matrix.reused:
+        console.print(plain_text(reused_in_words(matrix)))
     todo = sum(task.kind == "cell" for task in tasks)
     if matrix.devices[0] != "cpu" and not torch.cuda.is_available():
         console.print(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,7 @@ from ..methods.registry import load_file, plugin_files
 from ..methods.source import exists_only_here
 from ..report import read_results, write_page
 from ..report.folder import is_result
+from ..share.known import reusable
 from ..store.prune import tidy
 from ..store.store import Store
 
@@ -58,11 +60,13 @@ class Matrix:
     """Time limit for the whole run; cells that it does not reach are skipped. By default none."""
     deterministic: bool = False
     """Whether GPUs use deterministic kernels only, so that cells are reproducible bit for bit."""
+    reused: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Records from other results folders, by the cell's key, which the store lacks."""
 
     @cached_property
     def records(self) -> Records:
         """The records of the cells, read once for all steps from planning to the page."""
-        return Records(self.store)
+        return Records(self.store, self.reused)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +95,7 @@ def run(
     data_dir: Path | str | None = None,
     download: bool = False,
     plugin: Sequence[Path | str] | Path | str = (),
+    reuse: Sequence[Path | str] | Path | str = (),
     dry_run: bool = False,
     quiet: bool = True,
     **fields: Any,
@@ -117,6 +122,9 @@ def run(
         data_dir: directory of torchvision's data sets.
         download: whether to download a missing data set.
         plugin: Python files to load methods from.
+        reuse: results folders, published bundles or folders of them. A cell that one of them has is
+            not computed: its record is copied into the store, and the column `origin` says where
+            it came from.
         dry_run: whether to return the planned cells without computing or writing anything; those
             that are not in the store are `skipped`.
         quiet: whether to hide progress.
@@ -128,6 +136,7 @@ def run(
 
     Raises:
         UserError: a name is unknown or a value is bad; nothing has been computed yet.
+        ConflictError: folders of `reuse` disagree on a cell; nothing has been computed yet.
         StoreError: a disk is full. Finished cells are kept, and the same call continues.
     """
     for file in [plugin] if isinstance(plugin, str | Path) else plugin:
@@ -139,6 +148,7 @@ def run(
         "stop_after_s": _in_seconds("stop_after", stop_after, stop_after_s),
         "deterministic": deterministic,
         "outline": dry_run,
+        "reuse": [reuse] if isinstance(reuse, str | Path) else reuse,
     }
     matrix = prepare(config, device, jobs, data_dir, download, **how)
     if dry_run:
@@ -175,13 +185,16 @@ def prepare(
     stop_after_s: float | None = None,
     deterministic: bool = False,
     outline: bool = False,
+    reuse: Sequence[Path | str] = (),
 ) -> Matrix:
     """Load the data sets, plan the cells and return the matrix; nothing is computed or written.
 
     With `outline` no data set is decoded: the matrix can be inspected, but not executed.
 
     Raises:
-        UserError: a name is unknown, a value is bad, or the executor cannot be used.
+        UserError: a name is unknown, a value is bad, a folder of `reuse` cannot be used, or the
+            executor cannot be used.
+        ConflictError: folders of `reuse` disagree on a cell, with each other or with the store.
     """
     chosen = build_executor(executor) if isinstance(executor, str) else executor
     chosen.check()
@@ -206,6 +219,7 @@ def prepare(
         time_limit_s,
         stop_after_s,
         deterministic,
+        reusable(reuse, cells, Records(store)),
     )
     limits = (time_limit_s, stop_after_s, chosen.memory_gb)
     if _of_this_session(cells) and limits != (None, None, None):
@@ -221,6 +235,13 @@ def prepare(
             "executor local"
         )
     return matrix
+
+
+def reused_in_words(matrix: Matrix) -> str:
+    """Return how many cells of a matrix are taken from which folders."""
+    folders = Counter(str(record["reused"]["folder"]) for record in matrix.reused.values())
+    each = ", ".join(f"{n} from {folder}" for folder, n in folders.items())
+    return f"{len(matrix.reused)} of {len(matrix.cells)} cells are reused: {each}"
 
 
 def _check_names(names: list[str]) -> None:
@@ -267,6 +288,8 @@ def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) 
         KeyboardInterrupt: after the workers were stopped; finished cells are kept.
     """
     start = time.perf_counter()
+    for key, record in matrix.reused.items():
+        matrix.store.write("cell", key, record)
     limited = matrix.stop_after_s is not None
     stop_at = time.monotonic() + (matrix.stop_after_s or math.inf)
     tasks = pending(matrix.cells, matrix.records, as_listed=limited)
@@ -318,9 +341,6 @@ def save(matrix: Matrix, outcome: RunOutcome, folder: Path, command: list[str]) 
     What the folder holds besides the files of a run stays there.
     """
     cells, records = [c for c in matrix.cells if c.fault is None], matrix.records
-    refs = {cell.poison.key: cell.poison for cell in cells}
-    poisons = {key: records.poison(ref) for key, ref in refs.items()}
-    by_key = {cell.key: records.cell(cell) for cell in cells}
     with replaced_folder(folder, is_result) as draft:
         write_results(
             draft,
@@ -330,8 +350,7 @@ def save(matrix: Matrix, outcome: RunOutcome, folder: Path, command: list[str]) 
             command,
             outcome.failures,
             outcome.seconds,
-            {key: record for key, record in poisons.items() if record is not None},
-            {key: record for key, record in by_key.items() if record is not None},
+            records,
         )
         keep_evidence(draft, cells, matrix.datasets, records, earlier=folder)
         write_page(replace(read_results(draft), folder=folder), draft)

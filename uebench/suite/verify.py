@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import random
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-import pandas as pd
 
 from ..cells.cell import LATER_FIELDS, Cell, dataset_ref
 from ..cells.plan import Config, dataset_specs, make_config, plan
@@ -33,13 +30,11 @@ from ..execute.devices import usable_devices
 from ..learn.protocol import Protocol
 from ..methods.imported import ImportedPoison
 from ..report import read_cells
+from ..share.agreement import TOLERANCE, agreement, cell_name, shortened
+from ..share.described import flat
 from ..share.validate import findings
 from ..store.store import Store
 from . import run as suite_run
-
-ACCURACIES = ("test_acc", "test_acc_best", "train_acc", "robust_acc")
-EXACT = (*ACCURACIES, "best_epoch", "n_train", "n_test", "poison_sha256")
-"""Columns that must be equal on the same machine type; other columns, such as times, may differ."""
 
 VerdictKind = Literal["same", "close", "differs", "lost", "contradicts"]
 
@@ -85,7 +80,7 @@ def verify(
     *,
     sample: int = 3,
     seed: int = 0,
-    tolerance: float = 0.05,
+    tolerance: float = TOLERANCE,
     device: str = "auto",
     jobs: int | None = None,
     data_dir: str | None = None,
@@ -225,30 +220,17 @@ def _judge(
     tolerance: float,
 ) -> Verdict:
     """Compare a row of the results with the record of the recomputed cell."""
-    key, name, accuracy = str(recorded["key"]), _name(recorded), float(recorded["test_acc"])
+    key, accuracy = str(recorded["key"]), float(recorded["test_acc"])
     recomputed = row(cell, record, None)
-    differing = [c for c in EXACT if not _equal(recorded[c], recomputed[c])]
-    if not differing:
-        return Verdict(name, key, accuracy, recomputed["test_acc"], "same", "")
-    differences = ", ".join(
-        f"{c} {_shortened(recorded[c])} now {_shortened(recomputed[c])}" for c in differing
-    )
-    if same_machine_type(_origin(run_json, key), record["provenance"]):
-        return Verdict(name, key, accuracy, recomputed["test_acc"], "differs", differences)
-    far = any(
-        c in ("n_train", "n_test")
-        or (c in ACCURACIES and _difference(recorded[c], recomputed[c]) > tolerance)
-        for c in differing
-    )
-    kind: VerdictKind = "differs" if far else "close"
-    text = f"other machine: {differences}"
-    return Verdict(name, key, accuracy, recomputed["test_acc"], kind, text)
+    same_machine = same_machine_type(_origin(run_json, key), record["provenance"])
+    outcome, text = agreement(recorded, recomputed, same_machine, tolerance)
+    return Verdict(cell_name(recorded), key, accuracy, recomputed["test_acc"], outcome, text)
 
 
 def _lost(recorded: Mapping[Any, Any], reason: str) -> Verdict:
     """Return the verdict on a row whose cell could not be recomputed."""
     accuracy = float(recorded["test_acc"])
-    return Verdict(_name(recorded), str(recorded["key"]), accuracy, None, "lost", reason)
+    return Verdict(cell_name(recorded), str(recorded["key"]), accuracy, None, "lost", reason)
 
 
 def _origin(run_json: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -266,57 +248,12 @@ def _other_recipe(
 ) -> str:
     """Return why no planned cell has the recorded key: what differs between their recipes."""
     old = _recorded_recipe(run_json, recorded["key"])
-    alike = next((c for c in cells if _name(row(c, None, None)) == _name(recorded)), None)
+    alike = next((c for c in cells if cell_name(row(c, None, None)) == cell_name(recorded)), None)
     if not old or alike is None:
         return "the configuration in run.json has no such cell"
-    before, now = _flat(old), _flat(alike.recipe())
+    before, now = dict(flat(old)), dict(flat(alike.recipe()))
     names = sorted(n for n in {*before, *now} if before.get(n) != now.get(n))
     differences = ", ".join(
-        f"{n} {_shortened(before.get(n))} now {_shortened(now.get(n))}" for n in names[:4]
+        f"{n} {shortened(before.get(n))} now {shortened(now.get(n))}" for n in names[:4]
     )
     return f"its recipe is different here: {differences}"
-
-
-def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a recipe's values by dotted name."""
-    values: dict[str, Any] = {}
-    for name, value in recipe.items():
-        if isinstance(value, dict):
-            values |= _flat(value, f"{prefix}{name}.")
-        else:
-            values[f"{prefix}{name}"] = value
-    return values
-
-
-def _name(r: Mapping[Any, Any]) -> str:
-    """Return a name for a row's cell that differs for all rows of one results folder."""
-    attack = f"{r['attack']}[{r['attack_options']}]" if r["attack_options"] else str(r["attack"])
-    defense = (
-        f"{r['defense']}[{r['defense_options']}]" if r["defense_options"] else str(r["defense"])
-    )
-    seeds = f"seed {r['seed']}"
-    if not pd.isna(r["poison_seed"]) and r["poison_seed"]:
-        seeds += f", poison seed {r['poison_seed']}"
-    share = "" if r["ratio"] == 1 else f", ratio {r['ratio']:g}"
-    classes = f", classes {r['classes']}" if r["classes"] else ""
-    return f"{attack} x {defense}, {r['dataset']}, {r['arch']}, {seeds}{share}{classes}"
-
-
-def _equal(first: Any, second: Any) -> bool:
-    """Return whether two values of a column are identical, or both missing."""
-    none = [value is None or value == "" or bool(pd.isna(value)) for value in (first, second)]
-    return all(none) if any(none) else bool(first == second)
-
-
-def _difference(first: Any, second: Any) -> float:
-    """Return the absolute difference of two numbers; infinite if one is missing."""
-    try:
-        gap = abs(float(first) - float(second))
-    except (TypeError, ValueError):
-        return math.inf
-    return math.inf if math.isnan(gap) else gap
-
-
-def _shortened(value: Any) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 24 else text[:12] + "..."

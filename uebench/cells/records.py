@@ -47,17 +47,17 @@ class Records:
     ) -> tuple[dict[str, Mapping[str, Any]], list[dict[str, Any]]]:
         """Return the records of the poisons of some cells by key, and the others of the same keys.
 
-        The record of a reused cell has that of its poison, which may have another hash than the
-        poison of this store. The store's comes first.
+        The record of a reused cell has that of its poison, which was crafted elsewhere and may have
+        another hash than the poison of this store. The store's comes first.
         """
-        by_key: dict[str, dict[str, Mapping[str, Any]]] = {}
+        by_key: dict[str, dict[Any, Mapping[str, Any]]] = {}
         for cell in cells:
             own = self.poison(cell.poison)
             reused = ((self.cell(cell) or {}).get("reused") or {}).get("poison")
             for record in (own, None if cell.poison.is_clean else reused):
                 if record is not None:
                     of_key = by_key.setdefault(cell.poison.key, {})
-                    of_key.setdefault(str(record.get("sha256")), record)
+                    of_key.setdefault((record.get("sha256"), record.get("craft_seconds")), record)
         others = [
             {**record, "key": key}
             for key, records in by_key.items()

@@ -74,18 +74,17 @@ matrix_options = options_of(
 )
 
 
-def take_flags_from_config(
-    context: click.Context, _: click.Parameter, config: str | None
-) -> str | None:
+def take_flags_from_config(context: click.Context, _: click.Parameter, config: Any) -> Any:
     """Make the flags that a YAML file sets the defaults of the command's own flags.
 
-    A callback of the argument that names the file. The argument must be eager, so that it is
-    handled before the flags.
+    A callback of the argument that names the file, or of one that takes several names. The argument
+    must be eager, so that it is handled before the flags.
     """
-    if config is not None and Path(config).suffix in (".yaml", ".yml"):
+    names = (config,) if isinstance(config, str) else config or ()
+    if len(names) == 1 and Path(names[0]).suffix in (".yaml", ".yml"):
         from ..cells.config import read_how
 
-        how = read_how(config)
+        how = read_how(names[0])
         for name in ("plugin", "reuse"):
             if isinstance(how.get(name), str):
                 how[name] = [how[name]]

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import click
 
-from .shared import data_dir_option, echo, known_titles, plugin_option, writable
+from ..common.errors import UserError
+from .shared import data_dir_option, echo, plugin_option, results_of, writable
 
 _FIGURES = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "examples")
 
 
 @click.command()
-@click.argument("results", type=click.Path())
-@click.option("--out", metavar="FOLDER", help="Folder for index.html; by default RESULTS itself.")
+@click.argument("results", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--out",
+    metavar="FOLDER",
+    help="Folder for index.html; by default RESULTS itself, if it is a single folder.",
+)
 @plugin_option
-def report(results: str, out: str | None) -> None:
-    """Write the web page of a results folder.
+def report(results: tuple[str, ...], out: str | None) -> None:
+    """Write the web page of a results folder, or of several as one.
 
     The page, index.html, needs no server and no network. It shows the leaderboards, a record of
     each cell, plots, confusion matrices, the poisons, and how everything was computed. `uebench
@@ -22,15 +27,17 @@ def report(results: str, out: str | None) -> None:
 
     \b
     uebench report results/quick
+    uebench report results/seed0 results/seed1 --out page
     """  # noqa: D301
-    from ..report import read_results, write_page
+    from ..report import write_page
 
-    content = read_results(results, known_titles())
+    _check_out(results, out)
+    content = results_of(results)
     echo(write_page(content, writable(out or content.folder)))
 
 
 @click.command()
-@click.argument("results", type=click.Path())
+@click.argument("results", nargs=-1, required=True, type=click.Path())
 @click.option("--kind", type=click.Choice(_FIGURES), required=True, help="What to plot.")
 @click.option("--out", metavar="FOLDER", help="Folder for the files; by default RESULTS/plots.")
 @click.option("--best", is_flag=True, help="Plot the best epoch's accuracy, not the last one's.")
@@ -38,9 +45,14 @@ def report(results: str, out: str | None) -> None:
 @click.option("--download", is_flag=True, help="With examples, download a missing data set.")
 @plugin_option
 def plot(
-    results: str, kind: str, out: str | None, best: bool, data_dir: str | None, download: bool
+    results: tuple[str, ...],
+    kind: str,
+    out: str | None,
+    best: bool,
+    data_dir: str | None,
+    download: bool,
 ) -> None:
-    """Draw a results folder's figures as PDF and PNG files.
+    """Draw the figures of a results folder, or of several as one, as PDF and PNG files.
 
     The names of the files are printed.
 
@@ -56,9 +68,8 @@ def plot(
     \b
     uebench plot results/quick --kind curves
     """  # noqa: D301
-    from ..report import read_results
-
-    content = read_results(results, known_titles())
+    _check_out(results, out)
+    content = results_of(results)
     folder = writable(out or content.folder / "plots")
     if kind == "examples":
         from ..suite.examples import draw_examples
@@ -70,3 +81,13 @@ def plot(
         paths = draw(content, kind, folder, "test_acc_best" if best else "test_acc")
     for path in paths:
         echo(path)
+
+
+def _check_out(results: tuple[str, ...], out: str | None) -> None:
+    """Refuse several folders without a folder for what is made of them.
+
+    Raises:
+        UserError: no folder is given.
+    """
+    if len(results) > 1 and out is None:
+        raise UserError("several results folders need a folder for the output; give --out FOLDER")

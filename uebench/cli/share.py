@@ -1,8 +1,9 @@
-"""The verbs that share results and poisons: publish, validate, card."""
+"""The verbs that share results and poisons: publish, validate, merge, card."""
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -89,6 +90,32 @@ def validate_verb(folder: str, as_json: bool) -> None:
                 console.print(Text(f"      not checked: {gap}", "dim"))
     if any(finding.status == "failed" for finding in findings):
         raise SystemExit(1)
+
+
+@click.command("merge")
+@click.argument("results", nargs=-1, required=True, type=click.Path())
+@click.option("--out", metavar="FOLDER", required=True, help="Folder for the joined results.")
+def merge_verb(results: tuple[str, ...], out: str) -> None:
+    """Join several results folders into one.
+
+    RESULTS are folders of `uebench run`, published bundles, or folders of them. A cell that several
+    of them have must agree: bit for bit if it was computed on machines of one type, else within 5
+    points. Training seeds of several folders make the mean and the spread of one table; other
+    protocols, networks or data sets get tables of their own. The joined folder says where each
+    cell came from. Nothing is computed. If records disagree, they are listed, nothing is written,
+    and the exit status is 1.
+
+    \b
+    uebench merge results/seed0 results/seed1 --out results/both
+    """  # noqa: D301
+    from ..report import leaderboards, to_rich
+    from ..share.merge import merge
+
+    content = merge([Path(path) for path in results], Path(out), ["uebench", *sys.argv[1:]])
+    stdout_console().print(to_rich(leaderboards(content.cells), content.titles))
+    n_folders = len({each["folder"] for each in content.run.reused.values()})
+    echo(f"{len(content.cells)} cells from {n_folders} folders; the results are in {out}", err=True)
+    echo(f"next: uebench validate {out}", err=True)
 
 
 @click.command("card")

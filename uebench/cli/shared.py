@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..common.errors import UserError
-from ..common.text import one_line, plain_text
+from ..common.text import escaped, one_line, plain_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..report import Results
     from ..report.compare import Meaning
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -128,6 +129,22 @@ def known_titles() -> dict[str, str]:
     from ..methods.registry import KINDS, methods
 
     return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
+
+
+def results_of(paths: Sequence[str]) -> Results:
+    """Return the contents of a results folder, or of several as one.
+
+    Raises:
+        UserError: a folder cannot be used.
+        ConflictError: records of several folders disagree.
+    """
+    if len(paths) == 1:
+        from ..report import read_results
+
+        return read_results(paths[0], known_titles())
+    from ..share.merge import merged
+
+    return merged(paths).results(Path(", ".join(map(escaped, paths))), known_titles())
 
 
 def known_meanings() -> dict[str, Meaning]:

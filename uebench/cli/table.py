@@ -13,7 +13,14 @@ import click
 
 from ..common.errors import UserError
 from .matrix import matrix_fields, matrix_flags, matrix_options, take_flags_from_config
-from .shared import data_options, known_meanings, known_titles, plugin_option, stdout_console
+from .shared import (
+    data_options,
+    known_meanings,
+    known_titles,
+    plugin_option,
+    results_of,
+    stdout_console,
+)
 
 if TYPE_CHECKING:
     from ..report.compare import Compared
@@ -35,7 +42,14 @@ class TableForm:
 
 
 @click.command()
-@click.argument("target", metavar="TABLE|RESULTS", is_eager=True, callback=take_flags_from_config)
+@click.argument(
+    "targets",
+    metavar="TABLE|RESULTS...",
+    nargs=-1,
+    required=True,
+    is_eager=True,
+    callback=take_flags_from_config,
+)
 @matrix_options
 @click.option(
     "--format",
@@ -61,7 +75,7 @@ class TableForm:
 @data_options
 @plugin_option
 def table(
-    target: str,
+    targets: tuple[str, ...],
     form: str,
     as_json: bool,
     best: bool,
@@ -73,7 +87,7 @@ def table(
     label: str | None,
     **options: Any,
 ) -> None:
-    """Print a table of the paper, or a folder's leaderboard.
+    """Print a table of the paper, or the leaderboard of a folder or of several as one.
 
     Nothing is computed: a table shows the cells that are in the store and marks the others as
     missing. Flags that describe a matrix mean the same as for `uebench run table2`.
@@ -83,6 +97,7 @@ def table(
     uebench table 2 --protocol quick --dataset synthetic  the same matrix, smaller
     uebench table fig3 --compare                          with published numbers
     uebench table results/quick --format latex            a folder's leaderboard
+    uebench table results/seed0 results/seed1             of two folders, joined by `merge`
     """  # noqa: D301
     from ..report.published import read_published
 
@@ -94,9 +109,15 @@ def table(
     if compare or published or second_hand:
         numbers = read_published(Path(published) if published else None, second_hand)
     metric = "test_acc_best" if best else "test_acc"
-    name = config_of(target)
+    named = [name for name in map(config_of, targets) if name is not None]
+    if named and len(targets) > 1:
+        raise UserError(
+            f"{named[0]} is a table, and only results folders can be joined; name one table, or "
+            "folders alone"
+        )
+    name = named[0] if named else None
     if name is None:
-        _print_results(Path(target), metric, shape, numbers, options)
+        _print_results(targets, metric, shape, numbers, options)
     else:
         _print_table(name, metric, shape, numbers, options)
 
@@ -129,25 +150,25 @@ def config_of(target: str) -> str | None:
 
 
 def _print_results(
-    path: Path,
+    paths: tuple[str, ...],
     metric: Any,
     shape: TableForm,
     published: list[Published] | None,
     options: dict[str, Any],
 ) -> None:
-    """Print the leaderboards of a results folder."""
+    """Print the leaderboards of a results folder, or of several as one."""
     from .. import report
     from ..cells.results import version_warning
     from ..report.compare import ours_of
 
     if flags := matrix_flags(options):
         raise UserError(
-            f"{flags[0]} describes the matrix of a table, but {path} is a results folder; leave "
-            "the flag out, or name a table"
+            f"{flags[0]} describes the matrix of a table, but {paths[0]} is a results folder; "
+            "leave the flag out, or name a table"
         )
-    cells = report.read_cells(path)
+    cells = report.read_cells(paths[0]) if len(paths) == 1 else results_of(paths).cells
     if cells.empty:
-        raise UserError(f"{path} has no rows, so there is no table; run some cells first")
+        raise UserError(f"{paths[0]} has no rows, so there is no table; run some cells first")
     boards = report.leaderboards(cells, metric)
     if warning := version_warning(cells):
         click.echo(warning, err=True)

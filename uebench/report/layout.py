@@ -158,14 +158,15 @@ def _origins_in_words(board: Leaderboard, titles: Titles) -> list[str]:
     sentences = []
     for origin in dict.fromkeys(o for entry in entries.values() for o in entry.origins):
         here = {pair: n for pair, e in entries.items() if (n := e.origins.count(origin))}
-        text = f"{sum(here.values())} of {total} models were taken from {one_line(origin)}"
+        n, origin_text = sum(here.values()), one_line(origin)
+        text = f"{n} of {total} models {'was' if n == 1 else 'were'} taken from {origin_text}"
         rows = []
         for attack in dict.fromkeys(attack for attack, _ in here):
             its = [d for a, d in here if a == attack]
             every = len(its) == sum(a == attack for a, _ in entries)
             names = ["every defense"] if every else [str(method_label(d, titles)) for d in its]
             rows.append(f"{method_label(attack, titles, CLEAN)} under {', '.join(names)}")
-        sentences.append(text if sum(here.values()) == total else f"{text}: {'; '.join(rows)}")
+        sentences.append(text if n == total else f"{text}: {'; '.join(rows)}")
     return sentences
 
 

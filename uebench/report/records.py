@@ -131,8 +131,8 @@ class RunFacts(BaseModel):
     poisons: dict[str, dict[str, Any]] = {}
     """The recipe and the measurements of each poison, by its key in the store."""
     other_poisons: list[dict[str, Any]] = []
-    """Poisons that have the recipe of one in `poisons`, but another hash: reused cells were trained
-    on them. Each is as in `poisons`, with its `key`."""
+    """Poisons that have the recipe of one in `poisons`, but were crafted elsewhere, where reused
+    cells were trained on them. Each is as in `poisons`, with its `key`."""
     reused: dict[str, dict[str, Any]] = {}
     """Where a cell's record was copied from, by the cell's key; cells computed by the run itself
     are left out."""

@@ -13,6 +13,7 @@ import pandas as pd
 from .. import __version__
 from ..common.provenance import git_state
 from ..report.records import CellRecord, RunFacts
+from ..store.store import key_of
 
 CellValues = dict[str, Any]
 
@@ -50,6 +51,28 @@ class Contents:
         """The rows of cells.csv, with None for what is missing."""
         return plain_rows(self.cells)
 
+    @cached_property
+    def poisons(self) -> dict[str, list[dict[str, Any]]]:
+        """The records of all poisons by key; a key has several if cells were taken elsewhere."""
+        by_key = {key: [poison] for key, poison in self.run.poisons.items()}
+        for poison in self.run.other_poisons:
+            by_key.setdefault(str(poison.get("key")), []).append(poison)
+        return by_key
+
+    def poison_of(self, row: CellValues) -> dict[str, Any] | None:
+        """Return the record of the poison that a cell was trained on; None if there is none.
+
+        Of several with the cell's key, it is the one that its hash and its crafting time name.
+        """
+        key = key_or_none(self.run.recipes[str(row["key"])].get("poison"))
+        seconds = as_recorded(row["craft_seconds"])
+
+        def likeness(poison: dict[str, Any]) -> tuple[bool, bool]:
+            same_time = as_recorded(poison.get("craft_seconds")) == seconds
+            return poison.get("sha256") == row["poison_sha256"], same_time
+
+        return max(self.poisons.get(key or "", []), key=likeness, default=None)
+
     @property
     def is_of_this_version(self) -> bool:
         """Whether this version of uebench wrote the folder, so that it must write the same again.
@@ -63,6 +86,14 @@ class Contents:
             and versions.get("uebench") == __version__
             and commit == (git_state() or {}).get("commit")
         )
+
+
+def key_or_none(recipe: Any) -> str | None:
+    """Return the key of a recipe, or None if it is none."""
+    try:
+        return key_of(recipe)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def plain_rows(cells: pd.DataFrame) -> list[CellValues]:

@@ -28,7 +28,6 @@ from ..report.records import read_records, read_run
 from .agreement import TOLERANCE, agreement, cell_name
 from .contents import Contents
 from .manifest import MANIFEST
-from .recipes import key_or_none
 from .validate import NotResultsError, findings
 
 RECORDS = "records.json"
@@ -64,6 +63,7 @@ def results_folders(paths: Sequence[Path | str]) -> list[Path]:
     """
     folders = []
     for path in map(Path, paths):
+        path = path.parent if path.name == "cells.csv" and path.is_file() else path
         if (path / "cells.csv").is_file():
             found = [path]
         else:
@@ -165,18 +165,8 @@ def origin(contents: Contents, row: CellRow) -> dict[str, Any]:
         "folder": escaped(contents.folder),
         **{name: one_line(str(value or ""))[:100] for name, value in words.items()},
         "record_sha256": record.sha256,
-        "poison": _poison_of(contents, row),
+        "poison": contents.poison_of(row),
     }
-
-
-def _poison_of(contents: Contents, row: CellRow) -> dict[str, Any] | None:
-    """Return the recipe and measurements of the poison that a cell was trained on."""
-    run = contents.run
-    key = key_or_none(run.recipes[str(row["key"])].get("poison"))
-    own = run.poisons.get(key or "")
-    others = [poison for poison in run.other_poisons if poison.get("key") == key]
-    same = (p for p in (own, *others) if p and p.get("sha256") == row["poison_sha256"])
-    return next(same, own)
 
 
 def agreeing_cells(folders: Sequence[Path]) -> dict[str, KnownCell]:

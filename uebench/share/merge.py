@@ -35,6 +35,7 @@ from ..report.records import (
     write_records,
 )
 from ..report.words import Titles
+from ..store.store import key_of
 from .agreement import cell_name, shortened
 from .contents import Contents
 from .described import flat
@@ -282,20 +283,15 @@ def _poisons(
     sources: Sequence[Contents], records: Mapping[str, Mapping[str, Any]]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return one poison per key, and those with other hashes that cells were trained on."""
-    used = {str(record.get("poison_sha256")) for record in records.values()}
-    by_key: dict[str, dict[str, Any]] = {}
-    for source in sources:
-        run = source.run
-        others = [(str(poison.get("key")), poison) for poison in run.other_poisons]
-        for key, poison in (*run.poisons.items(), *others):
-            by_key.setdefault(key, {}).setdefault(str(poison.get("sha256")), poison)
-    poisons, more = {}, []
-    for key, its in by_key.items():
-        needed = [poison for sha256, poison in its.items() if sha256 in used]
-        first, *rest = needed or list(its.values())[:1]
-        poisons[key] = first
-        more += [{**poison, "key": key} for poison in rest]
-    return poisons, more
+    used = [poison for each in records.values() if (poison := each["reused"]["poison"])]
+    poisons = {key: poison for s in reversed(sources) for key, poison in s.run.poisons.items()}
+    poisons |= {key_of(poison["recipe"]): poison for poison in reversed(used)}
+    others = {
+        (key, poison["sha256"], poison.get("craft_seconds")): {**poison, "key": key}
+        for poison in used
+        if poison != poisons[key := key_of(poison["recipe"])]
+    }
+    return poisons, list(others.values())
 
 
 def _config(sources: Sequence[Contents]) -> dict[str, Any]:

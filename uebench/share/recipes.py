@@ -14,8 +14,7 @@ from ..data import load_dataset
 from ..data.catalog import DATASETS
 from ..methods.registry import methods
 from ..report.records import DatasetFacts
-from ..store.store import key_of
-from .contents import CellValues, Contents, Remarks, Unchecked, about, who
+from .contents import CellValues, Contents, Remarks, Unchecked, about, key_or_none, who
 
 _SHARED = ("arch", "defense", "seed", "precision")
 """Columns that a recipe has under the same name."""
@@ -93,14 +92,6 @@ def _bare(arch: Any) -> Any:
         return arch
     omitted = ("form", "weights", "sha256")
     return format_spec(name, {k: v for k, v in options.items() if k not in omitted})
-
-
-def key_or_none(recipe: Any) -> str | None:
-    """Return the key of a recipe, or None if it is none."""
-    try:
-        return key_of(recipe)
-    except (TypeError, ValueError, RecursionError):
-        return None
 
 
 def check_run(contents: Contents) -> Remarks:

@@ -18,10 +18,10 @@ from ..common.text import one_line
 from ..data.poison import Budget, BudgetNorm
 from ..learn.loops import n_batches
 from ..learn.protocol import Protocol
-from ..report.records import CellRecord
-from .contents import CellValues, Contents, Remarks, Unchecked, about, as_recorded, who
+from ..report.records import CellRecord, origin_in_words
+from .contents import CellValues, Contents, Remarks, Unchecked, about, as_recorded, key_or_none, who
 from .described import unversioned
-from .recipes import differing_options, key_or_none
+from .recipes import differing_options
 
 _UNKNOWABLE = "losses, times, memory and machines: `uebench verify` computes cells again"
 _HASHES = "hashes of poisons and how visible they are: they follow from images that are not here"
@@ -37,6 +37,8 @@ def check_records(contents: Contents) -> Remarks:
     )
     for key, row in finished.items():
         record = contents.records.get(key)
+        if row["origin"] != origin_in_words(contents.run.reused.get(key, {})):
+            yield f"{who(row)}: its origin is {row['origin']!r}, and {RUN} names another one"
         if record is None:
             yield f"{who(row)}: records.json has no record of it"
             continue
@@ -144,11 +146,7 @@ def _check_origin(
     """Yield what a record says about its origin that its row, recipe or poison contradict."""
     poison = recipe.get("poison")
     poison = poison if isinstance(poison, dict) else {}
-    made = (
-        contents.run.poisons.get(key_or_none(poison) or "", {})
-        if "what" in poison
-        else {"sha256": ""}
-    )
+    made = contents.poison_of(row) or {} if "what" in poison else {"sha256": ""}
     seeds = {"training": row["seed"], "poison": row["poison_seed"]}
     expected = {
         "poison_sha256": made.get("sha256"),
@@ -242,7 +240,7 @@ def check_poisons(contents: Contents, refs: Sequence[PoisonRef]) -> Remarks:
     """
     planned = {unversioned(ref.recipe()): ref for ref in refs}
     hashes = set()
-    for key, poison in contents.run.poisons.items():
+    for key, poison in ((key, each) for key, its in contents.poisons.items() for each in its):
         recipe = poison.get("recipe")
         if not isinstance(recipe, dict) or key_or_none(recipe) != key:
             yield f"the key of the poison {key[:16]} is not the hash of its recipe"
@@ -255,9 +253,7 @@ def check_poisons(contents: Contents, refs: Sequence[PoisonRef]) -> Remarks:
             yield f"{who(row)}: its poison {row['poison_sha256'][:16]} has no record"
     used = {key_or_none(recipe.get("poison")) for recipe in contents.run.recipes.values()}
     yield from (
-        f"the poison {key[:16]} belongs to no cell"
-        for key in contents.run.poisons
-        if key not in used
+        f"the poison {key[:16]} belongs to no cell" for key in contents.poisons if key not in used
     )
     if contents.run.poisons:
         yield Unchecked(_HASHES)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..common.errors import UserError
 from ..common.spec import format_value, parse_spec, split_specs
-from ..common.text import write_text
+from ..common.text import one_line, write_text
 from ..data import Dataset, DatasetError, load_dataset
 from ..data.catalog import DATASETS
 from ..report.compare import Ours
@@ -135,7 +135,7 @@ def paper_grid(
             for run in runs
             if run.values["chance"] is not None
         },
-        settings=tuple(_common(cells, spec)),
+        settings=(*_common(cells, spec), *_origins(frame)),
         best=best_places(spots),
     )
 
@@ -304,6 +304,16 @@ def _common(cells: Sequence[Cell], spec: TableSpec) -> list[str]:
         words.append(f"{' or '.join(map(str, epochs))} epochs")
     words.append(f"precision {', '.join(dict.fromkeys(c.precision for c in cells))}")
     return words
+
+
+def _origins(frame: pd.DataFrame) -> list[str]:
+    """Return how many of the finished cells were taken from other folders."""
+    done = frame[frame["status"] == "ok"]
+    return [
+        f"{n} of {len(done)} models taken from {one_line(str(origin))}"
+        for origin, n in done["origin"].value_counts(sort=False).items()
+        if origin
+    ]
 
 
 def stand_in(spec: str) -> DatasetRef | None:

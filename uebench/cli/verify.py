@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     default=3,
     help="Number of finished cells to recompute, drawn at random; 0 means all.",
 )
+@click.option(
+    "--reused-first",
+    is_flag=True,
+    help="Draw cells that were taken from other folders before all others.",
+)
 @click.option("--seed", type=int, default=0, help="Seed of the random draw.")
 @click.option(
     "--tolerance",
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
 def verify_verb(
     results: str,
     sample: int,
+    reused_first: bool,
     seed: int,
     tolerance: float,
     device: str,
@@ -82,6 +88,7 @@ def verify_verb(
         jobs=jobs,
         data_dir=data_dir,
         quiet=quiet,
+        reused_first=reused_first,
     )
     if as_json:
         click.echo(json.dumps([asdict(verdict) for verdict in [*verdicts, *found]], indent=1))

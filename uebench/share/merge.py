@@ -37,7 +37,7 @@ from ..report.records import (
 from ..report.words import Titles
 from ..store.store import key_of
 from .agreement import cell_name, shortened
-from .contents import Contents
+from .contents import Contents, key_or_none
 from .described import flat
 from .known import RECORDS, KnownCell, checked_contents, disagreement, known_cells, refuse
 from .known import results_folders as results_folders
@@ -252,7 +252,7 @@ def _run(
     """
     raw = [source.raw for source in sources]
     recipes = {key: recipe for s in sources for key, recipe in s.run.recipes.items() if key in keys}
-    poisons, others = _poisons(sources, records)
+    poisons, others = _poisons(sources, recipes, records)
     facts = {f.fingerprint: f.model_dump() for s in sources for f in s.run.datasets.values()}
     failures = {k: v for s in sources for k, v in s.run.failures.items()}
     return {
@@ -280,7 +280,9 @@ def _run(
 
 
 def _poisons(
-    sources: Sequence[Contents], records: Mapping[str, Mapping[str, Any]]
+    sources: Sequence[Contents],
+    recipes: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, Mapping[str, Any]],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return one poison per key, and those with other hashes that cells were trained on."""
     used = [poison for each in records.values() if (poison := each["reused"]["poison"])]
@@ -291,7 +293,8 @@ def _poisons(
         for poison in used
         if poison != poisons[key := key_of(poison["recipe"])]
     }
-    return poisons, list(others.values())
+    wanted = {key_or_none(recipe.get("poison")) for recipe in recipes.values()}
+    return {k: p for k, p in poisons.items() if k in wanted}, list(others.values())
 
 
 def _config(sources: Sequence[Contents]) -> dict[str, Any]:

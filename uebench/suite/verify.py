@@ -85,6 +85,7 @@ def verify(
     jobs: int | None = None,
     data_dir: str | None = None,
     quiet: bool = True,
+    reused_first: bool = False,
 ) -> list[Verdict]:
     """Recompute a sample of the cells of a results folder and return one verdict per cell.
 
@@ -97,6 +98,7 @@ def verify(
         jobs: number of cells that are computed at the same time.
         data_dir: directory of torchvision's data sets.
         quiet: whether to hide progress.
+        reused_first: whether to draw cells that were taken from other folders before all others.
 
     Raises:
         UserError: the folder holds no results, or its data set cannot be found.
@@ -108,7 +110,7 @@ def verify(
         raise UserError(
             f"{folder} has no finished cell, so there is nothing to verify; finish its run first"
         )
-    rows = sampled(done.to_dict("records"), sample, seed)
+    rows = sampled(done.to_dict("records"), sample, seed, reused_first)
     on_cpu = all(str(r["device"]) in ("cpu", "") for r in rows)
     devices = usable_devices("cpu" if device == "auto" and on_cpu else device)
     config = _config(run_json, folder)
@@ -135,9 +137,20 @@ def verify(
         return verdicts
 
 
-def sampled(rows: list[dict[Any, Any]], size: int, seed: int) -> list[dict[Any, Any]]:
-    """Return `size` rows drawn at random, or all of them if `size` is 0 or exceeds their number."""
-    return random.Random(seed).sample(rows, size) if 0 < size < len(rows) else rows
+def sampled(
+    rows: list[dict[Any, Any]], size: int, seed: int, reused_first: bool = False
+) -> list[dict[Any, Any]]:
+    """Return `size` rows drawn at random, or all of them if `size` is 0 or exceeds their number.
+
+    With `reused_first`, rows with an origin are drawn before the others.
+    """
+    if not 0 < size < len(rows):
+        return rows
+    rng = random.Random(seed)
+    if not reused_first:
+        return rng.sample(rows, size)
+    shuffled = rng.sample(rows, len(rows))
+    return sorted(shuffled, key=lambda row: row["origin"] == "")[:size]
 
 
 def _config(run_json: dict[str, Any], folder: Path) -> Config:

@@ -1,0 +1,177 @@
+"""Several results folders become one: seeds are averaged, and nothing that must not be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+import uebench
+from tests.share.conftest import OPTIONS
+from uebench.cli import main
+from uebench.common.errors import UserError
+from uebench.report import leaderboard, leaderboards, read_cells, read_results
+from uebench.report.groups import MethodSpec
+from uebench.report.records import read_records
+from uebench.share.merge import merge, merged
+from uebench.share.validate import validate
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_seeds_of_two_folders_make_one_table(folders: Path, tmp_path: Path) -> None:
+    names = [str(folders / "seed0"), str(folders / "seed1")]
+    result = call("merge", *names, "--out", str(tmp_path / "both"))
+    assert result.exit_code == 0, result.output
+    assert "4 cells from 2 folders" in result.stderr
+    cells = read_cells(tmp_path / "both")
+    board = leaderboard(cells)
+    for attack in ("none", "lsp"):
+        parts = [read_cells(name).set_index("attack").loc[attack, "test_acc"] for name in names]
+        stat = board.stat(MethodSpec(attack), MethodSpec("standard"))
+        assert stat.n == 2
+        assert stat.mean == pytest.approx(np.mean(parts))
+        assert stat.sd == pytest.approx(np.std(parts, ddof=1))
+    assert [origin.split(" (")[0] for origin in cells["origin"]] == [names[0]] * 2 + [names[1]] * 2
+    assert {f.test: f.problems for f in validate(tmp_path / "both") if f.problems} == {}
+    assert f"2 of 4 models were taken from {names[1]}" in result.stdout.replace("\n", "")
+
+
+def test_a_cell_of_several_folders_counts_once(folders: Path, tmp_path: Path) -> None:
+    both = merge([folders / "seed0", folders / "seed1"], tmp_path / "both")
+    again = merged([both.folder, folders / "seed0", folders / "seed1"])
+    assert list(again.cells["key"]) == list(both.cells["key"])
+    accuracies = ["test_acc", "test_acc_best", "train_acc"]
+    pd.testing.assert_frame_equal(again.cells[accuracies], both.cells[accuracies])
+
+
+def test_cells_of_different_recipes_are_not_averaged(folders: Path, tmp_path: Path) -> None:
+    names = [str(folders / "seed0"), str(folders / "lr")]
+    result = call("merge", *names, "--out", str(tmp_path / "out"))
+    assert result.exit_code == 1
+    for part in (
+        *names,
+        "lsp x standard",
+        "made by different recipes",
+        "protocol.lr 0.05 and 0.02",
+    ):
+        assert part in result.stderr.replace("\n", " ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_protocols_stay_separate_and_names_of_data_sets_are_distinct(
+    folders: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        images = rng.integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
+        labels = np.arange(60) % 2
+        np.savez(
+            tmp_path / place / "same.npz",
+            train_images=images[:40],
+            train_labels=labels[:40],
+            test_images=images[40:],
+            test_labels=labels[40:],
+        )
+        options = {**OPTIONS, "dataset": f"npz:{tmp_path / place / 'same.npz'}"}
+        uebench.run("none", "standard", out=tmp_path / f"of-{place}", **options)
+    joined = merged([folders / "lr", tmp_path / "of-a"])
+    assert [board.settings.dataset for board in leaderboards(joined.cells)] == [
+        OPTIONS["dataset"],
+        "same",
+    ]
+    with pytest.raises(UserError, match="different data sets that are both called same"):
+        merged([tmp_path / "of-a", tmp_path / "of-b"])
+
+
+def test_a_finished_cell_replaces_an_unfinished_one(folders: Path, tmp_path: Path) -> None:
+    partial = Path(shutil.copytree(folders / "seed0", tmp_path / "partial"))
+    frame = read_cells(partial)
+    key = str(frame.loc[1, "key"])
+    measured = ("test_acc", "test_acc_best", "best_epoch", "train_acc", "n_train", "n_test")
+    frame.loc[1, "status"] = "skipped"
+    frame.loc[1, [*measured, "craft_seconds", "train_seconds", "peak_memory_mb", "chance"]] = pd.NA
+    frame.loc[1, "n_poisoned"] = pd.NA
+    texts = ["device", "poison_sha256", "record_sha256", "suite_version", "torch_version"]
+    frame.loc[1, texts] = ""
+    frame.to_csv(partial / "cells.csv", index=False)
+    records = json.loads((partial / "records.json").read_text())
+    del records["records"][key]
+    (partial / "records.json").write_text(json.dumps(records))
+    run = json.loads((partial / "run.json").read_text())
+    for origin in run["origins"]:
+        origin["cells"] = [each for each in origin["cells"] if each != key]
+    (partial / "run.json").write_text(json.dumps(run))
+    joined = merged([partial, folders / "seed0"])
+    assert list(joined.cells["status"]) == ["ok", "ok"]
+    assert list(joined.cells["key"]) == list(frame["key"])
+
+
+def test_folders_are_not_overwritten(folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is one of the merged folders"):
+        merge([folders / "seed0", folders / "seed1"], folders / "seed1")
+    (tmp_path / "cells.csv").write_text("mine")
+    with pytest.raises(UserError, match="that no run wrote"):
+        merge([folders / "seed0", folders / "seed1"], tmp_path)
+    assert (tmp_path / "cells.csv").read_text() == "mine"
+
+
+def test_table_report_and_plot_take_several_folders(folders: Path, tmp_path: Path) -> None:
+    names = [str(folders / "seed0"), str(folders / "seed1")]
+    table = call("table", *names, "--format", "csv")
+    assert table.exit_code == 0, table.output
+    assert table.stdout.count(",2,0,0,") == 2, "two entries with n = 2, none failed or skipped"
+    for verb in (["report"], ["plot", "--kind", "curves"]):
+        refused = call(*verb, *names)
+        assert refused.exit_code == 2
+        assert "give --out FOLDER" in refused.stderr
+        result = call(*verb, *names, "--out", str(tmp_path / verb[0]))
+        assert result.exit_code == 0, result.output
+        for line in result.stdout.split():
+            assert Path(line).is_file()
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert f"taken from {names[1]}" in page
+    mixed = call("table", "2", names[0])
+    assert mixed.exit_code == 2
+    assert "only results folders can be joined" in mixed.stderr
+
+
+def test_the_name_of_a_folder_is_only_a_text(folders: Path, tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)>\\input{x}\n\x1b[31m_|"
+    hostile = Path(shutil.copytree(folders / "seed0", tmp_path / name))
+    out = tmp_path / "out"
+    merge([hostile, folders / "seed1"], out)
+    assert "<img src=x" not in (out / "index.html").read_text()
+    assert "&lt;img src=x" in (out / "index.html").read_text()
+    assert "\\input{x}" not in (out / "leaderboard.tex").read_text()
+    assert "<img src=x" not in (out / "leaderboard.md").read_text().replace("\\<", "")
+    assert "\x1b" not in "".join(path.read_text() for path in out.glob("*.*"))
+    assert sorted(path.name for path in (out / "pictures").iterdir()) == sorted(
+        path.name for path in (folders / "seed0/pictures").iterdir()
+    )
+
+
+def test_poisons_of_one_recipe_with_several_hashes_are_kept_apart(
+    folders: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folders / "seed1", tmp_path / "seed1")
+    results = read_results(folders / "seed1")
+    ((_, poison),) = results.poisons.values()
+    for path in (tmp_path / "seed1").glob("*.[cj]s*"):
+        path.write_text(path.read_text().replace(str(poison["sha256"]), "cd" * 32))
+    frame = read_cells(tmp_path / "seed1")
+    records = read_records(tmp_path / "seed1/records.json")
+    frame["record_sha256"] = [records[key].sha256 for key in frame["key"]]
+    frame.to_csv(tmp_path / "seed1/cells.csv", index=False)
+    both = merge([folders / "seed0", tmp_path / "seed1"], tmp_path / "both")
+    (board,) = leaderboards(both.cells)
+    assert board.several_poisons == {MethodSpec("lsp"): 2}
+    assert {f.test: f.problems for f in validate(both.folder) if f.problems} == {}

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 import uebench
 from tests.share.conftest import OPTIONS
+from uebench.cells.cell import seedless_key
 from uebench.cli import main
 from uebench.common.errors import UserError
 from uebench.report import leaderboard, leaderboards, read_cells, read_results
@@ -20,6 +21,7 @@ from uebench.report.groups import MethodSpec
 from uebench.report.records import read_records
 from uebench.share.merge import merge, merged
 from uebench.share.validate import validate
+from uebench.store.store import key_of
 
 
 def call(*arguments: str) -> Result:
@@ -52,17 +54,37 @@ def test_a_cell_of_several_folders_counts_once(folders: Path, tmp_path: Path) ->
     pd.testing.assert_frame_equal(again.cells[accuracies], both.cells[accuracies])
 
 
+def of_an_older_version(source: Path, to: Path) -> Path:
+    """Copy results as if another version of LSP had made them: recipes and keys are others."""
+    shutil.copytree(source, to)
+    run = json.loads((to / "run.json").read_text())
+    run["git"] = {"commit": "0" * 40, "dirty": False}
+    new = {}
+    for key, recipe in run["recipes"].items():
+        if "what" in recipe["poison"]:
+            before = key_of(recipe["poison"]), seedless_key(recipe)
+            recipe["poison"]["version"] += 1
+            after = key_of(recipe["poison"]), seedless_key(recipe)
+            new |= {key: key_of(recipe), **dict(zip(before, after, strict=True))}
+    for poison in run["poisons"].values():
+        poison["recipe"]["version"] += 1
+    (to / "run.json").write_text(json.dumps(run))
+    for name in ("run.json", "cells.csv", "records.json"):
+        text = (to / name).read_text()
+        for old, key in new.items():
+            text = text.replace(old, key)
+        (to / name).write_text(text)
+    return to
+
+
 def test_cells_of_different_recipes_are_not_averaged(folders: Path, tmp_path: Path) -> None:
-    names = [str(folders / "seed0"), str(folders / "lr")]
+    older = of_an_older_version(folders / "seed1", tmp_path / "older")
+    names = [str(folders / "seed0"), str(older)]
     result = call("merge", *names, "--out", str(tmp_path / "out"))
-    assert result.exit_code == 1
-    for part in (
-        *names,
-        "lsp x standard",
-        "made by different recipes",
-        "protocol.lr 0.05 and 0.02",
-    ):
-        assert part in result.stderr.replace("\n", " ")
+    assert result.exit_code == 1, result.output
+    text = result.stderr.replace("\n", " ")
+    for part in ("1 conflict", "lsp x standard", *names, "different recipes", "poison.version"):
+        assert part in text
     assert not (tmp_path / "out").exists()
 
 
@@ -83,10 +105,12 @@ def test_other_protocols_stay_separate_and_names_of_data_sets_are_distinct(
         )
         options = {**OPTIONS, "dataset": f"npz:{tmp_path / place / 'same.npz'}"}
         uebench.run("none", "standard", out=tmp_path / f"of-{place}", **options)
-    joined = merged([folders / "lr", tmp_path / "of-a"])
-    assert [board.settings.dataset for board in leaderboards(joined.cells)] == [
-        OPTIONS["dataset"],
-        "same",
+    joined = merged([folders / "seed0", folders / "lr", tmp_path / "of-a"])
+    settings = [board.settings for board in leaderboards(joined.cells)]
+    assert [each.dataset for each in settings] == [OPTIONS["dataset"]] * 2 + ["same"]
+    assert [each.protocol for each in settings[:2]] == [
+        "quick[batch_size=16]",
+        "quick[batch_size=16,lr=0.02]",
     ]
     with pytest.raises(UserError, match="different data sets that are both called same"):
         merged([tmp_path / "of-a", tmp_path / "of-b"])

@@ -80,7 +80,7 @@ def take_flags_from_config(context: click.Context, _: click.Parameter, config: A
     A callback of the argument that names the file, or of one that takes several names. The argument
     must be eager, so that it is handled before the flags.
     """
-    names = (config,) if isinstance(config, str) else config or ()
+    names: tuple[str, ...] = (config,) if isinstance(config, str) else config or ()
     if len(names) == 1 and Path(names[0]).suffix in (".yaml", ".yml"):
         from ..cells.config import read_how
 

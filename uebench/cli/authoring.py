@@ -88,12 +88,7 @@ def check(method: str | None, kind: Any, quick: bool, full: bool, as_json: bool)
 
 
 def _chosen(method: str | None, kind: Kind | None) -> list[tuple[Kind, str]]:
-    """Return kind and spec of each method to test.
-
-    Raises:
-        UserError: no method is named, it does not exist or is an imported poison, an attack and a
-            defense both have the name, or an option is wrong.
-    """
+    """Return kind and spec of each method to test."""
     from ..common.spec import IMPORTED, parse_spec
     from ..methods.registry import KINDS, absent, build, methods, plugin_files
 

@@ -85,7 +85,6 @@ def _explained(error: Exception) -> click.ClickException:
 
 
 def _fault(error: Exception) -> str:
-    """Return an unexpected exception with the file and line that raised it."""
     text = " ".join(str(error).split()) or "no message"
     frames = traceback.extract_tb(error.__traceback__)
     origin = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -121,7 +121,6 @@ def matrix_fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]
 
 
 def _with_sets(fields: dict[str, Any], sets: tuple[str, ...], epochs: int | None) -> dict[str, Any]:
-    """Return the fields with the options given by `--set` and `--epochs`."""
     from ..cells.config import MERGED, replace_field, spelled_out
 
     options: dict[str, str] = {}

@@ -203,7 +203,6 @@ def import_(
 
 
 def _check_picture(picture: str | None) -> None:
-    """Check that --picture names a PNG file that can be written."""
     from ..data.poison_files import check_target
 
     if picture is not None:
@@ -213,7 +212,6 @@ def _check_picture(picture: str | None) -> None:
 
 
 def _draw(picture: str | None, poison: Poison, dataset: Dataset, title: str) -> None:
-    """Write the contact sheet of a poison, if --picture was given."""
     if picture is not None:
         from ..data.pictures import contact_sheet
 

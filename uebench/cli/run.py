@@ -4,23 +4,59 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .completion import complete_config
-from .executor import ended_by_signals, executor_options
 from .matrix import matrix_fields, matrix_options, take_flags_from_config
-from .shared import data_options, echo, plugin_option, quiet_option, starting
+from .shared import data_options, echo, options_of, plugin_option, quiet_option, starting
 from .table import print_run
 
 if TYPE_CHECKING:
     from ..suite.run import Matrix, RunOutcome
 
 _RESUME = "finished cells are kept; run the same command again to continue"
+
+executor_options = options_of(
+    click.option(
+        "--deterministic",
+        is_flag=True,
+        help="Use slower GPU kernels whose results are reproducible bit for bit; each record "
+        "names the operations that have none. CPUs are always reproducible.",
+    ),
+    click.option(
+        "--stop-after",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="MINUTES",
+        help="Stop the run this long after its first cell started. Cells are computed in the "
+        "order of the matrix; those not reached get the status `skipped`, the exit status is "
+        "1, and the same command continues the run.",
+    ),
+    click.option(
+        "--time-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="MINUTES",
+        help="Time limit for each cell and each poison; one that takes longer fails.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1, 4096),
+        help="Number of cells computed at the same time; with slurm, of jobs in the queue.",
+    ),
+    click.option(
+        "--executor",
+        metavar="NAME[OPTION=VALUE,...]",
+        default="local",
+        help="Where cells are computed: local, ray or slurm, with options such as "
+        "ray[gpus=0.25]; `uebench show executor slurm` lists them.",
+    ),
+)
 
 
 @click.command("run")
@@ -139,7 +175,6 @@ def _stopped_by_faults() -> Iterator[None]:
 
 
 def _print_start(matrix: Matrix) -> None:
-    """Print how many cells there are and where they are computed."""
     from ..cells.determinism import n_irreproducible
     from ..suite.run import reused_in_words
 
@@ -166,7 +201,7 @@ def _execute(matrix: Matrix, quiet: bool) -> RunOutcome:
     from ..suite import run as suite_run
 
     try:
-        with ended_by_signals():
+        with _ended_by_signals():
             return suite_run.execute(matrix, quiet)
     except (KeyboardInterrupt, FullError) as error:
         reason = f"{error}; " if isinstance(error, FullError) else ""
@@ -177,6 +212,28 @@ def _execute(matrix: Matrix, quiet: bool) -> RunOutcome:
             err=True,
         )
         raise SystemExit(1 if reason else 130) from None
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM, or SIGHUP from a closed terminal, end a run as Ctrl-C does.
+
+    Python's default action would end this process at once and leave its workers running.
+    """
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    previous = {}
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP on purpose
+            previous[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _n_finished(matrix: Matrix) -> int:
@@ -228,12 +285,7 @@ def _print_end(matrix: Matrix, outcome: RunOutcome, folder: Path, quiet: bool) -
 def _next(folder: Path, matrix: Matrix, n_failed: int, n_skipped: int, learned: bool) -> str:
     """Return a command, or an advice with it, that makes sense after these results.
 
-    Args:
-        folder: where the results are.
-        matrix: what was run.
-        n_failed: number of cells that failed.
-        n_skipped: number of cells that were not computed.
-        learned: whether the models learned at least from clean data.
+    `learned` is whether the models learned at least from clean data.
     """
     typed = shlex.join(["uebench", *sys.argv[1:]])
     if n_failed:

@@ -169,11 +169,7 @@ def parse_age(text: str) -> float:
 
 
 def _checked_kinds(kinds: tuple[str, ...]) -> list[str] | None:
-    """Return the kinds given by --kind, or None for all.
-
-    Raises:
-        UserError: there is no such kind.
-    """
+    """Return the kinds given by --kind, or None for all."""
     from ..common.spec import did_you_mean
     from ..store.prune import ENTRY_KINDS
 
@@ -187,7 +183,6 @@ def _checked_kinds(kinds: tuple[str, ...]) -> list[str] | None:
 
 
 def _by_kind(doomed: list[Doomed]) -> list[list[str]]:
-    """Return rows of kind, reason, number of entries and size."""
     groups: dict[tuple[str, str], list[int]] = {}
     for d in doomed:
         groups.setdefault((d.entry.kind, d.why), []).append(d.entry.bytes)
@@ -195,7 +190,6 @@ def _by_kind(doomed: list[Doomed]) -> list[list[str]]:
 
 
 def _plain(entry: Entry) -> dict[str, Any]:
-    """Return an entry as data for JSON."""
     return {name: getattr(entry, name) for name in ("kind", "key", "bytes", "modified")}
 
 

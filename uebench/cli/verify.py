@@ -59,7 +59,7 @@ def verify_verb(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Check all cells against the files, and recompute a random sample.
+    """Check all cells against the files, and recompute a sample.
 
     First, keys, recipes, records, curves, confusion matrices and accuracies of all cells must
     agree with each other, which takes seconds. Then cells are recomputed. Nothing is taken from the
@@ -99,7 +99,6 @@ def verify_verb(
 
 
 def _print_contradictions(found: list[Verdict]) -> None:
-    """Print in what the files of the folder disagree, or that they agree."""
     if not found:
         click.echo("all cells: keys, recipes, records and accuracies agree with each other")
         return
@@ -110,7 +109,6 @@ def _print_contradictions(found: list[Verdict]) -> None:
 
 
 def _print(verdicts: list[Verdict], tolerance: float) -> None:
-    """Print the verdicts as a table, and how many there are of each."""
     rows = [
         [v.cell, _percent(v.recorded), _percent(v.recomputed), v.outcome, v.told] for v in verdicts
     ]

@@ -153,7 +153,6 @@ def _conform(frame: pd.DataFrame, places: Sequence[str], whole: str) -> pd.DataF
 
 
 def _check_status(frame: pd.DataFrame, places: Sequence[str]) -> None:
-    """Refuse an unknown status, and a finished cell without its accuracy."""
     pairs = zip(frame["status"].tolist(), frame["test_acc"].tolist(), places, strict=True)
     for status, accuracy, place in pairs:
         if status not in STATUSES:

@@ -7,6 +7,8 @@ red-green blindness, in grey print and in both themes. The line colours are thos
 
 import math
 
+import numpy as np
+
 RAMP = ("#08244f", "#2f4a78", "#5d6b80", "#8f8d7e", "#c4b26c", "#f7dd72")
 """Low to high, at equal distances."""
 
@@ -49,11 +51,9 @@ def ramp_steps() -> list[tuple[str, str]]:
 
 def ramp(share: float) -> str:
     """Return the colour of a share in [0, 1], as `#rrggbb`; shares outside are clipped."""
-    place = min(1.0, max(0.0, share)) * (len(RAMP) - 1)
-    i = min(int(place), len(RAMP) - 2)
-    low, high = _rgb(RAMP[i]), _rgb(RAMP[i + 1])
-    mixed = (round(a + (b - a) * (place - i)) for a, b in zip(low, high, strict=True))
-    return "#" + "".join(f"{level:02x}" for level in mixed)
+    place, places = share * (len(RAMP) - 1), range(len(RAMP))
+    channels = zip(*map(_rgb, RAMP), strict=True)
+    return "#" + "".join(f"{round(np.interp(place, places, levels)):02x}" for levels in channels)
 
 
 def ink_on(color: str) -> str:

@@ -274,7 +274,6 @@ def _of_length(rows: list[Published], epochs: int | None, shortest: int) -> list
 def _differences(
     entry: Ours, found: Sequence[Published], meanings: Meanings
 ) -> Iterable[tuple[str, str, str]]:
-    """Yield how our protocol differs from the published ones: what, ours, theirs."""
     s = entry.settings
     dataset, arch = found[0].dataset, found[0].arch
     if s.dataset.partition("[")[0] != dataset:

@@ -70,7 +70,6 @@ def caveats(compared: Sequence[Compared]) -> list[str]:
 
 
 def _theirs(each: Compared, source: str) -> Shown:
-    """Return what a source printed, with ours minus it."""
     values = each.published.get(source)
     if values is None:
         return Shown()
@@ -81,7 +80,6 @@ def _theirs(each: Compared, source: str) -> Shown:
 
 
 def _against(each: Compared) -> Shown:
-    """Return "inside" the span of the sources, or how far above or below it ours is."""
     if not each.outside:
         return Shown("inside")
     where = f"{percent(abs(each.outside))} {'above' if each.outside > 0 else 'below'}"

@@ -165,7 +165,6 @@ def _of_attack(board: Leaderboard, attack: MethodSpec, titles: Titles) -> str:
 def _about_defenses(
     board: Leaderboard, worst: Mapping[MethodSpec, Extreme], titles: Titles
 ) -> list[str]:
-    """Return the sentences on the weakest and on the strongest defense."""
     stats = {d: board.stat(extreme.by, d) for d, extreme in worst.items() if extreme.by}
     lines = []
     for what, lowest in (("weakest defense", True), ("strongest defense", False)):
@@ -203,7 +202,6 @@ def _complete(extremes: Mapping[MethodSpec, Extreme]) -> dict[MethodSpec, Extrem
 
 
 def _is_untrained(board: Leaderboard, defense: MethodSpec) -> bool:
-    """Return whether a defense's models are near chance even on clean data."""
     chance, n_test = board.chance, board.settings.n_test
     clean = [stat for a in board.attacks if a.is_clean and (stat := board.stat(a, defense)).n]
     return chance is not None and any(_near_chance(stat, chance, n_test) for stat in clean)

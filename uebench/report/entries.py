@@ -152,7 +152,6 @@ def _made(run: CellRow, record: CellRecord) -> FactList:
 
 
 def _options(results: Results, key: str) -> tuple[tuple[str, FactList], ...]:
-    """Return the resolved options of attack, defense and protocol, which determine the number."""
     recipe = results.run.recipes.get(key, {})
     parts = {
         "attack": results.options(key, "attack"),
@@ -165,7 +164,6 @@ def _options(results: Results, key: str) -> tuple[tuple[str, FactList], ...]:
 
 
 def _without(value: Any, *left_out: str) -> dict[str, Any]:
-    """Return an object without some of its parts, an empty one if it is not an object."""
     parts = value.items() if isinstance(value, dict) else ()
     return {name: part for name, part in parts if name not in left_out}
 

@@ -131,7 +131,6 @@ def _heads(places: Sequence[Place]) -> tuple[tuple[tuple[str, int], ...], tuple[
 
 
 def _joined(place: Place) -> Label:
-    """Return several labels as one."""
     if len(place) == 1:
         return place[0]
     return Label(", ".join(str(label) for label in place if str(label)))

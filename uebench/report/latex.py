@@ -159,7 +159,6 @@ def _groups(table: Layout) -> list[str]:
 
 
 def _body(table: Layout) -> list[str]:
-    """Return the lines of the rows, with a rule before each part of the table."""
     lines = []
     for part in table.parts():
         lines.append(r"    \midrule")
@@ -170,7 +169,6 @@ def _body(table: Layout) -> list[str]:
 
 
 def _head(label: Label) -> str:
-    """Return a column's head, what explains it small on a second line."""
     title = escape_latex(label.title)
     if not label.below:
         return title

@@ -95,7 +95,6 @@ def matrix_picture(matrix: ConfusionMatrix) -> str:
 
 @functools.cache
 def _palette() -> bytes:
-    """Return the colours of the shares 0/255 to 255/255."""
     return b"".join(bytes.fromhex(ramp(level / 255)[1:]) for level in range(256))
 
 

@@ -90,12 +90,10 @@ def render(results: Results) -> str:
 
 
 def _file(name: str) -> str:
-    """Return the text of a file that belongs to the page."""
     return (resources.files("uebench.report") / "page" / name).read_text(encoding="utf-8")
 
 
 def _counts(results: Results) -> list[tuple[str, str]]:
-    """Return the numbers at the head of the page."""
     cells = results.cells
     status = Counter(cells["status"])
     finished = cells[cells["status"] == "ok"]
@@ -124,7 +122,6 @@ def _shown(figure: Figure, metric: str) -> View:
 
 
 def _poisons(results: Results) -> list[View]:
-    """Return the poisons of the run, in the order of their crafting."""
     rows = results.cells[results.cells["poison_sha256"] != ""]
     attacks = {
         str(row["poison_sha256"]): MethodSpec(str(row["attack"]), str(row["attack_options"]))
@@ -162,7 +159,6 @@ def _poisons(results: Results) -> list[View]:
 
 
 def _made(results: Results) -> dict[str, Any]:
-    """Return the command, versions, machine, data sets and failures of the run."""
     run = results.run
     versions = Counter(
         ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items()))
@@ -197,7 +193,6 @@ def _made(results: Results) -> dict[str, Any]:
 
 
 def _methods(results: Results) -> list[tuple[str, str, str, str]]:
-    """Return name, title, source and link of the methods that the folder names."""
     used = {*results.cells["attack"], *results.cells["defense"]}
     return [
         (one_line(name), one_line(facts.title), one_line(facts.source), _link(facts.source))
@@ -207,6 +202,5 @@ def _methods(results: Results) -> list[tuple[str, str, str, str]]:
 
 
 def _link(source: str) -> str:
-    """Return the address of an arXiv number; other sources have no link."""
     match = re.search(r"arXiv:(\d{4}\.\d{4,5})\b", source)
     return f"https://arxiv.org/abs/{match[1]}" if match else ""

@@ -127,7 +127,6 @@ def save_canvas(canvas: Canvas, folder: Path, stem: str) -> list[Path]:
 
 
 def _lines(figure: Figure) -> Canvas:
-    """Return the panels of a figure with one legend below them."""
     from matplotlib.lines import Line2D
 
     panels = charts(figure)
@@ -186,7 +185,6 @@ def _paint(axes: Axes, chart: Chart) -> None:
 
 
 def _line_look(look: Look, joined: bool) -> dict[str, Any]:
-    """Return colour, width and dashes of a line."""
     width = 1.7
     # matplotlib counts dashes in widths of the line, a chart in its own units.
     dashes = (0, tuple(length / width for length in DASHES[look.dash])) if look.dash else "-"
@@ -198,7 +196,6 @@ def _line_look(look: Look, joined: bool) -> dict[str, Any]:
 
 
 def _mark_look(look: Look) -> dict[str, Any]:
-    """Return the shape and size of a mark."""
     corners = MARKS[look.mark]
     # matplotlib scales a shape such that its largest coordinate is half of the size that is asked
     # for, and its y axis points upwards.
@@ -212,6 +209,7 @@ def _mark_look(look: Look) -> dict[str, Any]:
 
 def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
     """Return one canvas per setting with the matrix of each cell's first finished run."""
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap
 
     colors = LinearSegmentedColormap.from_list("uebench", RAMP)
@@ -228,7 +226,6 @@ def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
         side = 1.9
         canvas = new_canvas(side * len(defenses) + 1.2, side * len(attacks) + 0.5)
         grid = canvas.subplots(len(attacks), len(defenses), squeeze=False)
-        image = None
         for i, attack in enumerate(attacks):
             for j, defense in enumerate(defenses):
                 axes = grid[i][j]
@@ -236,7 +233,7 @@ def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
                 if matrix is None:
                     axes.set_axis_off()
                     continue
-                image = axes.imshow(shares(matrix), cmap=colors, vmin=0, vmax=1)
+                axes.imshow(shares(matrix), cmap=colors, vmin=0, vmax=1)
                 _class_ticks(axes, results.class_names(settings.dataset, len(matrix)), i, j, grid)
                 if i == 0:
                     axes.set_title(plain_label(method_title(results, defense)))
@@ -244,15 +241,13 @@ def _confusions(results: Results) -> list[tuple[str, Settings, Canvas]]:
                     axes.set_ylabel(f"{plain_label(method_title(results, attack))}\ntrue class")
                 if i == len(attacks) - 1:
                     axes.set_xlabel("predicted class")
-        if image is not None:
-            bar = canvas.colorbar(image, ax=grid, shrink=0.6, aspect=30)
-            bar.set_label("share of the true class")
+        bar = canvas.colorbar(ScalarMappable(cmap=colors), ax=grid, shrink=0.6, aspect=30)
+        bar.set_label("share of the true class")
         drawn.append(("confusion", settings, canvas))
     return drawn
 
 
 def _class_ticks(axes: Axes, names: Sequence[str], i: int, j: int, grid: Any) -> None:
-    """Name the classes at the outer edges, unless there are too many of them."""
     axes.set_xticks([])
     axes.set_yticks([])
     if len(names) > NUMBERED:

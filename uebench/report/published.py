@@ -71,7 +71,6 @@ def read_published(own: Path | None = None, secondhand: bool = False) -> list[Pu
 
 
 def _folder() -> Path:
-    """Return the folder with the suite's published numbers."""
     try:
         package = importlib.import_module("uebench.published")
     except ModuleNotFoundError:

@@ -337,7 +337,6 @@ def _with_clean(runs: Sequence[CellRow], poisoned: Sequence[CellRow]) -> list[Ce
 def _points(
     metric: Metric, x_of: Callable[[CellRow], float | None], records: Sequence[CellRow]
 ) -> tuple[Point, ...]:
-    """Return the mean accuracy at each x, in order."""
     by_x: dict[float, list[float]] = {}
     for record in records:
         x = x_of(record) if record["status"] == "ok" else None
@@ -364,7 +363,6 @@ def _means(by_x: dict[float, list[float]]) -> tuple[Point, ...]:
 
 
 def _mark(records: Sequence[CellRow], metric: Metric) -> Point:
-    """Return mean seconds and mean accuracy of some runs."""
     stat = Stat.of([r[metric] for r in records if r[metric] is not None])
     return Point(statistics.mean(r["train_seconds"] for r in records), stat.mean, stat.sd, stat.n)
 

@@ -156,7 +156,6 @@ def spearman(pairs: Sequence[tuple[float, float]]) -> float:
 
 
 def _student(sd: float, freedom: int) -> float:
-    """Return the half-width of Student's interval of one run."""
     from scipy import special
 
     return float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * sd

@@ -221,11 +221,7 @@ def _entry(runs: Sequence[CellRow]) -> BoardEntry:
 
 
 def _check_one_recipe(runs: Sequence[CellRow]) -> None:
-    """Refuse to average runs that were made in different ways.
-
-    Raises:
-        ValueError: their recipes differ, or, where these are unknown, the suite's versions.
-    """
+    """Refuse runs whose recipes differ or, where these are unknown, the suite's versions."""
     recipes = {run["recipe"] or f"version {run['suite_version']}" for run in runs} - {"version "}
     if len(recipes) > 1:
         seeds = ", ".join(str(run["seed"]) for run in runs)

@@ -87,7 +87,6 @@ def card(path: Path, licence: str, dataset: Any = None) -> str:
 
 
 def _facts(path: Path, meta: dict[str, Any], measured: bool) -> list[str]:
-    """Return the table of a poison's origin, size, budget and hashes."""
     recipe = meta.get("recipe", {})
     spec = meta.get("spec") or recipe.get("attack") or path.stem
     source = "measured on the 8-bit images" if measured else "as recorded by its maker"
@@ -108,7 +107,6 @@ def _facts(path: Path, meta: dict[str, Any], measured: bool) -> list[str]:
 
 
 def _loading(path: Path, meta: dict[str, Any]) -> list[str]:
-    """Return how to load the poison, in Python and in this suite."""
     ending = path.suffix if path.suffix in _LOADING else ""
     return [
         "## How to load it",
@@ -123,11 +121,7 @@ def _loading(path: Path, meta: dict[str, Any]) -> list[str]:
 
 
 def _meta(path: Path) -> dict[str, Any]:
-    """Return the record that was written with a poison.
-
-    Raises:
-        PoisonError: the poison does not exist, or has no readable record.
-    """
+    """Return the record that was written with a poison."""
     if not path.exists():
         raise PoisonError(f"{path}: no such file; give what `uebench craft --out` wrote")
     record = path / "meta.json" if path.is_dir() else path.with_name(f"{path.name}.meta.json")
@@ -159,13 +153,11 @@ def _largest(meta: dict[str, Any]) -> str:
 
 
 def _number(meta: dict[str, Any], name: str) -> str:
-    """Return a measured number as text, or `unknown`."""
     value = meta.get(name)
     return f"{value:.4g}" if isinstance(value, (int, float)) else "unknown"
 
 
 def _cell(value: Any) -> str:
-    """Return a value as the text of a Markdown table's cell."""
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 

@@ -185,7 +185,6 @@ def _differences(
 
 
 def _given(options: str) -> list[str]:
-    """Return the names of the options in a column of cells.csv."""
     try:
         return list(parse_spec(f"x[{options}]").options) if options else []
     except UserError:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..cells.plan import make_config
 from ..common.json_file import RUN
 from ..common.text import one_line
 from ..report.folder import PICTURES_FOLDER, Results, read_results
+from ..report.formats import leaderboard_texts
 from ..report.page import PAGE, render
 from ..report.records import RunFacts
 from .contents import Contents, Remarks, Unchecked
@@ -57,21 +59,15 @@ def texts(results: Results, cells: Sequence[Cell] | None) -> dict[str, Callable[
         cells: its planned cells; None if they cannot be planned here, so that a paper's table
             cannot be laid out.
     """
-    boards = report.leaderboards(results.cells)
-    makers: dict[str, Callable[[], str]] = {
-        "leaderboard.csv": lambda: report.to_csv(boards),
-        "leaderboard.md": lambda: report.to_markdown(boards, results.titles),
-        "leaderboard.tex": lambda: report.to_latex(boards, results.titles),
+    tables = leaderboard_texts(report.leaderboards(results.cells), results.titles)
+    if cells is not None and (config := make_config(results.run.config)).table is not None:
+        tables |= table_texts(paper_grid(config, cells, results.cells, results.titles))
+    return {
+        **{name: partial(str, text) for name, text in tables.items()},
+        POISONS: lambda: json.dumps(_poisons(results.run), indent=1) + "\n",
+        README: lambda: readme(results, _licence(results.folder)),
+        PAGE: lambda: render(_titled(results)),
     }
-    config = make_config(results.run.config) if cells is not None else None
-    if config is not None and cells is not None and config.table is not None:
-        grid = paper_grid(config, cells, results.cells, results.titles)
-        for name, text in table_texts(grid).items():
-            makers[name] = lambda text=text: text  # type: ignore[misc]
-    makers[POISONS] = lambda: json.dumps(_poisons(results.run), indent=1) + "\n"
-    makers[README] = lambda: readme(results, _licence(results.folder))
-    makers[PAGE] = lambda: render(_titled(results))
-    return makers
 
 
 def check_displays(contents: Contents, cells: Sequence[Cell] | None) -> Remarks:
@@ -131,7 +127,6 @@ def first_other_row(theirs: str, ours: str) -> str | None:
 
 
 def _table_rows(text: str) -> list[str]:
-    """Return the rows of all tables in a text, without markup."""
     if "<tr" in text:
         cells = [re.sub(r"<[^>]*>", " ", row) for row in re.findall(r"(?s)<tr.*?</tr>", text)]
         return [one_line(html.unescape(row)) for row in cells]
@@ -164,7 +159,6 @@ def _titled(results: Results) -> Results:
 
 
 def _licence(folder: Path) -> str:
-    """Return the licence that a bundle's README.md states."""
     path = folder / README
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     return text.partition(LICENCE)[2].removesuffix("\n")
@@ -207,7 +201,6 @@ def readme(results: Results, licence: str) -> str:
 
 
 def _poisons(run: RunFacts) -> list[dict[str, Any]]:
-    """Return the hash, budget and measurements of each poison."""
     private = ("author_record", "path")
     return [
         {"key": key, **{name: value for name, value in poison.items() if name not in private}}
@@ -216,7 +209,6 @@ def _poisons(run: RunFacts) -> list[dict[str, Any]]:
 
 
 def _foreign_methods(run: RunFacts) -> list[str]:
-    """Return the README section on plug-in methods, or nothing if there are none."""
     parts = [
         (part.get(kind), part.get("source"))
         for recipe in run.recipes.values()

@@ -12,11 +12,8 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file, read in blocks so that its size does not matter."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_in(folder: Path) -> list[str]:

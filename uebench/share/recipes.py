@@ -41,7 +41,6 @@ def check_recipes(contents: Contents) -> Remarks:
 
 
 def _check_row(contents: Contents, row: CellValues, recipe: Mapping[str, Any]) -> Remarks:
-    """Yield the columns of a row that differ from its recipe."""
     poison, protocol = recipe["poison"], recipe["protocol"]
     facts = contents.run.datasets.get(row["dataset"], DatasetFacts())
     of_recipe = {name: recipe.get(name) for name in _SHARED}
@@ -167,7 +166,6 @@ def _check_synthetic(name: str, facts: DatasetFacts, sizes: set[tuple[int, int]]
 
 
 def _check_methods(contents: Contents) -> Remarks:
-    """Yield the methods without an entry, and those with another title or source than here."""
     run = contents.run
     used = {str(row[kind]) for row in contents.rows for kind in ("attack", "defense")}
     if used != run.methods.keys():

@@ -61,7 +61,6 @@ def _by_cell(groups: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _check_row(row: CellValues, record: CellRecord) -> Remarks:
-    """Yield the columns of a row that are not what the record holds."""
     if row["record_sha256"] not in ("", record.sha256):
         yield f"{who(row)}: its entry in records.json is not the one that the run wrote"
     for name, expected in measured(dict(record)).items():
@@ -72,7 +71,6 @@ def _check_row(row: CellValues, record: CellRecord) -> Remarks:
 
 
 def _check_confusion(contents: Contents, row: CellValues, record: CellRecord) -> Remarks:
-    """Yield whether a confusion matrix is of another size or gives another accuracy."""
     confusion = record.confusion
     total, hits = confusion.total, confusion.correct
     facts = contents.run.datasets.get(row["dataset"])
@@ -127,7 +125,6 @@ def _check_curve(row: CellValues, record: CellRecord, recipe: Mapping[str, Any])
 def _check_steps(
     row: CellValues, record: CellRecord, recipe: Mapping[str, Any], protocol: Protocol
 ) -> Remarks:
-    """Yield whether learning rates or times cannot be those of this many steps."""
     n, epochs = row["n_train"] or 0, protocol.epochs
     steps = n_batches(n, protocol.batch_size)
     rates = [as_recorded(protocol.learning_rate((e + 1) * steps - 1, steps)) for e in range(epochs)]
@@ -262,7 +259,6 @@ def check_poisons(contents: Contents, refs: Sequence[PoisonRef]) -> Remarks:
 def _check_poison(
     contents: Contents, poison: Mapping[str, Any], recipe: Mapping[str, Any], ref: PoisonRef | None
 ) -> Remarks:
-    """Yield what is wrong with the measurements of one poison."""
     try:
         facts = _Measurement.model_validate(poison)
     except ValidationError as error:

@@ -121,7 +121,6 @@ def _without_recipes(contents: Contents, planned: list[Cell] | None) -> Iterator
 
 
 def _finding(test: str, text: str, remarks: Iterable[str]) -> Finding:
-    """Return the finding of a test, which passed if there are no problems."""
     problems: list[str] = []
     unchecked: list[str] = []
     try:
@@ -142,7 +141,6 @@ def _finding(test: str, text: str, remarks: Iterable[str]) -> Finding:
 
 
 def _files(folder: Path) -> Finding:
-    """Return whether the files are still those that were published."""
     if not (folder / MANIFEST).is_file():
         return Finding("files", "skipped", f"there is no {MANIFEST}: the folder was not published")
     try:
@@ -192,7 +190,6 @@ def _is_share(accuracy: float, n: int) -> bool:
 
 
 def _leaderboard(contents: Contents) -> Finding:
-    """Return whether leaderboard.csv is what the cells give."""
     path = contents.folder / "leaderboard.csv"
     if not path.is_file():
         return Finding("leaderboard", "skipped", "there is no leaderboard.csv")

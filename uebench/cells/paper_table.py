@@ -17,7 +17,7 @@ from ..data.catalog import DATASETS
 from ..report.compare import Ours
 from ..report.formats import markdown_table
 from ..report.grid import Grid, Place, Spot, best_places, grid_layout, grid_records
-from ..report.groups import Settings
+from ..report.groups import Settings, plain_rows
 from ..report.latex import latex_tables
 from ..report.statistics import Stat
 from ..report.tables import Metric
@@ -97,7 +97,9 @@ def paper_grid(
         UserError: different cells belong to the same row and column.
     """
     spec = config.table or TableSpec()
-    runs = [_Run(cell, row, spec, titles) for cell, row in zip(cells, _rows(frame), strict=True)]
+    runs = [
+        _Run(cell, row, spec, titles) for cell, row in zip(cells, plain_rows(frame), strict=True)
+    ]
     placed: dict[tuple[Place, Place], list[_Run]] = {}
     beside: dict[tuple[Place, Place], str] = {}
     clean = _clean_runs(runs) if spec.clean == "column" else {}
@@ -174,13 +176,6 @@ class _Run:
             cell.defense.info.name,
             canonical(cell.recipe().get("options")),
         )
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(name): None if pd.isna(value) else value for name, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
 
 
 def _clean_runs(runs: Sequence[_Run]) -> dict[Any, list[_Run]]:

@@ -14,9 +14,6 @@ from dataclasses import dataclass, replace
 from .colors import DASHES, LINES, MARKS
 from .series import Figure, Line, Point, spread
 
-WIDTH, HEIGHT = 320.0, 220.0
-LEFT, RIGHT, TOP, BOTTOM = 42.0, 310.0, 10.0, 182.0
-"""Where the axes lie."""
 MOST_MARKS = 20
 """A joined line with more points than this has no marks: they would cover the line."""
 SMALLEST = 1e-9
@@ -76,12 +73,9 @@ class Chart:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     lines: tuple[ChartLine, ...]
-    width: float = WIDTH
-    height: float = HEIGHT
-    left: float = LEFT
-    right: float = RIGHT
-    top: float = TOP
-    bottom: float = BOTTOM
+    width, height = 320.0, 220.0
+    left, right, top, bottom = 42.0, 310.0, 10.0, 182.0
+    """Where the axes of every chart lie."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +130,8 @@ def charts(figure: Figure) -> list[Chart]:
     # would leave out what a later panel has.
     top = max([10.0, *(p.y + spread(p) for p in points)])
     low, high = limits([p.x for p in points], figure.log_x)
-    x_axis = Axis(low, high, LEFT, RIGHT, figure.log_x, figure.whole_x)
-    y_axis = Axis(0.0, min(100.0, 10 * math.ceil(top / 10)), BOTTOM, TOP)
+    x_axis = Axis(low, high, Chart.left, Chart.right, figure.log_x, figure.whole_x)
+    y_axis = Axis(0.0, min(100.0, 10 * math.ceil(top / 10)), Chart.bottom, Chart.top)
     return [
         Chart(
             panel.title,
@@ -170,8 +164,8 @@ def small_chart(
     """
     xs, ys = [x for x, _ in pairs], [y for _, y in pairs]
     ceiling = ticks(0, max([*ys, SMALLEST]), 4, upwards=True)[-1]
-    x_axis = Axis(*limits(xs, False), LEFT, RIGHT, whole=True)
-    y_axis = Axis(0.0, ceiling, BOTTOM, TOP)
+    x_axis = Axis(*limits(xs, False), Chart.left, Chart.right, whole=True)
+    y_axis = Axis(0.0, ceiling, Chart.bottom, Chart.top)
     line = Line("", 0, tuple(Point(x, y, math.nan, 1) for x, y in pairs))
     drawn = _draw(line, x_axis, y_axis, True, unit)
     return Chart("", x_label, y_label, x_axis.ticks(), y_axis.ticks(), (drawn,))

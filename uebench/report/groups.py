@@ -59,6 +59,14 @@ class MethodSpec:
         return f"{self.name}[{self.options}]" if self.options else self.name
 
 
+def plain_rows(cells: pd.DataFrame) -> list[CellRow]:
+    """Return the rows of cells.csv as dictionaries, with None for what is missing."""
+    return [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in cells.to_dict("records")
+    ]
+
+
 def the_attack(record: CellRow) -> MethodSpec:
     """Return the attack of a cell."""
     return MethodSpec(record["attack"], record["attack_options"])
@@ -83,10 +91,7 @@ def grouped(cells: pd.DataFrame) -> dict[Settings, list[CellRow]]:
     Raises:
         ValueError: A cell is not accepted, or two different recipes claim to be the same run.
     """
-    records = [
-        {str(name): None if pd.isna(value) else value for name, value in row.items()}
-        for row in conform_cells(cells).to_dict("records")
-    ]
+    records = plain_rows(conform_cells(cells))
     measured = dict.fromkeys(Settings.of(r) for r in records if r["status"] == "ok")
     groups: dict[Settings, list[CellRow]] = {}
     for record in records:

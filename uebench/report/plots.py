@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..common.drafts import replaced_file
 from ..common.errors import UserError
 from .boards import settings_data
-from .charts import HEIGHT, WIDTH, Chart, Look, charts, legend
+from .charts import Chart, Look, charts, legend
 from .colors import DASHES, LINES, MARKS, RAMP
 from .folder import Results
 from .groups import Settings, by_pair, grouped
@@ -134,7 +134,8 @@ def _lines(figure: Figure) -> Canvas:
     head = TITLE * max(map(len, titles), default=1)
     across = min(ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
-    canvas = new_canvas(across * WIDTH * UNIT / 72, down * (HEIGHT + head) * UNIT / 72, None)
+    width, height = across * Chart.width, down * (Chart.height + head)
+    canvas = new_canvas(width * UNIT / 72, height * UNIT / 72, None)
     # Each chart has its own margins, so the panels fill the canvas without gaps between them.
     canvas.subplots_adjust(0, 0, 1, 1, 0, 0)
     grid = canvas.subplots(down, across, squeeze=False)
@@ -154,7 +155,7 @@ def _lines(figure: Figure) -> Canvas:
         [plain_label(entry.label) for entry in entries],
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
-        ncols=max(1, int(across * WIDTH / (LETTER * longest + LEGEND_KEY))),
+        ncols=max(1, int(width / (LETTER * longest + LEGEND_KEY))),
     )
     return canvas
 

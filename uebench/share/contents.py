@@ -12,6 +12,7 @@ import pandas as pd
 
 from .. import __version__
 from ..common.provenance import git_state
+from ..report.groups import plain_rows, the_attack
 from ..report.records import CellRecord, RunFacts
 from ..store.store import key_of
 
@@ -96,18 +97,9 @@ def key_or_none(recipe: Any) -> str | None:
         return None
 
 
-def plain_rows(cells: pd.DataFrame) -> list[CellValues]:
-    """Return rows of cells.csv as dictionaries, with None for what is missing."""
-    return [
-        {str(name): None if pd.isna(value) else value for name, value in row.items()}
-        for row in cells.to_dict("records")
-    ]
-
-
 def who(row: CellValues) -> str:
     """Return a short description of a cell."""
-    attack = f"{row['attack']}[{row['attack_options']}]" if row["attack_options"] else row["attack"]
-    return f"{attack} under {row['defense']}, seed {row['seed']}"
+    return f"{the_attack(row)} under {row['defense']}, seed {row['seed']}"
 
 
 def as_recorded(value: Any) -> Any:

@@ -16,8 +16,9 @@ from ..cells.cell import Cell
 from ..common.errors import UserError
 from ..common.json_file import RUN, AbsentFileError, check_size, read_run_json
 from ..common.text import one_line
+from ..report.groups import plain_rows
 from ..report.records import CellRecord, RunFacts, read_records, read_run
-from .contents import CellValues, Contents, Unchecked, plain_rows, who
+from .contents import CellValues, Contents, Unchecked, who
 from .described import cells_of, check_cells
 from .displays import check_displays
 from .manifest import MANIFEST, check_manifest

@@ -52,7 +52,7 @@ def plot(
     data_dir: str | None,
     download: bool,
 ) -> None:
-    """Draw the figures of a results folder, or of several as one, as PDF and PNG files.
+    """Draw the figures of results folders as PDF and PNG files.
 
     The names of the files are printed.
 

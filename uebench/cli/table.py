@@ -87,7 +87,7 @@ def table(
     label: str | None,
     **options: Any,
 ) -> None:
-    """Print a table of the paper, or the leaderboard of a folder or of several as one.
+    """Print a table of the paper, or the leaderboard of folders.
 
     Nothing is computed: a table shows the cells that are in the store and marks the others as
     missing. Flags that describe a matrix mean the same as for `uebench run table2`.

@@ -91,8 +91,8 @@ def from_arrays(
     k = len(class_names) if class_names is not None else top + 1
     if k > MOST_CLASSES:
         raise DatasetError(f"{name}: claims {k} classes; at most {MOST_CLASSES} are read")
-    names = tuple(map(str, range(k) if class_names is None else class_names))
-    names = tuple(map(printable, names))  # they are printed in terminals and tables
+    texts = map(str, range(k) if class_names is None else class_names)
+    names = tuple(map(printable, texts))  # they are printed in terminals and tables
     return from_splits(
         name, _split(name, "train", *train, names), _split(name, "test", *test, names)
     )
@@ -155,7 +155,6 @@ def stored_dataset(store: Store, name: str, fingerprint: str) -> Dataset | None:
 
 
 def _split(name: str, part: str, images: Any, labels: Any, names: tuple[str, ...]) -> Split:
-    """Return one checked split."""
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in CHANNELS:
         got = f"got uint8 {list(images.shape)}"
         if images.dtype != np.uint8:
@@ -192,7 +191,6 @@ def first_of_each_class(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 
 def _size(split: Split) -> str:
-    """Return the size of an image as HxWxC."""
     c, h, w = split.shape
     return f"{h}x{w}x{c}"
 

@@ -20,7 +20,7 @@ CHANNELS = (1, 3)
 """Numbers of channels that images may have."""
 
 
-def as_images(values: Any, what: str = "images") -> UInt8[Tensor, "n c h w"]:
+def as_images(values: Any) -> UInt8[Tensor, "n c h w"]:
     """Return 8-bit images as a contiguous tensor.
 
     Contiguous, because convolutions take other kernels for other strides, and a model's accuracy
@@ -28,20 +28,19 @@ def as_images(values: Any, what: str = "images") -> UInt8[Tensor, "n c h w"]:
 
     Args:
         values: uint8 [n, c, h, w], as a tensor, a numpy array or a list.
-        what: what they are called in a message.
 
     Raises:
         ValueError: they have another type or shape.
     """
-    images = _as_tensor(values, what)
+    images = _as_tensor(values, "images")
     if images.dtype != torch.uint8:
-        raise ValueError(f"{what} must be uint8 in 0..255; {in_levels(values, what)}")
+        raise ValueError(f"images must be uint8 in 0..255; {in_levels(values, 'images')}")
     shape = list(images.shape)
     if images.ndim != 4 or shape[1] not in CHANNELS:
         turn = "permute" if isinstance(values, Tensor) else "transpose"
-        hint = f"; give {what}.{turn}(0, 3, 1, 2)" if shape[3:] in ([1], [3]) else ""
+        hint = f"; give images.{turn}(0, 3, 1, 2)" if shape[3:] in ([1], [3]) else ""
         raise ValueError(
-            f"{what} must be [n, c, h, w] with 1 or 3 channels, got the shape {shape}{hint}"
+            f"images must be [n, c, h, w] with 1 or 3 channels, got the shape {shape}{hint}"
         )
     return images if images.is_contiguous() else copied(images)
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..common.spec import (
     did_you_mean,
     format_options,
@@ -18,8 +20,9 @@ from ..common.spec import (
 )
 from . import sources
 from .catalog import DATASETS
-from .dataset import Dataset, DatasetError, first_of_each_class, from_arrays
+from .dataset import Dataset, DatasetError, first_of_each_class, from_splits
 from .imagenet import imagenet_subset
+from .split import Split
 from .synthetic import make_synthetic
 
 _FIRST = ("n_train", "n_test")
@@ -121,16 +124,15 @@ def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
     """Return the first images of each class, with their number in the data set's name."""
     if not options:
         return dataset
-    cut: list[Any] = []
+    parts = list[Split]()
     for part, split in (("train", dataset.train), ("test", dataset.test)):
         n = options.get(f"n_{part}", len(split))
         if n > len(split):
             raise DatasetError(
                 f"{dataset.name}: n_{part}={n} is more than the {len(split)} images there are"
             )
-        index = first_of_each_class(split.labels.numpy(), n)
-        cut.append((split.images[index].permute(0, 2, 3, 1).numpy(), split.labels[index].numpy()))
-    smaller = from_arrays(dataset.name, cut[0], cut[1], dataset.class_names)
+        index = torch.from_numpy(first_of_each_class(split.labels.numpy(), n))
+        parts.append(split.subset(index))
     name, others = split_path(dataset.name)
     text = ",".join(filter(None, [others[1:-1], format_options(options)]))
-    return replace(smaller, name=f"{name}[{text}]")
+    return replace(from_splits(dataset.name, *parts), name=f"{name}[{text}]")

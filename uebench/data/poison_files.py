@@ -69,12 +69,12 @@ def write_poison(poison: Poison, path: Path, dataset: Dataset) -> None:
             (draft / "meta.json").write_text(text)
         return
     with replaced_file(path) as draft:
+        arrays = _arrays(poison)
         if path.suffix == ".npz":
-            images, labels, index = _arrays(poison).values()
-            np.savez(draft, images=images, labels=labels, index=index)
+            np.savez(draft, images=arrays["images"], labels=arrays["labels"], index=arrays["index"])
         else:
-            save_file(_arrays(poison), draft)
-        write_text(_meta_path(path), text)
+            save_file(arrays, draft)
+        write_text(path.with_name(f"{path.name}.meta.json"), text)
 
 
 def _arrays(poison: Poison) -> dict[str, Tensor]:
@@ -87,7 +87,6 @@ def _arrays(poison: Poison) -> dict[str, Tensor]:
 
 
 def _write_folder(poison: Poison, folder: Path) -> None:
-    """Write images as `<index>.png`, and their labels."""
     for image, index in zip(poison.images, poison.index.tolist(), strict=True):
         flat = image[0] if len(image) == 1 else image.permute(1, 2, 0).contiguous()
         Image.fromarray(flat.numpy()).save(folder / f"{index}.png")
@@ -95,11 +94,6 @@ def _write_folder(poison: Poison, folder: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["index", "label"])
         writer.writerows(zip(poison.index.tolist(), poison.labels.tolist(), strict=True))
-
-
-def _meta_path(path: Path) -> Path:
-    """Return where the record of a poison's file lies."""
-    return path.with_name(f"{path.name}.meta.json")
 
 
 def audit_poison(poison: Poison, dataset: Dataset, own_labels: bool = True) -> dict[str, Any]:

@@ -61,6 +61,8 @@ def choose(foreign: Foreign, key: str | None, limits: Limits, who: str) -> Chose
         PoisonError: there is no such array, or there are several and no `key` says which.
     """
     arrays = {name: _unfolded(array, limits) for name, array in foreign.arrays.items()}
+    c, h, w = limits.shape
+    layouts = f"[n, {h}, {w}, {c}] or [n, {c}, {h}, {w}]"
     if key is not None:
         if key not in arrays:
             raise PoisonError(f"--key {shorten(key)}: {who} has {described(foreign)}")
@@ -68,10 +70,9 @@ def choose(foreign: Foreign, key: str | None, limits: Limits, who: str) -> Chose
     else:
         fitting = [name for name, array in arrays.items() if layout_of(array.shape, limits)]
         if not fitting:
-            c, h, w = limits.shape
             raise PoisonError(
-                f"{who} has no array of images of {limits.name}, [n, {h}, {w}, {c}] or "
-                f"[n, {c}, {h}, {w}]; it has {described(foreign)}"
+                f"{who} has no array of images of {limits.name}, {layouts}; it has "
+                f"{described(foreign)}"
             )
         if len(fitting) > 1:
             names = ", ".join(shorten(name) for name in fitting[:8])
@@ -79,10 +80,9 @@ def choose(foreign: Foreign, key: str | None, limits: Limits, who: str) -> Chose
         name = fitting[0]
     values = arrays[name]
     if not layout_of(values.shape, limits):
-        c, h, w = limits.shape
         raise PoisonError(
             f"{who}: {shorten(name)} has the shape {shown_shape(values.shape)}; images of "
-            f"{limits.name} are [n, {h}, {w}, {c}] or [n, {c}, {h}, {w}]"
+            f"{limits.name} are {layouts}"
         )
     if not len(values):
         raise PoisonError(f"{who}: {shorten(name)} holds no images; at least 1 is needed")

@@ -68,11 +68,13 @@ def interpret(
     Raises:
         PoisonError: it does not fit the data set, or could be read in two ways.
     """
-    chosen = choose(foreign, reading.key, Limits.of(dataset), who)
+    limits = Limits.of(dataset)
+    chosen = choose(foreign, reading.key, limits, who)
+    layout = layout_of(chosen.values.shape, limits)
     _check_finite(chosen.values, who)
     rows, index = _placed(chosen, dataset, who)
     sample = np.unique(np.linspace(0, len(index) - 1, min(_COMPARED, len(index))).astype(np.int64))
-    channels = _as_nchw(chosen.values, dataset)
+    channels = chosen.values.transpose(0, 3, 1, 2) if layout == "nhwc" else chosen.values
     clean = dataset.train.images.numpy()
     scale = _scale(channels, reading.scale, who)
     asked = reading.kind
@@ -104,7 +106,7 @@ def interpret(
         "form": foreign.form,
         "array": printable(chosen.name),
         "kind": kind,
-        "layout": layout_of(chosen.values.shape, Limits.of(dataset)),
+        "layout": layout,
         "dtype": str(chosen.values.dtype),
         "scale": scale,
         "rounding": reading.rounding,
@@ -126,10 +128,10 @@ def interpret(
 
 def _check_finite(values: Numbers, who: str) -> None:
     """Raise PoisonError if a number is NaN or infinite."""
-    for start in range(0, len(values) if values.dtype.kind == "f" else 0, _READ_TOGETHER):
-        finite = np.isfinite(values[start : start + _READ_TOGETHER])
+    for i, part in enumerate(_parts(values) if values.dtype.kind == "f" else ()):
+        finite = np.isfinite(part)
         if not finite.all():
-            bad = start + int((~finite).reshape(len(finite), -1).any(1).argmax())
+            bad = i * _READ_TOGETHER + int((~finite).reshape(len(part), -1).any(1).argmax())
             raise PoisonError(
                 f"{who} has NaN or infinite values, first in image {bad}; fix the file"
             )
@@ -166,12 +168,6 @@ def _placed(
     return np.arange(m), chosen.index
 
 
-def _as_nchw(values: Numbers, dataset: Dataset) -> Numbers:
-    """Return a view of the file's array as [m, c, h, w]."""
-    is_last = layout_of(values.shape, Limits.of(dataset)) == "nhwc"
-    return values.transpose(0, 3, 1, 2) if is_last else values
-
-
 def _scale(values: Numbers, asked: Scale, who: str) -> Literal["unit", "levels"]:
     """Return whether 1 or 255 is white."""
     low, high = float(values.min()), float(values.max())
@@ -191,7 +187,7 @@ def _scale(values: Numbers, asked: Scale, who: str) -> Literal["unit", "levels"]
         )
     if reach > 2 or (integers and reach > 1) or reach == 0:
         return "levels"
-    if integers or (reach == 1 and all(_is_whole(part) for part in _parts(values))):
+    if integers or (reach == 1 and all((part == np.rint(part)).all() for part in _parts(values))):
         raise PoisonError(
             f"{who} has only values -1, 0 and 1, which may be levels or black and white; say which "
             "by --scale levels or unit"
@@ -204,10 +200,6 @@ def _parts(values: Numbers) -> list[Numbers]:
     return [
         values[start : start + _READ_TOGETHER] for start in range(0, len(values), _READ_TOGETHER)
     ]
-
-
-def _is_whole(values: Numbers) -> bool:
-    return bool((values == np.rint(values)).all())
 
 
 def _kind(

@@ -25,6 +25,8 @@ from .unpickler import PickledArray, PickledRecord, load_old_torch, unpickled
 
 _MOST_NESTED = 100
 """A container inside another one is opened if it holds no more than this."""
+_OPENED = (PickledArray, PickledRecord, dict, list, tuple)
+"""Types of values that are arrays or may hold some."""
 TORCH_PICKLE = re.compile(r"[^/]*/data\.pkl")
 """The member of a zipped file of torch.save that says what it holds."""
 OLD_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
@@ -95,7 +97,7 @@ def _foreign(form: str, content: Any, limits: Limits, who: str) -> Foreign:
         elif isinstance(value, (dict, list, tuple, set)) and len(value):
             unread[name] = f"{type(value).__name__} of {len(value)}"
 
-    if not isinstance(content, (PickledArray, PickledRecord, dict, list, tuple)):
+    if not isinstance(content, _OPENED):
         raise PoisonError(
             f"{who} holds a {type(content).__name__}; an array, a tensor or a dict or list of "
             "these is needed"
@@ -128,13 +130,7 @@ def _as_array(value: Any, limits: Limits, who: str) -> Numbers | None:
 def _holds_parts(value: Any, depth: int) -> bool:
     """Return whether a container inside another one is worth opening, and small enough."""
     parts = value.values() if isinstance(value, dict) else value
-    return (
-        depth == 1
-        and len(value) <= _MOST_NESTED
-        and any(
-            isinstance(part, (PickledArray, PickledRecord, dict, list, tuple)) for part in parts
-        )
-    )
+    return depth == 1 and len(value) <= _MOST_NESTED and any(isinstance(p, _OPENED) for p in parts)
 
 
 def _is_pairs(value: Any, limits: Limits, who: str) -> bool:

@@ -58,7 +58,12 @@ def read_folder(path: Path, limits: Limits, class_names: Sequence[str]) -> Forei
             )
 
     def read(name: str) -> bytes:
-        return _bytes(root / name, limits)
+        file = root / name
+        try:
+            _check_size(file.stat().st_size, limits, shorten(file.name))
+            return file.read_bytes()
+        except OSError as error:
+            raise PoisonError(f"{shorten(file.name)} cannot be read: {error.strerror}") from None
 
     return _read_tree("folder", names, read, limits, class_names, f"{path}")
 
@@ -96,15 +101,6 @@ def _check_size(n_bytes: int, limits: Limits, who: str) -> None:
         )
 
 
-def _bytes(path: Path, limits: Limits) -> bytes:
-    """Return a file's content."""
-    try:
-        _check_size(path.stat().st_size, limits, shorten(path.name))
-        return path.read_bytes()
-    except OSError as error:
-        raise PoisonError(f"{shorten(path.name)} cannot be read: {error.strerror}") from None
-
-
 def _read_tree(
     form: str,
     names: list[str],
@@ -113,7 +109,6 @@ def _read_tree(
     class_names: Sequence[str],
     who: str,
 ) -> Foreign:
-    """Return the images of a tree of names."""
     paths = {name: PurePosixPath(name.replace("\\", "/")) for name in names}
     visible = {n: p for n, p in paths.items() if not any(map(is_hidden, p.parts))}
     pictures = {n: p for n, p in visible.items() if p.suffix.lower() in IMAGE_SUFFIXES}
@@ -123,13 +118,13 @@ def _read_tree(
             f"{who} has no images named <index>.png, .bmp, .jpg or .jpeg; it has {files}; give "
             "numbered pictures, or one file of arrays by itself"
         )
-    at = _indices(pictures, limits, who)
-    order = sorted(pictures, key=at.__getitem__)
+    by_index = _by_index(pictures, limits, who)
+    index = np.array(sorted(by_index))
+    order = [by_index[i] for i in sorted(by_index)]
     images = zeros((len(order), *limits.shape[1:], limits.shape[0]), torch.uint8).numpy()
     with without_pillows_warnings():
         for i, name in enumerate(order):
             images[i] = _decode(read(name), limits, f"{who}: {shorten(name)}")
-    index = np.array([at[name] for name in order])
     arrays: dict[str, Numbers] = {"images": images, "index": index}
     others = {path.name: name for name, path in visible.items() if name not in pictures}
     if "labels.csv" in others:
@@ -142,10 +137,9 @@ def _read_tree(
     return Foreign(form, arrays, record, dict.fromkeys(others.values(), "a file"))
 
 
-def _indices(pictures: dict[str, PurePosixPath], limits: Limits, who: str) -> dict[str, int]:
-    """Return each file's position in the clean training set."""
-    at: dict[str, int] = {}
-    taken: dict[int, str] = {}
+def _by_index(pictures: dict[str, PurePosixPath], limits: Limits, who: str) -> dict[int, str]:
+    """Return the name of each file by its position in the clean training set."""
+    by_index: dict[int, str] = {}
     for name, path in pictures.items():
         matched = _NUMBERED.fullmatch(path.stem)
         if matched is None:
@@ -153,19 +147,19 @@ def _indices(pictures: dict[str, PurePosixPath], limits: Limits, who: str) -> di
                 f"{who}: {shorten(name)} does not say which training image it replaces; name the "
                 "files <index>.png, by position in the training set"
             )
-        at[name] = int(matched[1])
-        if at[name] >= limits.n:
+        index = int(matched[1])
+        if index >= limits.n:
             raise PoisonError(
-                f"{who}: {shorten(name)} is index {at[name]}, and {limits.name} has {limits.n} "
+                f"{who}: {shorten(name)} is index {index}, and {limits.name} has {limits.n} "
                 "training images; give the data set that it was made from"
             )
-        if at[name] in taken:
+        if index in by_index:
             raise PoisonError(
-                f"{who}: {shorten(taken[at[name]])} and {shorten(name)} are both index "
-                f"{at[name]}; names give the position in the whole training set, not in a class"
+                f"{who}: {shorten(by_index[index])} and {shorten(name)} are both index "
+                f"{index}; names give the position in the whole training set, not in a class"
             )
-        taken[at[name]] = name
-    return at
+        by_index[index] = name
+    return by_index
 
 
 def _decode(data: bytes, limits: Limits, who: str) -> Numbers:

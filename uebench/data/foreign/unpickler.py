@@ -192,25 +192,10 @@ class _Inert:
 
 
 class PickledStorage(_Inert):
-    """The key of a storage of torch, its dtype and its number of values."""
+    """A storage of torch: its key in the file, the type and the number of its values."""
 
     __slots__ = ()
-
-    @property
-    def key(self) -> str:
-        """By what it is found in the file."""
-        return str(self.value[0])
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of its values."""
-        dtype: torch.dtype = self.value[1]
-        return dtype
-
-    @property
-    def n(self) -> int:
-        """How many values it has."""
-        return int(self.value[2])
+    value: tuple[str, torch.dtype, int]
 
 
 class _Name(_Inert):
@@ -301,7 +286,7 @@ class _Unpickler(pickle.Unpickler):
         numbers = (offset, *size, *stride)
         if type(storage) is not PickledStorage or not all(type(x) is int for x in numbers):
             raise PoisonError(f"{self.who} does not describe a tensor of plain numbers")
-        key, dtype, n = storage.key, storage.dtype, storage.n
+        key, dtype, n = storage.value
         self.limits.check_shape(tuple(size), self.who)
         last = offset + sum((a - 1) * b for a, b in zip(size, stride, strict=True))
         if min(numbers) < 0 or (0 not in size and last >= n):
@@ -324,8 +309,9 @@ class _Unpickler(pickle.Unpickler):
         if not isinstance(storage, PickledStorage):
             raise PoisonError(f"{self.who} does not describe a tensor of plain numbers")
         key = f"{len(self.storages)} in bytes"
-        self.storages[key] = storages[storage.key]
-        return PickledStorage((key, storage.dtype, storage.n))
+        own_key, dtype, n = storage.value
+        self.storages[key] = storages[own_key]
+        return PickledStorage((key, dtype, n))
 
     def _number(self, dtype: Any, raw: Any = b"") -> Any:
         """Return a number of numpy as Python's."""
@@ -385,7 +371,8 @@ def load_old_torch(
         unpickled(stream, limits, who, nested=nested)
     content = unpickled(stream, limits, who, make_storage, nested)
     if isinstance(content, PickledStorage):  # a storage alone, which no tensor has asked for
-        make_storage(content.key, content.n * content.dtype.itemsize)
+        key, dtype, n = content.value
+        make_storage(key, n * dtype.itemsize)
     keys = unpickled(stream, limits, who, nested=nested)
     if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
         raise PoisonError(f"{who} does not list its storages; it is forged")

@@ -49,7 +49,7 @@ def clear_drafts(path: Path) -> None:
                     return
                 draft.rename(path)
         for draft, _, _ in dead:
-            _remove(draft)
+            remove_draft(draft)
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
         yield draft
         draft.replace(path)
     finally:
-        _remove(draft)
+        remove_draft(draft)
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         yield draft
         draft.rename(folder)
     finally:
-        _remove(draft)
+        remove_draft(draft)
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ def replaced_folder(folder: Path, is_ours: Callable[[str], bool]) -> Iterator[Pa
         ):
             _move_files(draft, folder, is_ours)
     finally:
-        _remove(draft)
+        remove_draft(draft)
 
 
 def exchange(first: Path, second: Path) -> None:
@@ -130,7 +130,7 @@ def swap_folders(draft: Path, folder: Path) -> bool:
     """Put a draft in the place of a folder and remove the old one; return whether that worked."""
     try:
         exchange(draft, folder)
-        _remove(draft)
+        remove_draft(draft)
         return True
     except OSError:  # macOS, network folders: nearly as good, and `clear_drafts` repairs a kill
         old = draft_path(folder, "old")
@@ -143,7 +143,7 @@ def swap_folders(draft: Path, folder: Path) -> bool:
     except OSError:
         old.rename(folder)
         return False
-    _remove(old)
+    remove_draft(old)
     return True
 
 
@@ -223,7 +223,7 @@ def _place_hash() -> str:
     return hashlib.sha256(repr(place()).encode()).hexdigest()[:8]
 
 
-def _remove(path: Path) -> None:
+def remove_draft(path: Path) -> None:
     """Remove a file or folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

@@ -9,7 +9,9 @@ they are protected.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -83,8 +85,7 @@ def kinds(store: Store) -> list[str]:
 def entries(store: Store, only: Iterable[str] | None = None) -> Iterator[Entry]:
     """Yield the entries of some kinds, or of all kinds by default, oldest first in each kind."""
     for kind in kinds(store) if only is None else only:
-        listed = [_entry(kind, path) for path in _children(store.base / kind)]
-        yield from sorted((e for e in listed if e is not None), key=lambda e: e.modified)
+        yield from _listed(kind, store.base / kind)
 
 
 def other_layouts(store: Store) -> dict[str, int]:
@@ -92,7 +93,7 @@ def other_layouts(store: Store) -> dict[str, int]:
     sizes = {}
     for path in _children(store.root):
         if path.is_dir() and path.name != LAYOUT and re.fullmatch(r"v\d+", path.name):
-            sizes[path.name] = _size(path)
+            sizes[path.name] = _total_bytes(_status(path))
     return sizes
 
 
@@ -103,7 +104,7 @@ def usage(store: Store) -> dict[str, dict[str, int]]:
         these = list(entries(store, [kind]))
         if these:
             table[kind] = {"entries": len(these), "bytes": sum(e.bytes for e in these)}
-    if notes := _notes(store):
+    if notes := _listed(NOTES, store.root / NOTES):
         table[NOTES] = {"entries": len(notes), "bytes": sum(e.bytes for e in notes)}
     for layout, size in other_layouts(store).items():
         table[f"layout {layout}"] = {"entries": 0, "bytes": size}
@@ -231,10 +232,14 @@ def tidy(store: Store) -> int:
     leftovers = (store.base / "drafts", store.base / "checkpoint", store.root / NOTES)
     if not any(_children(folder) for folder in leftovers):
         return 0
-    doomed = [*garbage_drafts(store), *stale_checkpoints(store), *dead_notes(store)]
+    doomed: list[Doomed] = []
     n_removed = 0
+    # what only another user may read or remove stays, and the run goes on
+    for find in (garbage_drafts, stale_checkpoints, dead_notes):
+        with contextlib.suppress(StoreError):
+            doomed += find(store)
     for each in doomed:
-        with contextlib.suppress(StoreError):  # an item of another user stays; the run goes on
+        with contextlib.suppress(StoreError):
             n_removed += store.discard(each.entry.path)
     return n_removed
 
@@ -253,26 +258,13 @@ def dead_notes(store: Store) -> list[Doomed]:
     they are a day old. Jobs in Slurm's queue outlive their driver and need its folder for a month.
     """
     now, doomed = _clock(store), []
-    for entry in _notes(store):
+    for entry in _listed(NOTES, store.root / NOTES):
         running, has_jobs = is_running(entry.path), (entry.path / "slurm").is_dir()
         known_dead = running is False and not has_jobs
         too_old = now - entry.modified > (JOBS_AGE_S if has_jobs else DRAFT_AGE_S)
         if not running and (known_dead or too_old):
             doomed.append(Doomed(entry, "notes"))
     return doomed
-
-
-def _notes(store: Store) -> list[Entry]:
-    """Return the folders of notes, oldest first."""
-    notes = []
-    for path in _children(store.root / NOTES):
-        try:
-            stats = [p.lstat() for p in (path, *path.rglob("*"))]
-        except FileNotFoundError:
-            continue
-        size = sum(stat.st_size for stat in stats[1:])
-        notes.append(Entry(NOTES, path.name, path, size, max(s.st_mtime for s in stats)))
-    return sorted(notes, key=lambda e: e.modified)
 
 
 def _clock(store: Store) -> float:
@@ -302,16 +294,23 @@ def _children(folder: Path) -> list[Path]:
         ) from error
 
 
-def _entry(kind: str, path: Path) -> Entry | None:
-    """Return the entry at a path, or None if another process has just removed it."""
-    try:
-        stats = [p.lstat() for p in (path, *_children(path))]
-    except FileNotFoundError:
-        return None
-    newest = max(stat.st_mtime for stat in stats)
-    return Entry(kind, path.name, path, sum(s.st_size for s in stats[1:] or stats), newest)
+def _listed(kind: str, folder: Path) -> list[Entry]:
+    """Return the entries in a folder, oldest first."""
+    listed = []
+    for path in _children(folder):
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+            status = _status(path)
+            newest = max(each.st_mtime for each in status)
+            listed.append(Entry(kind, path.name, path, _total_bytes(status), newest))
+    return sorted(listed, key=lambda entry: entry.modified)
 
 
-def _size(folder: Path) -> int:
-    """Return the bytes of all files under a folder."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+def _status(path: Path) -> list[os.stat_result]:
+    """Return the status of a file, or of a folder and everything below it."""
+    own = path.lstat()
+    below = _children(path) if stat.S_ISDIR(own.st_mode) else []
+    return [own, *(each for child in below for each in _status(child))]
+
+
+def _total_bytes(status: list[os.stat_result]) -> int:
+    return sum(each.st_size for each in status if not stat.S_ISDIR(each.st_mode))

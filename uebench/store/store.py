@@ -33,7 +33,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..common.drafts import swap_folders
+from ..common.drafts import remove_draft, swap_folders
 from .arrays import MAP_FROM, default_root, mapped_safetensors, tensors_of, total_memory
 
 log = logging.getLogger(__name__)
@@ -198,9 +198,8 @@ class Store:
     ) -> None:
         """Write an entry as a draft and rename that, so that no reader sees half of it."""
         folder = self.path(kind, key)
-        draft = self._draft()
-        try:
-            draft.mkdir(parents=True)
+        with self._draft() as draft:
+            draft.mkdir()
             folder.parent.mkdir(parents=True, exist_ok=True)
             digest = None
             if tensors:
@@ -218,8 +217,6 @@ class Store:
                     raise
                 if replace and not swap_folders(draft, folder):
                     raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
     def remove(self, kind: str, key: str) -> bool:
         """Remove an entry and return whether it existed."""
@@ -230,16 +227,11 @@ class Store:
 
         It is renamed first, so that no reader sees half of it.
         """
-        draft = self._draft()
-        with self._writing():
+        with self._writing(), self._draft() as draft:
             try:
-                draft.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(draft)
             except FileNotFoundError:
                 return False
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
-                draft.unlink(missing_ok=True)
         return True
 
     def check_writable(self) -> None:
@@ -248,17 +240,19 @@ class Store:
         Raises:
             StoreError: it cannot be written; the message says why.
         """
-        draft = self._draft()
-        with self._writing():
-            try:
-                draft.mkdir(parents=True)
-                _write_file(draft / "meta.json", bytes(2**16))
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
+        with self._writing(), self._draft() as draft:
+            draft.mkdir()
+            _write_file(draft / "meta.json", bytes(2**16))
 
-    def _draft(self) -> Path:
-        """Return a new path for an entry that is being written."""
-        return self.base / "drafts" / uuid.uuid4().hex
+    @contextlib.contextmanager
+    def _draft(self) -> Iterator[Path]:
+        """Yield a new path for an entry that is being written; remove what is left there."""
+        draft = self.base / "drafts" / uuid.uuid4().hex
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield draft
+        finally:
+            remove_draft(draft)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -85,13 +85,10 @@ def live_hash(code: Any, strict: bool = True) -> str:
         if strict:
             raise UnidentifiedError("it refers to data that are nested too deeply") from None
         return "nested too deeply"  # how far the walk came depends on the caller
-    for label, digest in _data(walk) if strict else ():
-        walk.text(label, digest)
+    if strict:
+        for label, digest in data_hashes(walk.words, walk.folders, anywhere=True).items():
+            walk.text(label, digest)
     return walk.digest.hexdigest()
-
-
-def _data(walk: _Walk) -> list[tuple[str, str]]:
-    return list(data_hashes(walk.words, walk.folders, anywhere=True).items())
 
 
 class _Names(NamedTuple):

@@ -30,6 +30,7 @@ from .imported import imported_class
 from .source import remember_code
 
 Kind = Literal["attack", "defense"]
+M = TypeVar("M", bound=type[Method])
 A = TypeVar("A", bound=type[Attack])
 D = TypeVar("D", bound=type[Defense])
 KINDS: tuple[Kind, ...] = ("attack", "defense")
@@ -55,12 +56,7 @@ def attack(name: str, *, title: str, source: str) -> Callable[[A], A]:
     Raises:
         ValueError: the name is not snake_case or is taken.
     """
-
-    def mark(cls: A) -> A:
-        _register("attack", cls, name, title, source)
-        return cls
-
-    return mark
+    return _registering("attack", name, title, source)
 
 
 def defense(name: str, *, title: str, source: str) -> Callable[[D], D]:
@@ -69,29 +65,29 @@ def defense(name: str, *, title: str, source: str) -> Callable[[D], D]:
     Raises:
         ValueError: the name is not snake_case or is taken.
     """
+    return _registering("defense", name, title, source)
 
-    def mark(cls: D) -> D:
-        _register("defense", cls, name, title, source)
+
+def _registering(kind: Kind, name: str, title: str, source: str) -> Callable[[M], M]:
+    """Return the decorator of a class, which gets this name unless another method has it."""
+
+    def register(cls: M) -> M:
+        base = Attack if kind == "attack" else Defense
+        if not issubclass(cls, base):
+            raise UserError(f"{cls.__name__} is not a uebench.{base.__name__}; derive it from that")
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+            raise UserError(f"{name!r} is not a method's name; use snake_case, such as my_attack")
+        origin = str(_state["origin"])
+        if cls.__module__.startswith(("uebench.attacks.", "uebench.defenses.")):
+            origin = "built-in"  # no matter who imports it first, it belongs to the suite
+        taken = _methods[kind].get(name)
+        if taken is not None and not (origin == taken.info.origin == "session"):
+            raise UserError(f"{kind} {name} is taken by {taken.info.origin}; choose another name")
+        cls.info = MethodInfo(kind, name, title, source, origin)
+        _methods[kind][name] = cls
         return cls
 
-    return mark
-
-
-def _register(kind: Kind, cls: type[Method], name: str, title: str, source: str) -> None:
-    """Register a class under its name, unless another method has that name."""
-    base = Attack if kind == "attack" else Defense
-    if not issubclass(cls, base):
-        raise UserError(f"{cls.__name__} is not a uebench.{base.__name__}; derive it from that")
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
-        raise UserError(f"{name!r} is not a method's name; use snake_case, such as my_attack")
-    origin = str(_state["origin"])
-    if cls.__module__.startswith(("uebench.attacks.", "uebench.defenses.")):
-        origin = "built-in"  # no matter who imports it first, it belongs to the suite
-    taken = _methods[kind].get(name)
-    if taken is not None and not (origin == taken.info.origin == "session"):
-        raise UserError(f"{kind} {name} is taken by {taken.info.origin}; choose another name")
-    cls.info = MethodInfo(kind, name, title, source, origin)
-    _methods[kind][name] = cls
+    return register
 
 
 @contextlib.contextmanager
@@ -112,7 +108,10 @@ def _loading(origin: str, module: str = "") -> Iterator[None]:
     except (Exception, SystemExit) as error:
         for kind, classes in before.items():
             _methods[kind] = classes
-        _broken.append(BrokenPlugin(origin, in_words(error, _raised_in(error))))
+        frames = traceback.extract_tb(error.__traceback__)
+        # a syntax error names its own line itself
+        files = [] if isinstance(error, SyntaxError) else [frames[-1].filename]
+        _broken.append(BrokenPlugin(origin, in_words(error, files)))
     finally:
         _state["origin"] = previous
 
@@ -177,12 +176,6 @@ def load_file(path: Path) -> None:
             "@uebench.defense"
         )
     _files.append(path)
-
-
-def _raised_in(error: BaseException) -> list[str]:
-    """Return the file whose import raised an error; a syntax error names its own line itself."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return [] if isinstance(error, SyntaxError) else [frames[-1].filename]
 
 
 def plugin_line(error: BaseException) -> str:

@@ -194,13 +194,8 @@ class Run:
             DivergedError: the loss is no longer finite.
         """
         arch = parse_arch(arch)[0]
-        recipe = self._surrogate_recipe(data, arch, epochs, lr, batch_size, at, training)
-        weights = self._kept(
-            "surrogate",
-            recipe | {"held_out": held_out},
-            lambda run: _trained(
-                data, run, arch, epochs, lr, batch_size, held_out, at=at, training=training
-            ),
+        weights = self._surrogate_weights(
+            data, arch, epochs, lr, batch_size, held_out, at=at, training=training
         )
         held_out_acc = weights.pop("held_out_acc").item()
         if held_out_acc >= 0:
@@ -241,49 +236,50 @@ class Run:
                 "gives at most one; ask for fewer checkpoints or more epochs"
             )
         arch = parse_arch(arch)[0]
-        recipe = self._surrogate_recipe(data, arch, epochs, lr, batch_size, None, training)
-        weights = self._kept(
-            "surrogate",
-            recipe | {"held_out": 0, "checkpoints": checkpoints},
-            lambda run: _trained(
-                data, run, arch, epochs, lr, batch_size, 0, checkpoints, training=training
-            ),
+        weights = self._surrogate_weights(
+            data, arch, epochs, lr, batch_size, 0, checkpoints, training=training
         )
-        return [
-            self._with_weights(
-                arch,
-                {
-                    key.partition(" ")[2]: value
-                    for key, value in weights.items()
-                    if key.startswith(f"{number} ")
-                },
-            )
-            for number in range(checkpoints)
-        ]
+        numbered: list[dict[str, Tensor]] = [{} for _ in range(checkpoints)]
+        for key, value in weights.items():
+            number, _, name = key.partition(" ")
+            numbered[int(number)][name] = value
+        return [self._with_weights(arch, each) for each in numbered]
 
-    def _surrogate_recipe(
+    def _surrogate_weights(
         self,
         data: Split,
         arch: str,
         epochs: int,
         lr: float,
         batch_size: int,
-        at: Adversary | None,
+        held_out: int,
+        checkpoints: int = 0,
+        *,
+        at: Adversary | None = None,
         training: Training,
-    ) -> dict[str, Any]:
-        """Return what the key of a surrogate holds, besides which of its epochs are kept."""
-        return {
+    ) -> dict[str, Tensor]:
+        """Return what `_trained` returns, from the store if it is there."""
+        recipe = {
             "data": content_hash(data),
             "classes": data.n_classes,
             **network_recipe(arch, data.shape),
             "epochs": epochs,
             "lr": lr,
             "batch_size": batch_size,
+            "held_out": held_out,
             "precision": self.precision,
             "version": SURROGATE_VERSION,
+            **({"checkpoints": checkpoints} if checkpoints else {}),
             **({} if at is None else {"at": at._asdict()}),
             **training.recipe(),
         }
+        return self._kept(
+            "surrogate",
+            recipe,
+            lambda run: _trained(
+                data, run, arch, epochs, lr, batch_size, held_out, checkpoints, at, training
+            ),
+        )
 
     def _with_weights(self, arch: str, weights: dict[str, Tensor]) -> nn.Module:
         """Return a network with stored weights, in eval mode."""
@@ -361,10 +357,9 @@ def _trained(
     lr: float,
     batch_size: int,
     held_out: int,
-    checkpoints: int = 0,
-    *,
-    at: Adversary | None = None,
-    training: Training = USUAL,
+    checkpoints: int,
+    at: Adversary | None,
+    training: Training,
 ) -> dict[str, Tensor]:
     """Return the weights of the best epoch and its held-out accuracy, -1 if none were held out.
 

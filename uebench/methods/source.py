@@ -79,9 +79,9 @@ def source_of(method: Method) -> dict[str, str]:
     source = _source(type(method))
     if not source:
         return {}
-    folder = _folder(type(method))
+    own_file = getattr(sys.modules.get(type(method).__module__), "__file__", None)
     options = {str(v) for v in method.__dict__.values() if isinstance(v, (str, Path))}
-    files = data_hashes(options, [folder] if folder else [], anywhere=True)
+    files = data_hashes(options, [Path(own_file).parent] if own_file else [], anywhere=True)
     return {"source": key_of({"source": source, **files}) if files else source}
 
 
@@ -141,7 +141,7 @@ def _read(cls: type[Method]) -> str:
     before, now = remember_code(cls), _code(cls)
     _changed[cls] = now != before
     if now == before:
-        return _digest(now.files)
+        return now.files[""] if now.files.keys() == {""} else key_of(now.files)
     log.warning(
         "%s %s was changed after it was loaded; restart Python to use its files as they are now",
         *(cls.info.kind, cls.info.name),
@@ -181,13 +181,3 @@ def _modules_of(cls: type[Method]) -> list[str]:
     for module in modules:
         count_as_own(module)
     return modules
-
-
-def _digest(files: dict[str, str]) -> str:
-    """Return the hash of a class's files: that of the only one, or of all together."""
-    return files[""] if files.keys() == {""} else key_of(files)
-
-
-def _folder(cls: type[Method]) -> Path | None:
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    return Path(file).parent if file else None

@@ -3,11 +3,9 @@
 from typing import Any, Literal
 from unittest.mock import Mock
 
-import pytest
-
 from uebench.execute.tasks import Task
 from uebench.methods.registry import build_attack
-from uebench.suite.estimate import projected, words
+from uebench.suite.estimate import projected
 
 
 def task(kind: Literal["poison", "cell"], key: str, poison: str = "p") -> Task:
@@ -22,11 +20,6 @@ def test_no_number_of_processes_beats_a_poison_and_its_slowest_cell() -> None:
     assert projected(seconds, 2) == 120
     assert projected(seconds, 64) == 80, "the poison, then its slowest cell"
     assert projected({}, 8) == 0
-
-
-@pytest.mark.parametrize(("seconds", "told"), [(40, "40 s"), (720, "12 min"), (12600, "3.5 h")])
-def test_a_duration_in_words(seconds: float, told: str) -> None:
-    assert words(seconds) == told
 
 
 def test_a_search_with_a_stop_test_is_counted_as_long_as_it_usually_takes() -> None:

@@ -121,7 +121,6 @@ def check_name(
     known: Collection[str],
     owner: str,
     noun: str = "option",
-    error: type[UserError] = UserError,
 ) -> None:
     """Refuse the name of an option or field that its owner does not have.
 
@@ -129,7 +128,7 @@ def check_name(
         UserError: with the nearest known name and all of them.
     """
     if name not in known:
-        raise error(f"{owner}: {_no_such(name, known, noun)}")
+        raise UserError(f"{owner}: {_no_such(name, known, noun)}")
 
 
 def explain_value(error: ValidationError, name: str, annotation: Any) -> str:
@@ -204,12 +203,18 @@ def _nested_fields(info: FieldInfo) -> dict[str, FieldInfo]:
     return fields
 
 
+def metadata_of(info: FieldInfo) -> list[Any]:
+    """Return what a field's annotation says about its values, and about the choices of a union."""
+    metadata = list(info.metadata)
+    for choice in get_args(info.annotation):
+        for mark in getattr(choice, "__metadata__", ()):
+            metadata += mark.metadata if isinstance(mark, FieldInfo) else [mark]
+    return metadata
+
+
 def _is_budget(info: FieldInfo) -> bool:
     """Return whether a field is a budget in the pixel range: a `Fraction255` of at most 1."""
-    metadata = list(info.metadata)
-    for choice in get_args(info.annotation):  # in a union the range belongs to one of its choices
-        for part in get_args(choice):
-            metadata += part.metadata if isinstance(part, FieldInfo) else [part]
+    metadata = metadata_of(info)
     return get_args(Fraction255)[1] in metadata and any(
         isinstance(m, Le) and isinstance(m.le, (int, float)) and m.le <= 1 for m in metadata
     )

@@ -57,6 +57,15 @@ def comma_parts(text: str) -> list[str]:
     return [part.strip() for part in parts] if text.strip() else []
 
 
+def duration(seconds: float) -> str:
+    """Return a time in words: 2.5 s, 40 s, 12 min, 3.5 h, 2.1 days."""
+    if seconds < 100:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all, and create missing folders."""
     with replaced_file(path) as draft, draft.open("x", encoding="utf-8", newline="") as file:

@@ -9,7 +9,6 @@ that waits for it.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
@@ -18,11 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ..cells.cell import Cell
-from ..common.text import one_line, plain_text
+from ..cells.compute import training_run
+from ..common.text import duration, one_line, plain_text
 from ..execute.tasks import Task, pending
+from ..learn.stopwatch import Stopwatch
 from ..learn.threads import one_thread
 from ..methods.faults import blamed, blamed_for_its_code
-from ..methods.run import Run
 from ..models import shown_arch
 from .run import Matrix, reused_in_words
 
@@ -68,13 +68,13 @@ def print_estimate(matrix: Matrix) -> None:
     kind = "/".join(sorted({d.partition(":")[0] for d in matrix.devices}))
     console.print(
         f"{len(matrix.cells)} cells, {todo} to do on {matrix.jobs} x {kind}: about "
-        f"{words(projected(seconds, matrix.jobs))} "
-        f"(in one process: {words(train)} of training and {words(craft)} of crafting)"
+        f"{duration(projected(seconds, matrix.jobs))} "
+        f"(in one process: {duration(train)} of training and {duration(craft)} of crafting)"
     )
     if matrix.stop_after_s is not None:
-        console.print(f"the run stops after {words(matrix.stop_after_s)} (--stop-after)")
+        console.print(f"the run stops after {duration(matrix.stop_after_s)} (--stop-after)")
     if tasks:
-        times = ", ".join(f"{n}: {words(projected(seconds, n))}" for n in _N_DEVICES)
+        times = ", ".join(f"{n}: {duration(projected(seconds, n))}" for n in _N_DEVICES)
         console.print(f"projected time by the number of parallel processes: {times}")
 
 
@@ -120,46 +120,24 @@ def _size(matrix: Matrix, cell: Cell) -> int:
 
 def _time_step(cell: Cell, arch: str, device: str, plain: bool) -> float:
     """Return the seconds per image of one training step, averaged over the measured epochs."""
-    ref = cell.poison.dataset
-    epochs = cell.protocol.epochs
-    run = Run(
-        shape=ref.shape,
-        n_classes=ref.n_classes,
-        seed=0,
-        device=device,
-        epochs=epochs,
-        precision=cell.precision,
-    )
+    ref, run = cell.poison.dataset, training_run(cell, device)
     model = run.network(arch)
     n = _CPU_BATCH if device == "cpu" else cell.protocol.batch_size
     images = torch.rand(n, *ref.shape, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(n, device=device) % ref.n_classes
-    times = []
-    middles = {(2 * i + 1) * epochs // (2 * _N_EPOCHS) for i in range(_N_EPOCHS)}
+    middles = {(2 * i + 1) * run.epochs // (2 * _N_EPOCHS) for i in range(_N_EPOCHS)}
     measured = [0] if plain else sorted(middles)
-    for i, epoch in enumerate([measured[0], *measured]):  # the first step only warms up
+    stopwatch = Stopwatch(run.device)
+    for i, epoch in enumerate([measured[0], *measured]):
         run.epoch = epoch
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        with run.autocast():
-            loss = (
-                F.cross_entropy(model(images).float(), labels)
-                if plain
-                else cell.defense.loss(model, images, labels, run)
-            )
-        loss.backward()
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize()
-        if i:
-            times.append(time.perf_counter() - start)
-    return sum(times) / len(times) / n
-
-
-def words(seconds: float) -> str:
-    """Return a duration in words: 40 s, 12 min, 3.5 h, 2.1 days."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
+        with stopwatch:
+            with run.autocast():
+                loss = (
+                    F.cross_entropy(model(images).float(), labels)
+                    if plain
+                    else cell.defense.loss(model, images, labels, run)
+                )
+            loss.backward()
+        if not i:
+            stopwatch.taken()  # the first step only warms up
+    return stopwatch.taken() / len(measured) / n

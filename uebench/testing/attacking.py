@@ -33,7 +33,7 @@ def crafted(attack: Attack, dataset: Dataset, **options: Any) -> Poison:
 
 
 @promised_by("attack", cases=CASES, costly=LARGE, mend=IN_PARTS)
-def budget(subject: Subject, name: str) -> str:
+def budget(subject: Subject, name: str) -> None:
     """The 8-bit images keep the budget; labels and order stay, whatever the size and classes."""
     dataset = case(name)
     attack = subject.attack(dataset)
@@ -47,7 +47,6 @@ def budget(subject: Subject, name: str) -> str:
             "most images are unchanged",
             "check that `perturb` fills all rows, in the range [0, 1]: one level is 1/255, not 1",
         )
-    return ""
 
 
 @promised_by("attack", mend="narrow the option: norm: Literal['linf'] = 'linf', with a docstring")
@@ -115,7 +114,7 @@ def _kept(attack: Attack, poison: Poison, dataset: Dataset) -> Tensor:
 
 
 @promised_by("attack", mend=DRAW)
-def randomness(subject: Subject, _: str) -> str:
+def randomness(subject: Subject, _: str) -> None:
     """Same seed, same poison; other seed, other poison; global generators are neither read nor set.
 
     Attacks that declare themselves `deterministic` are exempt from the second.
@@ -141,16 +140,14 @@ def randomness(subject: Subject, _: str) -> str:
         "another seed gave the same poison",
         DRAW,
     )
-    return ""
 
 
 @promised_by("attack", mend="compute in float32, or networks inside `with run.autocast():`")
-def precision(subject: Subject, _: str) -> str:
+def precision(subject: Subject, _: str) -> None:
     """It crafts in bf16 too, which GPUs and newer processors take."""
     dataset = case("two classes")
     attack = subject.attack(dataset)
     _kept(attack, crafted(attack, dataset, precision="bf16"), dataset)
-    return ""
 
 
 @promised_by("attack", mend="make tensors with device=run.device, and move nothing to the CPU")

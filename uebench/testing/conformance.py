@@ -99,7 +99,7 @@ def hold(subject: Subject, each: Promise, case: str) -> str:
     torch.set_num_threads(1)  # the same bits need one thread, and two are slower on busy cores
     try:
         with restored_generators():
-            return each.body(subject, case)
+            return each.body(subject, case) or ""
     except UnmetError:
         raise
     except Exception as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..augment import crop_flip
+from ..common.text import duration
 from ..data import Dataset
 from ..methods.base import Attack, Defense
 from ..methods.registry import build_attack, build_defense
@@ -27,12 +28,10 @@ _STEPS = 4
 
 
 def _images(n: int) -> Dataset:
-    """Return n images of 10 classes, 32 px."""
     return random_dataset([n // 10] * 10, (32, 32))
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Return how long something takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -46,7 +45,6 @@ def _usual(subject: Subject, dataset: Dataset) -> Attack:
 
 
 def _craft(attack: Attack, dataset: Dataset) -> Callable[[], object]:
-    """Return what crafts a poison."""
     return lambda: attack.craft(dataset.train, make_run(dataset))
 
 
@@ -82,22 +80,11 @@ def speed(subject: Subject, _: str) -> str:
     dataset = _images(N_CRAFTED)
     clean = _seconds(_craft(build_attack("none").resolve(facts_of(dataset)), dataset)) / N_CRAFTED
     own = _seconds(_craft(_usual(subject, dataset), dataset)) / N_CRAFTED
+    effort = ", with fewer steps than usual" if subject.quick else ""
     return (
         f"{1e3 * own:.3g} ms per image on one core (none {1e3 * clean:.3g}); 50,000 images "
-        f"{_duration(50_000 * own)}{_quickly(subject)}"
+        f"{duration(50_000 * own)}{effort}"
     )
-
-
-def _quickly(subject: Subject) -> str:
-    """Return that this was not the method's usual effort."""
-    return ", with fewer steps than usual" if subject.quick else ""
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in words."""
-    if seconds < 100:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 @promised_by(
@@ -152,7 +139,6 @@ def cost(subject: Subject, _: str) -> str:
 
 
 def _train(defense: Defense, dataset: Dataset) -> None:
-    """Take some training steps."""
     run = make_run(dataset)
     model = run.network("resnet8")
     for rows in torch.arange(len(dataset.train)).split(BATCH):

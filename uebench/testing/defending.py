@@ -24,7 +24,7 @@ TIMED = ("train_seconds", "images_per_second", "augment_share")
 
 
 @promised_by("defense", cases=CASES, costly=LARGE, mend="write `loss` for any size and batch")
-def loss(subject: Subject, name: str) -> str:
+def loss(subject: Subject, name: str) -> None:
     """The loss is a finite scalar with gradients, in the first epoch and in the last."""
     dataset = case(name)
     defense = subject.defense(dataset, _EPOCHS)
@@ -32,7 +32,6 @@ def loss(subject: Subject, name: str) -> str:
         run = make_run(dataset, epochs=_EPOCHS)
         run.epoch = epoch
         _one_step(defense, dataset, run)
-    return ""
 
 
 def _one_step(defense: Defense, dataset: Dataset, run: Run) -> None:
@@ -78,7 +77,7 @@ def _one_step(defense: Defense, dataset: Dataset, run: Run) -> None:
 
 
 @promised_by("defense", mend="write `prepare` for any size and number of classes", cases=CASES)
-def preparing(subject: Subject, name: str) -> str:
+def preparing(subject: Subject, name: str) -> None:
     """`prepare` returns labelled 8-bit images of the same size and leaves the given ones intact."""
     dataset = case(name)
     train = dataset.train
@@ -100,11 +99,10 @@ def preparing(subject: Subject, name: str) -> str:
         "`prepare` changed the data that it was given",
         "work on a clone",
     )
-    return ""
 
 
 @promised_by("defense", mend="write `before_crop` for any size and batch", cases=CASES)
-def presenting(subject: Subject, name: str) -> str:
+def presenting(subject: Subject, name: str) -> None:
     """`before_crop` returns images of any size and leaves the given ones intact."""
     dataset = case(name)
     defense, run = subject.defense(dataset, _EPOCHS), make_run(dataset, epochs=_EPOCHS)
@@ -128,7 +126,6 @@ def presenting(subject: Subject, name: str) -> str:
         "`before_crop` changed the images that it was given",
         "work on a copy",
     )
-    return ""
 
 
 @promised_by("defense", mend="set keep_prepared only where `prepare` draws nothing")
@@ -148,7 +145,7 @@ def keeping(subject: Subject, _: str) -> str:
 
 
 @promised_by("defense", mend=DRAW)
-def randomness_(subject: Subject, _: str) -> str:
+def randomness_(subject: Subject, _: str) -> None:
     """Training is the same twice; global generators are neither read nor set."""
     dataset = case("unequal classes")
     protocol = PROTOCOLS["quick"].model_copy(update={"epochs": 2, "batch_size": 16})
@@ -170,7 +167,6 @@ def randomness_(subject: Subject, _: str) -> str:
         "the same seed trained two different models",
         f"{DRAW}; do not depend on the time, the process or the order of a set",
     )
-    return ""
 
 
 @promised_by("defense", mend="return protocol.asked(warmup_epochs=1), for example")
@@ -194,12 +190,11 @@ def adjusting(subject: Subject, _: str) -> str:
 
 
 @promised_by("defense", mend="take the loss from float32 logits: model(images).float()")
-def precision_(subject: Subject, _: str) -> str:
+def precision_(subject: Subject, _: str) -> None:
     """The loss is finite in bf16 too, which GPUs and newer processors take."""
     dataset = case("two classes")
     run = make_run(dataset, epochs=_EPOCHS, precision="bf16")
     _one_step(subject.defense(dataset, _EPOCHS), dataset, run)
-    return ""
 
 
 @promised_by("defense", mend="make tensors with device=images.device, and move nothing to the CPU")

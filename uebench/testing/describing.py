@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from ..common.options import metadata_of
 from ..methods.base import Attack, Defense, Method
 from ..methods.registry import build, find
 from ..store.store import key_of
@@ -88,19 +89,10 @@ def options(subject: Subject, _: str) -> str:
 
 def _missing_bounds(field: FieldInfo) -> str:
     """Return which bounds a numeric option lacks; nothing for other options."""
-    parts = [field.annotation, *get_args(field.annotation)]
-    metadata = list(field.metadata)
-    number = field.annotation in (int, float)
-    for part in parts[1:]:
-        own = getattr(part, "__metadata__", ())
-        if own and part.__origin__ in (int, float):
-            number = True
-            for entry in own:
-                metadata += entry.metadata if isinstance(entry, FieldInfo) else [entry]
-        elif part in (int, float):
-            number = True
-    if not number:
+    types = [field.annotation, *get_args(field.annotation)]
+    if not any(getattr(each, "__origin__", each) in (int, float) for each in types):
         return ""
+    metadata = metadata_of(field)
     lacking = []
     if not any(isinstance(m, (Gt, Ge)) for m in metadata):
         lacking.append("a lower bound")
@@ -127,7 +119,7 @@ def _comes_back(subject: Subject, made: Method) -> None:
 
 
 @promised_by("attack", "defense", mend="return self.with_options(...) from `resolve`")
-def resolving(subject: Subject, _: str) -> str:
+def resolving(subject: Subject, _: str) -> None:
     """Before anything runs, `auto` and the like become numbers, which enter the key."""
     dataset = case("two classes")
     resolved = subject.resolved(dataset)  # raises if an option stays open
@@ -143,11 +135,10 @@ def resolving(subject: Subject, _: str) -> str:
         "two equal methods have different recipes",
         "return from `recipe` what changes the numbers, and nothing random",
     )
-    return ""
 
 
 @promised_by("attack", "defense", mend="keep the interface of uebench.Attack and uebench.Defense")
-def interface(subject: Subject, _: str) -> str:
+def interface(subject: Subject, _: str) -> None:
     """The parts that the suite calls exist and have the right types."""
     cls, resolved = subject.cls, subject.resolved(case("two classes"))
     demand(
@@ -164,7 +155,6 @@ def interface(subject: Subject, _: str) -> str:
         _is_amount(resolved.image_passes(100), "image_passes", 0)
     elif isinstance(resolved, Defense):
         _is_amount(resolved.effort(), "effort", 1e-9)
-    return ""
 
 
 def _is_amount(value: Any, what: str, least: float) -> None:

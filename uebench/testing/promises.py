@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..methods.registry import Kind
 from .subject import Subject
 
-Body = Callable[[Subject, str], str]
+Body = Callable[[Subject, str], str | None]
 
 
 class UnmetError(AssertionError):
@@ -36,7 +36,7 @@ class Promise:
         cases: names of data sets; `("",)` if there is no choice of data.
         mend: how to fix the method if it raises.
         costly: the cases that take long, or measure time and memory.
-        body: tests a subject on a case and returns what was measured, or raises.
+        body: tests a subject on a case and returns what was measured, if anything, or raises.
     """
 
     name: str

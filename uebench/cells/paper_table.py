@@ -102,10 +102,13 @@ def paper_grid(
     ]
     placed: dict[tuple[Place, Place], list[_Run]] = {}
     beside: dict[tuple[Place, Place], str] = {}
-    clean = _clean_runs(runs) if spec.clean == "column" else {}
+    aside = [run for run in runs if run.is_clean and spec.clean == "column"]
+    clean: dict[Any, list[_Run]] = {}
+    for run in aside:
+        clean.setdefault(run.trained_as, []).append(run)
     used: set[int] = set()
     for run in runs:
-        if run.is_clean and spec.clean == "column":
+        if run.is_clean and aside:
             continue
         for other in clean.get(run.trained_as, ()):
             place = (run.row, _aside(run.column))
@@ -114,8 +117,8 @@ def paper_grid(
             beside[place] = run.cell.poison.attack.info.name
             used.add(id(other))
         placed.setdefault((run.row, run.column), []).append(run)
-    for run in runs:
-        if run.is_clean and spec.clean == "column" and id(run) not in used:
+    for run in aside:
+        if id(run) not in used:
             placed.setdefault((run.row, run.column), []).append(run)
     rows, columns = _heads(spec.rows), _heads(spec.columns)
     spots = {
@@ -178,15 +181,6 @@ class _Run:
         )
 
 
-def _clean_runs(runs: Sequence[_Run]) -> dict[Any, list[_Run]]:
-    """Group the clean runs by how their models were trained."""
-    groups: dict[Any, list[_Run]] = {}
-    for run in runs:
-        if run.is_clean:
-            groups.setdefault(run.trained_as, []).append(run)
-    return groups
-
-
 def _label(
     axis: str, cell: Cell, row: dict[str, Any], axes: tuple[str, ...], titles: Titles
 ) -> Label:
@@ -221,7 +215,6 @@ def _aside(column: Place) -> Place:
 
 
 def _heads(axes: Sequence[str]) -> tuple[str, ...]:
-    """Return the titles of axes in a table."""
     return tuple(_HEADS.get(axis, axis.partition(".")[2] or axis) for axis in axes)
 
 

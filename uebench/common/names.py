@@ -25,12 +25,11 @@ DICTS = {
 """The file and the variable of each kind whose names are the keys of a dict."""
 
 
-def names(kind: str, plugins: tuple[str, ...] = ()) -> list[str]:
+def names(kind: str) -> list[str]:
     """Return the names of a kind as in `uebench list`, in order; an unknown kind has none.
 
     Args:
         kind: attacks, defenses, datasets, models, protocols or configs.
-        plugins: files that were given with --plugin.
     """
     if kind in DICTS:
         return _keys(*DICTS[kind])
@@ -40,9 +39,7 @@ def names(kind: str, plugins: tuple[str, ...] = ()) -> list[str]:
     if kind not in ("attacks", "defenses"):
         return []
     files = sorted(folder.glob("[!_]*.py")) if folder else []
-    registered = [
-        name for file in [*files, *map(Path, plugins)] for name in _marked(file, kind[:-1])
-    ]
+    registered = [name for file in files for name in _marked(file, kind[:-1])]
     entries = importlib.metadata.entry_points(group=f"uebench.{kind}")
     imported = _imported() if kind == "attacks" else []
     return [*sorted({*registered, *(entry.name for entry in entries)}), *imported]
@@ -65,11 +62,9 @@ def _marked(file: Path, kind: str) -> list[str]:
 def _keys(file: Path, variable: str) -> list[str]:
     """Return the keys of a dict that a file assigns to a variable."""
     for node in ast.parse(file.read_text()).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and target.id == variable:
-            value = node.value if isinstance(node, ast.AnnAssign) else None
-            keys = value.keys if isinstance(value, ast.Dict) else []
-            return [str(key.value) for key in keys if isinstance(key, ast.Constant)]
+        match node:
+            case ast.AnnAssign(target=ast.Name(name), value=ast.Dict(keys)) if name == variable:
+                return [str(key.value) for key in keys if isinstance(key, ast.Constant)]
     return []
 
 

@@ -36,6 +36,10 @@ class BoundedLoader(yaml.SafeLoader):
         self.level -= 1
         return node
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Construct a value at once, so that PyYAML refuses one that contains itself."""
+        return super().construct_object(node, deep=True)
+
     def _refuse(self, why: str) -> NoReturn:
         """Raise MarkedYAMLError at the next event."""
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
@@ -62,9 +66,7 @@ def read_yaml(path: Path) -> Any:
             f"{path} is larger than {MOST_YAML_BYTES:,} bytes; a configuration is smaller"
         )
     try:
-        value = yaml.load(content.decode(), BoundedLoader)
-        if _is_endless(value, ()):
-            raise UserError("a value contains itself")
+        return yaml.load(content.decode(), BoundedLoader)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where is not None else ""
@@ -73,14 +75,3 @@ def read_yaml(path: Path) -> Any:
         raise UserError(
             f"{path} is not YAML{line}{reason}; write lines like `attacks: [em, lsp]`"
         ) from None
-    return value
-
-
-def _is_endless(value: Any, above: tuple[int, ...]) -> bool:
-    """Return whether a list or dict contains itself."""
-    if not isinstance(value, (list, dict)):
-        return False
-    if id(value) in above:
-        return True
-    inner = value.values() if isinstance(value, dict) else value
-    return any(_is_endless(each, (*above, id(value))) for each in inner)

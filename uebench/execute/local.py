@@ -251,16 +251,14 @@ class InProcessPool(Pool):
 def _worker_variables() -> Iterator[None]:
     """Set the environment variables that a new forkserver and all its workers inherit."""
     variables = worker_environment()
-    before = {name: os.environ.get(name) for name in variables}
+    before = {name: os.environ[name] for name in variables if name in os.environ}
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in variables.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

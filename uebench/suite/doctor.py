@@ -84,9 +84,9 @@ def _device() -> MachineFact:
 def _bf16() -> MachineFact:
     """Return whether this machine computes bf16 in hardware."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if resolve_precision("auto", device) == "bf16":
-        return _finding("ok", "precision", "bf16 in hardware, so precision=auto means bf16")
-    return _finding("ok", "precision", "no bf16 in hardware, so precision=auto means fp32")
+    precision = resolve_precision("auto", device)
+    has = "bf16" if precision == "bf16" else "no bf16"
+    return _finding("ok", "precision", f"{has} in hardware, so precision=auto means {precision}")
 
 
 def _methods() -> list[MachineFact]:
@@ -115,10 +115,8 @@ def _store() -> MachineFact:
 
 def _latex() -> MachineFact:
     """Return whether LaTeX tables can be compiled here."""
-    text = (
-        shutil.which("pdflatex") or "pdflatex is not installed; tables are written but not compiled"
-    )
-    return _finding("ok", "latex", text)
+    absent = "pdflatex is not installed; tables are written but not compiled"
+    return _finding("ok", "latex", shutil.which("pdflatex") or absent)
 
 
 def print_findings(findings: list[MachineFact]) -> None:

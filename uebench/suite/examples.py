@@ -93,9 +93,7 @@ def example_rows(results: Results, dataset: Dataset, store: Store) -> list[Row]:
     poisons = _poisons(results, dataset, store)
     covered = torch.ones(len(labels), dtype=torch.bool)
     for _, _, index in poisons:
-        by_this = torch.zeros_like(covered)
-        by_this[index] = True
-        covered &= by_this
+        covered &= torch.isin(torch.arange(len(labels)), index)
     rows = []
     for label in range(dataset.n_classes):
         candidates = (covered & (labels == label)).nonzero().flatten()

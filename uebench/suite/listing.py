@@ -6,7 +6,6 @@ torch is loaded only by the lists that need it: those of configurations and prot
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import Any, Literal
 
 from rich.console import Console
@@ -18,6 +17,7 @@ from ..common.errors import UserError
 from ..common.names import SHOWN
 from ..common.spec import IMPORTED, format_value, normalise, unknown
 from ..common.text import one_line, plain_text
+from ..data import DATASETS
 from ..learn.protocol import PROTOCOLS, Protocol
 
 _Row = dict[str, Any]
@@ -25,43 +25,32 @@ _Row = dict[str, Any]
 
 def catalog(kinds: list[str]) -> dict[str, list[_Row]]:
     """Return the rows of each kind: name, title and, depending on the kind, source and origin."""
-    makers: dict[str, Callable[[], list[_Row]]] = {
-        "attacks": lambda: _methods("attack") + _imported(),
-        "defenses": lambda: _methods("defense"),
-        "datasets": _datasets,
-        "models": _models,
-        "protocols": lambda: [
-            {"name": name, "title": _protocol_title(protocol)}
-            for name, protocol in PROTOCOLS.items()
-        ],
-        "configs": lambda: [
-            {"name": name, "title": str(read_config(name).get("title", ""))}
-            for name in config_names()
-        ],
-        "executors": _executors,
-    }
-    return {kind: makers[kind]() for kind in kinds}
+    return {kind: _rows(kind) for kind in kinds}
 
 
-def _datasets() -> list[_Row]:
-    from ..data import DATASETS
+def _rows(kind: str) -> list[_Row]:
+    if kind == "attacks":
+        return _methods("attack") + _imported()
+    if kind == "defenses":
+        return _methods("defense")
+    if kind == "models":
+        from ..models import ARCHITECTURES
 
-    return [{"name": name, "title": known.title} for name, known in DATASETS.items()]
+        return [
+            {"name": name, "title": arch.title, "source": arch.source}
+            for name, arch in ARCHITECTURES.items()
+        ]
+    if kind == "protocols":
+        titles = {name: _protocol_title(protocol) for name, protocol in PROTOCOLS.items()}
+    elif kind == "configs":
+        titles = {name: str(read_config(name).get("title", "")) for name in config_names()}
+    elif kind == "executors":
+        from ..execute.choose import EXECUTORS, executor_class
 
-
-def _models() -> list[_Row]:
-    from ..models import ARCHITECTURES
-
-    return [
-        {"name": name, "title": arch.title, "source": arch.source}
-        for name, arch in ARCHITECTURES.items()
-    ]
-
-
-def _executors() -> list[_Row]:
-    from ..execute.choose import EXECUTORS, executor_class
-
-    return [{"name": name, "title": executor_class(name).title} for name in EXECUTORS]
+        titles = {name: executor_class(name).title for name in EXECUTORS}
+    else:
+        titles = {name: known.title for name, known in DATASETS.items()}
+    return [{"name": name, "title": title} for name, title in titles.items()]
 
 
 def _methods(kind: Literal["attack", "defense"]) -> list[_Row]:
@@ -197,7 +186,6 @@ def _records_of(name: str) -> str:
 
 
 def _options(model: Any, values: dict[str, Any]) -> list[_Row]:
-    """Return one row for each option of a model."""
     from ..common.options import accepted
 
     return [

@@ -60,6 +60,7 @@ def test_a_wheel_has_every_package(clone: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_wheel_made_from_the_sdist_works_in_a_fresh_environment(
     clone: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ FOLDERS = sorted(path.parent for path in ROOT.glob("results/*/cells.csv"))
 TABLES = {
     "cifar table": "cifar10",
     "8k table": "cifar10-8k",
-    "seeds table": "cifar10-small-seeds",
+    "seeds table": "cifar10-small",
 }
 """The tables of docs/results.md, and the folders of results that they show."""
 

@@ -44,6 +44,7 @@ def test_seeds_of_two_folders_make_one_table(folders: Path, tmp_path: Path) -> N
     assert [origin.split(" (")[0] for origin in cells["origin"]] == [names[0]] * 2 + [names[1]] * 2
     assert {f.test: f.problems for f in validate(tmp_path / "both") if f.problems} == {}
     assert f"2 of 4 models were taken from {names[1]}" in result.stdout.replace("\n", "")
+    assert "under every defense" not in result.stdout, "cells.csv says which, as all were taken"
 
 
 def test_a_cell_of_several_folders_counts_once(folders: Path, tmp_path: Path) -> None:

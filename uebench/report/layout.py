@@ -148,13 +148,18 @@ def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
 
 
 def _origins_in_words(board: Leaderboard, titles: Titles) -> list[str]:
-    """Return one sentence for each folder that models were taken from, with their places."""
+    """Return one sentence for each folder that models were taken from.
+
+    It lists their places, unless all of the board's models were taken from somewhere: then the list
+    would be longer than the table, and cells.csv has it.
+    """
     entries = {
         pair: entry
         for pair in product(board.attacks, board.defenses)
         if (entry := board.entry(*pair)).test_acc.n
     }
     total = sum(entry.test_acc.n for entry in entries.values())
+    n_taken = sum(len(entry.origins) for entry in entries.values())
     sentences = []
     for origin in dict.fromkeys(o for entry in entries.values() for o in entry.origins):
         here = {pair: n for pair, e in entries.items() if (n := e.origins.count(origin))}
@@ -166,7 +171,7 @@ def _origins_in_words(board: Leaderboard, titles: Titles) -> list[str]:
             every = len(its) == sum(a == attack for a, _ in entries)
             names = ["every defense"] if every else [str(method_label(d, titles)) for d in its]
             rows.append(f"{method_label(attack, titles, CLEAN)} under {', '.join(names)}")
-        sentences.append(text if n == total else f"{text}: {'; '.join(rows)}")
+        sentences.append(text if n_taken == total else f"{text}: {'; '.join(rows)}")
     return sentences
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from .shared import (
 if TYPE_CHECKING:
     from ..report.compare import Compared
     from ..report.grid import Grid
+    from ..report.layout import Layout
     from ..report.published import Published
     from ..report.tables import Leaderboard
 
@@ -159,7 +159,6 @@ def _print_results(
     """Print the leaderboards of a results folder, or of several as one."""
     from .. import report
     from ..cells.results import version_warning
-    from ..report.compare import ours_of
 
     if flags := matrix_flags(options):
         raise UserError(
@@ -172,8 +171,7 @@ def _print_results(
     boards = report.leaderboards(cells, metric)
     if warning := version_warning(cells):
         click.echo(warning, err=True)
-    compared = _compared(ours_of(boards, known_titles()), published, "")
-    print_boards(boards, known_titles(), shape, compared)
+    print_tables(boards, known_titles(), shape, published)
 
 
 def _print_table(
@@ -188,7 +186,6 @@ def _print_table(
     from ..cells.config import make_config
     from ..cells.paper_table import paper_grid, planned
     from ..execute.devices import usable_devices
-    from ..report.compare import ours_of
 
     config = make_config(matrix_fields(name, options))
     plan = planned(config, usable_devices(options["device"])[0], options["data_dir"])
@@ -196,13 +193,10 @@ def _print_table(
         click.echo(f"shown as missing: {reason}", err=True)
     if config.table is None:
         boards = report.leaderboards(plan.frame, metric)
-        compared = _compared(ours_of(boards, known_titles()), published, "")
-        print_boards(boards, known_titles(), shape, compared)
+        print_tables(boards, known_titles(), shape, published)
         return
     grid = paper_grid(config, plan.cells, plan.frame, known_titles(), metric)
-    entries = [spot.ours for spot in grid.spots.values()]
-    compared = _compared(entries, published, grid.number)
-    print_grid(grid, shape, compared)
+    print_tables(grid, known_titles(), shape, published)
     if grid.n_missing == len(grid.spots):
         click.echo(
             f"none of its cells is in the store; `uebench run {name}` computes them", err=True
@@ -214,113 +208,77 @@ def print_run(config: Any, cells: Any, frame: Any, compare: bool) -> None:
     from .. import report
     from ..cells.paper_table import paper_grid
     from ..cells.plan import table_titles
-    from ..report.compare import ours_of
     from ..report.published import read_published
 
     titles = table_titles(cells)
-    published = read_published() if compare else None
-    grid = None
+    tables: Grid | list[Leaderboard] = report.leaderboards(frame)
     if config.table is not None:
         with contextlib.suppress(ValueError):  # a flag added an axis that the table lacks
-            grid = paper_grid(config, cells, frame, titles)
-    if grid is None:
-        boards = report.leaderboards(frame)
-        compared = _compared(ours_of(boards, titles), published, "")
-        print_boards(boards, titles, TableForm(), compared)
-        return
-    entries = [spot.ours for spot in grid.spots.values()]
-    print_grid(grid, TableForm(), _compared(entries, published, grid.number))
+            tables = paper_grid(config, cells, frame, titles)
+    print_tables(tables, titles, TableForm(), read_published() if compare else None)
 
 
-def _compared(
-    entries: Any, published: list[Published] | None, number: str
-) -> list[Compared] | None:
-    """Return our entries with what was published for them; None if nothing is to be compared."""
-    from ..report.compare import compare
-
-    return None if published is None else compare(entries, published, number, known_meanings())
-
-
-def print_boards(
-    boards: Sequence[Leaderboard],
+def print_tables(
+    tables: Grid | list[Leaderboard],
     titles: dict[str, str],
     shape: TableForm,
-    compared: list[Compared] | None,
+    published: list[Published] | None,
 ) -> None:
-    """Print leaderboards, and a comparison with published numbers unless it is None."""
-    from .. import report
+    """Print a paper's table or leaderboards, compared with published numbers unless it is None."""
+    from ..report.compare import compare, ours_of
+    from ..report.grid import Grid, grid_layout
+    from ..report.latex import board_label
     from ..report.layout import layout
 
-    if shape.form == "csv" and compared is None:
-        click.echo(report.to_csv(list(boards)), nl=False)
-    elif shape.form == "json" and compared is None:
-        click.echo(report.to_json(list(boards)), nl=False)
-    elif shape.form == "json":
-        _echo_json({"leaderboards": json.loads(report.to_json(list(boards)))}, compared)
-    elif shape.form == "latex" and compared is None:
-        text = report.to_latex(
-            list(boards),
-            titles,
-            caption=shape.caption,
-            label=shape.label,
-            standalone=shape.standalone,
-        )
-        click.echo(text, nl=False)
+    if isinstance(tables, Grid):
+        entries, number = [spot.ours for spot in tables.spots.values()], tables.number
     else:
-        tables = [(layout(board, titles), "leaderboard") for board in boards]
-        _print_layouts(tables, shape, compared)
-
-
-def print_grid(grid: Grid, shape: TableForm, compared: list[Compared] | None) -> None:
-    """Print a paper's table, and a comparison with published numbers unless it is None."""
-    import pandas as pd
-
-    from ..report.grid import grid_layout, grid_records
-
+        entries, number = ours_of(tables, titles), ""
+    compared = None
+    if published is not None:
+        compared = compare(entries, published, number, known_meanings())
     if shape.form == "json":
-        head = {"table": grid.name, "title": grid.title, "metric": grid.metric}
-        _echo_json({**head, "cells": grid_records(grid)}, compared)
-    elif shape.form == "csv" and compared is None:
-        click.echo(pd.DataFrame(grid_records(grid)).to_csv(index=False), nl=False)
+        click.echo(_as_json(tables, compared))
+    elif shape.form == "csv":
+        click.echo(_as_csv(tables, compared), nl=False)
+    elif isinstance(tables, Grid):
+        _print_layouts([(grid_layout(tables), f"tab:uebench-{tables.name}")], shape, compared)
     else:
-        _print_layouts([(grid_layout(grid), grid.name)], shape, compared)
+        laid_out = [(layout(board, titles), board_label(board)) for board in tables]
+        _print_layouts(laid_out, shape, compared)
 
 
-def _print_layouts(
-    tables: Sequence[tuple[Any, str]], shape: TableForm, compared: list[Compared] | None
-) -> None:
-    """Print tables as text, Markdown or LaTeX; in CSV, only the comparison."""
+def _as_csv(tables: Grid | list[Leaderboard], compared: list[Compared] | None) -> str:
+    """Return tables as CSV; of a comparison, its rows alone."""
     import pandas as pd
 
-    from ..report.comparison import comparison_layout, comparison_records
-    from ..report.formats import markdown_table
-    from ..report.latex import latex_tables
-    from ..report.terminal import TerminalTables
+    from .. import report
+    from ..report.comparison import comparison_records
+    from ..report.grid import Grid, grid_records
 
-    if shape.form == "csv":
-        click.echo(pd.DataFrame(comparison_records(compared or [])).to_csv(index=False), nl=False)
-        return
-    labelled = [(each, shape.label or f"tab:uebench-{name}") for each, name in tables]
-    if compared:
-        labelled.append((comparison_layout(compared), "tab:uebench-published"))
-    writers: dict[str, Callable[[], None]] = {
-        "text": lambda: stdout_console().print(TerminalTables(tuple(each for each, _ in labelled))),
-        "markdown": lambda: click.echo("\n".join(markdown_table(t) for t, _ in labelled), nl=False),
-        "latex": lambda: click.echo(
-            latex_tables(labelled, shape.caption, shape.standalone), nl=False
-        ),
-    }
-    writers[shape.form]()
-    if compared is not None and not compared:
-        click.echo("no published numbers for these cells are known", err=True)
+    if compared is not None:
+        return pd.DataFrame(comparison_records(compared)).to_csv(index=False)
+    if isinstance(tables, Grid):
+        return pd.DataFrame(grid_records(tables)).to_csv(index=False)
+    return report.to_csv(tables)
 
 
-def _echo_json(content: dict[str, Any], compared: list[Compared] | None) -> None:
-    """Print JSON, with the comparison unless it is None; unknown numbers become null."""
+def _as_json(tables: Grid | list[Leaderboard], compared: list[Compared] | None) -> str:
+    """Return tables as JSON, with the comparison unless it is None; unknown numbers are null."""
+    from .. import report
     from ..report.compare import rank_correlations
     from ..report.comparison import caveats, comparison_records
     from ..report.formats import strict_json
+    from ..report.grid import Grid, grid_records
 
+    content: dict[str, Any]
+    if isinstance(tables, Grid):
+        content = {"table": tables.name, "title": tables.title, "metric": tables.metric}
+        content["cells"] = grid_records(tables)
+    elif compared is None:
+        return report.to_json(tables)
+    else:
+        content = {"leaderboards": json.loads(report.to_json(tables))}
     if compared is not None:
         content["comparison"] = {
             "cells": comparison_records(compared),
@@ -330,4 +288,27 @@ def _echo_json(content: dict[str, Any], compared: list[Compared] | None) -> None
             },
             "caveats": caveats(compared),
         }
-    click.echo(json.dumps(strict_json(content), indent=1))
+    return json.dumps(strict_json(content), indent=1)
+
+
+def _print_layouts(
+    tables: list[tuple[Layout, str]], shape: TableForm, compared: list[Compared] | None
+) -> None:
+    """Print tables with their LaTeX labels as text, Markdown or LaTeX, and then the comparison."""
+    from ..report.comparison import comparison_layout
+    from ..report.formats import markdown_table
+    from ..report.latex import latex_tables
+    from ..report.terminal import TerminalTables
+
+    labelled = [(each, shape.label or label) for each, label in tables]
+    if compared:
+        labelled.append((comparison_layout(compared), "tab:uebench-published"))
+    layouts = [each for each, _ in labelled]
+    if shape.form == "text":
+        stdout_console().print(TerminalTables(tuple(layouts)))
+    elif shape.form == "markdown":
+        click.echo("\n".join(map(markdown_table, layouts)), nl=False)
+    else:
+        click.echo(latex_tables(labelled, shape.caption, shape.standalone), nl=False)
+    if compared is not None and not compared:
+        click.echo("no published numbers for these cells are known", err=True)

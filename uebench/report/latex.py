@@ -75,7 +75,7 @@ def to_latex(
             be repeated get -2, -3 and so on.
         standalone: Return a whole document instead of something to `\input`.
     """
-    laid_out = [(layout(board, titles), label or _label(board)) for board in several(boards)]
+    laid_out = [(layout(board, titles), label or board_label(board)) for board in several(boards)]
     return latex_tables(laid_out, caption, standalone)
 
 
@@ -95,6 +95,13 @@ def latex_tables(
     return f"{_PREAMBLE}{body}\n\\end{{document}}\n"
 
 
+def board_label(board: Leaderboard) -> str:
+    r"""Return what `\ref` takes for the table of a leaderboard: its data set, network, protocol."""
+    s = board.settings
+    words = f"{s.dataset}-{s.arch}-{s.protocol}"
+    return "tab:uebench-" + re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
 def escape_latex(text: str) -> str:
     """Return `text` so that pdflatex prints it unchanged.
 
@@ -109,12 +116,6 @@ def _escaped(character: str) -> str:
     if character.isascii() or character in _LETTERS:
         return character
     return _GREEK.get(character) or f"U+{ord(character):04X}"
-
-
-def _label(board: Leaderboard) -> str:
-    s = board.settings
-    words = f"{s.dataset}-{s.arch}-{s.protocol}"
-    return "tab:uebench-" + re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
 def _table(table: Layout, caption: str | None, label: str) -> str:

@@ -11,10 +11,10 @@ belong to `op[strong=true,cutmix=true]`, and `op[project=none,strong=true,cutmix
 ablation. It helps where the poison is linearly separable (LSP, OPS, class-wise noise), and hardly
 against AR, which is not.
 
-Measured on 5,000 + 1,000 lossless CIFAR-10 images (resnet8, `quick`, bf16, one seed): LSP rises from
-37.6 to 60.6, but clean training falls from 64.7 to 18.9. Test images keep the directions that the
-training images have lost. After LSP these hold 3 % of a test image's energy, after clean images
-10 %, and the network has never seen them.
+Measured on 5,000 + 1,000 lossless CIFAR-10 images (resnet8, `quick`, bf16, one seed): LSP rises
+from 37.6 to 60.6, but clean training falls from 64.7 to 18.9. Test images keep the directions that
+the training images have lost, and the network has never seen them. After LSP they hold 3 % of a
+test image's energy, after clean images 10 %.
 
 Departs from it: every image draws its own strong augmentation, in a fixed order of operations, and
 cutmix mixes each image with probability 1/2 instead of half of the batches.

@@ -32,6 +32,7 @@ _HOME = {
     "craft": "suite.single",
     "crop_flip": "augment",
     "defense": "methods.registry",
+    "detect": "suite.detect",
     "frozen": "learn.pgd",
     "import_poison": "suite.import_poison",
     "load_dataset": "data",
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from .models import parse_arch as parse_arch
     from .models import penultimate as penultimate
     from .store.arrays import taken as taken
+    from .suite.detect import detect as detect
     from .suite.import_poison import import_poison as import_poison
     from .suite.run import run as run
     from .suite.single import craft as craft

@@ -18,6 +18,7 @@ from .. import __version__
 from ..common.text import plain_text
 from .authoring import check, new
 from .completion import completion
+from .detect import detect_verb
 from .group import Verbs
 from .listing import doctor, list_, show
 from .poison import audit, craft_verb, import_
@@ -58,7 +59,7 @@ class _PlainFormatter(logging.Formatter):
 
 for _verb in (
     *(run_verb, list_, show, doctor),
-    *(craft_verb, audit, import_, table, report, plot, store_group, verify_verb),
+    *(craft_verb, audit, detect_verb, import_, table, report, plot, store_group, verify_verb),
     *(new, check, completion, publish_verb, validate_verb, merge_verb, card_verb),
 ):
     main.add_command(_verb)

@@ -17,7 +17,7 @@ from ..common.text import plain_text
 
 SECTIONS = {
     "Run and compare": ("run", "table", "report", "plot", "verify"),
-    "Poisons": ("craft", "audit", "import", "card"),
+    "Poisons": ("craft", "audit", "detect", "import", "card"),
     "Look things up": ("list", "show"),
     "Your own methods": ("new", "check"),
     "Sharing": ("publish", "validate", "merge"),

@@ -21,8 +21,8 @@ kind_option = click.option(
     "kinds",
     multiple=True,
     metavar="KIND",
-    help="Only entries of this kind: dataset, decoded, poison, imported, prepared, kept, cell or "
-    "checkpoint; may be repeated.",
+    help="Only entries of this kind: dataset, decoded, poison, imported, prepared, kept, cell, "
+    "detection or checkpoint; may be repeated.",
 )
 _SECONDS = {"": 86400.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 

@@ -24,7 +24,10 @@ from filelock import FileLock
 from .owner import is_running
 from .store import INTERNAL, LAYOUT, Store, StoreError
 
-ENTRY_KINDS = ("dataset", "decoded", "poison", "imported", "prepared", "kept", "cell", "checkpoint")
+ENTRY_KINDS = (
+    *("dataset", "decoded", "poison", "imported", "prepared", "kept", "cell", "detection"),
+    "checkpoint",
+)
 """The kinds of entries that this version knows; others are listed, but never removed."""
 DRAFT_AGE_S = 24 * 3600.0
 """Age at which an unfinished entry counts as the garbage of a killed process."""
@@ -139,6 +142,8 @@ def entry_text(store: Store, entry: Entry) -> str:
             return f"{pair}, seed {recipe.get('seed')}{result}"
         case "poison":
             return f"{record.get('spec', record.get('file', ''))}, seed {recipe.get('seed', '-')}"
+        case "detection":
+            return f"{record.get('detector', '')} on {record.get('suspect', '')}"
         case "dataset" | "decoded":
             return str(record.get("name", ""))
         case "imported":

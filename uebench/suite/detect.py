@@ -1,0 +1,288 @@
+"""Ask detectors whether a training set is poisoned: `detect`.
+
+Each score is a record of the store, so that asking again costs nothing.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..cells.compute import device_name
+from ..cells.config import checked_seed
+from ..cells.determinism import limited_by_poison, reproducibility
+from ..cells.refusals import check_distinct
+from ..common.errors import UserError
+from ..common.provenance import provenance, versions
+from ..common.spec import normalise, printable, split_specs
+from ..data import Dataset
+from ..data.foreign import Reading, read_poison
+from ..data.foreign.interpret import ContentKind, Rounding, Scale
+from ..data.load import as_dataset
+from ..data.poison import Poison, PoisonError, check_fits, n_changed, tensors_sha256
+from ..data.poison_files import audit_poison
+from ..data.split import Split
+from ..execute.devices import usable_devices
+from ..learn.threads import one_thread
+from ..methods.registry import methods
+from ..methods.run import Run
+from ..store.store import Store, key_of, seed_of
+from ..victims.detectors import (
+    CHEAP,
+    Detector,
+    build_detector,
+    check_detectable,
+    detector_spec,
+    divided,
+)
+from .single import craft
+
+PROGRESS_S = 5.0
+
+
+class _Question(NamedTuple):
+    """The suspect set, and where scores are computed and kept."""
+
+    name: str
+    poison: Poison
+    dataset: Dataset
+    device: str
+    store: Store
+    quiet: bool
+
+
+def detect(
+    poison: Poison | Path | str,
+    dataset: Dataset | str,
+    detectors: str | Iterable[str] = CHEAP,
+    *,
+    seeds: str | Sequence[int] = (0,),
+    poison_seed: int = 0,
+    protocol: str = "paper",
+    kind: ContentKind = "auto",
+    scale: Scale = "auto",
+    rounding: Rounding = "round",
+    key: str | None = None,
+    device: str = "auto",
+    store: Store | None = None,
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """Return what detectors say about a training set: is it poisoned?
+
+    The suspect set is what the poison holds. If it covers only some of the training images, the
+    clean ones are left out.
+
+    Args:
+        poison: an attack such as `lsp`, `none` for the clean data, a released file or folder, or a
+            `Poison`. A text with a dot or a slash before any bracket is a path.
+        dataset: the clean data set, or its name.
+        detectors: specs, as a list or separated by commas, such as `linear,two_layer[epochs=10]`.
+        seeds: a list or a text such as `0,1,2`; each divides the images differently and starts from
+            other weights.
+        poison_seed: seed of the attack.
+        protocol: the protocol whose surrogate network is the attack's default.
+        kind: as for `import_poison`, like `scale`, `rounding` and `key`; for a file.
+        scale: the value of white in the file.
+        rounding: how fractional levels of the file become 8-bit.
+        key: the name of the array, if the file has several.
+        device: `auto`, `cpu`, `cuda` or `cuda:0`.
+        store: where poisons and scores are kept; by default `$UEBENCH_HOME` or the platform's cache
+            folder.
+        quiet: whether to hide progress.
+
+    Returns:
+        `suspect`, `dataset`, `images`, `images_changed`, and `detectors`, a list with one entry per
+        detector: means over the seeds (`score`, `train_score`, `chance`, `seconds`), `score_sd`,
+        `threshold`, `threshold_source`, the verdict `poisoned` on the mean score, the share of
+        seeds with that verdict (`flagged_share`; on clean data also `false_positive_rate`) and the
+        `records`.
+
+    Raises:
+        UserError: a name, option or file is bad, or the set is too small or has one class.
+        MethodError: the attack raised an exception or exceeded its budget.
+    """
+    specs = split_specs(detectors) if isinstance(detectors, str) else list(detectors)
+    asked = [build_detector(spec) for spec in specs]
+    check_distinct("detector", specs, asked)
+    numbers = split_specs(seeds) if isinstance(seeds, str) else seeds
+    chosen = [checked_seed(seed) for seed in numbers]
+    check_distinct("seed", [str(seed) for seed in chosen], chosen)
+    if not asked or not chosen:
+        raise UserError(
+            f"{'detectors' if chosen else 'seeds'} names none; leave it out, or name at least one"
+        )
+    device, store, loaded = usable_devices(device)[0], store or Store(), as_dataset(dataset)
+    if isinstance(poison, Poison):
+        name, suspect = "a poison from Python", poison
+        check_fits(suspect, loaded.train, loaded.name)
+    elif _is_path(poison):
+        name = printable(Path(poison).name)
+        suspect = _read(Path(poison), loaded, Reading(kind, scale, rounding, key))
+    elif (name := str(poison)) == "none":
+        train = loaded.train
+        suspect = Poison(train.images, train.labels, torch.arange(len(train)))
+    else:
+        given: dict[str, Any] = {"device": device, "store": store, "quiet": quiet}
+        suspect = craft(name, loaded, seed=poison_seed, protocol=protocol, **given)
+    question = _Question(name, suspect, loaded, device, store, quiet)
+    with one_thread(device):
+        return _answer(question, asked, chosen)
+
+
+def _is_path(poison: Path | str) -> bool:
+    """Return whether a file is meant, and not an attack.
+
+    An attack's name has neither a dot nor a slash. A file or folder may have the name of an attack,
+    which then needs a `./` before it.
+    """
+    if isinstance(poison, Path):
+        return True
+    name = poison.partition("[")[0]
+    if any(mark in name for mark in "./\\"):
+        return True
+    return normalise(name) not in methods("attack") and Path(poison).exists()
+
+
+def _read(path: Path, dataset: Dataset, reading: Reading) -> Poison:
+    """Return the poison in a released file, in which nothing is run.
+
+    Raises:
+        PoisonError: it cannot be read or trusted, or its labels are in another order.
+    """
+    poison, how_read = read_poison(path, dataset, reading)
+    audit = audit_poison(poison, dataset, how_read["labels_from"] == "the file")
+    if not audit["usable"]:
+        raise PoisonError(f"{path} is not usable: {audit['why_not_usable']}")
+    return poison
+
+
+def _answer(question: _Question, detectors: list[Detector], seeds: list[int]) -> dict[str, Any]:
+    """Return the answer of all detectors, computing the scores that the store lacks."""
+    train = question.dataset.train
+    data = Split(question.poison.images, question.poison.labels, train.class_names)
+    check_detectable(data)
+    clean = _aligned(train, question.poison.index)
+    changed = n_changed(clean.images, data.images)
+    is_clean = not changed and torch.equal(clean.labels, data.labels)
+    sha256 = tensors_sha256(question.poison)
+    data, clean = data.to(question.device), clean.to(question.device)
+    answers = []
+    for detector in detectors:
+        records = [_record(question, detector, seed, data, clean, sha256) for seed in seeds]
+        answers.append(_summary(detector, records, is_clean))
+    return {
+        "suspect": question.name,
+        "dataset": question.dataset.name,
+        "images": len(data),
+        "images_changed": changed,
+        "detectors": answers,
+    }
+
+
+def _aligned(train: Split, index: Tensor) -> Split:
+    """Return the clean image of each image of a poison; they are not copied if all are meant."""
+    return train if torch.equal(index, torch.arange(len(train))) else train.subset(index)
+
+
+def _record(
+    question: _Question, detector: Detector, seed: int, data: Split, clean: Split, sha256: str
+) -> dict[str, Any]:
+    """Return a detector's record for one seed, from the store if it is there."""
+    spec, device = detector_spec(detector), question.device
+    recipe = {
+        "what": "detection",
+        "detector": spec.partition("[")[0],
+        "version": detector.version,
+        "options": detector.recipe(data.shape),
+        "dataset": question.dataset.fingerprint,
+        "poison": sha256,
+        "seed": seed,
+    }
+    target = ("detection", key_of(recipe))
+    run = Run(
+        shape=data.shape,
+        n_classes=data.n_classes,
+        seed=seed_of("detect", seed),
+        device=device,
+        store=question.store,
+        progress=None if question.quiet else _reporter(f"{spec}, seed {seed}"),
+        leads_to=target,
+    )
+
+    def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        start = time.perf_counter()
+        suspect = divided(data, clean, run)
+        scores = detector.score(suspect, run)
+        return {}, {
+            "detector": spec,
+            "suspect": question.name,
+            "seed": seed,
+            "score": scores.held_out,
+            "train_score": scores.train,
+            "chance": scores.chance,
+            "threshold": detector.threshold,
+            "poisoned": scores.held_out > detector.threshold,
+            "n_train": len(suspect.fitted),
+            "n_held_out": len(suspect.held_out),
+            "seconds": time.perf_counter() - start,
+            "device": device_name(device),
+            "recipe": recipe,
+            "versions": versions(),
+            "provenance": provenance(
+                device,
+                seeds={"detector": seed},
+                data=question.dataset.fingerprint,
+                poison=sha256,
+            ),
+            "determinism": limited_by_poison(
+                reproducibility(device), question.poison.meta.get("determinism")
+            ),
+        }
+
+    record = question.store.get_or_make(*target, make)[1]
+    run.forget_checkpoints()
+    return record
+
+
+def _reporter(label: str) -> Callable[[float, str], None]:
+    """Return a function that prints progress to stderr, at most every few seconds."""
+    printed = time.monotonic()
+
+    def show(fraction: float, text: str) -> None:
+        nonlocal printed
+        if time.monotonic() - printed > PROGRESS_S:
+            printed = time.monotonic()
+            print(f"{label}: {fraction:.0%} {text}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _summary(detector: Detector, records: list[dict[str, Any]], is_clean: bool) -> dict[str, Any]:
+    """Return means over the seeds and the verdict on them."""
+
+    def mean(name: str) -> float:
+        return statistics.fmean(record[name] for record in records)
+
+    flagged = mean("poisoned")
+    return {
+        "detector": detector_spec(detector),
+        "title": detector.title,
+        "score": mean("score"),
+        "score_sd": statistics.stdev(r["score"] for r in records) if len(records) > 1 else None,
+        "train_score": mean("train_score"),
+        "chance": mean("chance"),
+        "threshold": detector.threshold,
+        "threshold_source": detector.source,
+        "poisoned": mean("score") > detector.threshold,
+        "flagged_share": flagged,
+        **({"false_positive_rate": flagged} if is_clean else {}),
+        "seconds": mean("seconds"),
+        "records": records,
+    }

@@ -47,7 +47,8 @@ HELD_OUT = 5
 FEWEST = 50
 """With fewer images, ten or less would be held out, and a verdict on these would mean nothing."""
 _LR = 0.01
-_SGD = {"lr": _LR, "momentum": 0.9, "weight_decay": 5e-4}
+_MOMENTUM = 0.9
+_WEIGHT_DECAY = 5e-4
 DROPS = (0.75, 0.9)
 """Shares of the epochs after which the learning rate is divided by ten."""
 
@@ -108,7 +109,9 @@ class TrainedDetector(Detector):
         """Train the network and return its accuracies."""
         data, held_out = (suspect.data.subset(rows) for rows in suspect[2:])
         model = self.network(data, run)
-        optimizer = torch.optim.SGD(model.parameters(), **_SGD)
+        optimizer = torch.optim.SGD(
+            model.parameters(), _LR, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY
+        )
         loop = run.checkpoint("detector", model=model, optimizer=optimizer)
         for epoch in loop.steps(self.epochs):
             for group in optimizer.param_groups:

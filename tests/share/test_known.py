@@ -158,6 +158,14 @@ def test_a_path_without_results_is_refused(tmp_path: Path) -> None:
             results_folders([path])
 
 
+def test_a_configuration_may_name_folders(tmp_path: Path) -> None:
+    for value in ("absent", "[absent]"):
+        (tmp_path / "mine.yaml").write_text(f"attacks: lsp\nreuse: {value}\n")
+        result = call("run", str(tmp_path / "mine.yaml"), "--dry-run")
+        assert result.exit_code == 2
+        assert "absent has no cells.csv" in result.stderr
+
+
 def test_records_of_one_key_must_agree_on_one_machine_type(folders: Path, tmp_path: Path) -> None:
     worse = changed(folders / "seed0", tmp_path / "worse", missed(1))
     with pytest.raises(ConflictError, match="1 conflict") as conflict:

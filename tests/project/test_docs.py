@@ -46,7 +46,6 @@ REPLACEMENTS = [
     (r"^uebench run(?!.*(table|fig|--defenses)).*", r"\g<0> --defenses standard,iss"),
     (r"^uebench check \S+", r"\g<0> --quick"),
     (r"--seeds 0,1,2", "--seeds 0,1"),
-    (r" >> ~/.bashrc", ""),
 ]
 """Replacements for data sets that must be downloaded, protocols that need a GPU, and the like."""
 LONG = r"--protocol paper|--protocol sprint|--dataset imagenet|--dataset npz:|^uebench run table2"

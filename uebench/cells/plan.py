@@ -145,9 +145,10 @@ def _cells(
         [_options_shown(setting.cell(poison, defense), asked, defense) for defense in defenses]
         for asked, poison in crafted
     ]
-    keys = [[cell.key for cell in row] for row in pairs]
-    check_distinct("attacks", config.attacks, keys)
-    check_distinct("defenses", config.defenses, [*zip(*keys, strict=True)])
+    if _may_repeat(config.attacks) or _may_repeat(config.defenses):
+        keys = [[cell.key for cell in row] for row in pairs]
+        check_distinct("attacks", config.attacks, keys)
+        check_distinct("defenses", config.defenses, [*zip(*keys, strict=True)])
     for arch in archs or [parse_arch(setting.protocol.arch, absent)[0]]:
         for ratio in config.ratio:
             for row in pairs:
@@ -159,6 +160,15 @@ def _cells(
                         cell = replace(cell, arch=arch, ratio=ratio, classes=labels)
                         subset = config.craft_on == "subset"
                         yield shared(_crafted_on_its_share(cell) if subset else cell)
+
+
+def _may_repeat(specs: list[str]) -> bool:
+    """Return whether two specs may be the same method: only those of one name can.
+
+    Imported poisons have names of their own and may still be the same images.
+    """
+    families = [normalise(spec_name(spec)).partition(":")[0] for spec in specs]
+    return len(set(families)) < len(families)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from ..execute.choose import build_executor
 from ..execute.drive import run_tasks
 from ..execute.local import InProcessPool, Local
 from ..execute.progress import ProgressDisplay
-from ..execute.tasks import Listener, Task, pending
+from ..execute.tasks import Event, Listener, Task, pending
 from ..learn.checkpoint import interval as checkpoint_interval
 from ..methods.registry import load_file, plugin_files
 from ..methods.source import exists_only_here
@@ -274,12 +274,13 @@ def _check_limits(jobs: int | None, time_limit_s: float | None, stop_after_s: fl
             )
 
 
-def execute(matrix: Matrix, quiet: bool = True) -> RunOutcome:
+def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) -> RunOutcome:
     """Compute the cells that are missing from the store, and return all cells of the matrix.
 
     Args:
         matrix: what to compute.
         quiet: whether to hide progress.
+        listen: called with each event, after it is displayed; `benchmarks/gpu.py` saves with it.
 
     Raises:
         StoreError: a disk is full; finished cells are kept.
@@ -298,7 +299,13 @@ def execute(matrix: Matrix, quiet: bool = True) -> RunOutcome:
     for dataset in matrix.datasets if tasks else []:
         keep_dataset(matrix.store, dataset)
     with ProgressDisplay(len(tasks), quiet) as display:
-        failures = _compute(matrix, tasks, display, stop_at) if tasks else {}
+
+        def show(event: Event) -> None:
+            display(event)
+            if listen is not None:
+                listen(event)
+
+        failures = _compute(matrix, tasks, show, stop_at) if tasks else {}
     matrix.records.look_again()
     failures |= {cell.key: cell.fault for cell in matrix.cells if cell.fault is not None}
     frame = gather(matrix.cells, matrix.records, failures)

@@ -54,13 +54,14 @@ class DisentanglingVAE(Defense):
     """The same in the second stage."""
     stages: Annotated[int, Field(ge=1, le=2)] = 2
     """1 trains on the images minus the first stage's perturbation."""
-    width: Annotated[int, Field(ge=4, le=1024), Option(quick=8, variant=True)] = 64
-    """Channels of the first layer; the code has four times as many."""
+    width: Annotated[int, Field(ge=16, le=1024), Option(quick=16, variant=True)] = 64
+    """Channels of the first layer; the code has four times as many. With fewer than 16 some
+    transposed convolutions have fewer than 8, which corrupt the heap on CPUs (torch 2.15)."""
     lr: Annotated[float, Field(gt=0, le=1)] = 0.005
     """Learning rate of Adam at the start; it falls to zero along a cosine."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
     """Images per step."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of the networks and of the samples."""
 
     def resolve(self, facts: Facts) -> DisentanglingVAE:

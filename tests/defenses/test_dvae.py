@@ -15,7 +15,7 @@ from uebench.methods.registry import build_attack, build_defense
 from uebench.store.store import Store
 from uebench.victims.supervised import train_model
 
-FAST = "epochs=2,width=4,batch_size=20"
+FAST = "epochs=2,width=16,batch_size=20"
 
 
 def facts(data: Dataset, name: str = "test") -> Facts:

@@ -63,7 +63,7 @@ def new(kind: str, name: str, into: str) -> None:
 @click.option(
     "--full",
     is_flag=True,
-    help="Test an attack with its default options, not with the fewest steps.",
+    help="Test a method with its default options, not with the fewest steps.",
 )
 @json_option
 @plugin_option

@@ -54,8 +54,8 @@ class Subject:
 
     @cached_property
     def quick(self) -> dict[str, Any]:
-        """The options of an attack that are below their defaults so that a test is quick."""
-        if self.kind == "defense" or self.full:
+        """The options that are below their defaults so that a test is quick."""
+        if self.full:
             return {}
         quick: dict[str, Any] = {}
         for name, info in self.cls.model_fields.items():

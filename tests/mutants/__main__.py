@@ -70,6 +70,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "attacks/ar.py": ("tests/attacks/test_ar.py",),
     "attacks/adaptive_em.py": ("tests/attacks/test_adaptive_em.py",),
     "attacks/tap.py": ("tests/attacks/test_tap.py",),
+    "attacks/_adversarial.py": ("tests/attacks/test_tap.py",),
     "attacks/ops.py": ("tests/attacks/test_ops.py",),
     "attacks/_one_pixel.py": ("tests/attacks/test_ops.py",),
     "attacks/cuda.py": ("tests/attacks/test_cuda.py",),
@@ -80,6 +81,10 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "defenses/iss.py": ("tests/defenses/test_iss.py",),
     "defenses/ueraser.py": ("tests/defenses/test_ueraser.py",),
     "defenses/mix.py": ("tests/defenses/test_baselines.py",),
+    "defenses/op.py": ("tests/defenses/test_projection.py",),
+    "defenses/coin.py": ("tests/defenses/test_convolutions.py",),
+    "defenses/rsk_ff.py": ("tests/defenses/test_convolutions.py",),
+    "defenses/dvae.py": ("tests/defenses/test_dvae.py",),
     "defenses/blur.py": ("tests/defenses/test_baselines.py",),
 }
 """The tests that concern each file."""

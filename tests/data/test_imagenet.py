@@ -14,8 +14,8 @@ from uebench.cells.plan import make_config
 from uebench.cli import main
 from uebench.data import Dataset, DatasetError, folders, imagenet, load_dataset
 from uebench.learn.protocol import named_protocol
-from uebench.share import verify
 from uebench.store.store import Store
+from uebench.suite import verify
 
 CLASSES = ("n01440764", "n01443537", "n01484850")
 SPEC = "imagenet_subset[n_classes=3,size=16]"

@@ -131,3 +131,21 @@ def test_it_restores_accuracy_on_class_wise_colours_and_not_on_ar(small: Dataset
     assert accuracy(lsp, "[project=none]") < clean - 0.2
     assert accuracy(lsp, "") > accuracy(lsp, "[project=none]") + 0.2
     assert accuracy(ar, "") < clean - 0.2
+
+
+def test_the_linear_model_is_that_of_plain_sgd_with_its_two_steps_of_the_rate(
+    tiny: Dataset,
+) -> None:
+    start = fit_linear(tiny.train, 0, make_run(tiny))
+    weight = start.clone().requires_grad_()
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [10, 15], gamma=0.1)
+    for _ in range(20):
+        optimizer.zero_grad()
+        logits = tiny.train.pixels().flatten(1) @ weight.T
+        torch.nn.functional.cross_entropy(logits, tiny.train.labels).backward()
+        optimizer.step()
+        schedule.step()
+    ours = fit_linear(tiny.train, 20, make_run(tiny))
+    assert torch.allclose(ours, weight.detach(), atol=1e-5)
+    assert not torch.allclose(ours, start, atol=1e-3)

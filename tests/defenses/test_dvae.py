@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.conftest import make_run
 from uebench import Facts, Split
 from uebench.data import Dataset
-from uebench.defenses.dvae import Autoencoder
+from uebench.defenses.dvae import Autoencoder, _purify
 from uebench.learn.protocol import named_protocol
 from uebench.methods.registry import build_attack, build_defense
 from uebench.store.store import Store
@@ -89,6 +89,27 @@ def test_training_seeds_share_one_purified_set_and_another_seed_of_its_own_gives
     kept = [item for item in tmp_path.rglob("*") if item.is_file()]
     purified(tiny.train, tiny, FAST, seed=3, store=store)
     assert kept == [item for item in tmp_path.rglob("*") if item.is_file()], "computed once"
+
+
+class Known(torch.nn.Module):
+    """Reconstructs half of an image, and finds a perturbation of ten levels."""
+
+    def forward(
+        self, x: Tensor, labels: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, int]:
+        return x / 2, torch.full_like(x, 10 / 255), 0
+
+
+@pytest.mark.parametrize("reconstruct", [False, True])
+def test_the_perturbation_is_subtracted_before_the_image_is_reconstructed(
+    reconstruct: bool, tiny: Dataset
+) -> None:
+    images, labels = tiny.train.pixels(), tiny.train.labels
+    run = make_run(tiny)
+    pure = _purify(Known(), images, labels, run, reconstruct=reconstruct, batch=7)  # type: ignore[arg-type]
+    left = (tiny.train.images.double() - 10).clamp(0)
+    expected = left / 2 if reconstruct else left
+    assert (pure - expected).abs().max() <= 0.5 + 1e-3, "rounded to 8 bits"
 
 
 def test_epochs_follow_the_data_set(tiny: Dataset) -> None:

@@ -133,7 +133,7 @@ def test_it_restores_accuracy_on_class_wise_colours_and_not_on_ar(small: Dataset
     assert accuracy(ar, "") < clean - 0.2
 
 
-def test_the_linear_model_is_that_of_plain_sgd_with_its_two_steps_of_the_rate(
+def test_the_linear_model_is_that_of_plain_sgd_with_two_drops_of_its_rate(
     tiny: Dataset,
 ) -> None:
     start = fit_linear(tiny.train, 0, make_run(tiny))

@@ -199,8 +199,8 @@ class AtL2(At4):
 class Trades(AdversarialTraining):
     """Cross-entropy on clean images, plus the divergence of the predictions within the ball.
 
-    The search starts close to each image and raises the divergence instead of the loss, as in the
-    code of Zhang et al., ICML 2019; the ball is chosen as by `at`.
+    The search raises the divergence instead of the loss, as that of Zhang et al., ICML 2019. Ball
+    and random start are those of `at`, where the authors' code starts 0.001 from each image.
     """
 
     beta: Annotated[float, Field(ge=0, le=1000)] = 6.0

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from uebench.methods.registry import Kind, methods
-from uebench.report import leaderboards, read_cells
+from uebench.report import leaderboards, read_results
 from uebench.report.colors import ink_on, ramp
-from uebench.report.records import read_run
 from uebench.suite.listing import describe
 
 HERE = Path(__file__).parent
@@ -44,11 +43,11 @@ def pages() -> dict[Path, str]:
 
 def leaderboard_picture(folder: Path) -> str:
     """Return an SVG of a results folder's leaderboard, coloured from chance to clean accuracy."""
-    (board,) = leaderboards(read_cells(folder))
-    titles = {name: facts.title for name, facts in read_run(folder).methods.items()}
+    results = read_results(folder)
+    (board,) = leaderboards(results.cells_with_chance)
+    titles = results.titles
     accuracy = {pair: entry.test_acc.mean for pair, entry in board.entries.items()}
-    chance = 0.1  # of CIFAR-10's ten classes
-    top = max(accuracy.values())
+    chance, top = board.chance or 0.0, max(accuracy.values())
     wide, high, left, head = 124, 34, 132, 40
     width, height = left + wide * len(board.defenses) + 8, head + high * len(board.attacks) + 8
     parts = [

@@ -95,10 +95,7 @@ class DisentanglingVAE(Defense):
 
     def _trained(self, data: Split, rate: float, stage: int, run: Run) -> Autoencoder:
         """Return an autoencoder trained on the images and labels of `data`."""
-        seed = int(torch.randint(2**62, (), generator=run.rng, device=run.device))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = Autoencoder(data.n_classes, data.shape, self.width).to(run.device)
+        model = run.build(lambda: Autoencoder(data.n_classes, data.shape, self.width))
         optimizer = torch.optim.Adam(model.parameters(), self.lr)
         loop = run.checkpoint(f"stage {stage}", model=model, optimizer=optimizer)
         model.train()

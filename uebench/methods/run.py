@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ from ..learn.checkpoint import Checkpoint, Stateful, Target
 from ..learn.loops import accuracy
 from ..learn.stopwatch import Stopwatch
 from ..learn.surrogate_training import Adversary, Training, train_epoch
-from ..models import build_network, network_recipe, parse_arch
+from ..models import build_network, network_recipe, parse_arch, seeded
 from ..store.arrays import add_bytes, zeros
 from ..store.store import Store, key_of, seed_of
 
@@ -37,6 +37,9 @@ SURROGATE_VERSION = 2
 
 MOMENTUM = 0.9
 USUAL = Training()
+
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class Run:
@@ -158,8 +161,16 @@ class Run:
 
     def network(self, arch: str) -> nn.Module:
         """Return an untrained network for this data set, seeded from `rng`, on the device."""
-        seed = int(torch.randint(2**62, (), generator=self.rng, device=self.device))
-        return build_network(arch, self._n_classes, self._shape, seed).to(self.device)
+        return build_network(arch, self._n_classes, self._shape, self._seed()).to(self.device)
+
+    def build(self, make: Callable[[], M]) -> M:
+        """Return the network that `make` builds, seeded from `rng`, on the device."""
+        with seeded(self._seed()):
+            model = make()
+        return model.to(self.device)
+
+    def _seed(self) -> int:
+        return int(torch.randint(2**62, (), generator=self.rng, device=self.device))
 
     def surrogate(
         self,

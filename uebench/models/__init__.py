@@ -9,6 +9,7 @@ from .registry import (
     build_network,
     network_recipe,
     parse_arch,
+    seeded,
     shown_arch,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "network_recipe",
     "parse_arch",
     "penultimate",
+    "seeded",
     "shown_arch",
 ]

@@ -7,7 +7,8 @@ is torchvision's, from 96 px on; `resnet18[form=cifar]` and `[form=imagenet]` sa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
@@ -187,10 +188,14 @@ def build_network(arch: str, n_classes: int, shape: Shape, seed: int) -> nn.Modu
     if is_ordinary(arch, shape):
         build, options = ordinary, {"name": name}
     options.pop("form", None)
-    state = torch.random.get_rng_state()
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
-    try:
+    with seeded(seed):
         model = build(n_classes=n_classes, channels=shape[0], **options)
-    finally:
-        torch.random.set_rng_state(state)
     return model.to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw torch's initial weights with a seed of their own, and put the global generator back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
+        yield

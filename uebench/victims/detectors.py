@@ -147,7 +147,7 @@ class Linear(TrainedDetector):
     def network(self, data: Split, run: Run) -> nn.Module:
         """Return one linear layer."""
         n_values = math.prod(data.shape)
-        return seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(n_values, data.n_classes)), run)
+        return run.build(lambda: nn.Sequential(nn.Flatten(), nn.Linear(n_values, data.n_classes)))
 
 
 class TwoLayer(TrainedDetector):
@@ -161,14 +161,13 @@ class TwoLayer(TrainedDetector):
     def network(self, data: Split, run: Run) -> nn.Module:
         """Return two linear layers with a ReLU in between."""
         n_values = math.prod(data.shape)
-        return seeded(
+        return run.build(
             lambda: nn.Sequential(
                 nn.Flatten(),
                 nn.Linear(n_values, self.width),
                 nn.ReLU(),
                 nn.Linear(self.width, data.n_classes),
             ),
-            run,
         )
 
 
@@ -343,15 +342,6 @@ def divided(data: Split, clean: Split, run: Run) -> Suspect:
 def chance(data: Split) -> float:
     """Return the share of the most frequent class."""
     return max(data.class_sizes) / len(data)
-
-
-def seeded(build: Any, run: Run) -> nn.Module:
-    """Return what `build` builds, with torch's usual weights, drawn with a seed from `run.rng`."""
-    seed = int(torch.randint(2**62, (), generator=run.rng, device=run.device))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
-        model: nn.Module = build()
-    return model.to(run.device)
 
 
 def perturbation(data: Split, clean: Split) -> Tensor:

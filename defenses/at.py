@@ -84,6 +84,10 @@ class AdversarialTraining(Defense):
                 )
         return filled
 
+    def ball(self) -> tuple[Literal["linf", "l2"], float]:
+        """Return the ball of the training, in which robust accuracy is measured as well."""
+        return self.norm, self.radius
+
     def effort(self) -> float:
         """Return 1, plus two thirds for each step of the search: no weight gradients there."""
         return 1 + self.steps * 2 / 3

@@ -10,6 +10,8 @@ from uebench.cells.compute import compute, fetch_dataset, fetch_poison, keep_dat
 from uebench.cells.plan import make_config, plan
 from uebench.cells.results import gather
 from uebench.data import Dataset
+from uebench.data.poison import Norm
+from uebench.methods.base import Defense
 from uebench.store.store import Store
 
 
@@ -119,6 +121,20 @@ def test_robust_accuracy_is_measured_where_asked_for(
     frame = gather([plain, cell], store)
     assert frame["robust_acc"].isna().tolist() == [True, False]
     assert frame["robust_radius"][1] == pytest.approx(radius)
+
+
+def test_a_defense_of_a_stranger_names_the_ball_of_its_robust_accuracy(tiny: Dataset) -> None:
+    class Hardened(Defense):
+        """A defense whose options have names of their own."""
+
+        reach: float = 0.25
+
+        def ball(self) -> tuple[Norm, float]:
+            return "l2", self.reach
+
+    cell = planned(tiny, attacks="lsp[eps=1]")
+    assert replace(cell, defense=Hardened()).ball() == ("l2", 0.25)
+    assert cell.ball() == ("l2", 0.5)
 
 
 def test_later_fields_of_the_protocol_leave_old_keys_alone(tiny: Dataset) -> None:

@@ -17,6 +17,7 @@ ROOMS = (
     *("execute", "testing", "share", "suite", "cli"),
 )
 """From the ground up: a room may import those before it."""
+ROOT = "uebench"
 AT_THE_ROOT = {"__init__.py", "__main__.py", "api.py", "py.typed"}
 NO_TORCH = ("report",)
 
@@ -42,7 +43,10 @@ def imported_names(name: str, path: Path) -> set[str]:
             if node.level:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, *([node.module] if node.module else [])])
-            names |= {f"{base}.{alias.name}" for alias in node.names} | {base}
+            below = {f"{base}.{alias.name}" for alias in node.names}
+            names |= below
+            if not below <= MODULES.keys():  # something that the package itself defines
+                names.add(base)
     return names
 
 
@@ -83,9 +87,14 @@ def test_a_room_imports_no_higher_one(room: str) -> None:
     assert upwards == []
 
 
+def test_no_room_imports_the_public_face() -> None:
+    above = [shown(name) for name, others in IMPORTS.items() if room_of(name) and ROOT in others]
+    assert above == []
+
+
 def test_nothing_is_imported_in_a_circle() -> None:
     # the root's lazy `__init__` names everything, and everybody imports from it what is public
-    graph = {name: others - {"uebench"} for name, others in IMPORTS.items() if room_of(name)}
+    graph = {name: others - {ROOT} for name, others in IMPORTS.items() if room_of(name)}
     # a package and its own modules know each other: `from . import x` is no circle of files
     graph = {
         name: {o for o in others if not name.startswith(f"{o}.")} for name, others in graph.items()

@@ -26,7 +26,6 @@ from ..methods.registry import find
 from ..methods.source import source_of
 from ..models import ARCHITECTURES, network_recipe
 from ..store.store import key_of, seed_of
-from ..victims.robust import ball_of
 from .failure import Failure
 
 TRAINER_VERSION = 2
@@ -258,7 +257,11 @@ class Cell:
 
     def ball(self) -> tuple[Norm, float]:
         """Return the norm and radius of the ball in which robust accuracy is measured."""
-        return ball_of(self.defense, *self._budget.ball)
+        return self.defense.ball() or self._half_budget()
+
+    def _half_budget(self) -> tuple[Norm, float]:
+        norm, eps = self._budget.ball
+        return norm, eps / 2
 
     @property
     def _budget(self) -> Budget:
@@ -273,9 +276,10 @@ class Cell:
         This concerns cells that use a radius (adversarial training, robust accuracy) and whose
         poison is bounded in pixels or not at all.
         """
-        tied = isinstance(getattr(self.defense, "radius", None), float) or self.protocol.robust
+        tied = self.defense.ball() is not None or self.protocol.robust
         norm, radius = self.ball()
-        if not tied or self._budget.norm in ("linf", "l2") or self.ball() != ball_of(Defense()):
+        in_pixels = self._budget.norm in ("linf", "l2")
+        if not tied or in_pixels or self.ball() != self._half_budget():
             return {}
         half = f"{255 * radius:g}/255" if norm == "linf" else f"{radius:g}"
         bound = "has no bound" if self._budget.norm == "none" else "counts pixels"

@@ -14,8 +14,8 @@ import sys
 
 import click
 
-from .. import __version__
 from ..common.text import plain_text
+from ..common.version import __version__
 from .authoring import check, new
 from .completion import completion
 from .detect import detect_verb

@@ -20,6 +20,8 @@ from typing import Any
 
 import torch
 
+from .version import __version__
+
 COMMAND = "UEBENCH_COMMAND"
 """Environment variable that gives workers the command line that was typed, as a JSON list."""
 
@@ -30,8 +32,6 @@ MOVING = ("torch", "numpy", "cuda", "cudnn")
 
 def versions() -> dict[str, str]:
     """Return the versions of everything that may change a number."""
-    from .. import __version__
-
     return {
         "uebench": __version__,
         "torch": torch.__version__,

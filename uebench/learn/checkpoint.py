@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_map
 
 from ..common.errors import UserError
 from ..common.provenance import machine
+from ..common.version import __version__
 from ..store.arrays import total_memory
 from ..store.store import Store, StoreError, canonical, key_of
 
@@ -63,8 +64,6 @@ class Target(NamedTuple):
 
     def owner(self) -> str:
         """Return the prefix of the keys of its checkpoints."""
-        from .. import __version__
-
         parts = {
             "kind": self.kind,
             "key": self.key,

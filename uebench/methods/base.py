@@ -246,6 +246,14 @@ class Defense(Method):
         """
         return protocol
 
+    def ball(self) -> tuple[Norm, float] | None:
+        """Return the norm and radius that the method trains its model to withstand.
+
+        Robust accuracy is measured in this ball. None, the default, means that the method trains
+        for none; robust accuracy is then measured in half of the poison's budget.
+        """
+        return None
+
     def effort(self) -> float:
         """Return how long a training step takes relative to standard training, roughly.
 

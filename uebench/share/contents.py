@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from .. import __version__
 from ..common.provenance import git_state
+from ..common.version import __version__
 from ..report.groups import plain_rows, the_attack
 from ..report.records import CellRecord, RunFacts
 from ..store.store import key_of

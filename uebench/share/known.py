@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..cells.cell import Cell
 from ..cells.records import Records
 from ..cells.results import IF_ASKED, MEASURED
@@ -22,6 +21,7 @@ from ..common.errors import ConflictError, UserError
 from ..common.json_file import RUN, read_object, read_run_json
 from ..common.provenance import same_machine_type
 from ..common.text import escaped, one_line
+from ..common.version import __version__
 from ..report.cells import read_cells
 from ..report.groups import CellRow
 from ..report.records import read_records, read_run

@@ -10,8 +10,8 @@ import time
 import torch
 from rich.console import Console
 
-from .. import __version__
 from ..cells.plan import resolve_precision
+from ..common.version import __version__
 from ..execute.devices import usable_cores
 from ..methods.registry import broken, methods
 from ..store.store import Store

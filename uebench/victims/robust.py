@@ -11,30 +11,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import nn
 
-from ..data.poison import CLEAN_BALL, Norm
+from ..data.poison import Norm
 from ..data.split import Split
 from ..learn.loops import eval_batches
 from ..learn.pgd import frozen, pgd, random_start
-from ..methods.base import Defense
 from ..methods.run import Run
 
 PGD_STEPS = 20
-
-
-def ball_of(
-    defense: Defense, norm: Norm = CLEAN_BALL[0], eps: float = CLEAN_BALL[1]
-) -> tuple[Norm, float]:
-    """Return norm and radius of the attack: the defense's own, or else half the poison's budget.
-
-    Args:
-        defense: a resolved defense; adversarial training has the options `norm` and `radius`.
-        norm: the norm of the poison's budget; `linf` on clean data.
-        eps: the radius of the poison's budget; 8/255 on clean data.
-    """
-    own, radius = getattr(defense, "norm", None), getattr(defense, "radius", None)
-    if own in ("linf", "l2") and isinstance(radius, float):
-        return own, radius
-    return norm, eps / 2
 
 
 def robust_record(

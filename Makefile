@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run pages test test-slow test-all faults mutants lint types check clean
+.PHONY: run pages test test-slow test-all site faults mutants lint types check clean
 
 run: $(VENV)/.installed
 	$(BIN)/uebench run
@@ -14,6 +14,11 @@ run: $(VENV)/.installed
 RESULTS ?= $(patsubst %/cells.csv,%,$(wildcard results/*/cells.csv))
 pages: $(VENV)/.installed
 	for folder in $(RESULTS); do $(BIN)/uebench report "$$folder" || exit 1; done
+
+# The website, which also opens from the disk: the documentation in site/docs.
+SITE ?= site
+site: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir $(abspath $(SITE)/docs)
 
 # Before each commit: every behaviour has a test here that takes seconds.
 test: $(VENV)/.installed
@@ -59,4 +64,4 @@ endif
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

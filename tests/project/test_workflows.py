@@ -24,8 +24,21 @@ def test_workflows_run_the_make_targets_of_ci() -> None:
     ours = set(re.findall(r"^step ([\w-]+)", (ROOT / ".ci/run").read_text(), re.MULTILINE))
     assert make_targets("checks") == ours - {"test-slow"}
     assert make_targets("nightly") == {"test-all"}, "the fast tests and the slow ones"
+    assert make_targets("site") == {"site"}
     defined = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert make_targets("checks") | make_targets("nightly") <= set(defined)
+    workflows = ("checks", "nightly", "site")
+    assert set().union(*map(make_targets, workflows)) <= set(defined)
+
+
+def test_only_the_job_that_publishes_the_site_may_write() -> None:
+    for workflow in (ROOT / ".github" / "workflows").iterdir():
+        assert yaml.safe_load(workflow.read_text())["permissions"] == {}, workflow.name
+        for job in jobs(workflow.stem):
+            writes = {name for name, level in job["permissions"].items() if level == "write"}
+            uses = [step.get("uses", "").partition("@")[0] for step in job["steps"]]
+            publishes = "actions/deploy-pages" in uses
+            assert writes == ({"pages", "id-token"} if publishes else set())
+            assert not (publishes and "actions/checkout" in uses), "it runs none of our code"
 
 
 def test_workflows_test_every_supported_python() -> None:

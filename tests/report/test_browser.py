@@ -1,44 +1,23 @@
 """The page in a headless Chromium, by clicking; skipped, and said so, where there is none."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import browser, check_quiet, needs_chromium
 from tests.report.story import write_story
 from uebench.report import read_results, write_page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-DRIVER = next(filter(None, map(shutil.which, ("chromedriver", "chromium-driver"))), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="needs Chromium and its driver: apt-get install chromium chromium-driver",
-)
+pytestmark = needs_chromium
 WIDTHS = {"light": 1280, "dark": 1280, "phone": 390}
 
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A browser without a window and without a network."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={profile}")
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")  # whatever it asks for fails
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    # the path of the driver is given, so selenium looks for nothing and fetches nothing
-    made = webdriver.Chrome(
-        options=options, service=webdriver.ChromeService(executable_path=DRIVER)
-    )
-    made.set_page_load_timeout(60)
-    yield made
-    made.quit()
+    yield from browser(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +33,7 @@ def opened(driver: Any, page: Path) -> Iterator[Any]:
     driver.get("about:blank")
     driver.get(page.as_uri())
     yield driver
-    assert not driver.get_log("browser"), "errors on the console"
-    requests = [
-        entry["message"]
-        for entry in driver.get_log("performance")
-        if '"Network.requestWillBeSent"' in entry["message"]
-    ]
-    assert requests, "the page itself is asked for"
-    for message in requests:
-        asked = message.partition('"request":{')[2]
-        assert '"url":"http' not in asked, message
-        assert '"url":"ws' not in asked, message
+    check_quiet(driver)
 
 
 def css(driver: Any, selector: str) -> list[Any]:

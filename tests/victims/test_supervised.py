@@ -313,3 +313,22 @@ def test_muons_rates_for_biases_follow_the_size_of_the_batches_that_there_are(
         [0.24, pytest.approx(0.005), pytest.approx(26.5)],
         [0.24, pytest.approx(0.02), pytest.approx(106)],
     ]
+
+
+@pytest.mark.parametrize(("optimizer", "decay"), [("adam", 0.0), ("adamw", 0.5)])
+def test_adam_and_adamw_are_torchs_and_adamw_decays_by_the_rate(
+    tiny: Dataset, optimizer: str, decay: float
+) -> None:
+    protocol = named_protocol("quick", "", optimizer=optimizer, lr=1e-3, weight_decay=0.5)
+    weight = torch.nn.Parameter(torch.ones(3))
+    model = torch.nn.Module()
+    model.weight = weight
+    built = build_optimizer(model, protocol, torch.device("cpu"), 100)
+    assert built.param_groups[0]["betas"] == (0.9, 0.999)
+    weight.grad = torch.tensor([4.0, -0.25, 0.0])
+    built.step()
+    # the first step is lr long whatever the gradient's size; Adam's penalty is part of the gradient
+    sides = [-1.0, 1.0, 0.0] if optimizer == "adamw" else [-1.0, -1.0, -1.0]
+    expected = (1 - 1e-3 * decay) + 1e-3 * torch.tensor(sides)
+    assert torch.allclose(weight.detach(), expected, atol=1e-6)
+    assert trained(tiny, optimizer=optimizer, lr=3e-3, epochs=3)["curve"][-1]["loss"] < 0.8

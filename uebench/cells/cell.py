@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from ..common.spec import format_spec, normalise
+from ..common.spec import format_spec
 from ..data import Dataset
 from ..data.poison import CLEAN_BALL, Budget, Norm
 from ..learn.protocol import Protocol
@@ -24,7 +24,7 @@ from ..methods.faults import blamed
 from ..methods.imported import ImportedPoison, imported_recipe
 from ..methods.registry import find
 from ..methods.source import source_of
-from ..models import ARCHITECTURES, network_recipe
+from ..models import is_network, network_recipe
 from ..store.store import key_of, seed_of
 from .failure import Failure
 
@@ -135,7 +135,7 @@ class PoisonRef:
         with blamed(self.attack, "recipe"):
             options = dict(self.attack.recipe())
         network: dict[str, Any] = {}
-        if normalise(str(options.get("surrogate")).partition("[")[0]) in ARCHITECTURES:
+        if is_network(str(options.get("surrogate"))):
             network = network_recipe(options["surrogate"], self.dataset.shape)
             options["surrogate"] = network["arch"]
         return {

@@ -38,7 +38,7 @@ from .config import (
     spec_name,
 )
 from .failure import Failure, failure
-from .refusals import check_distinct, check_n_cells, check_shares
+from .refusals import check_batches, check_distinct, check_n_cells, check_shares
 
 __all__ = [
     "Config",
@@ -123,12 +123,14 @@ def _cells(
     defenses = [build_defense(s, overrides.get(spec_name(s))) for s in config.defenses]
     for method in [*(a.method for a in attacks), *(d.method for d in defenses)]:
         source_of(method)  # before its own code runs, which may change what it refers to
-    archs = [parse_arch(arch, absent)[0] for arch in config.arch]
-    check_distinct("networks", config.arch, archs)
     setting = Setting.of(ref, _protocol(config, ref.name.partition("[")[0]), device, absent)
+    typed = config.arch or [setting.protocol.arch]
+    archs = [parse_arch(arch, absent)[0] for arch in typed]
+    check_distinct("networks", typed, archs)
     labels = class_labels(config.classes, dataset)
     if isinstance(dataset, Dataset):
         check_shares(config, labels, dataset)
+        check_batches(setting.protocol, archs, dataset)
     bound = [(a, bind(a, store, ref.name, ref.fingerprint)) for a in attacks]
     beside = [normalise(name) for name in config.clean_beside]
     poisons: dict[Any, PoisonRef] = {}
@@ -149,7 +151,7 @@ def _cells(
         keys = [[cell.key for cell in row] for row in pairs]
         check_distinct("attacks", config.attacks, keys)
         check_distinct("defenses", config.defenses, [*zip(*keys, strict=True)])
-    for arch in archs or [parse_arch(setting.protocol.arch, absent)[0]]:
+    for arch in archs:
         for ratio in config.ratio:
             for row in pairs:
                 for defense, pair in zip(defenses, row, strict=True):

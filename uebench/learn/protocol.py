@@ -42,9 +42,10 @@ class Protocol(BaseModel):
     """Approximate number of images per step. The batches of an epoch are of almost equal size, so
     that none is small: 5,000 images at 128 give 39 batches of 128 or 129."""
     lr: Annotated[float, Field(gt=0, le=100)] = 0.01
-    """Peak learning rate of SGD, or of Muon for convolution filters."""
-    optimizer: Literal["sgd", "muon"] = "sgd"
-    """sgd, or muon, which orthogonalises the gradients of filters and trains the rest with SGD."""
+    """Peak learning rate of SGD, Adam and AdamW, or of Muon for convolution filters."""
+    optimizer: Literal["sgd", "muon", "adam", "adamw"] = "sgd"
+    """sgd; muon, which orthogonalises the gradients of filters and trains the rest with SGD; adam
+    and adamw, which transformers want, with a learning rate of about 1e-3."""
     head_lr: Annotated[float, Field(gt=0, le=100)] = 1e-5
     """With muon, the peak learning rate of linear layers, for each image of a batch: the mean loss
     of 2,000 images is followed at 2,000 times this rate."""
@@ -56,11 +57,13 @@ class Protocol(BaseModel):
     """constant; cosine to zero; step: x0.1 at 50 % and 75 %; onecycle: up and down to zero; linear
     to zero."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of SGD, or of Muon for filters."""
+    """Momentum of SGD, or of Muon for filters. With adam and adamw, how slowly the running mean of
+    the gradient forgets; that of its square keeps 0.999 in each step."""
     nesterov: bool = False
     """Use Nesterov momentum."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
-    """L2 penalty on every parameter. With muon, the share that a step at the peak learning rate
+    """L2 penalty on every parameter. With adamw, what a step takes away of every parameter is this
+    times the learning rate. With muon, the share that a step at the peak learning rate
     takes away, for each image of a batch, of all parameters but filters, whose length is fixed."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
     """Share of a label's weight that is spread over all classes in the training loss."""

@@ -17,13 +17,17 @@ from torch import nn
 
 from ..common.errors import UserError
 from ..common.options import check_name, explain_value
-from ..common.spec import format_spec, parse_spec, unknown
+from ..common.spec import TIMM, format_spec, normalise, parse_spec, unknown
 from .airbench import airbench
 from .densenet import densenet121
+from .from_timm import check_timm, timm_network, timm_options
 from .mobilenet import mobilenet_v2
 from .ordinary import ordinary
+from .preactivation import senet18, wrn28_10
 from .pretrained import NoWeightsError, pin, resnet18_imagenet
 from .resnet import resnet8, resnet9, resnet18, resnet50
+from .shallow import lenet5, linear, mlp2, mlp3
+from .vgg import vgg11, vgg16, vgg19
 
 Shape = tuple[int, int, int]
 
@@ -41,11 +45,14 @@ class Architecture(NamedTuple):
     """Name to type with its range, and default."""
     version: int = 1
     """Raise it when the network's numbers change: results of older versions are not reused."""
+    sized: bool = False
+    """Whether `build` takes the shape of the images in place of their number of channels."""
 
 
 Width = Annotated[int, Field(ge=1, le=1024)]
 BlockWidth = Annotated[int, Field(ge=8, le=1024)]
-"""Narrower ResNet-18s corrupt the heap in channels-last on CPUs (torch 2.15, AVX2)."""
+"""Narrower ResNets and VGGs corrupt the heap in channels-last on CPUs (torch 2.15, AVX2)."""
+Units = Annotated[int, Field(ge=1, le=65_536)]
 Form = Literal["auto", "cifar", "imagenet"]
 _FORM: dict[str, tuple[Any, Any]] = {"form": (Form, "auto")}
 _SHA256 = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
@@ -79,6 +86,29 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mobilenet_v2": Architecture(
         mobilenet_v2, "MobileNet-V2", "arXiv:1801.04381", {"width": (Width, 32), **_FORM}
     ),
+    "vgg11": Architecture(vgg11, "VGG-11", "arXiv:1409.1556", {"width": (BlockWidth, 64)}),
+    "vgg16": Architecture(vgg16, "VGG-16", "arXiv:1409.1556", {"width": (BlockWidth, 64)}),
+    "vgg19": Architecture(vgg19, "VGG-19", "arXiv:1409.1556", {"width": (BlockWidth, 64)}),
+    "wrn28_10": Architecture(
+        wrn28_10,
+        "WRN-28-10",
+        "arXiv:1605.07146",
+        {"widen": (Annotated[int, Field(ge=1, le=64)], 10)},
+    ),
+    "senet18": Architecture(
+        senet18,
+        "SENet-18",
+        "arXiv:1709.01507",
+        {"width": (Annotated[int, Field(ge=16, le=1024)], 64)},
+    ),
+    "lenet5": Architecture(lenet5, "LeNet-5", "LeCun et al., 1998", {}),
+    "mlp3": Architecture(
+        mlp3, "perceptron of three layers", "arXiv:2603.03725", {"width": (Units, 512)}, sized=True
+    ),
+    "mlp2": Architecture(
+        mlp2, "perceptron of two layers", "arXiv:2312.08898", {"width": (Units, 512)}, sized=True
+    ),
+    "linear": Architecture(linear, "linear model", "arXiv:2305.19254", {}, sized=True),
     "resnet18_imagenet": Architecture(
         resnet18_imagenet,
         "ResNet-18 with ImageNet weights from a file",
@@ -90,6 +120,12 @@ ARCHITECTURES: dict[str, Architecture] = {
         },
     ),
 }
+
+
+def is_network(name: str) -> bool:
+    """Return whether a name, with or without options, is that of a network."""
+    bare = normalise(name.partition("[")[0])
+    return bare in ARCHITECTURES or bare.startswith(TIMM)
 
 
 def parse_arch(text: str, absent: list[str] | None = None) -> tuple[str, dict[str, Any]]:
@@ -121,6 +157,8 @@ def parse_arch(text: str, absent: list[str] | None = None) -> tuple[str, dict[st
 def _checked_options(text: str) -> tuple[str, dict[str, Any]]:
     """Return a network's name and all its options."""
     name, given = parse_spec(text)
+    if name.startswith(TIMM):
+        return name, timm_options(name.removeprefix(TIMM), given)
     if name not in ARCHITECTURES:
         raise unknown("network", name, ARCHITECTURES)
     known = ARCHITECTURES[name].options
@@ -135,7 +173,12 @@ def _checked_options(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _changed(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that differ from their defaults, in the order that they are listed in."""
+    """Return the options that differ from their defaults, in the order that they are listed in.
+
+    Those of timm's networks have no defaults here, so all that were given count.
+    """
+    if name.startswith(TIMM):
+        return dict(sorted(options.items()))
     known = ARCHITECTURES[name].options
     return {key: options[key] for key, (_, default) in known.items() if options[key] != default}
 
@@ -166,6 +209,9 @@ def network_recipe(arch: str, shape: Shape) -> dict[str, Any]:
         ValueError: as for `is_ordinary`.
     """
     name, options = _checked_options(arch)
+    if name.startswith(TIMM):
+        check_timm(name.removeprefix(TIMM), tuple(sorted(options.items())), shape)
+        return {"arch": format_spec(name, _changed(name, options))}
     known, version = ARCHITECTURES[name].options, ARCHITECTURES[name].version
     fixed = {key: known[key][1] for key in ("form", "weights") if key in known}
     recipe: dict[str, Any] = {"arch": format_spec(name, _changed(name, options | fixed))}
@@ -183,14 +229,22 @@ def shown_arch(arch: str) -> str:
 
 def build_network(arch: str, n_classes: int, shape: Shape, seed: int) -> nn.Module:
     """Return an untrained network for images of `shape`; the global generator is put back."""
-    name, options = _checked_options(arch)
-    build = ARCHITECTURES[name].build
-    if is_ordinary(arch, shape):
-        build, options = ordinary, {"name": name}
-    options.pop("form", None)
     with seeded(seed):
-        model = build(n_classes=n_classes, channels=shape[0], **options)
+        model = _built(arch, n_classes, shape)
     return model.to(memory_format=torch.channels_last)
+
+
+def _built(arch: str, n_classes: int, shape: Shape) -> nn.Module:
+    """Return an untrained network with weights from torch's global generator."""
+    name, options = _checked_options(arch)
+    if name.startswith(TIMM):
+        return timm_network(name.removeprefix(TIMM), options, n_classes, shape)
+    if is_ordinary(arch, shape):
+        return ordinary(name, n_classes, shape[0])
+    options.pop("form", None)
+    known = ARCHITECTURES[name]
+    size: dict[str, Any] = {"shape": shape} if known.sized else {"channels": shape[0]}
+    return known.build(n_classes=n_classes, **size, **options)
 
 
 @contextmanager

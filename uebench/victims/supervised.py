@@ -24,6 +24,9 @@ from ..methods.base import Defense
 from ..methods.run import Run
 from ..store.arrays import chunks
 
+BETA_OF_SQUARES = 0.999
+"""Share of the running mean of squared gradients that a step of Adam keeps, as is usual."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -133,13 +136,16 @@ def build_optimizer(
             nesterov=protocol.nesterov,
             weight_decay=protocol.weight_decay * n_batch,
         )
+    common: dict[str, Any] = {
+        "lr": protocol.lr,
+        "weight_decay": protocol.weight_decay,
+        "fused": device.type == "cuda",
+    }
+    if protocol.optimizer in ("adam", "adamw"):
+        kind = torch.optim.Adam if protocol.optimizer == "adam" else torch.optim.AdamW
+        return kind(model.parameters(), betas=(protocol.momentum, BETA_OF_SQUARES), **common)
     return torch.optim.SGD(
-        model.parameters(),
-        protocol.lr,
-        momentum=protocol.momentum,
-        nesterov=protocol.nesterov,
-        weight_decay=protocol.weight_decay,
-        fused=device.type == "cuda",
+        model.parameters(), momentum=protocol.momentum, nesterov=protocol.nesterov, **common
     )
 
 

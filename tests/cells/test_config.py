@@ -3,7 +3,8 @@
 import pytest
 
 from uebench.cells.cell import Cell, dataset_ref
-from uebench.cells.config import dataset_specs, make_config, method_names, parts, replace_field
+from uebench.cells.config import dataset_specs, make_config, method_names, parts
+from uebench.cells.fields import replace_field
 from uebench.cells.plan import plan
 from uebench.data import Dataset
 

@@ -80,3 +80,11 @@ def test_every_verb_takes_debug(words: tuple[str, ...], monkeypatch: pytest.Monk
     assert loud.exit_code == 1
     assert "Traceback (most recent call last)" in loud.stderr
     assert "ZeroDivisionError: by nothing" in loud.stderr
+
+
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+def test_no_usage_line_is_broken_inside_a_word(words: tuple[str, ...]) -> None:
+    printed = CliRunner().invoke(main, [*words, "--help"], terminal_width=80).stdout
+    usage = printed.partition("\n\n")[0].splitlines()
+    assert max(map(len, usage)) <= 80
+    assert all(line.count("[") == line.count("]") for line in usage), usage

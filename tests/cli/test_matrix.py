@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -14,6 +15,7 @@ from uebench.cells.config import HOW, Config, make_config
 from uebench.cli import main
 from uebench.cli.matrix import matrix_fields
 from uebench.cli.run import run_verb
+from uebench.suite.run import prepare
 
 TINY = "synthetic[n_train=20,n_test=10,n_classes=2,size=16]"
 PRINTED = {"json", "compare", "debug"}
@@ -94,3 +96,51 @@ def test_flags_replace_the_short_forms_of_a_file(tmp_path: Path) -> None:
     )
     assert config.protocol_options == {"epochs": 3, "lr": "2"}
     assert all("epochs" not in part.get("protocol_options", {}) for part in config.matrices)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"seeds": "3-4"},
+        {"set": {"em.steps": 4}},
+        {"defenses": "iss"},
+        {"attacks": "lsp", "set": {"lsp.patch": 4}},
+        {"arch": "resnet9", "epochs": 2},
+        {"protocol": "sprint"},
+    ],
+    ids=str,
+)
+def test_python_and_the_command_line_mean_the_same_matrix(given: dict[str, Any]) -> None:
+    words = []
+    for name, value in given.items():
+        values = [f"{k}={v}" for k, v in value.items()] if name == "set" else [str(value)]
+        words += [word for each in values for word in (f"--{name}", each)]
+    config = make_config(matrix_fields(None, run_verb.make_context("run", words).params))
+    by_flags = [cell.key for cell in prepare(config, outline=True).cells]
+    assert list(uebench.run(**given, dry_run=True)["key"]) == by_flags
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        ("0-2", [0, 1, 2]),
+        ("7, 0-1", [7, 0, 1]),
+        (["3-3", 9], [3, 9]),
+        (range(2), [0, 1]),
+        (np.arange(3), [0, 1, 2]),
+        (np.int64(4), [4]),
+    ],
+    ids=str,
+)
+def test_seeds_may_be_ranges_and_numbers_of_numpy(seeds: Any, expected: list[int]) -> None:
+    config = make_config({"seeds": seeds, "poison_seeds": seeds})
+    assert config.seeds == config.poison_seeds == expected
+
+
+@pytest.mark.parametrize("seeds", ["2-0", "0-200000", "0-2,1", "0-", "-1"])
+def test_a_range_that_is_none_gets_a_sentence(seeds: str) -> None:
+    result = call("run", "--seeds", seeds, "--dry-run")
+    assert result.exit_code == 2
+    assert "seeds" in result.stderr
+    assert "Traceback" not in result.stderr

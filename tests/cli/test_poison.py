@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +235,63 @@ def _forget_plugins_after(monkeypatch: pytest.MonkeyPatch) -> None:
     registry.load()
     monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
     monkeypatch.setattr(registry, "_files", [])
+
+
+def test_craft_prints_lines_with_units_and_json_on_request() -> None:
+    asked = ["craft", "lsp", "--dataset", DATA, *FAST[-2:]]
+    lines = dict(
+        line.split(maxsplit=1) for line in call(*asked, "--out", "a.npz").stdout.splitlines()
+    )
+    assert re.fullmatch(r"mean [\d.]+, largest [\d.]+, levels of 255", lines["linf"])
+    assert re.fullmatch(r"mean [\d.]+, largest [\d.]+, in the pixel range \[0, 1\]", lines["l2"])
+    assert re.fullmatch(r"mean [\d.]+ dB", lines["PSNR"])
+    assert lines["budget"] == "l2 0.6521, kept by all images"
+    printed = json.loads(call(*asked, "--out", "b.npz", "--json").stdout)
+    assert printed["sha256"] == lines["sha256"]
+    assert "1 pixel\n" in call("audit", "a.npz", "--dataset", DATA).stdout
+
+
+def test_craft_makes_the_poison_of_a_run_with_the_same_options() -> None:
+    options = ["--set", "em.rounds=1", "--set", "em.steps=1", "--set", "em.train_steps=1"]
+    options += ["--set", "protocol.surrogate=resnet9[width=2]", "--dataset", DATA, *FAST[-2:]]
+    crafted = call("craft", "em", *options, "--out", "em.npz", "--json")
+    assert crafted.exit_code == 0, crafted.output
+    run = ["run", "--attacks", "em", "--defenses", "standard", *options, *FAST[2:], "--out", "r"]
+    assert call(*run).exit_code == 0
+    assert json.loads(crafted.stdout)["sha256"] == read_cells(Path("r"))["poison_sha256"].item()
+    wrong = call("craft", "em", "--set", "lsp.patch=4", "--out", "x.npz", "--dataset", DATA)
+    assert wrong.exit_code == 2
+    assert "set lsp.patch: lsp is not in this matrix; it has em" in wrong.stderr
+
+
+def test_the_commands_of_a_card_work_as_they_are(tmp_path: Path) -> None:
+    data = load_dataset(DATA)
+    parts = {"train": data.train, "test": data.test}
+    arrays = {f"{name}_images": s.images.permute(0, 2, 3, 1).numpy() for name, s in parts.items()}
+    labels = {f"{name}_labels": split.labels.numpy() for name, split in parts.items()}
+    np.savez("my data.npz", **arrays, **labels)
+    for name, spec in (("p1", DATA), ("p2", f"npz:{tmp_path}/my data.npz[n_train=30]")):
+        made = call("craft", "lsp", "--dataset", spec, "--out", f"{name}.npz", *FAST[-2:])
+        assert made.exit_code == 0, made.output
+        text = call("card", f"{name}.npz").stdout
+        assert str(tmp_path) not in text, "the folders of a path are private"
+        commands = text.partition("```sh\n")[2].partition("\n```")[0].splitlines()
+        for command in commands:
+            _, *words = shlex.split(command)
+            result = call(*words, *(FAST[2:] if words[0] == "run" else ()))
+            assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("spec", "remedy"),
+    [
+        ("mine.npz", "write npz:mine.npz"),
+        ("a/mine.npz[n_train=5]", "write npz:a/mine.npz[n_train=5]"),
+        ("pictures/birds", "write folder:pictures/birds for a folder of images"),
+    ],
+)
+def test_a_path_as_a_data_set_is_answered_with_its_kind(spec: str, remedy: str) -> None:
+    for words in (["run"], ["craft", "lsp", "--out", "o.npz"], ["audit", "perturbation.pt"]):
+        result = call(*words, "--dataset", spec)
+        assert result.exit_code == 2
+        assert remedy in " ".join(result.stderr.split())

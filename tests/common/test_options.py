@@ -78,3 +78,15 @@ def test_a_name_that_the_owner_does_not_have_is_refused_with_the_nearest() -> No
         check_name("widht", ["width"], "net", "field")
     with pytest.raises(UserError, match=r"^net: no option width; it has none$"):
         check_name("width", [], "net")
+
+
+def test_only_a_pixel_budget_is_a_fraction_of_255() -> None:
+    class Times(BaseModel):
+        poll_s: Annotated[float, Field(ge=0.2)] = 5.0
+        eps: Annotated[Fraction255, Field(ge=0.2)] = 0.4
+
+    fields = Times.model_fields
+    assert accepted(fields["poll_s"]) == "a number in [0.2, inf)"
+    assert accepted(fields["eps"]) == "a number in [51/255, inf)"
+    with pytest.raises(ValueError, match=r"poll_s must be a number in \[0.2, inf\), got 0.1"):
+        validated(Times, {"poll_s": 0.1})

@@ -1,6 +1,7 @@
 """What is printed: digits, words, marks, and names that try to break out of a table."""
 
 import io
+import itertools
 import json
 import re
 
@@ -247,3 +248,53 @@ def test_cells_are_written_when_no_leaderboard_can_be_made(cells, tmp_path):
 def test_no_cells_still_give_readable_files(cells, tmp_path):
     write_leaderboards(cells({}).iloc[:0], tmp_path)
     assert pd.read_csv(tmp_path / "leaderboard.csv").empty
+
+
+@pytest.fixture
+def default_matrix(cells) -> pd.DataFrame:
+    """Return the cells of `uebench run`: eight attacks against three defenses."""
+    attacks = ["none", "em", "lsp", "ar", "ops", "cuda", "pil", "random_class"]
+    defenses = ["standard", "ueraser_lite", "iss"]
+    return cells(
+        *(
+            {
+                "attack": attack,
+                "attack_options": "steps=10,train_steps=12345" if attack == "em" else "",
+                "defense": defense,
+                "test_acc": (i + 3 * j) / 40,
+            }
+            for i, attack in enumerate(attacks)
+            for j, defense in enumerate(defenses)
+        )
+    )
+
+
+def test_the_default_table_has_one_line_per_row_in_80_columns(default_matrix):
+    titles = {"ueraser_lite": "UEraser-Lite", "random_class": "Random, class-wise"}
+    file = io.StringIO()
+    Console(file=file, width=80).print(to_rich(leaderboards(default_matrix), titles))
+    lines = file.getvalue().splitlines()
+    rules = [number for number, line in enumerate(lines) if set(line.strip()) == {"─"}]
+    assert len(rules) == 5, "one table, so that no column is below it"
+    assert max(map(cell_len, lines)) <= 80
+    clean, poisons, worst = (lines[start + 1 : end] for start, end in itertools.pairwise(rules[1:]))
+    assert (len(clean), len(poisons), len(worst)) == (1, 7, 2)
+    assert poisons[0].split()[:2] == ["em", "[a]"]
+    assert "[a] steps=10,train_steps=12345." in " ".join(lines)
+    assert worst[1].split() == ["by", "the", "attack", "em", "em", "em"]
+
+
+def test_text_without_bold_marks_what_it_explains(default_matrix):
+    def printed(color: str | None) -> str:
+        file = io.StringIO()
+        terminal = color is not None
+        console = Console(file=file, width=80, color_system=color, force_terminal=terminal)
+        console.print(to_rich(leaderboards(default_matrix)))
+        return " ".join(file.getvalue().split())
+
+    plain, colored = printed(None), printed("standard")
+    assert "*50.0" in plain or "*15.0" in plain
+    assert "* (provisional until there are 3 runs of each): the best defense" in plain
+    assert "Bold" not in plain
+    assert "*" not in colored
+    assert "Bold (provisional" in colored

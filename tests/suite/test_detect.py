@@ -120,7 +120,7 @@ ONE_CLASS = "synthetic[n_train=20,n_test=4,n_classes=4,size=16]"
         (["none", "--dataset", DATA, "--detectors", "noise,noise[steps=500]"], "are the same"),
         (["none", "--dataset", DATA, "--seeds", "0,x"], "seed"),
         (["none", "--dataset", DATA, "--seeds", "-1"], "seed"),
-        (["none", "--dataset", DATA, "--seeds", "1,1"], "are the same"),
+        (["none", "--dataset", DATA, "--seeds", "1,1"], "1 is named more than once"),
         (["random_clas", "--dataset", DATA], "did you mean random_class"),
         (["lsp.npz", "--dataset", DATA], "lsp.npz"),
         (["./lsp", "--dataset", DATA], "lsp"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +23,7 @@ from ..common.errors import UserError
 from ..common.options import explain_value, validated
 from ..common.spec import did_you_mean, normalise, parse_number, split_specs
 from ..common.yaml_file import read_yaml
+from .fields import MERGED, WHOLE, replace_field, spelled_out, under_protocol
 from .table_spec import TableSpec
 
 
@@ -29,6 +32,26 @@ def _list(value: Any) -> Any:
     if isinstance(value, str):
         return split_specs(value)
     return [value] if isinstance(value, Real) else value  # numpy's numbers are Real as well
+
+
+def _seed_list(value: Any) -> Any:
+    """Return seeds as `_list` does, with each range such as 0-2 spelled out."""
+    values, seeds = _list(value), []
+    if not isinstance(values, Iterable):
+        return values
+    for each in values:  # also those of a range or an array
+        match = re.fullmatch(r"(\d{1,10})-(\d{1,10})", each) if isinstance(each, str) else None
+        if match is None:
+            seeds.append(each)
+            continue
+        first, last = map(int, match.groups())
+        if not 0 <= last - first < _MOST_SEEDS:
+            raise UserError(
+                f"the range {each} must rise and have at most {_MOST_SEEDS:,} seeds; write it like "
+                "0-2, which is 0, 1 and 2"
+            )
+        seeds += range(first, last + 1)
+    return seeds
 
 
 def _list_unless_empty(value: Any) -> Any:
@@ -53,10 +76,11 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
+_MOST_SEEDS = 100_000
 Specs = Annotated[list[str], BeforeValidator(_list), Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Seeds = Annotated[
-    list[Seed], BeforeValidator(_list), Field(min_length=1), AfterValidator(_distinct)
+    list[Seed], BeforeValidator(_seed_list), Field(min_length=1), AfterValidator(_distinct)
 ]
 Ratio = Annotated[float, BeforeValidator(parse_number), Field(ge=0, le=1)]
 
@@ -176,6 +200,52 @@ def _read(name: str) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
+OWN = ("attacks", "defenses", "dataset", "arch", "protocol", "matrices")
+"""Fields that, without a configuration, start a matrix of the user's own from true defaults."""
+
+
+def merged_fields(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a configuration, some of them replaced: what `uebench run` means.
+
+    Args:
+        name: a YAML file or a shipped configuration. By default it is `quick`, unless a part of
+            the matrix is given: who names one expects true defaults, and not a small matrix.
+        given: the fields to replace. Single names in `set` and `protocol_options` are replaced.
+    """
+    own = name is None and any(given.get(field) is not None for field in OWN)
+    fields = under_protocol(
+        spelled_out({} if own else read_config(name or "quick")), given.get("protocol")
+    )
+    given = spelled_out(dict(given))
+    for field, value in given.items():
+        if field not in MERGED:
+            fields = replace_field(fields, field, value)
+    if "attacks" in given or "defenses" in given:
+        fields = _without_absent_methods(fields)
+    for field in MERGED:
+        fields = replace_field(fields, field, given.get(field) or {})
+    return fields
+
+
+def _without_absent_methods(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields without the options of methods that are no longer in the matrix.
+
+    The configuration sets them; that flags then remove the method is not the user's mistake.
+    """
+    unset = [{**part, "set": {}} for part in fields.get("matrices") or []]
+    present = method_names(
+        make_config({**fields, "set": {}, "protocol_options": {}, "matrices": unset})
+    )
+
+    def known(values: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in values.items() if str(k).partition(".")[0] in present}
+
+    matrices = [
+        {**part, "set": known(part.get("set") or {})} for part in fields.get("matrices") or []
+    ]
+    return {**fields, "set": known(fields.get("set") or {}), "matrices": matrices}
+
+
 def make_config(fields: dict[str, Any]) -> Config:
     """Return a checked configuration, with the replacements under its protocol applied.
 
@@ -183,6 +253,18 @@ def make_config(fields: dict[str, Any]) -> Config:
         UserError: fields are unknown or values are bad; the message names all of them.
     """
     return validated(Config, under_protocol(spelled_out(fields)), noun="field")
+
+
+def checked_seeds(seeds: Any) -> list[int]:
+    """Return seeds that are given as a list, a number, or a text such as `0,1,2` or `0-2`.
+
+    Raises:
+        UserError: one of them is no seed, or is given twice.
+    """
+    try:
+        return TypeAdapter(Seeds).validate_python(seeds)
+    except ValidationError as error:
+        raise UserError(explain_value(error, "seeds", Seeds)) from None
 
 
 def checked_seed(seed: Any) -> int:
@@ -197,104 +279,6 @@ def checked_seed(seed: Any) -> int:
         raise UserError(explain_value(error, "seed", Seed)) from None
 
 
-MERGED = ("set", "protocol_options")
-"""Fields that hold names and values; a replacement changes single names and keeps the others."""
-LOCAL = ("ratio", "classes")
-"""Fields that, if only some parts set them, are replaced in those parts alone."""
-_WHOLE = ("title", "matrices", "under", "table")
-"""Fields of the whole configuration that a part must not set."""
-
-
-def spelled_out(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields with each short form in its place, as it must be before they are merged.
-
-    `epochs: 30` and `set: {protocol.lr: 0.1}` move to `protocol_options`, in the whole
-    configuration, in its parts and in its rules.
-
-    Raises:
-        UserError: a field that must hold names and values does not, or the epochs are given twice.
-    """
-    _check_mappings(fields)
-    result = _spelled_out(fields)
-    if parts := fields.get("matrices"):
-        result["matrices"] = [_spelled_out(part) for part in parts]
-    if rules := fields.get("under"):
-        result["under"] = {name: _spelled_out(rule) for name, rule in rules.items()}
-    return result
-
-
-def _spelled_out(fields: dict[str, Any]) -> dict[str, Any]:
-    given = {str(name): value for name, value in (fields.get("set") or {}).items()}
-    prefix = "protocol."
-    short = {n.removeprefix(prefix): v for n, v in given.items() if n.startswith(prefix)}
-    protocol = {**(fields.get("protocol_options") or {}), **short}
-    epochs = fields.get("epochs")
-    if epochs is not None:
-        if str(protocol.get("epochs", epochs)) != str(epochs):
-            raise UserError(
-                f"epochs is {epochs}, but the protocol's epochs are set to {protocol['epochs']}; "
-                "give one of the two"
-            )
-        protocol["epochs"] = epochs
-    result = {name: value for name, value in fields.items() if name != "epochs"}
-    if short:
-        result["set"] = {n: v for n, v in given.items() if not n.startswith(prefix)}
-    return {**result, "protocol_options": protocol} if protocol else result
-
-
-def _check_mappings(fields: dict[str, Any]) -> None:
-    """Check that the fields which must hold names and values do so, before they are merged.
-
-    Raises:
-        UserError: one of them holds something else.
-    """
-    matrices, rules = fields.get("matrices") or [], fields.get("under") or {}
-    if not isinstance(matrices, list) or not all(isinstance(part, dict) for part in matrices):
-        raise UserError(
-            f"matrices must be a list of parts such as [{{ratio: 0.5}}], got {matrices!r}"
-        )
-    if not isinstance(rules, dict) or not all(isinstance(rule, dict) for rule in rules.values()):
-        raise UserError(
-            f"under must map protocols to fields, such as {{quick: {{arch: resnet8}}}}, "
-            f"got {rules!r}"
-        )
-    for source in (fields, *matrices, *rules.values()):
-        for name in MERGED:
-            value = source.get(name) or {}
-            if not isinstance(value, dict):
-                raise UserError(f"{name} must be names and values such as {{a: 1}}, got {value!r}")
-
-
-def replace_field(fields: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """Return a configuration's fields with one of them replaced in the whole and in every part.
-
-    If only some parts set the poisoned share or the poisoned classes, these parts are about them:
-    the field is replaced there, and the other parts stay as they are.
-    """
-    parts = [dict(part) for part in fields.get("matrices") or []]
-    if name in MERGED:
-        for part in parts:
-            part[name] = {k: v for k, v in (part.get(name) or {}).items() if k not in value}
-        merged = {**(fields.get(name) or {}), **value}
-        return {**fields, name: merged, **({"matrices": parts} if parts else {})}
-    own = [part for part in parts if name in part]
-    for part in own:
-        part[name] = value
-    if name not in LOCAL or name in fields or not own:
-        fields = {**fields, name: value}
-    return {**fields, "matrices": parts} if parts else fields
-
-
-def under_protocol(fields: dict[str, Any], protocol: str | None = None) -> dict[str, Any]:
-    """Return the fields with the replacements under their protocol, or a given one, applied."""
-    rules = fields.get("under") or {}
-    fields = {key: value for key, value in fields.items() if key != "under"}
-    chosen = rules.get(str(protocol or fields.get("protocol", "quick"))) or {}
-    for name, value in chosen.items():
-        fields = replace_field(fields, name, value)
-    return fields
-
-
 def parts(config: Config) -> list[Config]:
     """Return the parts of a configuration, each as a configuration; itself if it has none.
 
@@ -303,12 +287,12 @@ def parts(config: Config) -> list[Config]:
     """
     if not config.matrices:
         return [config]
-    whole = config.model_dump(exclude=set(_WHOLE))
+    whole = config.model_dump(exclude=set(WHOLE))
     configs = []
     for number, part in enumerate(config.matrices, 1):
         merged = {name: {**whole[name], **(part.get(name) or {})} for name in MERGED}
         try:
-            if misplaced := [name for name in _WHOLE if name in part]:
+            if misplaced := [name for name in WHOLE if name in part]:
                 raise UserError(f"{misplaced[0]} belongs to the whole configuration, not to a part")
             configs.append(make_config({**whole, **part, **merged}))
         except ValueError as error:

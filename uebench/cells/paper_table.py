@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..common.errors import UserError
 from ..common.spec import format_value, parse_spec, split_specs
-from ..common.text import one_line, write_text
+from ..common.text import counted, one_line, write_text
 from ..data import Dataset, DatasetError, load_dataset
 from ..data.catalog import DATASETS
 from ..report.compare import Ours
@@ -205,7 +205,7 @@ def _label(
     if axis == "classes":
         return Label(row["classes"] or "all")
     if axis == "epochs":
-        return Label(f"{row[axis]} epochs")
+        return Label(counted(row[axis], "epoch"))
     return Label(f"{row[axis]:g}" if axis == "ratio" else str(row[axis]))
 
 
@@ -289,7 +289,7 @@ def _common(cells: Sequence[Cell], spec: TableSpec) -> list[str]:
         words.append(", ".join(archs))
     words.append(f"protocol {', '.join(dict.fromkeys(c.protocol.name for c in cells))}")
     if "epochs" not in axes:
-        words.append(f"{' or '.join(map(str, epochs))} epochs")
+        words.append(" or ".join([*map(str, epochs[:-1]), counted(epochs[-1], "epoch")]))
     words.append(f"precision {', '.join(dict.fromkeys(c.precision for c in cells))}")
     return words
 

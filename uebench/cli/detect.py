@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..common.text import counted
 from .poison import reading_options
 from .shared import data_options, json_option, plugin_option, print_table, quiet_option
 
@@ -36,7 +37,7 @@ from .shared import data_options, json_option, plugin_option, print_table, quiet
 )
 @click.option(
     "--protocol",
-    default="paper",
+    default="quick",
     show_default=True,
     help="Protocol that trains an attack's surrogate.",
 )
@@ -63,7 +64,7 @@ def detect_verb(
 
     \b
     uebench detect lsp --dataset synthetic
-    uebench detect none --dataset synthetic --seeds 0,1,2,3,4
+    uebench detect none --dataset synthetic --seeds 0-4
     uebench detect lsp.npz --dataset synthetic --detectors 'linear,two_layer[epochs=10]'
     """  # noqa: D301
     from ..data import load_dataset
@@ -102,9 +103,9 @@ def _print(answer: dict[str, Any]) -> None:
             ]
         )
     summary = (
-        f"{answer['suspect']} on {answer['dataset']}: {answer['images']:,} images, of which "
-        f"{answer['images_changed']:,} differ from the clean ones. Scores are percent of correct "
-        "answers on held-out images."
+        f"{answer['suspect']} on {answer['dataset']}: {counted(answer['images'], 'image')}, "
+        f"of which {answer['images_changed']:,} differ from the clean ones. Scores are percent of "
+        "correct answers on held-out images."
     )
     if any("false_positive_rate" in entry for entry in answer["detectors"]):
         summary += " These are clean data, so each verdict of poisoned is a false positive."

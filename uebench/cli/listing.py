@@ -16,13 +16,14 @@ LISTED = ("attacks", "defenses", "datasets", "models", "protocols", "configs", "
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(LISTED), required=False)
+@click.argument("kind", type=click.Choice(LISTED), required=False, metavar="[KIND]")
 @json_option
 @plugin_option
 def list_(kind: str | None, as_json: bool) -> None:
     """List the available methods, data sets, models and more.
 
-    Without an argument, every list is printed.
+    KIND is attacks, defenses, datasets, models, protocols, configs or executors; by default, all
+    of these are listed.
 
     \b
     uebench list

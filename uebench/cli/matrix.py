@@ -13,10 +13,24 @@ from .shared import options_of
 
 FIELDS = ("attacks", "defenses", "arch", "protocol", "seeds", "poison_seeds", "ratio", "classes")
 """Flags that set the field of a configuration with the same name."""
-OWN = ("attacks", "defenses", "dataset", "arch", "protocol")
-"""Flags that, without a configuration, start a matrix of the user's own from true defaults."""
 _PARAMETERS = {"json": "as_json"}
 """Parameters of a command that are not called what their flag is."""
+
+set_option = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME.OPTION=VALUE",
+    help="An option of a method (em.rounds=5) or of the protocol (protocol.lr=0.05); may be "
+    "repeated.",
+)
+protocol_option = click.option(
+    "--protocol",
+    metavar="NAME",
+    shell_complete=complete("protocols"),
+    help="Training protocol: quick (the default), sprint, paper or another of `uebench list "
+    "protocols`.",
+)
 
 matrix_options = options_of(
     click.option(
@@ -44,17 +58,14 @@ matrix_options = options_of(
         shell_complete=complete_list("models"),
         help="Target networks, such as resnet9[width=8],resnet18.",
     ),
-    click.option(
-        "--protocol",
-        metavar="NAME",
-        shell_complete=complete("protocols"),
-        help="Training protocol: quick, sprint, paper or transfer.",
-    ),
+    protocol_option,
     click.option(
         "--epochs", type=int, metavar="N", help="Number of training epochs of the target models."
     ),
-    click.option("--seeds", metavar="LIST", help="Training seeds, such as 0,1,2."),
-    click.option("--poison-seeds", metavar="LIST", help="Seeds of the poisons, such as 0,1."),
+    click.option("--seeds", metavar="LIST", help="Training seeds, such as 0,1,2 or 0-2."),
+    click.option(
+        "--poison-seeds", metavar="LIST", help="Seeds of the poisons, such as 0,1 or 0-1."
+    ),
     click.option(
         "--ratio", metavar="LIST", help="Shares of poisoned training images, such as 0.5,1."
     ),
@@ -64,13 +75,7 @@ matrix_options = options_of(
         type=click.Choice(["all", "subset"]),
         help="Let attacks see all training images (the default) or only the poisoned ones.",
     ),
-    click.option(
-        "--set",
-        "sets",
-        multiple=True,
-        metavar="NAME.OPTION=VALUE",
-        help="An option of a method (em.rounds=5) or of the protocol (protocol.lr=0.05).",
-    ),
+    set_option,
 )
 
 
@@ -104,55 +109,21 @@ def matrix_flags(options: dict[str, Any]) -> list[str]:
 
 def matrix_fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a configuration, some of them replaced by flags."""
-    from ..cells.config import read_config, replace_field, spelled_out, under_protocol
+    from ..cells.config import merged_fields
 
-    own = any(options[name] for name in OWN)
-    # A user who names a part of the matrix expects true defaults, not the small matrix of `quick`.
-    fields = {} if config is None and own else read_config(config or "quick")
-    fields = under_protocol(spelled_out(fields), options["protocol"])
-    flags = {name: options[name] for name in (*FIELDS, "craft_on") if options[name] is not None}
-    if options["dataset"]:
-        flags["dataset"] = list(options["dataset"])
-    for name, value in flags.items():
-        fields = replace_field(fields, name, value)
-    if options["attacks"] is not None or options["defenses"] is not None:
-        fields = _without_absent_methods(fields)
-    return _with_sets(fields, options["sets"], options["epochs"])
+    given = {name: options[name] for name in (*FIELDS, "craft_on", "epochs")}
+    given["dataset"] = list(options["dataset"] or ()) or None
+    given["set"] = dict(map(assignment, options["sets"])) or None
+    return merged_fields(config, {n: value for n, value in given.items() if value is not None})
 
 
-def _with_sets(fields: dict[str, Any], sets: tuple[str, ...], epochs: int | None) -> dict[str, Any]:
-    from ..cells.config import MERGED, replace_field, spelled_out
+def assignment(text: str) -> tuple[str, str]:
+    """Return the name and the value of a `--set NAME.OPTION=VALUE`.
 
-    options: dict[str, str] = {}
-    for text in sets:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(
-                f"--set {text} must have the form NAME.OPTION=VALUE, such as em.rounds=5"
-            )
-        options[key] = value
-    flags = spelled_out({"set": options, "epochs": epochs})
-    for name in MERGED:
-        fields = replace_field(fields, name, flags.get(name, {}))
-    return fields
-
-
-def _without_absent_methods(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields without the options of methods that are no longer in the matrix.
-
-    The configuration sets them; that flags then remove the method is not the user's mistake.
+    Raises:
+        UserError: it has no such form.
     """
-    from ..cells.config import make_config, method_names
-
-    unset = [{**part, "set": {}} for part in fields.get("matrices") or []]
-    present = method_names(
-        make_config({**fields, "set": {}, "protocol_options": {}, "matrices": unset})
-    )
-
-    def known(values: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in values.items() if str(k).partition(".")[0] in present}
-
-    matrices = [
-        {**part, "set": known(part.get("set") or {})} for part in fields.get("matrices") or []
-    ]
-    return {**fields, "set": known(fields.get("set") or {}), "matrices": matrices}
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text} must have the form NAME.OPTION=VALUE, such as em.rounds=5")
+    return key, value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -13,6 +12,8 @@ import click
 from ..common.drafts import replaced_file
 from ..common.errors import UserError
 from .completion import complete
+from .matrix import assignment, protocol_option, set_option
+from .measured import print_measured
 from .shared import (
     data_dir_option,
     data_options,
@@ -21,6 +22,7 @@ from .shared import (
     options_of,
     output,
     plugin_option,
+    quiet_option,
 )
 
 if TYPE_CHECKING:
@@ -77,11 +79,10 @@ reading_options = options_of(
     default=0,
     help="Seed of the poison.",
 )
-@click.option(
-    "--protocol",
-    default="paper",
-    help="Protocol that trains the attack's surrogate.",
-)
+@protocol_option
+@set_option
+@json_option
+@quiet_option
 @data_options
 @plugin_option
 def craft_verb(
@@ -90,16 +91,23 @@ def craft_verb(
     out: str | None,
     picture: str | None,
     seed: int,
-    protocol: str,
+    protocol: str | None,
+    sets: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
     device: str,
     data_dir: str | None,
     download: bool,
 ) -> None:
     """Craft a poison, save it and print its measurements.
 
+    It is the poison that `uebench run` would craft under the same protocol, which chooses the
+    network that the attack crafts with.
+
     \b
     uebench craft lsp --out lsp.npz
     uebench craft em[eps=16/255] --dataset cifar10 --picture em.png
+    uebench craft em --protocol paper --set em.steps=10 --out em.npz
     """  # noqa: D301
     from ..data import load_dataset
     from ..data.poison_files import check_target, write_poison
@@ -111,11 +119,19 @@ def craft_verb(
         check_target(Path(out))
     _check_picture(picture)
     loaded = load_dataset(dataset, data_dir, download)
-    poison = craft_poison(attack, loaded, seed=seed, protocol=protocol, device=device, quiet=False)
+    poison = craft_poison(
+        attack,
+        loaded,
+        seed=seed,
+        protocol=protocol or "quick",
+        set=dict(map(assignment, sets)),
+        device=device,
+        quiet=quiet,
+    )
     if out is not None:
-        write_poison(poison, Path(out), loaded)
+        write_poison(poison, Path(out), loaded, dataset)
     _draw(picture, poison, loaded, f"{attack} on {loaded.name}")
-    click.echo(json.dumps({k: v for k, v in poison.meta.items() if k != "recipe"}, indent=1))
+    output({k: v for k, v in poison.meta.items() if k != "recipe"}, as_json, print_measured)
     echo(f"wrote {' and '.join(filter(None, (out, picture)))}", err=True)
 
 
@@ -145,7 +161,7 @@ def audit(
     """  # noqa: D301
     from ..data import load_dataset
     from ..data.foreign import Reading, read_poison
-    from ..data.poison_files import audit_poison, print_audit
+    from ..data.poison_files import audit_poison
 
     _check_picture(picture)
     loaded = load_dataset(dataset, data_dir)
@@ -153,7 +169,7 @@ def audit(
     has_labels = how_read["labels_from"] == "the file"
     measured = {**how_read, **audit_poison(poisoned, loaded, has_labels)}
     _draw(picture, poisoned, loaded, f"{Path(poison).name} on {loaded.name}")
-    output(measured, as_json, print_audit)
+    output(measured, as_json, print_measured)
     if not measured["usable"]:
         click.echo(f"{poison} is not usable: {measured['why_not_usable']}", err=True)
         sys.exit(1)
@@ -188,7 +204,6 @@ def import_(
     uebench run --dataset cifar10 --attacks imported:em_authors --defenses standard
     """  # noqa: D301
     from ..data import load_dataset
-    from ..data.poison_files import print_audit
     from ..methods.imported import poison_name
     from ..suite.import_poison import import_poison
 
@@ -198,7 +213,7 @@ def import_(
     hidden = ("recipe", "budget", "author_record")
     measured = {"name": f"imported:{name}"}
     measured |= {key: value for key, value in poison.meta.items() if key not in hidden}
-    output(measured, as_json, print_audit)
+    output(measured, as_json, print_measured)
     echo(f"next: uebench run --dataset {shlex.quote(dataset)} --attacks imported:{name}", err=True)
 
 

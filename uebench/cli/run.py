@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..common.text import counted
 from .completion import complete_config
 from .matrix import matrix_fields, matrix_options, take_flags_from_config
 from .shared import data_options, echo, options_of, plugin_option, quiet_option, starting
@@ -180,7 +181,7 @@ def _print_start(matrix: Matrix) -> None:
 
     executor = f" by {matrix.executor.name}" if matrix.executor.name != "local" else ""
     click.echo(
-        f"{len(matrix.cells)} cells, {_n_finished(matrix)} already computed; running "
+        f"{counted(len(matrix.cells), 'cell')}, {_n_finished(matrix)} already computed; running "
         f"{matrix.jobs} at a time on {', '.join(matrix.devices)}{executor}",
         err=True,
     )
@@ -268,7 +269,7 @@ def _print_end(matrix: Matrix, outcome: RunOutcome, folder: Path, quiet: bool) -
         echo(f"finished in {outcome.seconds:.0f} s; the results are in {folder}", err=True)
         echo(f"next: {_next(folder, matrix, len(failed), n_skipped, learned)}", err=True)
     if len(failed):
-        cells = "1 cell" if len(failed) == 1 else f"{len(failed)} cells"
+        cells = counted(len(failed), "cell")
         reasons = "; ".join(dict.fromkeys(failed["error"]))
         echo(f"{cells} failed (tracebacks are in {folder / 'run.json'}): {reasons}", err=True)
     if n_skipped:

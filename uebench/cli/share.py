@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ..common.text import counted
 from .shared import data_dir_option, echo, json_option, stdout_console
 
 NO_LICENCE = "None was stated. The images derive from the clean data set, whose terms apply."
@@ -114,7 +115,11 @@ def merge_verb(results: tuple[str, ...], out: str) -> None:
     content = merge([Path(path) for path in results], Path(out), ["uebench", *sys.argv[1:]])
     stdout_console().print(to_rich(leaderboards(content.cells), content.titles))
     n_folders = len({each["folder"] for each in content.run.reused.values()})
-    echo(f"{len(content.cells)} cells from {n_folders} folders; the results are in {out}", err=True)
+    echo(
+        f"{counted(len(content.cells), 'cell')} from {counted(n_folders, 'folder')}; "
+        f"the results are in {out}",
+        err=True,
+    )
     echo(f"next: uebench validate {out}", err=True)
 
 
@@ -138,4 +143,4 @@ def card_verb(poison: str, dataset: str | None, data_dir: str | None, licence: s
     from ..share.card import card as markdown_card
 
     loaded = load_dataset(dataset, data_dir) if dataset else None
-    echo(markdown_card(Path(poison), licence, loaded).rstrip("\n"))
+    echo(markdown_card(Path(poison), licence, loaded, dataset).rstrip("\n"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..common.text import one_line
+from ..common.text import counted, one_line
 from .share import SHOWN_PROBLEMS
 from .shared import data_dir_option, json_option, plugin_option, print_table, quiet_option
 
@@ -128,7 +128,7 @@ def _print(verdicts: list[Verdict], tolerance: float) -> None:
         if outcome in outcomes
     )
     heads = ["cell", "recorded", "recomputed", "outcome", "what differs"]
-    print_table(heads, rows, f"{len(verdicts)} cells recomputed: {counts}")
+    print_table(heads, rows, f"{counted(len(verdicts), 'cell')} recomputed: {counts}")
 
 
 def _percent(accuracy: float | None) -> str:

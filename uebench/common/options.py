@@ -142,16 +142,26 @@ def accepted(info: FieldInfo) -> str:
     low, high = "", ""
     for limit in info.metadata:
         if isinstance(limit, Gt):
-            low = f"({format_value(limit.gt)}"
+            low = f"({option_value(limit.gt, info)}"
         elif isinstance(limit, Ge):
-            low = f"[{format_value(limit.ge)}"
+            low = f"[{option_value(limit.ge, info)}"
         elif isinstance(limit, Lt):
-            high = f"{format_value(limit.lt)})"
+            high = f"{option_value(limit.lt, info)})"
         elif isinstance(limit, Le):
-            high = f"{format_value(limit.le)}]"
+            high = f"{option_value(limit.le, info)}]"
     if low or high:
         words += f" in {low or '(-inf'}, {high or 'inf)'}"
     return " or ".join([words, *_words(info)])
+
+
+def option_value(value: Any, info: FieldInfo) -> str:
+    """Return an option's value as text: as a fraction of 255 only if it is a pixel budget.
+
+    0.2 happens to be 51/255, which nobody means by a number of seconds or a learning rate.
+    """
+    if isinstance(value, float) and not _is_fraction(info):
+        return f"{value:.10g}"
+    return format_value(value)
 
 
 def _no_such(name: str, known: Collection[str], noun: str) -> str:
@@ -179,7 +189,7 @@ def _explain(problem: Any, fields: Mapping[str, FieldInfo], noun: str) -> str:
 
 def _explain_field(problem: Any, name: str, info: FieldInfo) -> str:
     value = problem["input"]
-    text = format_value(value) if isinstance(value, (int, float, str)) else repr(value)
+    text = option_value(value, info) if isinstance(value, (int, float, str)) else repr(value)
     if problem["type"] in _BEYOND_THE_TYPE or _nested_fields(info):
         return f"{name}={text[:60]}: {_own_message(problem)}"
     hint = "; divide by 255" if _is_budget(info) and _exceeds_one(value) else ""
@@ -214,10 +224,14 @@ def metadata_of(info: FieldInfo) -> list[Any]:
 
 def _is_budget(info: FieldInfo) -> bool:
     """Return whether a field is a budget in the pixel range: a `Fraction255` of at most 1."""
-    metadata = metadata_of(info)
-    return get_args(Fraction255)[1] in metadata and any(
-        isinstance(m, Le) and isinstance(m.le, (int, float)) and m.le <= 1 for m in metadata
+    return _is_fraction(info) and any(
+        isinstance(m, Le) and isinstance(m.le, (int, float)) and m.le <= 1
+        for m in metadata_of(info)
     )
+
+
+def _is_fraction(info: FieldInfo) -> bool:
+    return get_args(Fraction255)[1] in metadata_of(info)
 
 
 def _exceeds_one(value: Any) -> bool:

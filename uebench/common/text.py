@@ -57,6 +57,11 @@ def comma_parts(text: str) -> list[str]:
     return [part.strip() for part in parts] if text.strip() else []
 
 
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: `1 epoch`, `8,000 images`; an irregular plural is given."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
 def duration(seconds: float) -> str:
     """Return a time in words: 2.5 s, 40 s, 12 min, 3.5 h, 2.1 days."""
     if seconds < 100:

@@ -67,6 +67,7 @@ def load_dataset(
         if size is not None:
             loaded = replace(loaded, name=f"{loaded.name}[size={size}]")
         return _first(loaded, options)
+    _refuse_bare_path(spec.strip())
     name, given = parse_spec(spec)
     if name == "synthetic":
         parameters = inspect.signature(make_synthetic).parameters
@@ -85,6 +86,21 @@ def load_dataset(
         root = Path(data_dir).expanduser() if data_dir is not None else sources.default_data_dir()
         return imagenet_subset(format_spec(name, changed), root, **options, outline=outline)
     raise unknown("dataset", name, DATASETS)
+
+
+def _refuse_bare_path(spec: str) -> None:
+    """Refuse the path of a file or folder whose kind is not named.
+
+    Raises:
+        DatasetError: it is one; the message says how to write it.
+    """
+    typed = split_path(spec)[0]
+    if typed.endswith(".npz"):
+        raise DatasetError(f"{spec} is the name of a file; write npz:{spec}")
+    if "/" in typed or typed in (".", ".."):
+        raise DatasetError(
+            f"{spec} is a path; write folder:{spec} for a folder of images, or npz:FILE.npz"
+        )
 
 
 def as_dataset(dataset: Dataset | str) -> Dataset:

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..common.drafts import new_folder, replaced_file
+from ..common.spec import split_path
 from ..common.text import write_text
 from ..store.arrays import chunks, zeros
 from .dataset import Dataset
@@ -54,13 +50,18 @@ def check_target(path: Path, option: str = "--out") -> None:
         raise PoisonError(f"{option} {path}: {parent} cannot be written; choose another folder")
 
 
-def write_poison(poison: Poison, path: Path, dataset: Dataset) -> None:
+def write_poison(poison: Poison, path: Path, dataset: Dataset, spec: str = "") -> None:
     """Write a poison as .npz, .safetensors or, under any other name, as a folder of PNG files.
 
     Its record, `meta.json`, lies in the folder or next to the file. There it comes first, since a
-    file without its budget would look complete.
+    file without its budget would look complete. `spec` is how the user named the data set, which
+    is recorded without the folders of a path, since these are private.
     """
     meta = {**poison.meta, "dataset": dataset.name, "fingerprint": dataset.fingerprint}
+    if spec:
+        kind, colon, rest = spec.rpartition(":")
+        typed, options = split_path(rest)
+        meta["dataset_spec"] = f"{kind}{colon}{Path(typed).name}{options}"
     meta |= {"seed": poison.meta.get("recipe", {}).get("seed")}
     text = json.dumps(meta, indent=1) + "\n"
     if path.suffix not in (".npz", ".safetensors"):
@@ -176,34 +177,4 @@ def _order_fault(clean: Tensor, given: Tensor, dataset: Dataset) -> str | None:
         f"{differing} of {len(clean)} labels differ, but each class is as frequent as in "
         f"{dataset.name}: the file is in another order, or numbers its classes in another way; "
         "bring it into the order of the training set, or add an array `index` of positions in it"
-    )
-
-
-def print_audit(audit: dict[str, Any]) -> None:
-    """Print an audit as a table to stdout."""
-    table = Table("measured", "value", box=None, pad_edge=False)
-    n = audit["images"]
-    for key, value in audit.items():
-        if key == "budgets_kept":
-            holding = [name for name, ok in value.items() if ok]
-            table.add_row("kept by all images", ", ".join(holding) or "none of the usual budgets")
-        elif key == "budgets":
-            for name, budget in value.items():
-                table.add_row(f"budget {name}", _budget_in_words(budget, n))
-        elif value is not None:  # labels that are not in the file, for example
-            # a name must not be read as markup
-            table.add_row(key.replace("_", " "), Text(f"{value}"))
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
-
-
-def _budget_in_words(budget: dict[str, Any], n: int) -> str:
-    """Return how many images keep a budget, and what it allows them."""
-    percent = math.floor(1e5 * budget["share"]) / 1e3  # rounded down, so that 100 % means all
-    kept = f"{budget['images']:,} of {n:,} images ({percent:g} %)"
-    if not budget["rounding"]:
-        return f"{kept}; at most {budget['limit']:g} {budget['unit']}"
-    nominal = budget["limit"] - budget["rounding"]
-    return (
-        f"{kept}; at most {budget['limit']:.4g}, which is {nominal:.4g} and "
-        f"{budget['rounding']:.4g} for rounding to 8 bits"
     )

@@ -1,9 +1,11 @@
-"""Progress on stderr: bars on a terminal, otherwise one line per event."""
+"""Progress on stderr with the time left: bars on a terminal, otherwise one line per event."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -16,18 +18,115 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from ..common.text import one_line
+from ..common.text import duration, one_line
 from .tasks import Event, Task
 
 LINE_EVERY_S = 15.0
 """Shortest time between two plain lines about one task's progress."""
 
 
-class ProgressDisplay:
-    """Shows the events of a run as they happen; use it as a context manager."""
+class TimeLeft:
+    """Estimates when the tasks of a run will be done, from what has been done of each kind.
 
-    def __init__(self, total: int, quiet: bool = False) -> None:
+    All poisons are taken to need the same time, and all trainings a time that is proportional to
+    their epochs and to the effort that their defense declares.
+    """
+
+    def __init__(self, tasks: Sequence[Task], jobs: int) -> None:
+        self.jobs = jobs
+        kinds = ("poison", "cell")
+        self.left = {k: sum(_work(task) for task in tasks if task.kind == k) for k in kinds}
+        self.done = dict.fromkeys(kinds, 0.0)
+        self.spent = dict.fromkeys(kinds, 0.0)
+        self.running: dict[str, tuple[Task, float, float]] = {}
+        """The tasks under way, with the moment of their start and the share that is done."""
+
+    def note(self, event: Event) -> None:
+        """Take an event of the run into account."""
+        kind, task, share, _ = event
+        now = time.monotonic()
+        start = now if kind == "start" else self.running.get(task.key, (task, now, 0.0))[1]
+        if kind in ("start", "progress"):
+            self.running[task.key] = task, start, share
+        elif kind in ("done", "failed"):
+            self.left[task.kind] -= _work(task)
+            if self.running.pop(task.key, None):
+                self.done[task.kind] += _work(task)
+                self.spent[task.kind] += now - start
+
+    def seconds(self) -> float | None:
+        """Return the estimate; None while a kind of task that remains has not been measured."""
+        now = time.monotonic()
+        left, done, spent = dict(self.left), dict(self.done), dict(self.spent)
+        for task, start, share in self.running.values():
+            left[task.kind] -= share * _work(task)
+            done[task.kind] += share * _work(task)
+            spent[task.kind] += now - start
+        kinds = [kind for kind, work in left.items() if work > 1e-9]
+        if not all(done[kind] for kind in kinds):
+            return None
+        return sum(spent[kind] / done[kind] * left[kind] for kind in kinds) / self.jobs
+
+
+def _work(task: Task) -> float:
+    return task.cell.defense.effort() * task.cell.protocol.epochs if task.kind == "cell" else 1.0
+
+
+def left_in_words(seconds: float | None) -> str:
+    """Return an estimated time as `about 12 min left`; nothing if there is no estimate."""
+    return "" if seconds is None else f"about {duration(seconds)} left"
+
+
+@contextmanager
+def step_display(title: str, quiet: bool) -> Iterator[Callable[[float, str], None]]:
+    """Yield a function that shows how far one long task is: its share from 0 to 1, and a text."""
+    start = last_line = time.monotonic()
+    console = Console(stderr=True, highlight=False)
+    bars = _bars(console) if console.is_terminal and not quiet else None
+    bar = bars.add_task(one_line(title), total=100, text="") if bars is not None else None
+
+    def show(share: float, text: str) -> None:
+        nonlocal last_line
+        now = time.monotonic()
+        left = left_in_words((now - start) * (1 - share) / share if share else None)
+        words = ", ".join(filter(None, (one_line(text), left)))
+        if bars is not None and bar is not None:
+            bars.update(bar, completed=round(100 * share), text=words)
+        elif not quiet and now - last_line >= LINE_EVERY_S:
+            last_line = now
+            print(f"{one_line(title)}: {share:.0%} {words}", file=sys.stderr, flush=True)
+
+    if bars is None:
+        yield show
+    else:
+        with bars:
+            yield show
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=console,
+        transient=True,
+    )
+
+
+class ProgressDisplay:
+    """Shows the events of a run as they happen; use it as a context manager.
+
+    Args:
+        total: the number of tasks.
+        quiet: whether to show nothing.
+        time_left: what estimates the time left; by default it is not shown.
+    """
+
+    def __init__(self, total: int, quiet: bool = False, time_left: TimeLeft | None = None) -> None:
         self.total = total
+        self.time_left = time_left
         self.quiet = quiet
         self.done = 0
         self.started: dict[str, float] = {}
@@ -37,15 +136,7 @@ class ProgressDisplay:
         self.console = Console(stderr=True, highlight=False)
         self.progress: Progress | None = None
         if self.console.is_terminal and not quiet:
-            self.progress = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[text]}", markup=False),
-                console=self.console,
-                transient=True,
-            )
+            self.progress = _bars(self.console)
 
     def __enter__(self) -> ProgressDisplay:
         if self.progress is not None:
@@ -61,6 +152,8 @@ class ProgressDisplay:
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
+        if self.time_left is not None:
+            self.time_left.note(event)
         if self.quiet:
             return
         kind, task, share, text = event
@@ -70,9 +163,13 @@ class ProgressDisplay:
         else:
             self._line(kind, task, share, text)
 
+    def _left(self) -> str:
+        return left_in_words(self.time_left.seconds() if self.time_left is not None else None)
+
     def _bar(self, kind: str, task: Task, share: float, text: str) -> None:
         """Show one bar per running task."""
         assert self.progress is not None
+        self.progress.update(self.main, text=self._left())
         if kind == "start" and task.key in self.bars:  # its process died and was started again
             self.progress.update(self.bars[task.key], completed=0, text="")
         elif kind == "start":
@@ -108,7 +205,8 @@ class ProgressDisplay:
         self.done += 1
         seconds = now - self.started.get(task.key, now)
         outcome = f"{seconds:.1f} s" if kind == "done" else f"failed: {text}"
-        self._print(f"[{self.done}/{self.total}] {task.describe()}: {outcome}")
+        left = f", {self._left()}" if self.done < self.total and self._left() else ""
+        self._print(f"[{self.done}/{self.total}] {task.describe()}: {outcome}{left}")
 
     @staticmethod
     def _print(text: str) -> None:

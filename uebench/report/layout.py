@@ -69,6 +69,8 @@ class Layout:
     """What a reader must know before the numbers, such as that no model has learned."""
     groups: tuple[tuple[str, int], ...] = ()
     """Headings above the columns, with the number of columns under each; may be empty."""
+    footnotes: tuple[tuple[str, str], ...] = ()
+    """Letters and the options of methods that they stand for, as `options_below` moves them."""
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -145,6 +147,36 @@ def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
         note=". ".join(sentences) + ".",
         warnings=tuple(sentence(each) for each in warnings(board, titles)),
     )
+
+
+def options_below(table: Layout, widest: int, widest_column: int = 10**9) -> Layout:
+    """Return a table in which methods with long labels have their options in a footnote.
+
+    Args:
+        table: the table.
+        widest: the largest number of characters of a row's label with its options.
+        widest_column: the largest number of characters of the options under a column's heading.
+    """
+    letters: dict[str, str] = {}
+
+    def moved(label: Label, long: bool) -> Label:
+        if not label.options or not long:
+            return label
+        letter = letters.setdefault(label.options, _letter(len(letters)))
+        return Label(label.title, aside=label.aside, mark=letter)
+
+    rows = tuple(
+        replace(row, label=moved(row.label, len(str(row.label)) > widest)) for row in table.rows
+    )
+    columns = tuple(moved(label, len(label.options) > widest_column) for label in table.columns)
+    footnotes = tuple((letter, options) for options, letter in letters.items())
+    return replace(table, rows=rows, columns=columns, footnotes=footnotes)
+
+
+def _letter(number: int) -> str:
+    """Return the letter of a footnote by its number from 0: a, b, ..., z, aa, ab, ..."""
+    first, last = divmod(number, 26)
+    return (_letter(first - 1) if first else "") + chr(ord("a") + last)
 
 
 def _origins_in_words(board: Leaderboard, titles: Titles) -> list[str]:

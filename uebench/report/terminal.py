@@ -1,7 +1,13 @@
-"""Leaderboards on a terminal: as many columns side by side as fit, and the others below them."""
+"""Leaderboards as text: as many columns side by side as fit, and the others below them.
 
+Every row of a table is one line wherever the width allows it: options of a row's method move below
+the table, and the names that attain a worst case follow their number or form a row of their own.
+"""
+
+import re
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -9,9 +15,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from .layout import Layout, Shown, layout
+from .layout import WORST_ATTACK, Layout, Shown, layout, options_below
 from .tables import Boards, several
-from .words import Titles
+from .words import Label, Titles
 
 _WIDEST_COLUMN = 22
 _ASCII = str.maketrans({"±": "+-", "—": "--", "≤": "<=", "≥": ">="})
@@ -33,24 +39,53 @@ class TerminalTables:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield for each leaderboard its caption, one or more tables, and the note."""
-        for number, whole in enumerate(self.layouts):
+        for number, wide in enumerate(self.layouts):
+            whole = _compact(wide, options.max_width // 4)
             if number:
                 yield Text()
             yield _text(whole.caption, options, "bold")
+            mark = "" if console.color_system else "*"
             for columns in _portions(whole, console, options):
-                yield _table(whole, columns, options)
+                yield _table(whole, columns, options, mark)
             for warning in whole.warnings:
                 yield _text(warning, options, "bold yellow")
-            yield _text(whole.note, options, "dim")
+            yield _text(_legend(whole.note, console), options, "dim")
+
+
+def _compact(whole: Layout, widest: int) -> Layout:
+    """Return a table with short labels of rows, and the worst cases' names in a row of their own.
+
+    Options stay in a label of at most `widest` characters.
+    """
+    short = options_below(whole, widest)
+    rows = []
+    for row in short.rows:
+        if row.part != "worst":
+            rows.append(row)
+            continue
+        values = tuple(replace(cell, remark="") for cell in row.cells)
+        names = tuple(Shown(cell.remark) for cell in row.cells)
+        rows += [
+            replace(row, label=Label(WORST_ATTACK.partition(" over")[0]), cells=values),
+            replace(row, label=Label("by the attack"), cells=names),
+        ]
+    footnotes = "".join(f" [{letter}] {options}." for letter, options in short.footnotes)
+    return replace(short, rows=tuple(rows), note=f"{short.note}{footnotes}")
+
+
+def _legend(note: str, console: Console) -> str:
+    """Return a note that names the mark of the best entries as the console shows it."""
+    return note if console.color_system else re.sub(r"\b[Bb]old(?=:| \()", "*", note)
 
 
 def _portions(whole: Layout, console: Console, options: ConsoleOptions) -> list[list[int]]:
     """Return the columns of each table: as many as fit, but at least one."""
     portions: list[list[int]] = []
+    mark = "" if console.color_system else "*"
     for column in range(len(whole.columns)):
         wider = [*portions[-1], column] if portions else [column]
         wished = Measurement.get(
-            console, options.update(width=10_000), _table(whole, wider, options)
+            console, options.update(width=10_000), _table(whole, wider, options, mark)
         )
         if portions and wished.maximum <= options.max_width:
             portions[-1] = wider
@@ -59,7 +94,7 @@ def _portions(whole: Layout, console: Console, options: ConsoleOptions) -> list[
     return portions
 
 
-def _table(whole: Layout, columns: Sequence[int], options: ConsoleOptions) -> Table:
+def _table(whole: Layout, columns: Sequence[int], options: ConsoleOptions, mark: str) -> Table:
     table = Table(header_style="bold", box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
     widest_label = max(_WIDEST_COLUMN, options.max_width // 3)
     for head in whole.heads:
@@ -67,22 +102,27 @@ def _table(whole: Layout, columns: Sequence[int], options: ConsoleOptions) -> Ta
     for column in columns:
         over, label = whole.heads_above[column], whole.columns[column]
         # Each option on its own line keeps a column narrow.
-        lines = [over, label.title, label.below.replace(",", ",\n")]
+        below = textwrap.fill(label.below, 18) if label.aside else label.below.replace(",", ",\n")
+        lines = [over, label.title, below]
         words = _text("\n".join(filter(None, lines)), options)
-        table.add_column(words, justify="right", overflow="fold", max_width=_WIDEST_COLUMN)
+        widest = None if label.aside else _WIDEST_COLUMN  # opponents' names follow the number
+        table.add_column(words, justify="right", overflow="fold", max_width=widest)
     for part in whole.parts():
         for labels, row in part:
-            cells = [_cell(row.cells[column], options) for column in columns]
+            cells = [_cell(row.cells[column], options, mark) for column in columns]
+            if row.part == "worst" and not any(cells):
+                continue
             table.add_row(*(_text(label, options) for label in labels), *cells)
         table.add_section()
     return table
 
 
-def _cell(cell: Shown, options: ConsoleOptions) -> Text:
-    first = _text(str(Shown(cell.value, cell.spread, bound=cell.bound)), options)
+def _cell(cell: Shown, options: ConsoleOptions, mark: str) -> Text:
+    """Return an entry; the best ones are bold, or have the mark where nothing can be bold."""
+    text = _text(str(replace(cell, remark="")), options)
     if cell.bold:
-        first.stylize("bold green")
-    return Text("\n").join([first, _text(cell.remark, options)]) if cell.remark else first
+        text = Text(f"{mark}{text}", "bold green")
+    return text.append_text(_text(f" ({cell.remark})", options)) if cell.remark else text
 
 
 def _text(words: str, options: ConsoleOptions, style: str = "") -> Text:

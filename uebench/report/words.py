@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..common.text import one_line
+from ..common.text import counted, one_line
 from .groups import MethodSpec, Settings
 
 Titles = Mapping[str, str]
@@ -20,6 +20,8 @@ class Label:
     options: str = ""
     aside: str = ""
     """An explanation of a title that is not a method's."""
+    mark: str = ""
+    """The letter of the footnote that has the options, if they are not printed here."""
 
     @property
     def below(self) -> str:
@@ -27,7 +29,8 @@ class Label:
         return f"({self.aside})" if self.aside else f"[{self.options}]" if self.options else ""
 
     def __str__(self) -> str:
-        return f"{self.title}{' ' if self.aside else ''}{self.below}"
+        mark = f" [{self.mark}]" if self.mark else ""
+        return f"{self.title}{mark}{' ' if self.aside else ''}{self.below}"
 
 
 def method_label(method: MethodSpec, titles: Titles, clean: str = "") -> Label:
@@ -48,18 +51,20 @@ def named(name: str, titles: Titles) -> str:
 
 def settings_in_words(settings: Settings, titles: Titles) -> list[str]:
     """Return what the cells of a table have in common, one phrase per setting."""
+    counts = {
+        "epoch": settings.epochs,
+        "training image": settings.n_train,
+        "test image": settings.n_test,
+    }
     optional = {
-        "{} epochs": settings.epochs,
-        "{:,} training images": settings.n_train,
-        "{:,} test images": settings.n_test,
         "poisoning ratio {:g}": None if settings.ratio == 1 else settings.ratio,
         "poisoned classes {}": one_line(settings.classes) or None,
         "precision {}": one_line(settings.precision or "") or None,
     }
-    words = [
+    return [
         named(settings.dataset, titles),
         named(settings.arch, titles),
         f"protocol {named(settings.protocol, titles)}",
+        *(counted(n, noun) for noun, n in counts.items() if n is not None),
         *(phrase.format(value) for phrase, value in optional.items() if value is not None),
     ]
-    return words

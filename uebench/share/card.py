@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ _INTENDED_USE = (
 )
 
 
-def card(path: Path, licence: str, dataset: Any = None) -> str:
+def card(path: Path, licence: str, dataset: Any = None, spec: str | None = None) -> str:
     """Return the card of a poison that `uebench craft` wrote.
 
     With the clean data set the budget is measured again; without it, the card gives the recorded
-    budget and says so.
+    budget and says so. `spec` is what the user calls the data set; by default it is what the
+    poison was crafted with, of whose path only the last part was recorded.
 
     Raises:
         PoisonError: the poison has no record, cannot be read, or differs from its record.
@@ -70,7 +72,7 @@ def card(path: Path, licence: str, dataset: Any = None) -> str:
             "",
             _INTENDED_USE,
             "",
-            *_loading(path, meta),
+            *_loading(path, meta, spec or str(meta.get("dataset_spec", meta.get("dataset", "D")))),
             "",
             "## Recipe",
             "",
@@ -106,7 +108,9 @@ def _facts(path: Path, meta: dict[str, Any], measured: bool) -> list[str]:
     return ["| | |", "| --- | --- |", *(f"| {name} | {_cell(value)} |" for name, value in facts)]
 
 
-def _loading(path: Path, meta: dict[str, Any]) -> list[str]:
+def _loading(path: Path, meta: dict[str, Any], spec: str) -> list[str]:
+    """Return how to load the file in Python, and the commands that use it as an attack."""
+    data, name = shlex.quote(spec), _name(path.stem)
     ending = path.suffix if path.suffix in _LOADING else ""
     return [
         "## How to load it",
@@ -115,8 +119,12 @@ def _loading(path: Path, meta: dict[str, Any]) -> list[str]:
         _LOADING[ending].format(name=path.name),
         "```",
         "",
-        f"As an attack: `uebench import {path.name} --dataset {meta.get('dataset', 'D')} "
-        f"--name {_name(path.stem)}`, then `--attacks imported:{_name(path.stem)}`.",
+        "As an attack, in the folder of the file:",
+        "",
+        "```sh",
+        f"uebench import {shlex.quote(path.name)} --dataset {data} --name {name}",
+        f"uebench run --dataset {data} --attacks none,imported:{name} --defenses standard",
+        "```",
     ]
 
 

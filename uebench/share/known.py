@@ -20,7 +20,7 @@ from ..cells.results import row as row_of
 from ..common.errors import ConflictError, UserError
 from ..common.json_file import RUN, read_object, read_run_json
 from ..common.provenance import same_machine_type
-from ..common.text import escaped, one_line
+from ..common.text import counted, escaped, one_line
 from ..common.version import __version__
 from ..report.cells import read_cells
 from ..report.groups import CellRow
@@ -231,7 +231,7 @@ def refuse(conflicts: Sequence[str]) -> None:
     """
     if conflicts:
         unique = list(dict.fromkeys(conflicts))
-        head = "1 conflict" if len(unique) == 1 else f"{len(unique)} conflicts"
+        head = counted(len(unique), "conflict")
         advice = (
             "leave out one folder of each, or run `uebench verify` on them to see which is right"
         )

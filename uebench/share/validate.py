@@ -15,7 +15,7 @@ from .. import report
 from ..cells.cell import Cell
 from ..common.errors import UserError
 from ..common.json_file import RUN, AbsentFileError, check_size, read_run_json
-from ..common.text import one_line
+from ..common.text import counted, one_line
 from ..report.groups import plain_rows
 from ..report.records import CellRecord, RunFacts, read_records, read_run
 from .contents import CellValues, Contents, Unchecked, who
@@ -75,8 +75,8 @@ def findings(folder: Path) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("schema", "failed", "cells.csv", (str(error),))
         return
-    yield Finding("schema", "passed", f"{len(cells)} cells")
-    yield _finding("numbers", f"{len(cells)} cells", _impossible(plain_rows(cells)))
+    yield Finding("schema", "passed", counted(len(cells), "cell"))
+    yield _finding("numbers", counted(len(cells), "cell"), _impossible(plain_rows(cells)))
     records: dict[str, CellRecord] = {}
     try:
         records = read_records(folder / "records.json")
@@ -114,7 +114,7 @@ def _with_recipes(contents: Contents) -> Iterator[Finding]:
 def _without_recipes(contents: Contents, planned: list[Cell] | None) -> Iterator[Finding]:
     """Yield the findings on records and displayed files, which older folders have as well."""
     if contents.records:
-        yield _finding("records", f"{len(contents.records)} records", check_records(contents))
+        yield _finding("records", counted(len(contents.records), "record"), check_records(contents))
     elif not (contents.folder / "records.json").is_file():
         yield Finding("records", "skipped", "there is no records.json")
     yield _leaderboard(contents)

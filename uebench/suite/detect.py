@@ -6,7 +6,6 @@ Each score is a record of the store, so that asking again costs nothing.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..cells.compute import device_name
-from ..cells.config import checked_seed
+from ..cells.config import checked_seeds
 from ..cells.determinism import limited_by_poison, reproducibility
 from ..cells.refusals import check_distinct
 from ..common.errors import UserError
@@ -30,6 +29,7 @@ from ..data.poison import Poison, PoisonError, check_fits, n_changed, tensors_sh
 from ..data.poison_files import audit_poison
 from ..data.split import Split
 from ..execute.devices import usable_devices
+from ..execute.progress import step_display
 from ..learn.threads import one_thread
 from ..methods.registry import methods
 from ..methods.run import Run
@@ -43,8 +43,6 @@ from ..victims.detectors import (
     divided,
 )
 from .single import craft
-
-PROGRESS_S = 5.0
 
 
 class _Question(NamedTuple):
@@ -65,7 +63,7 @@ def detect(
     *,
     seeds: str | Sequence[int] = (0,),
     poison_seed: int = 0,
-    protocol: str = "paper",
+    protocol: str = "quick",
     kind: ContentKind = "auto",
     scale: Scale = "auto",
     rounding: Rounding = "round",
@@ -84,8 +82,8 @@ def detect(
             `Poison`. A text with a dot or a slash before any bracket is a path.
         dataset: the clean data set, or its name.
         detectors: specs, as a list or separated by commas, such as `linear,two_layer[epochs=10]`.
-        seeds: a list or a text such as `0,1,2`; each divides the images differently and starts from
-            other weights.
+        seeds: a list or a text such as `0,1,2` or `0-4`; each divides the images differently and
+            starts from other weights.
         poison_seed: seed of the attack.
         protocol: the protocol whose surrogate network is the attack's default.
         kind: as for `import_poison`, like `scale`, `rounding` and `key`; for a file.
@@ -111,13 +109,9 @@ def detect(
     specs = split_specs(detectors) if isinstance(detectors, str) else list(detectors)
     asked = [build_detector(spec) for spec in specs]
     check_distinct("detector", specs, asked)
-    numbers = split_specs(seeds) if isinstance(seeds, str) else seeds
-    chosen = [checked_seed(seed) for seed in numbers]
-    check_distinct("seed", [str(seed) for seed in chosen], chosen)
-    if not asked or not chosen:
-        raise UserError(
-            f"{'detectors' if chosen else 'seeds'} names none; leave it out, or name at least one"
-        )
+    chosen = checked_seeds(seeds)
+    if not asked:
+        raise UserError("detectors names none; leave it out, or name at least one")
     device, store, loaded = usable_devices(device)[0], store or Store(), as_dataset(dataset)
     if isinstance(poison, Poison):
         name, suspect = "a poison from Python", poison
@@ -175,7 +169,11 @@ def _answer(question: _Question, detectors: list[Detector], seeds: list[int]) ->
     data, clean = data.to(question.device), clean.to(question.device)
     answers = []
     for detector in detectors:
-        records = [_record(question, detector, seed, data, clean, sha256) for seed in seeds]
+        records = []
+        for seed in seeds:
+            title = f"{detector_spec(detector)}, seed {seed}"
+            with step_display(title, question.quiet) as show:
+                records.append(_record(question, detector, seed, data, clean, sha256, show))
         answers.append(_summary(detector, records, is_clean))
     return {
         "suspect": question.name,
@@ -192,7 +190,13 @@ def _aligned(train: Split, index: Tensor) -> Split:
 
 
 def _record(
-    question: _Question, detector: Detector, seed: int, data: Split, clean: Split, sha256: str
+    question: _Question,
+    detector: Detector,
+    seed: int,
+    data: Split,
+    clean: Split,
+    sha256: str,
+    show: Callable[[float, str], None],
 ) -> dict[str, Any]:
     """Return a detector's record for one seed, from the store if it is there."""
     spec, device = detector_spec(detector), question.device
@@ -212,7 +216,7 @@ def _record(
         seed=seed_of("detect", seed),
         device=device,
         store=question.store,
-        progress=None if question.quiet else _reporter(f"{spec}, seed {seed}"),
+        progress=show,
         leads_to=target,
     )
 
@@ -249,19 +253,6 @@ def _record(
     record = question.store.get_or_make(*target, make)[1]
     run.forget_checkpoints()
     return record
-
-
-def _reporter(label: str) -> Callable[[float, str], None]:
-    """Return a function that prints progress to stderr, at most every few seconds."""
-    printed = time.monotonic()
-
-    def show(fraction: float, text: str) -> None:
-        nonlocal printed
-        if time.monotonic() - printed > PROGRESS_S:
-            printed = time.monotonic()
-            print(f"{label}: {fraction:.0%} {text}", file=sys.stderr, flush=True)
-
-    return show
 
 
 def _summary(detector: Detector, records: list[dict[str, Any]], is_clean: bool) -> dict[str, Any]:

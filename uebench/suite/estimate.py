@@ -18,7 +18,7 @@ from rich.table import Table
 
 from ..cells.cell import Cell
 from ..cells.compute import training_run
-from ..common.text import duration, one_line, plain_text
+from ..common.text import counted, duration, one_line, plain_text
 from ..execute.tasks import Task, pending
 from ..learn.stopwatch import Stopwatch
 from ..learn.threads import one_thread
@@ -56,8 +56,8 @@ def print_estimate(matrix: Matrix) -> None:
     todo = sum(task.kind == "cell" for task in tasks)
     if matrix.devices[0] != "cpu" and not torch.cuda.is_available():
         console.print(
-            f"{len(matrix.cells)} cells, {todo} to do by {matrix.executor.name}; the time cannot "
-            "be estimated on this machine, because it has no GPU"
+            f"{counted(len(matrix.cells), 'cell')}, {todo} to do by {matrix.executor.name}; "
+            "the time cannot be estimated on this machine, because it has no GPU"
         )
         return
     measured: dict[Any, float] = {}
@@ -67,7 +67,7 @@ def print_estimate(matrix: Matrix) -> None:
     craft = sum(s for task, s in seconds.items() if task.kind == "poison")
     kind = "/".join(sorted({d.partition(":")[0] for d in matrix.devices}))
     console.print(
-        f"{len(matrix.cells)} cells, {todo} to do on {matrix.jobs} x {kind}: about "
+        f"{counted(len(matrix.cells), 'cell')}, {todo} to do on {matrix.jobs} x {kind}: about "
         f"{duration(projected(seconds, matrix.jobs))} "
         f"(in one process: {duration(train)} of training and {duration(craft)} of crafting)"
     )

@@ -15,8 +15,8 @@ from rich.text import Text
 from ..cells.config import config_names, read_config
 from ..common.errors import UserError
 from ..common.names import SHOWN
-from ..common.spec import IMPORTED, format_value, normalise, unknown
-from ..common.text import one_line, plain_text
+from ..common.spec import IMPORTED, normalise, unknown
+from ..common.text import counted, one_line, plain_text
 from ..data import DATASETS
 from ..learn.protocol import PROTOCOLS, Protocol
 
@@ -79,7 +79,7 @@ def _imported() -> list[_Row]:
     return [
         {
             "name": f"{IMPORTED}{name}",
-            "title": f"{record['images']} images, linf {record['linf_max']:g}/255",
+            "title": f"{counted(record['images'], 'image')}, linf {record['linf_max']:g}/255",
             "source": f"{record['file']} for {record['dataset']}",
             "origin": "imported",
         }
@@ -89,7 +89,7 @@ def _imported() -> list[_Row]:
 
 def _protocol_title(protocol: Protocol) -> str:
     return (
-        f"{protocol.arch}, {protocol.epochs} epochs, batch {protocol.batch_size}, "
+        f"{protocol.arch}, {counted(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, "
         f"lr {protocol.lr:g} {protocol.schedule}"
     )
 
@@ -186,12 +186,12 @@ def _records_of(name: str) -> str:
 
 
 def _options(model: Any, values: dict[str, Any]) -> list[_Row]:
-    from ..common.options import accepted
+    from ..common.options import accepted, option_value
 
     return [
         {
             "name": key,
-            "default": format_value(values.get(key, info.default)),
+            "default": option_value(values.get(key, info.default), info),
             "accepts": accepted(info),
             "meaning": " ".join((info.description or "").split()),
         }

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..cells.cell import Cell, dataset_ref
 from ..cells.compute import keep_dataset
+from ..cells.config import merged_fields
 from ..cells.evidence import keep_evidence
 from ..cells.failure import Failure
 from ..cells.paper_table import paper_grid, write_table
@@ -29,7 +30,7 @@ from ..execute.base import Executor, ExecutorError, Orders
 from ..execute.choose import build_executor
 from ..execute.drive import run_tasks
 from ..execute.local import InProcessPool, Local
-from ..execute.progress import ProgressDisplay
+from ..execute.progress import ProgressDisplay, TimeLeft
 from ..execute.tasks import Event, Listener, Task, pending
 from ..learn.checkpoint import interval as checkpoint_interval
 from ..methods.registry import load_file, plugin_files
@@ -79,9 +80,9 @@ class RunOutcome:
 
 
 def run(
-    attacks: Sequence[str] | str = ("none", "em", "lsp", "ar"),
-    defenses: Sequence[str] | str = ("standard", "ueraser", "iss", "at"),
-    dataset: str | Sequence[str] = "synthetic",
+    attacks: Sequence[str] | str | None = None,
+    defenses: Sequence[str] | str | None = None,
+    dataset: str | Sequence[str] | None = None,
     *,
     out: Path | str | None = None,
     device: str = "auto",
@@ -102,13 +103,15 @@ def run(
 ) -> pd.DataFrame:
     """Compute a matrix of attacks and defenses, and return it as a table with one row per cell.
 
-    Cells that are in the store are not computed again. Arguments have the names of the flags of
-    `uebench run`.
+    Cells that are in the store are not computed again. Arguments have the names and the meaning of
+    the flags of `uebench run`: without attacks, defenses, data set, network and protocol, the
+    matrix is that of the configuration `quick`, and otherwise what is left out has its default in
+    `uebench.cells.plan.Config`.
 
     Args:
-        attacks: specs such as `em` or `em[eps=16/255]`.
-        defenses: specs such as `ueraser` or `iss[quality=30]`.
-        dataset: one or more data sets, such as `cifar10` or `npz:FILE`.
+        attacks: specs such as `em` or `em[eps=16/255]`; by default none, EM, LSP and AR.
+        defenses: specs such as `iss[quality=30]`; by default standard, UEraser, ISS and AT.
+        dataset: one or more data sets, such as `cifar10` or `npz:FILE`; by default `synthetic`.
         out: a folder for cells.csv, leaderboards and run.json; by default nothing is written.
         device: `auto`, `cpu`, `cuda` or `cuda:0`.
         jobs: number of cells that are computed at the same time; by default one per core or GPU.
@@ -141,7 +144,9 @@ def run(
     """
     for file in [plugin] if isinstance(plugin, str | Path) else plugin:
         load_file(Path(file))
-    config = make_config({"attacks": attacks, "defenses": defenses, "dataset": dataset, **fields})
+    given = {"attacks": attacks, "defenses": defenses, "dataset": dataset, **fields}
+    given = {name: value for name, value in given.items() if value is not None}
+    config = make_config(merged_fields(None, given))
     how: dict[str, Any] = {
         "executor": executor,
         "time_limit_s": _in_seconds("time_limit", time_limit, time_limit_s),
@@ -298,7 +303,7 @@ def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) 
         tidy(matrix.store)
     for dataset in matrix.datasets if tasks else []:
         keep_dataset(matrix.store, dataset)
-    with ProgressDisplay(len(tasks), quiet) as display:
+    with ProgressDisplay(len(tasks), quiet, TimeLeft(tasks, matrix.jobs)) as display:
 
         def show(event: Event) -> None:
             display(event)

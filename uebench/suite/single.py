@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..cells.cell import dataset_ref
 from ..cells.compute import fetch_poison, train_cell, training_run
-from ..cells.config import checked_seed
-from ..cells.plan import Setting
+from ..cells.config import checked_seed, make_config, spec_name
+from ..cells.plan import Setting, method_overrides
 from ..data import Dataset
 from ..data.load import as_dataset
 from ..data.poison import Poison, PoisonError, check_fits, measure, n_changed, poisoned
 from ..execute.devices import usable_devices
+from ..execute.progress import step_display
 from ..learn.protocol import Protocol, named_protocol
 from ..learn.threads import one_thread
 from ..methods.asked import Asked
@@ -28,20 +29,24 @@ def craft(
     dataset: Dataset | str,
     *,
     seed: int = 0,
-    protocol: str = "paper",
+    protocol: str = "quick",
+    set: Mapping[str, Any] | None = None,
     device: str = "auto",
     store: Store | None = None,
     quiet: bool = True,
 ) -> Poison:
     """Craft a poison from a data set's training images, or load it if it was crafted before.
 
-    Poisons are kept in the store by attack, options, seed and data.
+    Poisons are kept in the store by attack, options, seed and data. It is the poison that
+    `uebench run` crafts under the same protocol.
 
     Args:
         attack: a spec such as `lsp` or `em[eps=16/255]`.
         dataset: a data set or its name.
         seed: seed of the attack.
         protocol: the protocol whose surrogate network is the attack's default.
+        set: options of the attack or of the protocol, as `--set` of `uebench run` sets them, such
+            as `{"em.rounds": 5}` or `{"protocol.surrogate": "resnet18"}`.
         device: `auto`, `cpu`, `cuda` or `cuda:0`.
         store: where poisons are kept; by default `$UEBENCH_HOME` or the platform's cache folder.
         quiet: whether to hide progress.
@@ -52,17 +57,15 @@ def craft(
     """
     device, seed = usable_devices(device)[0], checked_seed(seed)
     loaded = as_dataset(dataset)
-    chosen = named_protocol(protocol, loaded.name.partition("[")[0])
+    config = make_config({"attacks": [attack], "protocol": protocol, "set": dict(set or {})})
+    name = spec_name(attack)
+    overrides = method_overrides(config, [name])
+    chosen = named_protocol(protocol, loaded.name.partition("[")[0], **config.protocol_options)
     store = store or Store()
-    asked = bind(build_attack(attack), store, loaded.name, loaded.fingerprint)
-    ref = Setting.of(dataset_ref(loaded), chosen, device).poison_or_raise(asked, seed)
-    name = ref.attack.info.name
-
-    def show(share: float, text: str) -> None:
-        if not quiet:
-            print(f"{name}: {share:.0%} {text}", file=sys.stderr, flush=True)
-
-    with one_thread(device):
+    asked = build_attack(attack, overrides.get(name))
+    bound = bind(asked, store, loaded.name, loaded.fingerprint)
+    ref = Setting.of(dataset_ref(loaded), chosen, device).poison_or_raise(bound, seed)
+    with one_thread(device), step_display(f"craft {ref.attack.info.name}", quiet) as show:
         return fetch_poison(store, ref, loaded.train, device, show)
 
 

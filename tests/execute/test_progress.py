@@ -1,0 +1,79 @@
+"""The time left, as it is estimated from what has been done."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from uebench.execute import progress
+from uebench.execute.progress import ProgressDisplay, TimeLeft, step_display
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Return a clock whose time, in seconds, a test sets."""
+    now = SimpleNamespace(s=0.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now.s)
+    return now
+
+
+def task(kind: str, key: str, effort: float = 1.0) -> Any:
+    cell = SimpleNamespace(
+        defense=SimpleNamespace(effort=lambda: effort), protocol=SimpleNamespace(epochs=2)
+    )
+    return SimpleNamespace(kind=kind, key=key, cell=cell, describe=lambda: f"{kind} {key}")
+
+
+def test_the_time_left_follows_from_each_kind_and_the_effort(clock: SimpleNamespace) -> None:
+    poison, light, heavy = task("poison", "p"), task("cell", "a"), task("cell", "b", effort=3.0)
+    left = TimeLeft([poison, light, heavy], jobs=2)
+    left.note(("start", poison, 0.0, ""))
+    clock.s = 10.0
+    left.note(("progress", poison, 0.5, ""))
+    assert left.seconds() is None, "no training has begun"
+    clock.s = 20.0
+    left.note(("done", poison, 1.0, ""))
+    left.note(("start", light, 0.0, ""))
+    clock.s = 30.0
+    left.note(("done", light, 1.0, ""))
+    assert left.seconds() == pytest.approx(3 * 10.0 / 2), "three times the effort, two jobs"
+    left.note(("start", heavy, 0.0, ""))
+    clock.s = 45.0
+    left.note(("progress", heavy, 0.5, ""))
+    assert left.seconds() == pytest.approx(15.0 / 2, rel=0.01)
+    left.note(("done", heavy, 1.0, ""))
+    assert left.seconds() == 0
+
+
+def test_a_failure_takes_its_work_away_and_a_restart_begins_again(clock: SimpleNamespace) -> None:
+    cells = [task("cell", key) for key in "abc"]
+    left = TimeLeft(cells, jobs=1)
+    left.note(("start", cells[0], 0.0, ""))
+    clock.s = 4.0
+    left.note(("done", cells[0], 1.0, ""))
+    left.note(("failed", cells[1], 1.0, "its poison failed"))
+    assert left.seconds() == pytest.approx(4.0)
+    left.note(("start", cells[2], 0.0, ""))
+    clock.s = 6.0
+    left.note(("start", cells[2], 0.0, ""))
+    left.note(("done", cells[2], 1.0, ""))
+    assert left.seconds() == 0
+
+
+def test_the_lines_of_a_run_and_of_one_task_say_what_is_left(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [task("cell", key) for key in "ab"]
+    with ProgressDisplay(2, False, TimeLeft(cells, 1)) as display:
+        display(("start", cells[0], 0.0, ""))
+        clock.s = 90.0
+        display(("done", cells[0], 1.0, ""))
+        display(("start", cells[1], 0.0, ""))
+        display(("done", cells[1], 1.0, ""))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["[1/2] cell a: 90.0 s, about 90 s left", "[2/2] cell b: 0.0 s"]
+    with step_display("craft em", False) as show:
+        show(0.1, "round 1")
+        clock.s += 120.0
+        show(0.25, "round 2")
+    assert capsys.readouterr().err == "craft em: 25% round 2, about 6 min left\n"

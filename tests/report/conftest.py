@@ -1,10 +1,12 @@
 """Cells made up for the tests of the tables: all of them finished on one tiny setting."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
 import pytest
+
+from tests.browser import browser
 
 FINISHED = {
     "dataset": "synthetic",
@@ -39,6 +41,11 @@ UNTRAINED = dict.fromkeys(
 )
 
 Cells = Callable[..., pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    yield from browser(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture

@@ -7,17 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.browser import browser, check_quiet, needs_chromium
+from tests.browser import click, css, needs_chromium, opened_page, texts, wait_until
 from tests.report.story import write_story
 from uebench.report import read_results, write_page
 
 pytestmark = needs_chromium
 WIDTHS = {"light": 1280, "dark": 1280, "phone": 390}
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    yield from browser(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture(scope="module")
@@ -28,36 +23,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(driver: Any, page: Path) -> Iterator[Any]:
-    """The page, just opened; nothing may be on its console afterwards, and nothing asked for."""
-    driver.get_log("performance")
-    driver.get("about:blank")
-    driver.get(page.as_uri())
-    yield driver
-    check_quiet(driver)
-
-
-def css(driver: Any, selector: str) -> list[Any]:
-    """Return the elements that are seen, in one call: each call costs."""
-    seen = "return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility())"
-    return list(driver.execute_script(seen, selector))
-
-
-def texts(driver: Any, selector: str) -> list[str]:
-    """Return what is read in the elements that are seen, white space as one space."""
-    read = (
-        "return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility())"
-        ".map(e => e.innerText ?? e.textContent)"
-    )
-    return [" ".join(text.split()) for text in driver.execute_script(read, selector)]
-
-
-def click(driver: Any, selector: str, text: str = "") -> None:
-    """Click on the first that is seen and has the text."""
-    pairs = zip(css(driver, selector), texts(driver, selector), strict=True)
-    found = [element for element, read in pairs if text in read]
-    assert found, f"no {selector} with {text!r}"
-    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found[0])
-    found[0].click()
+    with opened_page(driver, page.as_uri()):
+        yield driver
 
 
 def rows(driver: Any) -> list[str]:
@@ -204,9 +171,3 @@ def test_the_page_fits_a_phone_and_both_themes_and_paper(
     assert not css(opened, ".controls, .filters, nav")
     assert css(opened, ".board")
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-
-
-def wait_until(driver: Any, done: Any) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(driver, 10).until(lambda _: done())

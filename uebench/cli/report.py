@@ -29,11 +29,12 @@ def report(results: tuple[str, ...], out: str | None) -> None:
     uebench report results/quick
     uebench report results/seed0 results/seed1 --out page
     """  # noqa: D301
+    from ..methods.meanings import known_meanings
     from ..report import write_page
 
     _check_out(results, out)
     content = results_of(results)
-    echo(write_page(content, writable(out or content.folder)))
+    echo(write_page(content, writable(out or content.folder), known_meanings()))
 
 
 @click.command()

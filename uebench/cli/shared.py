@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..report import Results
-    from ..report.compare import Meaning
 
 C = TypeVar("C", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -145,39 +144,6 @@ def results_of(paths: Sequence[str]) -> Results:
     from ..share.merge import merged
 
     return merged(paths).results(Path(", ".join(map(escaped, paths))), known_titles())
-
-
-def known_meanings() -> dict[str, Meaning]:
-    """Return what the options of every known method mean for a comparison with published numbers.
-
-    Usual values are the declared defaults, and the budget that `auto` means on CIFAR-10: papers
-    print it even where it is the one that everybody takes.
-    """
-    from ..common.options import option_of
-    from ..common.spec import format_options
-    from ..methods.asked import Asked
-    from ..methods.base import Attack, Facts
-    from ..methods.registry import KINDS, methods
-    from ..report.compare import Meaning
-
-    facts = Facts("cifar10", 10, (3, 32, 32), 200, "resnet18")
-    meanings = {}
-    for cls in (cls for kind in KINDS for cls in methods(kind).values()):
-        fields = cls.model_fields
-        usual = {name: info.default for name, info in fields.items()}
-        half: dict[str, Any] = {}
-        if issubclass(cls, Attack):
-            with contextlib.suppress(ValueError):  # a plug-in that breaks has no usual budget
-                attack = Asked(cls()).resolve(facts)
-                usual |= {"eps": attack.options()["eps"]} if usual.get("eps") == "auto" else {}
-                norm, eps = attack.budget(facts.shape).ball
-                half = {"norm": norm, "radius": eps / 2}
-        meanings[cls.info.name] = Meaning(
-            frozenset(name for name, info in fields.items() if option_of(info).variant),
-            frozenset(format_options({name: value}) for name, value in usual.items()),
-            frozenset(format_options({name: value}) for name, value in half.items()),
-        )
-    return meanings
 
 
 def writable(folder: str | Path) -> Path:

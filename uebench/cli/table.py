@@ -14,7 +14,6 @@ from ..common.errors import UserError
 from .matrix import matrix_fields, matrix_flags, matrix_options, take_flags_from_config
 from .shared import (
     data_options,
-    known_meanings,
     known_titles,
     plugin_option,
     results_of,
@@ -236,6 +235,8 @@ def print_tables(
         entries, number = ours_of(tables, titles), ""
     compared = None
     if published is not None:
+        from ..methods.meanings import known_meanings
+
         compared = compare(entries, published, number, known_meanings())
     if shape.form == "json":
         click.echo(_as_json(tables, compared))

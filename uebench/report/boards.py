@@ -1,19 +1,23 @@
 """The page's leaderboards: heat maps in both metrics, with each cell linked to its record."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple
-from itertools import product
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import TypeVar
 
 from .colors import ink_on, ramp
+from .compare import NOTHING_MEANT, Compared, Meanings, compare, ours_of
+from .comparison import caveats
 from .conclusions import conclusions
-from .entries import View, entry_id, shown_entry
+from .entries import View, entry_id, seconds, shown_entry
 from .folder import Results
 from .groups import CellRow, MethodSpec, Settings, by_pair, grouped
 from .layout import Shown, layout, sentence
 from .matrix import matrix_picture
+from .published import read_published
 from .series import method_title
-from .tables import METRICS, Leaderboard, leaderboards
-from .words import percent, settings_in_words
+from .tables import METRICS, BoardEntry, Leaderboard, leaderboards
+from .words import Label, percent, settings_in_words
 
 WORDS = {
     "dataset": "data set",
@@ -27,33 +31,64 @@ WORDS = {
     "n_test": "test images",
 }
 """What the page calls the settings that it has tabs for."""
+Pair = tuple[MethodSpec, MethodSpec]
+"""An attack and a defense."""
+T = TypeVar("T")
 ALWAYS = ("dataset", "arch")
 """Settings that have tabs even if all boards agree in them."""
 
 
-def page_boards(results: Results) -> tuple[list[View], list[View]]:
+def on_the_page(runs: Sequence[CellRow]) -> str:
+    """Return the address of the record of some runs within the page of a results folder."""
+    return f"#{entry_id(runs)}"
+
+
+def page_boards(
+    results: Results,
+    meanings: Meanings = NOTHING_MEANT,
+    address: Callable[[Sequence[CellRow]], str] = on_the_page,
+) -> tuple[list[View], list[View]]:
     """Return the leaderboards, and the records that their cells are linked to.
 
     What a board shows in two metrics is a pair: after the last epoch, and of the best epoch.
+
+    Args:
+        results: What to show.
+        meanings: What the options of methods mean for a comparison with published numbers.
+        address: Returns where the record of the runs of one attack under one defense is.
     """
     last, best = (leaderboards(results.cells_with_chance, metric) for metric in METRICS)
     runs = grouped(results.cells)
     scales = _scales([*last, *best])
+    compared = compare(ours_of(last, results.titles), read_published(), meanings=meanings)
+    boards = []
     entries: dict[str, View] = {}
-    boards = [
-        _board(results, both, by_pair(runs[settings]), scales[settings.dataset], entries)
-        for both in zip(last, best, strict=True)
-        for settings in (both[0].settings,)
-    ]
+    for both in zip(last, best, strict=True):
+        settings = both[0].settings
+        published = {
+            (each.ours.attack_spec, each.ours.defense_spec): each
+            for each in compared
+            if each.ours.settings == settings
+        }
+        cells = _Cells(results, by_pair(runs[settings]), published, address, entries)
+        boards.append(_board(both, cells, scales[settings.dataset]))
     return boards, list(entries.values())
 
 
 def tabs(boards: Sequence[View], results: Results) -> list[View]:
-    """Return the settings that differ between boards, and always data set and architecture."""
+    """Return the settings by which a reader chooses a board: always data set and architecture.
+
+    Others follow if they differ between boards that agree in all settings before them; the number
+    of images, for example, is mostly decided by the data set.
+    """
     rows = []
+    chosen: list[str] = []
     for name, label in WORDS.items():
         values = dict.fromkeys(board["data"][name] for board in boards)
-        if name in ALWAYS or len(values) > 1:
+        before = {tuple(board["data"][n] for n in chosen) for board in boards}
+        chosen.append(name)
+        after = {tuple(board["data"][n] for n in chosen) for board in boards}
+        if name in ALWAYS or len(after) > len(before):
             labelled = [(value, _tab_words(name, value, results)) for value in values]
             rows.append({"name": name, "label": label, "values": labelled})
     return rows
@@ -89,53 +124,128 @@ def _scales(boards: Sequence[Leaderboard]) -> dict[str, tuple[float, float]]:
     return scales
 
 
+@dataclass(frozen=True)
+class _Cells:
+    """What the cells of one leaderboard are linked to, and what was published for them."""
+
+    results: Results
+    runs: Mapping[Pair, Sequence[CellRow]]
+    published: Mapping[Pair, Compared]
+    address: Callable[[Sequence[CellRow]], str]
+    entries: dict[str, View]
+    """The records of all leaderboards by their ids, to which those of this one are added."""
+
+    def link(self, pair: Pair, settings: str) -> View | None:
+        """Return the link to the record of a pair, which is made if it is new."""
+        runs = self.runs.get(pair)
+        if not runs:
+            return None
+        id, title = entry_id(runs), " × ".join(method_title(self.results, each) for each in pair)
+        if id not in self.entries:
+            entry = shown_entry(self.results, id, title, settings, runs)
+            self.entries[id] = entry | {"published": published_in_words(self.published.get(pair))}
+        matrix = self.results.first_confusion(runs)
+        picture = matrix_picture(matrix) if matrix else ""
+        return {"href": self.address(runs), "title": title, "picture": picture}
+
+
 def _board(
-    results: Results,
-    both: tuple[Leaderboard, Leaderboard],
-    runs: Mapping[tuple[MethodSpec, MethodSpec], Sequence[CellRow]],
-    scale: tuple[float, float],
-    entries: dict[str, View],
+    both: tuple[Leaderboard, Leaderboard], cells: _Cells, scale: tuple[float, float]
 ) -> View:
-    """Return one leaderboard, and add the records of its cells to `entries`."""
-    board = both[0]
-    layouts = [layout(each, results.titles) for each in both]
+    """Return one leaderboard, whose two metrics are `both`."""
+    board, results = both[0], cells.results
+    layouts = [layout(each, results.titles, "Underlined") for each in both]
     settings = ", ".join(settings_in_words(board.settings, results.titles))
-    links: dict[tuple[int, int], str] = {}
-    thumbs: dict[int, dict[int, View]] = {}
-    for (i, attack), (j, defense) in product(enumerate(board.attacks), enumerate(board.defenses)):
-        if its_runs := runs.get((attack, defense)):
-            id = entry_id(its_runs)
-            title = f"{method_title(results, attack)} × {method_title(results, defense)}"
-            if id not in entries:
-                entries[id] = shown_entry(results, id, title, settings, its_runs)
-            links[i, j] = f"#{id}"
-            if matrix := results.first_confusion(its_runs):
-                picture = matrix_picture(matrix)
-                thumbs.setdefault(i, {})[j] = {"picture": picture, "href": f"#{id}", "title": title}
-    n_rows, n_defenses = len(board.attacks), len(board.defenses)
-    rows = []
-    for i, both_rows in enumerate(zip(*(each.rows for each in layouts), strict=True)):
-        cells = []
-        for j, both_cells in enumerate(zip(*(row.cells for row in both_rows), strict=True)):
-            colors = scale if i < n_rows and j < n_defenses else None  # worst cases have none
-            last, best = (_face(shown, colors) for shown in both_cells)
-            cells.append({"last": last, "best": best, "href": links.get((i, j), "")})
-        rows.append({"part": both_rows[0].part, "label": both_rows[0].label, "cells": cells})
+    attacks = [*board.attacks, *[None] * (len(layouts[0].rows) - len(board.attacks))]
+    defenses = [*board.defenses, *[None] * (len(layouts[0].columns) - len(board.defenses))]
+    rows, matrices = [], []
+    for attack, both_rows in zip(attacks, _pairs(*(each.rows for each in layouts)), strict=True):
+        links, row = [], []
+        for defense, faces in zip(defenses, _pairs(*(r.cells for r in both_rows)), strict=True):
+            pair = (attack, defense) if attack and defense else None
+            link = cells.link(pair, settings) if pair else None
+            # The worst cases have no colours, since they repeat numbers of the cells.
+            last, best = (_face(shown, scale if pair else None) for shown in faces)
+            entry = board.entry(*pair) if pair else BoardEntry()
+            cell = {"last": last, "best": best, "href": link["href"] if link else ""}
+            row.append(cell | _beside(entry, cells.published.get(pair) if pair else None))
+            if pair:
+                links.append(link if link and link["picture"] else None)
+        cost = _crafting([board.entry(attack, d) for d in board.defenses]) if attack else ""
+        rows.append(
+            {"part": both_rows[0].part, "cells": row, "cost": cost}
+            | _names(both_rows[0].label, attack)
+        )
+        if attack and any(links):
+            matrices.append((method_title(results, attack), links))
     return {
         "data": settings_data(board.settings),
-        "columns": layouts[0].columns,
-        "n_defenses": n_defenses,
+        "columns": [
+            _names(label, defense)
+            for label, defense in zip(layouts[0].columns, defenses, strict=True)
+        ],
         "rows": rows,
         "notes": [each.note for each in layouts],
         "findings": [sentence(*conclusions(each, results.titles)) for each in both],
         "warnings": [each.warnings for each in layouts],
+        "published": _about_published(list(cells.published.values())),
         "low": percent(scale[0]),
         "high": percent(scale[1]),
-        "matrices": [
-            (method_title(results, board.attacks[i]), [its.get(j) for j in range(n_defenses)])
-            for i, its in thumbs.items()
-        ],
+        "matrices": matrices,
     }
+
+
+def _pairs(first: Sequence[T], second: Sequence[T]) -> Iterator[tuple[T, T]]:
+    """Yield what two layouts of one leaderboard have at each place."""
+    return zip(first, second, strict=True)
+
+
+def _names(label: Label, method: MethodSpec | None) -> View:
+    """Return the names by which filters find a row or column; worst cases have only a label."""
+    name, spec = (method.name, str(method)) if method else ("", "")
+    return {"label": label, "method": name, "spec": spec}
+
+
+def published_in_words(compared: Compared | None) -> str:
+    """Return what sources printed for a cell and how protocols differ; empty for nothing."""
+    if compared is None:
+        return ""
+    return sentence(f"published: {_sources(compared)}", *caveats([compared]))
+
+
+def _sources(compared: Compared) -> str:
+    return "; ".join(
+        f"{source} {', '.join(dict.fromkeys(map(percent, values)))}"
+        for source, values in sorted(compared.published.items())
+    )
+
+
+def _beside(entry: BoardEntry, compared: Compared | None) -> View:
+    """Return what can be shown with a cell's accuracy: published numbers, and its cost."""
+    span = dict.fromkeys(map(percent, compared.span)) if compared else ()
+    cost = "" if math.isnan(entry.train_seconds) else seconds(entry.train_seconds)
+    return {
+        "published": "–".join(span),
+        "sources": _sources(compared) if compared else "",
+        "cost": cost,
+    }
+
+
+def _crafting(entries: Sequence[BoardEntry]) -> str:
+    """Return how long a row's poison took, in words; empty for clean data."""
+    times = [e.craft_seconds for e in entries if e.craft_seconds > 0]
+    return f"crafted in {seconds(max(times))}" if times else ""
+
+
+def _about_published(compared: Sequence[Compared]) -> str:
+    """Return the sentences that explain a leaderboard's published numbers."""
+    if not compared:
+        return "Nothing was published for these cells, as far as the files in results/published go."
+    return sentence(
+        "published numbers (pub.) are those of papers and leaderboards for the same attack and "
+        "defense, from the lowest to the highest",
+        *caveats(compared),
+    )
 
 
 def _face(shown: Shown, scale: tuple[float, float] | None) -> View:

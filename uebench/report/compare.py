@@ -35,6 +35,7 @@ class Meaning:
 
 Meanings = Mapping[str, Meaning]
 """By the name of the method; any option of a method that is not in it makes another method."""
+NOTHING_MEANT: Meanings = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,16 @@ class Ours:
     def n_test(self) -> int | None:
         """Test images that the accuracy was counted on."""
         return self.settings.n_test
+
+    @property
+    def attack_spec(self) -> MethodSpec:
+        """Its attack, as leaderboards name it."""
+        return MethodSpec(self.attack, self.attack_options)
+
+    @property
+    def defense_spec(self) -> MethodSpec:
+        """Its defense, as leaderboards name it."""
+        return MethodSpec(self.defense, self.defense_options)
 
     @property
     def models(self) -> tuple[Hashable, ...]:
@@ -137,7 +148,7 @@ def compare(
     entries: Iterable[Ours],
     published: Sequence[Published],
     table: str = "",
-    meanings: Meanings = MappingProxyType({}),
+    meanings: Meanings = NOTHING_MEANT,
 ) -> list[Compared]:
     """Return those of our entries for which something was published.
 

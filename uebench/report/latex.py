@@ -102,6 +102,14 @@ def board_label(board: Leaderboard) -> str:
     return "tab:uebench-" + re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
+def latex_escapes() -> dict[str, str]:
+    """Return what LaTeX needs for each character that it does not print as it stands.
+
+    Letters outside of ASCII that it prints are included, so that a script can escape by this table.
+    """
+    return {letter: letter for letter in sorted(_LETTERS)} | _GREEK | _SPECIAL
+
+
 def escape_latex(text: str) -> str:
     """Return `text` so that pdflatex prints it unchanged.
 

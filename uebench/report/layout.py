@@ -103,8 +103,11 @@ class Layout:
         ]
 
 
-def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
-    """Return the text of a leaderboard, with names replaced by their `titles`."""
+def layout(board: Leaderboard, titles: Titles | None = None, emphasis: str = "Bold") -> Layout:
+    """Return the text of a leaderboard, with names replaced by their `titles`.
+
+    `emphasis` is how the writer marks the best numbers, as the note explains it.
+    """
     titles = titles or {}
     entries = [board.stat(a, d) for a in board.attacks for d in board.defenses]
     usual = usual_n(entries)
@@ -130,7 +133,7 @@ def layout(board: Leaderboard, titles: Titles | None = None) -> Layout:
         rows.append(TableRow(Label(WORST_ATTACK), (*worst, Shown()), "worst"))
     sentences = [
         ", ".join(settings_in_words(board.settings, titles)),
-        *accuracy_in_words(entries, board.metric, rows, board.settings.n_test),
+        *accuracy_in_words(entries, board.metric, rows, board.settings.n_test, emphasis),
     ]
     if len(board.versions) > 1:
         versions = ", ".join(map(one_line, board.versions))
@@ -254,7 +257,11 @@ def usual_n(entries: Sequence[Stat]) -> int:
 
 
 def accuracy_in_words(
-    entries: Sequence[Stat], metric: str, rows: Sequence[TableRow], n_test: int | None
+    entries: Sequence[Stat],
+    metric: str,
+    rows: Sequence[TableRow],
+    n_test: int | None,
+    emphasis: str = "Bold",
 ) -> list[str]:
     """Return the sentences of a note that explain the numbers and their uncertainty."""
     which = "after the last epoch"
@@ -276,8 +283,7 @@ def accuracy_in_words(
             f"({LEVEL:.0%}, Wilson)"
         )
     if any(cell.bold for cell in cells):
-        bold = "Bold"
         if provisional(entries):
-            bold += f" (provisional until there are {SETTLED} runs of each)"
-        sentences.append(f"{bold}: the best defense, and what lies within noise of it")
+            emphasis += f" (provisional until there are {SETTLED} runs of each)"
+        sentences.append(f"{emphasis}: the best defense, and what lies within noise of it")
     return sentences

@@ -1,8 +1,7 @@
 """The HTML report: one page that needs no server, no network and no other file.
 
-The template's autoescape escapes everything that comes from a results folder (names, labels,
-errors), and none of it enters a script. The page's Content-Security-Policy forbids every request
-and every script except its own, which the policy names by its hash.
+The page's Content-Security-Policy forbids every request and every script except its own, which the
+policy names by its hash.
 """
 
 import base64
@@ -10,66 +9,54 @@ import hashlib
 import re
 import shlex
 from collections import Counter
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 from markupsafe import Markup
 
-from ..common.text import one_line, plain_text, write_text
+from ..common.text import one_line, write_text
 from .boards import page_boards, settings_data, tabs
 from .charts import charts, legend
-from .colors import DASHES, LINES, MARKS, RAMP, ramp_steps
+from .compare import NOTHING_MEANT, Meanings
 from .entries import View, audit_of, fact_list, seconds, value_in_words
 from .folder import Picture, Results
 from .groups import MethodSpec
-from .matrix import MOST_PIXELS, png_uri
+from .matrix import png_uri
 from .series import Figure, curves_figures, figures, method_title
-from .statistics import SETTLED
 from .tables import Metric
+from .templates import asset, rendered
 
 PAGE = "index.html"
 METRIC_NAMES: tuple[tuple[str, Metric], ...] = (("last", "test_acc"), ("best", "test_acc_best"))
 
 
-def write_page(results: Results, folder: Path | str | None = None) -> Path:
-    """Write the page into the results' own folder, or into another one, and return its path."""
+def write_page(
+    results: Results, folder: Path | str | None = None, meanings: Meanings = NOTHING_MEANT
+) -> Path:
+    """Write the page into the results' own folder, or into another one, and return its path.
+
+    `meanings` say which options of a method are those of the published numbers.
+    """
     path = Path(results.folder if folder is None else folder) / PAGE
-    write_text(path, render(results))
+    write_text(path, render(results, meanings))
     return path
 
 
-def render(results: Results) -> str:
+def render(results: Results, meanings: Meanings = NOTHING_MEANT) -> str:
     """Return the whole page as HTML."""
-    boards, entries = page_boards(results)
-    script = _file("page.js")
+    boards, entries = page_boards(results, meanings)
+    script = asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: plain_text(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(_file),
-    )
     config = results.run.config
-    return environment.get_template("page.jinja").render(
+    return rendered(
+        "page.jinja",
         title=one_line(str(config.get("title") or ""))
         or one_line(results.folder.resolve().name)
         or "results",
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        style=Markup(_file("page.css")),
         script=Markup(script),
-        lines=LINES,
-        dashes=DASHES,
-        marks=MARKS,
-        ramp=RAMP,
-        steps=ramp_steps(),
-        most_pixels=MOST_PIXELS,
-        settled=SETTLED,
         counts=_counts(results),
         tabs=tabs(boards, results),
         boards=boards,
@@ -87,10 +74,6 @@ def render(results: Results) -> str:
         cells_csv="data:text/csv;base64,"
         + base64.b64encode(results.cells.to_csv(index=False).encode()).decode(),
     )
-
-
-def _file(name: str) -> str:
-    return (resources.files("uebench.report") / "page" / name).read_text(encoding="utf-8")
 
 
 def _counts(results: Results) -> list[tuple[str, str]]:

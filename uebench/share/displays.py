@@ -21,6 +21,7 @@ from ..cells.paper_table import paper_grid, table_texts
 from ..cells.plan import make_config
 from ..common.json_file import RUN
 from ..common.text import one_line
+from ..methods.meanings import known_meanings
 from ..report.folder import PICTURES_FOLDER, Results, read_results
 from ..report.formats import leaderboard_texts
 from ..report.page import PAGE, render
@@ -66,7 +67,7 @@ def texts(results: Results, cells: Sequence[Cell] | None) -> dict[str, Callable[
         **{name: partial(str, text) for name, text in tables.items()},
         POISONS: lambda: json.dumps(_poisons(results.run), indent=1) + "\n",
         README: lambda: readme(results, _licence(results.folder)),
-        PAGE: lambda: render(_titled(results)),
+        PAGE: lambda: render(_titled(results), known_meanings()),
     }
 
 

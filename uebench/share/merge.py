@@ -23,6 +23,7 @@ from ..common.errors import UserError
 from ..common.json_file import RUN
 from ..common.provenance import origins
 from ..common.text import escaped, write_text
+from ..methods.meanings import known_meanings
 from ..report import Results, conform_cells, leaderboards, read_results, write_leaderboards
 from ..report.folder import PICTURES_FOLDER, Picture, is_result, picture_name
 from ..report.groups import CellRow, Settings, the_attack, the_defense
@@ -88,7 +89,7 @@ class Merged:
                 name = picture_name(str(attacks[key].get("attack", "imported")), key)
                 (draft / PICTURES_FOLDER).mkdir(exist_ok=True)
                 (draft / PICTURES_FOLDER / name).write_bytes(picture.png)
-            write_page(results, draft)
+            write_page(results, draft, known_meanings())
         return results
 
 

@@ -33,6 +33,7 @@ from ..execute.local import InProcessPool, Local
 from ..execute.progress import ProgressDisplay, TimeLeft
 from ..execute.tasks import Event, Listener, Task, pending
 from ..learn.checkpoint import interval as checkpoint_interval
+from ..methods.meanings import known_meanings
 from ..methods.registry import load_file, plugin_files
 from ..methods.source import exists_only_here
 from ..report import read_results, write_page
@@ -358,7 +359,7 @@ def save(matrix: Matrix, outcome: RunOutcome, folder: Path, command: list[str]) 
             records,
         )
         keep_evidence(draft, cells, matrix.datasets, records, earlier=folder)
-        write_page(replace(read_results(draft), folder=folder), draft)
+        write_page(replace(read_results(draft), folder=folder), draft, known_meanings())
         if matrix.config.table is not None:
             titles = table_titles(matrix.cells)
             try:

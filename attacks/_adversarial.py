@@ -41,6 +41,7 @@ Objective = Literal["targeted", "untargeted", "push", "pull"]
 class AdversarialNoise(Attack):
     """Every image becomes an adversarial example of one reference network."""
 
+    version: ClassVar[int] = 2
     reach_share: ClassVar[float] = 20.0
     """Steps that the noise needs from one end of the budget to its middle: the step is eps over
     it."""
@@ -61,9 +62,9 @@ class AdversarialNoise(Attack):
     """Steps of that adversary, each half of its radius long."""
     augment: Literal["shift", "contrastive"] = "shift"
     """The random views: fractional shifts and flips, or the augmentation of contrastive learning.
-    The network is trained under it too, unless it is trained adversarially."""
+    The network is trained under it too, unless it is trained as `entf` trains its own."""
     shift: Annotated[float, Field(ge=0, le=4096), Auto(), Option(variant=True)] = auto()
-    """Largest shift in pixels; auto: an eighth of the longer side (from 96 px on: a quarter)."""
+    """Largest shift in pixels; auto: an eighth of the longer side."""
     strength: Annotated[float, Field(ge=0, le=1), Auto(), Option(variant=True)] = auto()
     """Strength of the contrastive augmentation; auto: 0.4 (from 100 classes on: 0.8)."""
     surrogate: Annotated[str, Option(variant=True)] = "auto"
@@ -86,7 +87,9 @@ class AdversarialNoise(Attack):
     def training(self) -> Training:
         """Return how the authors train the network on clean images in the standard way."""
         reach = self.shift if self.augment == "shift" else self.strength
-        return Training((3 / 8, 5 / 8, 7 / 8), nesterov=True, augment=self.augment, strength=reach)
+        return Training(
+            (14 / 40, 24 / 40, 35 / 40), nesterov=True, augment=self.augment, strength=reach
+        )
 
     def resolve(self, facts: Facts) -> AdversarialNoise:
         """Return the attack with network, adversary, views and step filled in."""
@@ -115,7 +118,7 @@ class AdversarialNoise(Attack):
         arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
         return self.with_options(surrogate=arch, **values).fill_auto(
             adv_radius=4 / 255,
-            shift=side / (4 if side >= 96 else 8),
+            shift=side / 8,
             strength=0.8 if facts.n_classes >= 100 else 0.4,
             step=self.eps / self.reach_share,
         )
@@ -126,7 +129,17 @@ class AdversarialNoise(Attack):
         return n * (self.surrogate_epochs * an_epoch + self.restarts * self.steps)
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
-        """Return the noise of the restart whose mean loss is lowest."""
+        """Return the noise of the restart whose mean loss is lowest.
+
+        Raises:
+            UserError: `pull` has no other class to pull to, since the images are of one class.
+        """
+        present = int(data.labels.unique().numel())
+        if self.objective == "pull" and present < 2:
+            raise UserError(
+                f"{self.info.name}[objective=pull] needs images of at least 2 classes, got "
+                f"{present}; use objective=push, or craft on more classes"
+            )
         model = self._network(data, run)
         labels = data.labels
         if self.objective == "targeted":

@@ -154,6 +154,22 @@ class SelfEnsemble(Attack):
 class FeatureEnsemble(SelfEnsemble):
     """Noise that moves features to the mean of another class in all checkpoints of one network."""
 
+    def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
+        """Return noise that moves each image's features to the mean of its target class.
+
+        Raises:
+            UserError: a class that images are moved to has no images, and so no mean.
+        """
+        present = set(data.labels.unique().tolist())
+        absent = {(label + self.class_shift) % data.n_classes for label in present} - present
+        if absent:
+            raise UserError(
+                f"{self.info.name} moves images by class_shift={self.class_shift} to classes that "
+                f"have no images ({', '.join(map(str, sorted(absent)))}); craft on all classes, or "
+                "choose another class_shift"
+            )
+        return super().perturb(data, run)
+
     def losses(self, models: list[nn.Module], data: Split, run: Run) -> list[ImageLoss]:
         """Return the distance of features to the target's mean under the same checkpoint."""
         return [feature_distance(model, class_means(model, data, run), run) for model in models]

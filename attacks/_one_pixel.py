@@ -23,7 +23,7 @@ SMALLEST_SPREAD = 1e-12
 
 
 class Shortcuts(NamedTuple):
-    """The pixels that the images of each class share, the best of a class last.
+    """The pixels that the images of each class share, the best of a class first.
 
     Attributes:
         positions: the row-major positions, int64 [k, s]; -1 for classes without images.
@@ -81,7 +81,7 @@ def find_shortcuts(data: Split, sparsity: int, score: str) -> Shortcuts:
         if not size:
             continue
         free = scores[label].masked_fill(used, -1.0)
-        best = free.argsort(stable=True)[-sparsity:]
+        best = free.argsort(stable=True)[-sparsity:].flip(0)
         used[best] = True
         positions[label], colors[label] = best // len(palette), palette[best % len(palette)]
     return Shortcuts(positions, colors)
@@ -115,7 +115,10 @@ def _scores(
 
 
 def paint(data: Split, delta: Float[Tensor, "n c h w"], shortcuts: Shortcuts) -> None:
-    """Change `delta` in place so that x + delta has the pixels of each image's class."""
+    """Change `delta` in place so that x + delta has the pixels of each image's class.
+
+    They are painted in order, and a later one replaces an earlier one at the same position.
+    """
     width = data.shape[2]
     for label, size in enumerate(data.class_sizes):
         if not size:

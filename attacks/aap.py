@@ -35,7 +35,8 @@ class AAP(AdversarialNoise):
     """Epochs of the network's training, of which the last is taken."""
     surrogate_lr: Annotated[float, Field(gt=0, le=100), Option(variant=True)] = 0.5
     """Its initial learning rate: a quarter of the epochs warm up, then it falls like a cosine;
-    batches of 128, momentum 0.9, weight decay 1e-4."""
+    batches of 128, momentum 0.9, weight decay 1e-4. With `reference=at` it falls in steps, as for
+    `entf`."""
     steps: Annotated[int, Field(ge=1, le=10_000), Option(quick=12, variant=True)] = 250
     """Signed-gradient steps of every image's noise."""
     start: Annotated[Literal["normal", "zero"], Option(variant=True)] = "zero"
@@ -51,6 +52,7 @@ class AAP(AdversarialNoise):
         return Training(
             None,
             warmup=self.surrogate_epochs / 4,
+            stairs=True,
             weight_decay=1e-4,
             augment=usual.augment,
             strength=usual.strength,

@@ -5,9 +5,9 @@ Simultaneously", NeurIPS 2024, arXiv:2402.04010, and its authors' code.
 `min_theta min_delta L(f(aug(x + delta)), y)`: an epoch of the network on augmented poisoned images,
 then one sweep of the noise through the augmentation, in turn.
 Departs from it: as `contrastive` of the suite does (the order of the colour operations and the
-proportions of a crop), the sweep goes through the images in a random order, and the last, smaller
-batch of an epoch is spread over the others. The authors' form with one noise for each class is left
-out. Ours: the strength of 100 classes and more is the authors' for CIFAR-100.
+proportions of a crop), and the last, smaller batch of an epoch is spread over the others. The
+authors' form with one noise for each class is left out. Ours: from 100 classes on the strength is
+the authors' for CIFAR-100, below it theirs for CIFAR-10; their default elsewhere is 1.
 Cost: 360 passes.
 """
 

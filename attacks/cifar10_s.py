@@ -8,6 +8,8 @@ any data set will do. The pixels are chosen on the clean images, as for `ops`.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,6 +22,8 @@ from ._one_pixel import OnePixelOptions, find_shortcuts, paint
 @attack("cifar10_s", title="CIFAR10-S", source="arXiv:2205.12141")
 class CIFAR10S(OnePixelOptions, ErrorMinimizing):
     """Error-minimizing noise of every image, and the one pixel that OPS sets."""
+
+    version: ClassVar[int] = 3
 
     def budget(self, shape: tuple[int, int, int]) -> Budget:
         """Return no bound: `eps` bounds the noise, but not the pixel."""

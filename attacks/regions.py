@@ -21,7 +21,7 @@ from ._class_wise import check_classes, spread_over_images
 
 MOST_SHUFFLED = 20
 """Largest number of signs for which the codes of the classes are taken from a shuffled list of all
-codes; with more signs two classes hardly ever draw the same."""
+codes; with more signs two classes hardly ever draw the same, and all draw again if they do."""
 
 
 @attack("regions", title="Regions", source="arXiv:2206.03693")
@@ -86,6 +86,8 @@ class Regions(Attack):
         """Return -1 and 1 for each class, no two classes alike."""
         if n > MOST_SHUFFLED:
             bits = torch.randint(2, (k, n), generator=run.rng, device=run.device)
+            while len(bits.unique(dim=0)) < k:
+                bits = torch.randint(2, (k, n), generator=run.rng, device=run.device)
         else:
             codes = torch.randperm(2**n, generator=run.rng, device=run.device)[:k]
             bits = codes.unsqueeze(1) >> torch.arange(n, device=run.device) & 1

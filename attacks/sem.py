@@ -5,8 +5,9 @@ via Stable Error-Minimizing Noise", AAAI 2024, arXiv:2311.13091, and its authors
 In the search for the noise, REM's inner PGD adversary is replaced by one uniform draw within its
 radius, after crop and flip; the surrogate is still trained against the adversary. All else is as in
 REM.
-Departs from it: as `rem` does. The draw is held in the image range as REM's adversary is, so that
-the gradient also reaches pixels at 0 and 1.
+The gradient is taken at the image with the draw, held in the image range, so that it also reaches
+pixels at 0 and 1.
+Departs from it: as `rem` does.
 Cost: 831 passes on CIFAR-10, where REM takes 7,731.
 """
 

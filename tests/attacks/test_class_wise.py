@@ -7,6 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from tests.conftest import make_run, random_dataset
+from uebench.attacks.regions import Regions
 from uebench.data import Dataset
 from uebench.methods.base import Facts
 from uebench.methods.registry import build_attack
@@ -93,3 +94,12 @@ def test_what_has_no_pattern_per_class_is_refused(
 def test_bad_options_are_refused(spec: str) -> None:
     with pytest.raises(ValueError, match=r"4, 16, 64 or another square|norm must be"):
         build_attack(spec)
+
+
+def test_no_two_of_many_classes_share_their_signs(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = iter([torch.zeros(3, 27, dtype=torch.int64), torch.eye(3, 27, dtype=torch.int64)])
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: next(draws))
+    signs = Regions._signs(3, 27, make_run(tiny))
+    assert len(signs.unique(dim=0)) == 3

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import make_run, random_dataset
+from uebench.attacks._one_pixel import find_shortcuts
 from uebench.data import Dataset, from_arrays
 from uebench.methods.base import Facts
 from uebench.methods.registry import build_attack
@@ -109,6 +110,19 @@ def test_of_equal_scores_the_last_wins() -> None:
     out = crafted(dataset)[:, 0]
     assert (out[:2, 3, 3] == 255).all()
     assert (out[2:, 3, 2] == 255).all()
+
+
+def test_of_two_colours_for_one_position_the_worse_stays() -> None:
+    images = np.zeros((4, 4, 4, 3), dtype=np.uint8)
+    images[1::2] = 255  # black and white: every colour has a score of 1
+    images[:2, 0, 0] = (0, 0, 51)  # farthest from (1, 1, 1), with a score of 9.9; then (1, 1, 0)
+    labels = np.array([0, 0, 1, 1])
+    dataset = from_arrays("made", (images, labels), (images, labels), None)
+    found = find_shortcuts(dataset.train, 2, "mean/sd")
+    assert found.positions[0].tolist() == [0, 0]
+    out = crafted(dataset, "ops[sparsity=2]")
+    assert found.colors[0].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert out[:2, :, 0, 0].tolist() == [[255, 255, 0]] * 2, "as the authors: the best goes first"
 
 
 def test_sparsity_is_the_number_of_pixels() -> None:

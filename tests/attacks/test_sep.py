@@ -197,3 +197,11 @@ def test_the_authors_numbers_and_costs_are_the_defaults() -> None:
 def test_bad_options_are_refused(spec: str, n_classes: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_attack(spec).resolve(Facts("test", n_classes, (3, 8, 8), 1, ARCH))
+
+
+@pytest.mark.parametrize("name", ["sep_fa", "sep_fa_vr"])
+def test_a_target_class_without_images_is_refused(name: str, tiny: Dataset) -> None:
+    facts = Facts("test", tiny.n_classes, tiny.shape, 1, ARCH)
+    one = tiny.train.subset((tiny.train.labels == 1).nonzero().squeeze(1))
+    with pytest.raises(UserError, match=r"that have no images .*; craft on all classes"):
+        build_attack(name).resolve(facts).craft(one, make_run(tiny))

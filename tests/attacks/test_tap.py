@@ -143,7 +143,7 @@ def test_the_authors_numbers_are_the_defaults(spec: str, expected: dict[str, Any
     more_classes = Facts("cifar100", 100, (3, 32, 32), 1, "resnet8")
     assert build_attack("aap").resolve(more_classes).options()["strength"] == 0.8
     large = Facts("imagenet_subset", 100, (3, 224, 224), 1, "resnet18")
-    assert build_attack("tap").resolve(large).options()["shift"] == 56
+    assert build_attack("tap").resolve(large).options()["shift"] == 28
 
 
 @pytest.mark.parametrize(
@@ -288,3 +288,9 @@ def test_options_that_do_not_go_together_are_refused(
 def test_one_class_has_no_other(spec: str) -> None:
     with pytest.raises(UserError, match="needs a class other than the image's own"):
         build_attack(spec).resolve(Facts("test", 1, (3, 8, 8), 1, ARCH))
+
+
+def test_pulling_needs_another_class_with_images(tiny: Dataset) -> None:
+    one = tiny.train.subset((tiny.train.labels == 1).nonzero().squeeze(1))
+    with pytest.raises(UserError, match="needs images of at least 2 classes, got 1"):
+        made(tiny, "entf[objective=pull]").craft(one, make_run(tiny))

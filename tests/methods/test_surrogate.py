@@ -177,6 +177,7 @@ def test_another_recipe_is_another_network(
         (Training(drops=(0.5,)), [0.1] * 3 + [0.01] * 3),
         (Training(drops=None), [0.1, 0.0933, 0.075, 0.05, 0.025, 0.0067]),
         (Training(drops=None, warmup=2), [0.001, 0.0505, 0.1, 0.0854, 0.05, 0.0146]),
+        (Training(drops=None, warmup=2, stairs=True), [0.05, 0.1, 0.1, 0.0854, 0.05, 0.0146]),
     ],
 )
 def test_schedules(training: Training, expected: list[float]) -> None:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..data.poison import Norm
+from .loops import DivergedError
 
 TINY = 1e-12
 """Smallest length by which a gradient is divided, so that a zero gradient stays zero."""
@@ -91,7 +92,12 @@ def pgd(
 
     Returns:
         delta within the ball, with images + delta in [0, 1].
+
+    Raises:
+        DivergedError: the gradient is NaN or infinite somewhere, as that of a network is whose
+            training diverged. The sign of NaN is zero, so that the search would end where it began.
     """
+    finite = torch.ones((), dtype=torch.bool, device=images.device)
     sign = 1.0 if towards == "max" else -1.0
     delta = torch.zeros_like(images) if start is None else start
     delta = (images + delta).clamp_(0, 1).sub_(images)
@@ -101,7 +107,13 @@ def pgd(
         for _ in range(draws):
             with torch.enable_grad():
                 gradient += torch.autograd.grad(loss(point), point)[0]
+        finite &= gradient.isfinite().all()
         gradient = gradient.sign_() if norm == "linf" else gradient / lengths(gradient)
         delta = project(delta.add(gradient, alpha=sign * step), norm, eps)
         delta = (images + delta).clamp_(0, 1).sub_(images)
+    if not finite:
+        raise DivergedError(
+            "the gradient of the loss is not finite, so the network diverged; lower the learning "
+            "rate that it is trained with"
+        )
     return delta

@@ -46,6 +46,8 @@ class Training(NamedTuple):
     """Shares of the epochs after which the learning rate is divided by ten; None: a cosine."""
     warmup: float = 0.0
     """Epochs over which the learning rate first rises linearly, from a hundredth of it."""
+    stairs: bool = False
+    """Whether it rises once at the start of each epoch instead, to (epoch + 1) / warmup of it."""
     weight_decay: float = 5e-4
     """L2 penalty of the weights."""
     nesterov: bool = False
@@ -64,6 +66,8 @@ class Training(NamedTuple):
     def rate(self, lr: float, epoch: float, epochs: int) -> float:
         """Return the learning rate after `epoch` of `epochs`; within an epoch only if it rises."""
         if epoch < self.warmup:
+            if self.stairs:
+                return lr * min(1.0, (math.floor(epoch) + 1) / self.warmup)
             return lr * (FIRST_SHARE + (1 - FIRST_SHARE) * epoch / self.warmup)
         if self.drops is None:
             return cosine(lr, (math.floor(epoch) - self.warmup) / (epochs - self.warmup))

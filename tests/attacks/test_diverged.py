@@ -1,0 +1,44 @@
+"""A network that diverged ends the crafting: clean images must never pass for a poison."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.conftest import make_run
+from uebench.data import Dataset
+from uebench.learn.loops import DivergedError
+from uebench.methods.base import Facts
+from uebench.methods.registry import build_attack
+from uebench.methods.run import Run
+
+ARCH = "resnet8[width=2]"
+TRAINED_ALONG = ["em", "em[wise=class]", "adaptive_em", "aue", "mi_ue", "rem", "sem"]
+TRAINED_BEFORE = ["tap", "entf", "aap", "hypo", "sep", "sep_fa", "sep_fa_vr"]
+
+
+@pytest.mark.parametrize("spec", TRAINED_ALONG + TRAINED_BEFORE)
+def test_a_network_that_diverged_ends_the_search(
+    spec: str, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Run.network
+
+    def diverged(run: Run, *args: Any, **kwargs: Any) -> nn.Module:
+        model = network(run, *args, **kwargs)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(torch.nan)
+        return model
+
+    monkeypatch.setattr(Run, "network", diverged)
+    monkeypatch.setattr(Run, "surrogate", lambda run, data, arch, **_: run.network(arch))
+    monkeypatch.setattr(
+        Run,
+        "surrogates",
+        lambda run, data, arch, checkpoints, **_: [run.network(arch)] * checkpoints,
+    )
+    facts = Facts("test", tiny.n_classes, tiny.shape, 1, ARCH)
+    attack = build_attack(spec).resolve(facts)
+    with pytest.raises(DivergedError, match="not finite"):
+        attack.craft(tiny.train, make_run(tiny))

@@ -9,7 +9,8 @@ from click.testing import CliRunner, Result
 import uebench
 from uebench.cli import main
 from uebench.data import Dataset, load_dataset
-from uebench.data.poison_files import audit_poison, write_poison
+from uebench.data.poison_files import audit_poison
+from uebench.data.poison_writing import write_poison
 from uebench.share.validate import validate
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"

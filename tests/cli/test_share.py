@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 import uebench
 from uebench.cli import main
 from uebench.data import load_dataset
-from uebench.data.poison_files import write_poison
+from uebench.data.poison_writing import write_poison
 from uebench.report import read_results, write_page
 from uebench.report.records import read_records
 from uebench.share.bundle import publish

@@ -20,7 +20,8 @@ from tests.conftest import make_run
 from uebench.attacks import ar, lsp
 from uebench.data.dataset import Dataset, from_splits
 from uebench.data.poison import Poison, poisoned
-from uebench.data.poison_files import audit_poison, write_poison
+from uebench.data.poison_files import audit_poison
+from uebench.data.poison_writing import write_poison
 from uebench.data.split import Split
 from uebench.execute.base import Orders
 from uebench.execute.local import LocalPool

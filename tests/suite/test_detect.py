@@ -9,7 +9,7 @@ import torch
 import uebench
 from tests.cli.test_cli import call
 from uebench.data import Dataset, load_dataset
-from uebench.data.poison_files import write_poison
+from uebench.data.poison_writing import write_poison
 from uebench.store.prune import ENTRY_KINDS, entries, entry_text
 from uebench.store.store import Store
 from uebench.victims import detectors

@@ -13,7 +13,7 @@ import uebench
 from tests.killing import killed_at_each_operation
 from uebench.cells.plan import make_config
 from uebench.data import load_dataset
-from uebench.data.poison_files import write_poison
+from uebench.data.poison_writing import write_poison
 from uebench.methods.imported import known_records
 from uebench.report.folder import is_result
 from uebench.report.plots import new_canvas, save_canvas

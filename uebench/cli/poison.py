@@ -110,7 +110,7 @@ def craft_verb(
     uebench craft em --protocol paper --set em.steps=10 --out em.npz
     """  # noqa: D301
     from ..data import load_dataset
-    from ..data.poison_files import check_target, write_poison
+    from ..data.poison_writing import check_target, write_poison
     from ..suite.single import craft as craft_poison
 
     if out is None and picture is None:
@@ -218,7 +218,7 @@ def import_(
 
 
 def _check_picture(picture: str | None) -> None:
-    from ..data.poison_files import check_target
+    from ..data.poison_writing import check_target
 
     if picture is not None:
         if not picture.lower().endswith(".png"):

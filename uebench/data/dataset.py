@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from ..common.errors import UserError
+from ..common.notebook import pictures_html, png_bytes
 from ..common.spec import printable
 from ..store.arrays import add_bytes
 from ..store.store import Store
 from .given import CHANNELS, in_levels
+from .pictures import samples
 from .split import Split
 
 MOST_CLASSES = 100_000
@@ -30,7 +32,7 @@ def error_text(error: Exception) -> str:
     return printable(" ".join(str(error).split())) or type(error).__name__
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Training and test images of the same classes and size.
 
@@ -45,6 +47,18 @@ class Dataset:
     train: Split
     test: Split
     fingerprint: str
+
+    def __repr__(self) -> str:
+        c, h, w = self.shape
+        return (
+            f"Dataset {self.name}: {len(self.train):,} training and {len(self.test):,} test images "
+            f"[{c}, {h}, {w}] of {self.n_classes} classes"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a summary with training images of the first classes, which notebooks display."""
+        picture = png_bytes(samples(self.train))
+        return pictures_html(f"{self}", [(f"training images of {self.name}", picture)])
 
     @property
     def n_classes(self) -> int:

@@ -14,10 +14,15 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from ..common.errors import UserError
 from ..store.arrays import copied
 
 CHANNELS = (1, 3)
 """Numbers of channels that images may have."""
+
+
+class PoisonError(UserError):
+    """A poison or its file cannot be used, or does not fit its data set."""
 
 
 def as_images(values: Any) -> UInt8[Tensor, "n c h w"]:

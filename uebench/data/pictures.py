@@ -8,18 +8,21 @@ its caption is stored as a PNG text, so that a page can typeset it.
 from __future__ import annotations
 
 import json
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Int, UInt8
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from torch import Tensor
 
 from ..common.drafts import replaced_file
 from ..common.text import CAPTION
-from .dataset import Dataset
-from .poison import Poison
+from .split import Split
 
 CLASSES = 4
 """Largest number of classes that are shown."""
@@ -33,6 +36,8 @@ LETTERS = 13
 """Size of the letters; at 10 the spaces between words close up."""
 MARGIN = 10
 BLOCKS = ("clean", "perturbation", "poisoned")
+SAMPLED_CLASSES = 10
+"""Largest number of classes of which samples are shown."""
 STRIP_EACH = 2
 """Images shown per class in a strip."""
 STRIP_TILE = 64
@@ -40,6 +45,42 @@ STRIP_TILE = 64
 STRIP_CROP = 96
 """Side in pixels of the centre of a larger image that a strip shows."""
 Pixels = NDArray[np.uint8]
+
+
+class PoisonLike(Protocol):
+    """What is drawn and written of a `Poison`, which imports this module to draw itself."""
+
+    @property
+    def images(self) -> UInt8[Tensor, "n c h w"]:
+        """The poisoned images."""
+
+    @property
+    def labels(self) -> Int[Tensor, " n"]:
+        """Their classes."""
+
+    @property
+    def index(self) -> Int[Tensor, " n"]:
+        """Their positions in the clean training set."""
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The record of the poison."""
+
+
+class DatasetLike(Protocol):
+    """What is drawn of a `Dataset`, which imports this module to draw itself."""
+
+    @property
+    def train(self) -> Split:
+        """The clean training set."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name per class, in order of the labels."""
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +96,7 @@ class Strip:
     """What change the amplified range stands for, in words."""
 
 
-def contact_sheet(poison: Poison, dataset: Dataset, title: str) -> Image.Image:
+def contact_sheet(poison: PoisonLike, dataset: DatasetLike, title: str) -> Image.Image:
     """Return the sheet: three columns for each class, and one row per image.
 
     The factor comes from the poison's linf budget if one is recorded, otherwise from the largest
@@ -97,7 +138,32 @@ def contact_sheet(poison: Poison, dataset: Dataset, title: str) -> Image.Image:
     return sheet
 
 
-def strip(poison: Poison, dataset: Dataset) -> Strip:
+def samples(split: Split) -> Image.Image:
+    """Return the first images of the first classes, one column per class with its name above."""
+    columns = {
+        label: positions[:EACH].tolist()
+        for label in range(split.n_classes)
+        if len(positions := (split.labels == label).nonzero().flatten().cpu())
+    }
+    shown = dict(list(columns.items())[:SAMPLED_CLASSES])
+    tiles = {k: [_tile(split.images[i].cpu(), STRIP_TILE) for i in shown[k]] for k in shown}
+    font = ImageFont.load_default(LETTERS)
+    height, width = next(iter(tiles.values()))[0].shape[:2]
+    names = {k: textwrap.wrap(_ascii(split.class_names[k]), width // 7)[:2] for k in shown}
+    head = LINE * max(1, *map(len, names.values()))
+    rows = max(map(len, tiles.values()))
+    size = (len(shown) * (width + GAP) - GAP, head + rows * (height + GAP) - GAP)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, label in enumerate(shown):
+        x = column * (width + GAP)
+        draw.text((x, 0), "\n".join(names[label]), fill="black", font=font)
+        for row, tile in enumerate(tiles[label]):
+            sheet.paste(Image.fromarray(tile), (x, head + row * (height + GAP)))
+    return sheet
+
+
+def strip(poison: PoisonLike, dataset: DatasetLike) -> Strip:
     """Return a few images of a few classes as a bare picture."""
     chosen = chosen_images(poison, dataset, STRIP_EACH)
     parts, factor, why = _three_parts(poison, dataset, chosen)
@@ -118,7 +184,9 @@ def write_strip(picture: Strip, path: Path) -> None:
         Image.fromarray(picture.pixels).save(draft, format="PNG", optimize=True, pnginfo=text)
 
 
-def chosen_images(poison: Poison, dataset: Dataset, each: int = EACH) -> dict[int, list[int]]:
+def chosen_images(
+    poison: PoisonLike, dataset: DatasetLike, each: int = EACH
+) -> dict[int, list[int]]:
     """Return positions in the poison by class: the first ones of the first classes it covers.
 
     Classes with at least two images go first; classes are those of the clean set.
@@ -133,7 +201,7 @@ def chosen_images(poison: Poison, dataset: Dataset, each: int = EACH) -> dict[in
 
 
 def _three_parts(
-    poison: Poison, dataset: Dataset, chosen: dict[int, list[int]]
+    poison: PoisonLike, dataset: DatasetLike, chosen: dict[int, list[int]]
 ) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], float, str]:
     """Return clean, amplified and poisoned images, the factor, and its reason in words."""
     positions = torch.tensor([i for group in chosen.values() for i in group])
@@ -145,7 +213,7 @@ def _three_parts(
     return (clean, amplified, poison.images[positions]), factor, why
 
 
-def _full_range(poison: Poison, change: torch.Tensor) -> tuple[float, str]:
+def _full_range(poison: PoisonLike, change: torch.Tensor) -> tuple[float, str]:
     """Return the change in levels, at least 1, that fills the range, and a text about it."""
     match poison.meta.get("budget"):
         case {"norm": "linf", "eps": float(eps)} if 0 < eps <= 1:

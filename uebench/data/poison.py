@@ -10,16 +10,23 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, no_type_check
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 
-from ..common.errors import MethodError, UserError
+from ..common.errors import MethodError
+from ..common.notebook import display, in_notebook, pictures_html, png_bytes
 from ..store.arrays import add_bytes, chunks, copied, zeros
+from .dataset import Dataset
+from .given import PoisonError as PoisonError
 from .given import as_images, as_whole_numbers
+from .pictures import contact_sheet, samples
+from .poison_writing import check_target, write_poison
 from .split import Split
 
 Norm = Literal["linf", "l2"]
@@ -28,10 +35,6 @@ BudgetNorm = Literal["linf", "l2", "l0", "none"]
 """What a poison's budget may bound: a norm, the number of changed pixel positions, or nothing."""
 CLEAN_BALL: tuple[Norm, float] = ("linf", 8 / 255)
 """Norm and radius that stand in for a poison's where there are none, as on clean data."""
-
-
-class PoisonError(UserError):
-    """A poison file cannot be read, or does not fit its data set."""
 
 
 def quantise(
@@ -179,7 +182,7 @@ class Budget(NamedTuple):
 
 
 @no_type_check  # arrays and lists are accepted too: `__post_init__` converts or refuses them
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Poison:
     """A poisoned training set.
 
@@ -188,6 +191,8 @@ class Poison:
         labels: int64 [n].
         index: int64 [n], the position of each image in the clean training set.
         meta: recipe, seed, data set fingerprint, measured budget, times and sha256.
+        dataset: the clean data set that it was made from, if it is known: `uebench.craft` and
+            `uebench.import_poison` set it, and `show` and `save` use it.
 
     Raises:
         ValueError: the images are not uint8 [n, c, h, w], there is not one label and one position
@@ -198,6 +203,7 @@ class Poison:
     labels: Int[Tensor, " n"]
     index: Int[Tensor, " n"]
     meta: dict[str, Any] = field(default_factory=dict)
+    dataset: Dataset | None = None
 
     def __post_init__(self) -> None:
         """Convert arrays and lists to tensors, and refuse those with another meaning."""
@@ -215,6 +221,63 @@ class Poison:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        c, h, w = self.images.shape[1:]
+        parts = [f"{len(self):,} images [{c}, {h}, {w}]"]
+        if "linf_max" in self.meta:
+            parts.append(f"no value changed by more than {self.meta['linf_max']:g}/255")
+        of = f" of {self.dataset.name}" if self.dataset is not None else ""
+        return (
+            " ".join(filter(None, ("Poison", self.meta.get("spec")))) + f"{of}: {', '.join(parts)}"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a summary with pictures, which notebooks display."""
+        picture = png_bytes(self.picture() if len(self) else Image.new("RGB", (1, 1)))
+        return pictures_html(f"{self}", [("clean images, perturbation, poisoned images", picture)])
+
+    def picture(self, dataset: Dataset | None = None) -> Image.Image:
+        """Return clean images, perturbation and poisoned images of a few classes, side by side.
+
+        Where the clean data set is neither known nor given, the poisoned images alone are shown.
+
+        Raises:
+            PoisonError: the poison does not fit the data set.
+        """
+        clean = dataset or self.dataset
+        if clean is None:
+            names = tuple(str(label) for label in range(int(self.labels.max()) + 1))
+            return samples(Split(self.images, self.labels, names))
+        check_fits(self, clean.train, clean.name)
+        return contact_sheet(self, clean, f"{self.meta.get('spec', 'a poison')} on {clean.name}")
+
+    def show(self, dataset: Dataset | None = None) -> None:
+        """Show `picture` in the notebook or, outside of one, in the system's viewer of images."""
+        picture = self.picture(dataset)
+        if in_notebook():
+            display(picture)
+        else:
+            picture.show()
+
+    def save(self, path: Path | str, dataset: Dataset | None = None) -> None:
+        """Write the poison as .npz, .safetensors or, under any other name, a folder of PNG files.
+
+        Its record, `meta.json`, lies next to it, as `uebench craft` writes it.
+
+        Raises:
+            PoisonError: something is there already, it cannot be written, or it is not known which
+                data set the poison was made from.
+        """
+        clean = dataset or self.dataset
+        if clean is None:
+            raise PoisonError(
+                "a saved poison names the data set that it was made from, which this one does not "
+                "know; give it, as in poison.save(path, dataset)"
+            )
+        check_fits(self, clean.train, clean.name)
+        check_target(Path(path), "path")
+        write_poison(self, Path(path), clean)
 
 
 def tensors_sha256(poison: Poison) -> str:

@@ -14,7 +14,7 @@ from ..store.arrays import chunks, fits, gathered, taken, zeros
 from .given import as_images, as_whole_numbers
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Images and labels on one device; images that are too many for it lie in host memory.
 
@@ -53,6 +53,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        c, h, w = self.shape
+        return f"Split: {len(self):,} images [{c}, {h}, {w}] of {self.n_classes} classes"
 
     @property
     def n_classes(self) -> int:

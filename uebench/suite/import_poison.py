@@ -76,4 +76,4 @@ def import_poison(
     tensors = {"images": poison.images, "labels": poison.labels, "index": poison.index}
     store.get_or_make("poison", key_of(recipe), lambda: (tensors, meta))
     remember(store, name, loaded.fingerprint, record, replace)
-    return Poison(poison.images, poison.labels, poison.index, meta)
+    return Poison(poison.images, poison.labels, poison.index, meta, loaded)

@@ -66,7 +66,8 @@ def craft(
     bound = bind(asked, store, loaded.name, loaded.fingerprint)
     ref = Setting.of(dataset_ref(loaded), chosen, device).poison_or_raise(bound, seed)
     with one_thread(device), step_display(f"craft {ref.attack.info.name}", quiet) as show:
-        return fetch_poison(store, ref, loaded.train, device, show)
+        poison = fetch_poison(store, ref, loaded.train, device, show)
+    return replace(poison, dataset=loaded)
 
 
 def train(

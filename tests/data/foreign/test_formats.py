@@ -29,7 +29,8 @@ from tests.data.foreign.helpers import (
 from uebench.data import Dataset
 from uebench.data.foreign import read_poison
 from uebench.data.poison import Poison, PoisonError, quantise
-from uebench.data.poison_files import audit_poison, write_poison
+from uebench.data.poison_files import audit_poison
+from uebench.data.poison_writing import write_poison
 from uebench.data.split import Split
 from uebench.store.store import Store
 from uebench.suite.import_poison import import_poison

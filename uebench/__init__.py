@@ -35,6 +35,7 @@ _HOME = {
     "detect": "suite.detect",
     "frozen": "learn.pgd",
     "import_poison": "suite.import_poison",
+    "import_purified": "suite.import_purified",
     "load_dataset": "data",
     "parse_arch": "models",
     "penultimate": "models",
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from .store.arrays import taken as taken
     from .suite.detect import detect as detect
     from .suite.import_poison import import_poison as import_poison
+    from .suite.import_purified import import_purified as import_purified
     from .suite.run import run as run
     from .suite.single import craft as craft
     from .suite.single import train as train

@@ -129,3 +129,34 @@ def test_the_linear_model_is_that_of_plain_sgd_with_two_drops_of_its_rate(
     ours = fit_linear(tiny.train, 20, make_run(tiny))
     assert torch.allclose(ours, weight.detach(), atol=1e-5)
     assert not torch.allclose(ours, start, atol=1e-3)
+
+
+def test_around_the_mean_the_mean_image_stays_and_the_rest_is_projected(tiny: Dataset) -> None:
+    data = poisoned(tiny, "lsp[eps=10]")
+    centred = op(tiny, "[around=mean]")
+    centred.prepare(data, make_run(tiny))
+    presented = centred.before_crop(data.images, make_run(tiny))
+    mean = data.pixels().mean(0)
+    assert torch.allclose(presented.mean(0), mean, atol=1e-4)
+    basis = orthonormal_rows(fit_linear(data, 20, make_run(tiny)))
+    expected = mean + projected(data.pixels() - mean, basis)
+    assert torch.allclose(presented, expected, atol=1e-4)
+    around_zero = op(tiny)
+    around_zero.prepare(data, make_run(tiny))
+    shifted = around_zero.before_crop(data.images, make_run(tiny)).mean(0)
+    assert (shifted - mean).abs().max() > 0.05, "the mean image is not orthogonal by chance"
+    rounded = op(tiny, "[around=mean,project=8bit]").prepare(data, make_run(tiny))
+    assert (rounded.images - (255 * presented).round().clamp(0, 255)).abs().max() <= 1
+
+
+def test_keys_without_around_are_those_from_before_there_was_that_option(tiny: Dataset) -> None:
+    assert set(op(tiny).recipe()) == {"project", "fit_epochs", "strong", "cutmix"}
+    assert op(tiny, "[around=mean]").recipe()["around"] == "mean"
+
+
+def test_a_mean_survives_an_interruption(tiny: Dataset) -> None:
+    first, second = op(tiny, "[around=mean]"), op(tiny, "[around=mean]")
+    first.prepare(tiny.train, make_run(tiny))
+    second.load_state_dict(first.state_dict())  # type: ignore[attr-defined]
+    run, images = make_run(tiny), tiny.train.images
+    assert torch.equal(first.before_crop(images, run), second.before_crop(images, run))

@@ -20,6 +20,7 @@ from ..data.poison import Poison, n_changed, poisoned, tensors_sha256
 from ..data.split import Split
 from ..methods.faults import blamed_for_its_code
 from ..methods.imported import ImportedPoison
+from ..methods.purified import PurifiedSet, read_purified
 from ..methods.run import Run
 from ..report.confusion import ConfusionMatrix
 from ..store.store import Store, key_of, seed_of
@@ -223,6 +224,10 @@ def train_cell(
 
 def _prepared(cell: Cell, store: Store | None, data: Split, run: Run) -> Split:
     """Return the defense's preprocessed training set, cached if `keep_prepared` is set."""
+    if store is not None and isinstance(cell.defense, PurifiedSet):
+        purified = read_purified(cell.defense, store, cell.poison.key)
+        run.note(purified=purified.meta)
+        return poisoned(data, purified)
     if store is None or not cell.defense.keep_prepared:
         return cell.defense.prepare(data.to(run.device), run)
     recipe = cell.recipe()

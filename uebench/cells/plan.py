@@ -38,7 +38,8 @@ from .config import (
     spec_name,
 )
 from .failure import Failure, failure
-from .refusals import check_batches, check_distinct, check_n_cells, check_shares
+from .purified import with_purified_sets
+from .refusals import check_batches, check_distinct, check_n_cells, check_shares, may_repeat
 
 __all__ = [
     "Config",
@@ -104,7 +105,8 @@ def plan(
     for part in parts(config):
         overrides = method_overrides(part, known)
         for spec in part.dataset:
-            for cell in _cells(part, overrides, *by_spec[spec], device, store, absent):
+            planned = _cells(part, overrides, *by_spec[spec], device, store, absent)
+            for cell in with_purified_sets(planned, store):
                 cells.setdefault((cell.key, cell.ratio, cell.describe()), cell)
     return list(cells.values())
 
@@ -147,7 +149,7 @@ def _cells(
         [_options_shown(setting.cell(poison, defense), asked, defense) for defense in defenses]
         for asked, poison in crafted
     ]
-    if _may_repeat(config.attacks) or _may_repeat(config.defenses):
+    if may_repeat(config.attacks) or may_repeat(config.defenses):
         keys = [[cell.key for cell in row] for row in pairs]
         check_distinct("attacks", config.attacks, keys)
         check_distinct("defenses", config.defenses, [*zip(*keys, strict=True)])
@@ -162,15 +164,6 @@ def _cells(
                         cell = replace(cell, arch=arch, ratio=ratio, classes=labels)
                         subset = config.craft_on == "subset"
                         yield shared(_crafted_on_its_share(cell) if subset else cell)
-
-
-def _may_repeat(specs: list[str]) -> bool:
-    """Return whether two specs may be the same method: only those of one name can.
-
-    Imported poisons have names of their own and may still be the same images.
-    """
-    families = [normalise(spec_name(spec)).partition(":")[0] for spec in specs]
-    return len(set(families)) < len(families)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..common.errors import UserError
+from ..common.spec import normalise
 from ..data.dataset import Dataset
 from ..learn.loops import n_batches
 from ..learn.protocol import Protocol
@@ -54,6 +55,15 @@ def check_distinct(what: str, specs: Sequence[str], resolved: Sequence[object]) 
                 f"the {what} {specs[resolved.index(value)]} and {specs[i]} are the same here, so "
                 "that one measurement would look like two; leave one of them out"
             )
+
+
+def may_repeat(specs: list[str]) -> bool:
+    """Return whether two specs may be the same method: only those of one name can.
+
+    Imported poisons have names of their own and may still be the same images.
+    """
+    families = [normalise(spec_name(spec)).partition(":")[0] for spec in specs]
+    return len(set(families)) < len(families)
 
 
 def check_shares(config: Config, labels: tuple[int, ...], dataset: Dataset) -> None:

@@ -89,7 +89,7 @@ def check(method: str | None, kind: Any, quick: bool, full: bool, as_json: bool)
 
 def _chosen(method: str | None, kind: Kind | None) -> list[tuple[Kind, str]]:
     """Return kind and spec of each method to test."""
-    from ..common.spec import IMPORTED, parse_spec
+    from ..common.spec import IMPORTED, PURIFIED, parse_spec
     from ..methods.registry import KINDS, absent, build, methods, plugin_files
 
     kinds = [kind] if kind else list(KINDS)
@@ -106,9 +106,9 @@ def _chosen(method: str | None, kind: Kind | None) -> list[tuple[Kind, str]]:
             raise UserError(f"check {problem}; give NAME, or --plugin FILE with an @attack in it")
         return in_files
     name = parse_spec(method).name
-    if name.startswith(IMPORTED):
+    if name.startswith((IMPORTED, PURIFIED)):
         raise UserError(
-            f"{name} is a fixed set of images, which crafts nothing; `uebench audit` measures "
+            f"{name} is a fixed set of images, which computes nothing; `uebench audit` measures "
             "its file"
         )
     kinds_of_name = [each for each in kinds if name in methods(each)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -16,7 +16,32 @@ _UNITS = {"linf": "levels of 255", "l2": "in the pixel range [0, 1]", "l0": "pix
 
 def print_measured(facts: Mapping[str, Any]) -> None:
     """Print to stdout what was measured of a poison by `craft`, `audit` or `import`."""
-    lines = [(name, one_line(text)) for name, text in _lines(facts)]
+    _print_lines(_lines(facts))
+
+
+def print_purified(facts: Mapping[str, Any]) -> None:
+    """Print to stdout what is known of a purified training set."""
+    to_poison, to_clean = (
+        f"PSNR {facts[f'psnr_to_{what}']:.4g} dB, SSIM {facts[f'ssim_to_{what}']:.4g}"
+        for what in ("poison", "clean")
+    )
+    _print_lines(
+        [
+            ("name", facts["name"]),
+            ("purified", f"{facts['of']} on {facts['dataset']}, seed {facts['poison_seed']}"),
+            ("by", facts["by"]),
+            *_reading(facts),
+            ("images", f"{facts['images']:,}"),
+            ("against the poison", to_poison),
+            ("against the clean images", to_clean),
+            ("sha256 of the poison", facts["poison_sha256"]),
+            ("sha256", facts["sha256"]),
+        ]
+    )
+
+
+def _print_lines(named: Iterable[tuple[str, str]]) -> None:
+    lines = [(name, one_line(text)) for name, text in named]
     widest = max(len(name) for name, _ in lines)
     for name, text in lines:
         click.echo(f"{name.ljust(widest)}  {text}")

@@ -13,7 +13,7 @@ from ..common.drafts import replaced_file
 from ..common.errors import UserError
 from .completion import complete
 from .matrix import assignment, protocol_option, set_option
-from .measured import print_measured
+from .measured import print_measured, print_purified
 from .shared import (
     data_dir_option,
     data_options,
@@ -179,7 +179,26 @@ def audit(
 @click.argument("path", type=click.Path())
 @click.option("--dataset", required=True, metavar="NAME", help="The clean data set.")
 @click.option(
-    "--name", required=True, metavar="NAME", help="The attack will be called imported:NAME."
+    "--name",
+    required=True,
+    metavar="NAME",
+    help="The attack will be called imported:NAME, a purified set purified:NAME.",
+)
+@click.option(
+    "--purified",
+    is_flag=True,
+    help="PATH is a training set that somebody purified; register it as a defense.",
+)
+@click.option("--of", metavar="ATTACK", help="With --purified, the attack that was purified.")
+@click.option("--by", metavar="METHOD", help="With --purified, what purified it, such as avatar.")
+@click.option(
+    "--poison-seed",
+    type=click.IntRange(0, 2**31 - 1),
+    help="With --purified, the seed of the attack.  [default: 0]",
+)
+@click.option(
+    "--protocol",
+    help="With --purified, the protocol that trained the attack's surrogate.  [default: quick]",
 )
 @click.option("--replace", is_flag=True, help="Replace the images that NAME already has.")
 @json_option
@@ -189,6 +208,11 @@ def import_(
     path: str,
     dataset: str,
     name: str,
+    purified: bool,
+    of: str | None,
+    by: str | None,
+    poison_seed: int | None,
+    protocol: str | None,
     replace: bool,
     as_json: bool,
     data_dir: str | None,
@@ -196,17 +220,43 @@ def import_(
 ) -> None:
     """Register a released poison file as the attack imported:NAME.
 
+    With --purified, register a purified training set as the defense purified:NAME. It was made from
+    a poison in the store, and has cells for that poison only.
+
     PATH is a folder or zip of <index>.png, .npy, .npz, .safetensors, .pt or a pickle of arrays;
     nothing in it is run. Its measurements are printed, as by `uebench audit`.
 
     \b
     uebench import perturbation.pt --dataset cifar10 --name em_authors
     uebench run --dataset cifar10 --attacks imported:em_authors --defenses standard
+    uebench import --purified out.npz --of imported:em_authors --by avatar --dataset cifar10 \\
+        --name avatar
     """  # noqa: D301
     from ..data import load_dataset
+    from ..data.foreign import Reading
     from ..methods.imported import poison_name
     from ..suite.import_poison import import_poison
+    from ..suite.import_purified import import_purified
 
+    only_purified = {"of": of, "by": by, "poison_seed": poison_seed, "protocol": protocol}
+    given: dict[str, Any] = {
+        key: value for key, value in only_purified.items() if value is not None
+    }
+    if purified:
+        if of is None or by is None:
+            raise UserError(
+                "--purified needs --of ATTACK, whose poison was purified, and --by METHOD"
+            )
+        loaded = load_dataset(dataset, data_dir)
+        given |= {"reading": Reading(**reading), "replace": replace}
+        record = import_purified(path, loaded, name, **given)
+        output(record, as_json, print_purified)
+        shown = ["run", "--dataset", dataset, "--attacks", of, "--defenses", record["name"]]
+        echo(f"next: uebench {shlex.join(shown)}", err=True)
+        return
+    if given:
+        flags = ", ".join(f"--{key.replace('_', '-')}" for key in given)
+        raise UserError(f"{flags} belongs to --purified; add --purified, or leave it out")
     name = poison_name(name)
     loaded = load_dataset(dataset, data_dir)
     poison = import_poison(path, loaded, name, replace=replace, **reading)

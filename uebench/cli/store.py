@@ -21,8 +21,8 @@ kind_option = click.option(
     "kinds",
     multiple=True,
     metavar="KIND",
-    help="Only entries of this kind: dataset, decoded, poison, imported, prepared, kept, cell, "
-    "detection or checkpoint; may be repeated.",
+    help="Only entries of this kind: dataset, decoded, poison, imported, purified, prepared, "
+    "kept, cell, detection or checkpoint; may be repeated.",
 )
 _SECONDS = {"": 86400.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
@@ -32,7 +32,7 @@ def store_group() -> None:
     """List, check and clean up the store of computed results.
 
     The store is the folder $UEBENCH_HOME or, by default, the platform's cache folder. Anything that
-    is removed from it is computed again when it is needed, except for imported poisons.
+    is removed from it is computed again when it is needed, except for what was imported.
 
     \b
     uebench store du
@@ -100,7 +100,7 @@ def verify_store(kinds: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     help="Also remove entries older than this, such as 30d, 12h or 2w.",
 )
 @click.option(
-    "--imported", is_flag=True, help="Also remove imported poisons, which cannot be computed again."
+    "--imported", is_flag=True, help="Also remove what was imported and cannot be computed again."
 )
 @click.option("--yes", is_flag=True, help="Remove the entries; without this, they are only listed.")
 @json_option

@@ -41,7 +41,7 @@ def names(kind: str) -> list[str]:
     files = sorted(folder.glob("[!_]*.py")) if folder else []
     registered = [name for file in files for name in _marked(file, kind[:-1])]
     entries = importlib.metadata.entry_points(group=f"uebench.{kind}")
-    imported = _imported() if kind == "attacks" else []
+    imported = _imported("imported" if kind == "attacks" else "purified")
     return [*sorted({*registered, *(entry.name for entry in entries)}), *imported]
 
 
@@ -68,12 +68,12 @@ def _keys(file: Path, variable: str) -> list[str]:
     return []
 
 
-def _imported() -> list[str]:
-    """Return the names of imported poisons, read from the folders of the store."""
+def _imported(kind: str) -> list[str]:
+    """Return the names of imported poisons or purified sets, read from the store's folders."""
     import platformdirs
 
     root = Path(os.environ.get("UEBENCH_HOME") or platformdirs.user_cache_dir("uebench"))
-    folder = root / "v1" / "imported"
+    folder = root / "v1" / kind
     with contextlib.suppress(OSError):
-        return sorted({f"imported:{path.name.partition('.')[0]}" for path in folder.iterdir()})
+        return sorted({f"{kind}:{path.name.partition('.')[0]}" for path in folder.iterdir()})
     return []

@@ -3,7 +3,7 @@
 One grammar serves attacks, defenses, networks and data sets:
 
     spec    := name [ "[" option { "," option } "]" ]
-    name    := snake_case | "imported:" snake_case | "timm:" snake_case
+    name    := snake_case | ("imported:" | "purified:" | "timm:") snake_case
     option  := key "=" value
 
 Names and keys are snake_case; `-` is read as `_`. Values stay text here: the method's own fields
@@ -29,6 +29,8 @@ IMPORTED = "imported:"
 """What the name of an imported poison begins with, where an attack is asked for."""
 TIMM = "timm:"
 """What the name of a network of timm begins with, where a network is asked for."""
+PURIFIED = "purified:"
+"""The same for an imported purified training set, where a defense is asked for."""
 MAX_SPEC = 2000
 """Longest spec that is read, in characters."""
 
@@ -87,7 +89,7 @@ def parse_spec(text: str) -> Spec:
         raise UserError(f"a spec has at most {MAX_SPEC} characters, got {len(text)}")
     name, bracket, rest = text.partition("[")
     name = name.strip()
-    if not _NAME.fullmatch(name.removeprefix(IMPORTED).removeprefix(TIMM)):
+    if not _NAME.fullmatch(re.sub(f"^({IMPORTED}|{PURIFIED}|{TIMM})", "", name)):
         raise UserError(
             f"{shorten(text)} does not begin with a name; write it like em or em[eps=16/255]"
         )

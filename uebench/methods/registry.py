@@ -22,11 +22,12 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..common.errors import MethodError, UnknownNameError, UserError
 from ..common.options import validated
-from ..common.spec import IMPORTED, Spec, parse_spec, unknown
+from ..common.spec import IMPORTED, PURIFIED, Spec, parse_spec, unknown
 from .asked import Asked
 from .base import Attack, Defense, Method, MethodInfo
 from .faults import in_words, last_line
 from .imported import imported_class
+from .purified import purified_class
 from .source import remember_code
 
 Kind = Literal["attack", "defense"]
@@ -220,6 +221,8 @@ def find(kind: Kind, name: str) -> type[Method]:
         return known[name]
     if kind == "attack" and name.startswith(IMPORTED):
         return imported_class(name)
+    if kind == "defense" and name.startswith(PURIFIED):
+        return purified_class(name)
     for plugin in _broken:
         if plugin.origin == f"entry point {name}":
             raise MethodError(f"{kind} {name} breaks at import: {plugin.error}")

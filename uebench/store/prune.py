@@ -2,8 +2,8 @@
 
 This module only finds entries; `store.py` reads, writes and removes them. The store's root also
 holds the notes of drivers (`execute/notes.py`), which stay behind if a driver is killed. Whatever
-is removed is computed again when it is needed. Only imported poisons cannot be computed again, so
-they are protected.
+is removed is computed again when it is needed. Only imported poisons and purified sets
+cannot be computed again, so they are protected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,17 @@ from .owner import is_running
 from .store import INTERNAL, LAYOUT, Store, StoreError
 
 ENTRY_KINDS = (
-    *("dataset", "decoded", "poison", "imported", "prepared", "kept", "cell", "detection"),
+    *(
+        "dataset",
+        "decoded",
+        "poison",
+        "imported",
+        "purified",
+        "prepared",
+        "kept",
+        "cell",
+        "detection",
+    ),
     "checkpoint",
 )
 """The kinds of entries that this version knows; others are listed, but never removed."""
@@ -148,6 +158,8 @@ def entry_text(store: Store, entry: Entry) -> str:
             return str(record.get("name", ""))
         case "imported":
             return f"{record.get('file', '')} for {record.get('dataset', '')}"
+        case "purified":
+            return f"{record.get('of', '')} by {record.get('by', '')}"
         case "kept" | "checkpoint":
             return str(record.get("what", ""))
     return str(record.get("spec", ""))
@@ -196,7 +208,7 @@ def asked_for(
 ) -> list[Doomed]:
     """Return the entries of these kinds that are older than `older_than_s` seconds.
 
-    Imported poisons cannot be computed again, so they are left out unless `imported` is set.
+    What was imported cannot be computed again, so it is left out unless `imported` is set.
     """
     now = _clock(store)
     doomed = []
@@ -210,8 +222,8 @@ def asked_for(
 
 
 def is_imported(store: Store, entry: Entry) -> bool:
-    """Return whether an entry is an imported poison, or the entry that holds its name."""
-    if entry.kind == "imported":
+    """Return whether an entry is an imported poison or purified set, or holds its name."""
+    if entry.kind in ("imported", "purified"):
         return True
     if entry.kind != "poison":
         return False

@@ -15,7 +15,7 @@ from rich.text import Text
 from ..cells.config import config_names, read_config
 from ..common.errors import UserError
 from ..common.names import SHOWN
-from ..common.spec import IMPORTED, normalise, unknown
+from ..common.spec import IMPORTED, PURIFIED, normalise, unknown
 from ..common.text import counted, one_line, plain_text
 from ..data import DATASETS
 from ..learn.protocol import PROTOCOLS, Protocol
@@ -32,7 +32,7 @@ def _rows(kind: str) -> list[_Row]:
     if kind == "attacks":
         return _methods("attack") + _imported()
     if kind == "defenses":
-        return _methods("defense")
+        return _methods("defense") + _purified()
     if kind == "models":
         from ..models import ARCHITECTURES
 
@@ -87,6 +87,22 @@ def _imported() -> list[_Row]:
     ]
 
 
+def _purified() -> list[_Row]:
+    """Return the imported purified sets, one row for each name and poison."""
+    from ..methods.purified import purified_records
+    from ..store.store import Store
+
+    return [
+        {
+            "name": f"{PURIFIED}{name}",
+            "title": f"{record['of']} purified by {record['by']}",
+            "source": f"{record['file']} for {record['dataset']}",
+            "origin": "imported",
+        }
+        for name, record in purified_records(Store())
+    ]
+
+
 def _protocol_title(protocol: Protocol) -> str:
     return (
         f"{protocol.arch}, {counted(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, "
@@ -106,6 +122,8 @@ def kind_of(name: str) -> str:
     name = normalise(name)
     if name.startswith(IMPORTED):
         return "attack"
+    if name.startswith(PURIFIED):
+        return "defense"
     known: dict[str, list[str]] = {kind: list(methods(kind)) for kind in KINDS}
     known |= {"protocol": list(PROTOCOLS), "executor": list(EXECUTORS)}
     kinds = [kind for kind in SHOWN if name in known[kind]]
@@ -149,6 +167,8 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     about = {}
     if kind == "attack" and name.startswith(IMPORTED):
         about["about"] = _records_of(name.removeprefix(IMPORTED))
+    if kind == "defense" and name.startswith(PURIFIED):
+        about["about"] = _purified_records_of(name.removeprefix(PURIFIED))
     cls = find("attack" if kind == "attack" else "defense", name)
     module = inspect.getmodule(cls)
     return {
@@ -182,6 +202,28 @@ def _records_of(name: str) -> str:
     ]
     if not lines:
         raise unknown("attack", IMPORTED + name, [IMPORTED + other for other, _ in known])
+    return "\n".join(lines)
+
+
+def _purified_records_of(name: str) -> str:
+    """Return what is known of a purified set, one line for each poison.
+
+    Raises:
+        UnknownNameError: nothing was imported under this name.
+    """
+    from ..methods.purified import not_purified, purified_records
+    from ..store.store import Store
+
+    lines = [
+        f"{r['file']}: {r['of']} on {r['dataset']} (seed {r['poison_seed']}, sha256 "
+        f"{r['poison_sha256'][:12]}) purified by {r['by']}; PSNR to the clean images "
+        f"{r['psnr_to_clean']:.1f} dB, to the poison {r['psnr_to_poison']:.1f} dB, sha256 "
+        f"{r['sha256'][:12]}"
+        for other, r in purified_records(Store())
+        if other == name
+    ]
+    if not lines:
+        raise not_purified(name, Store())
     return "\n".join(lines)
 
 

@@ -29,6 +29,7 @@ from ..execute.choose import build_executor
 from ..execute.devices import usable_devices
 from ..learn.protocol import Protocol
 from ..methods.imported import ImportedPoison
+from ..methods.purified import PurifiedSet, copy_purified
 from ..report import read_cells
 from ..share.agreement import TOLERANCE, agreement, cell_name, shortened
 from ..share.described import flat
@@ -217,12 +218,14 @@ def _recorded_recipe(run_json: Mapping[str, Any], key: Any) -> dict[str, Any]:
 
 
 def _copy_imported(cells: list[Cell], source: Store, target: Store) -> None:
-    """Copy imported poisons, which cannot be recomputed, from one store into another."""
+    """Copy imported poisons and purified sets, which cannot be recomputed, into another store."""
     for cell in cells:
         if isinstance(cell.poison.attack, ImportedPoison):
             entry = source.read("poison", cell.poison.key)
             if entry is not None:
                 target.write("poison", cell.poison.key, entry[1], entry[0])
+        if isinstance(cell.defense, PurifiedSet):
+            copy_purified(cell.defense, source, target, cell.poison.key)
 
 
 def _judge(

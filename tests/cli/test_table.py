@@ -222,3 +222,38 @@ def test_an_axis_that_the_layout_lacks_gives_leaderboards(
     assert "2 different cells belong to row" in caplog.text
     assert (tmp_path / "made/index.html").is_file()
     assert not (tmp_path / "made/table.csv").exists()
+
+
+@pytest.mark.usefixtures("home")
+def test_a_table_for_a_column_of_selected_methods() -> None:
+    made = ["run", *MATRIX, "--attacks", "none,lsp,lsp[patch=2]", *DEFENSES, "--out", "selected"]
+    assert call(*made).exit_code == 0
+    text = call(
+        "table", "selected", "--no-worst-cases", "--format", "latex", "--width", "column"
+    ).stdout
+    assert r"LSP\textsuperscript{a}" in text
+    assert "patch=2" in text.partition("bottomrule")[2]
+    one = call("table", "selected", "--attacks", "lsp[patch=2]", "--transpose", "--no-worst-cases")
+    rows = [line.split() for line in one.stdout.splitlines() if line.startswith(" ")]
+    assert [row[0] for row in rows if row[0][0] != "─"] == ["defense", "Standard", "ISS"]
+    both = call("table", "selected", "--attacks", "lsp", "--format", "csv").stdout
+    assert both.count(",lsp,") == 4, "a name selects every form of the attack"
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("table made --width column", "--width is about LaTeX; add --format latex"),
+        ("table made --no-note", "--no-note is about LaTeX"),
+        ("table made --format latex --width 1", "--width must be column (3.25 in)"),
+        ("table made --attacks em", "no cell has the attack em; there are none, lsp"),
+        ("table made --defenses is", "did you mean iss?"),
+        ("table made --format latex --width 1.5", "fewer --attacks or --defenses"),
+    ],
+)
+def test_a_table_that_cannot_be_arranged_gets_a_sentence(line: str, answer: str) -> None:
+    result = call(*line.split())
+    assert result.exit_code == 2
+    assert answer in " ".join(result.stderr.split()), result.stderr
+    assert "Traceback" not in result.stderr

@@ -4,12 +4,18 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from uebench.report.latex import escape_latex, to_latex
-from uebench.report.tables import leaderboard, leaderboards
+from uebench.report.arrange import Arrangement, transposed
+from uebench.report.latex import escape_latex, latex_tables, to_latex
+from uebench.report.layout import Layout, layout
+from uebench.report.paper import WIDTHS, inches, width_of
+from uebench.report.tables import Leaderboard, leaderboard, leaderboards
+from uebench.report.words import Label
 
 needs_pdflatex = pytest.mark.skipif(
     shutil.which("pdflatex") is None,
@@ -111,3 +117,86 @@ def test_labels_are_unique(cells):
 def test_reports_need_no_torch():
     code = "import uebench.report, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+COLUMN, PAGE = WIDTHS["column"], WIDTHS["page"]
+TWO_COLUMNS = rf"""\documentclass[twocolumn]{{article}}
+\usepackage[textwidth={PAGE}in]{{geometry}}
+\setlength{{\columnsep}}{{{PAGE - 2 * COLUMN}in}}
+\usepackage{{booktabs}}
+\begin{{document}}
+\input{{leaderboard.tex}}
+\end{{document}}
+"""
+
+
+@pytest.fixture
+def optioned(cells) -> Leaderboard:
+    """Return a leaderboard with long options, several seeds and its worst cases."""
+    rows = [
+        {"attack": attack, "attack_options": options, "defense": d, "seed": s, "test_acc": 0.1 + s}
+        for attack, options in (("none", ""), ("em", ""), ("rem", "train_steps=300,adv_steps=4"))
+        for d in ("at", "iss")
+        for s in (0, 0.5)
+    ]
+    return leaderboard(cells(*({**row, "seed": int(2 * row["seed"])} for row in rows)))
+
+
+@needs_pdflatex
+@pytest.mark.parametrize("arranged", [Arrangement(), Arrangement(True, False)], ids=str)
+def test_a_fitted_table_is_as_wide_as_promised_and_no_smaller_than_footnotes(
+    optioned, tmp_path, arranged
+):
+    table = replace(arranged, width=COLUMN).of(partial(layout, optioned, None))
+    text = latex_tables([(table, "tab:mine")], width=COLUMN)
+    assert not re.search(r"resizebox|scriptsize|tiny", text)
+    assert text.count(r"train\_steps") == 1, "options stand in the footnote alone"
+    assert r"rem\textsuperscript{a} " in text
+    measured = text.replace(r"\begin{tabular}", r"\setbox0\hbox\bgroup\begin{tabular}").replace(
+        r"\end{tabular}", r"\end{tabular}\egroup\typeout{WIDTH \the\wd0}\usebox0"
+    )
+    (tmp_path / "leaderboard.tex").write_text(measured, encoding="utf-8")
+    log = _compile(TWO_COLUMNS, tmp_path)
+    points = float(re.search(r"WIDTH ([\d.]+)pt", log)[1])
+    assert points <= 72.27 * width_of(table) <= 1.05 * points
+    assert "Overfull" not in log
+
+
+@needs_pdflatex
+def test_a_page_wide_table_spans_both_columns_and_a_document_has_two(optioned, tmp_path):
+    table = Arrangement(width=PAGE).of(partial(layout, optioned, None))
+    text = latex_tables([(table, "tab:a"), (table, "tab:a")], standalone=True, width=PAGE)
+    assert text.count(r"\begin{table*}") == 2
+    assert r"\documentclass[twocolumn]" in text
+    assert "Overfull" not in _compile(text, tmp_path)
+    bare = latex_tables([(table, "tab:a")], width=PAGE, note=False)
+    assert "synthetic, resnet18" in text
+    assert "synthetic, resnet18" not in bare
+    assert r"\textsuperscript{a}\,train" in bare, "marks keep their meaning"
+
+
+def test_a_column_that_cannot_hold_the_table_says_what_would_fit(cells):
+    names = [f"defense_{k}" for k in range(7)]
+    board = leaderboard(cells(*({"attack": a, "defense": d} for a in ("em", "lsp") for d in names)))
+    with pytest.raises(ValueError, match=r"needs 5\.\d\d in at the size of footnotes") as refused:
+        Arrangement(width=COLUMN).of(partial(layout, board, None))
+    message = str(refused.value)
+    assert "3.25 in are available" in message
+    assert "--transpose (" in message
+    assert "--width page" in message
+    assert "--no-worst-cases (" not in message, "it would still be too wide"
+    fitting = Arrangement(transpose=True, width=COLUMN).of(partial(layout, board, None))
+    assert [row.label.title for row in fitting.rows][:2] == names[:2]
+    assert fitting.caption.endswith("defenses in rows, attacks in columns")
+
+
+@pytest.mark.parametrize("width", ["wide", "0", "nan", "500", "", "3,25"])
+def test_a_width_that_is_none_is_refused(width):
+    with pytest.raises(ValueError, match=r"--width must be column \(3.25 in\), page \(6.75 in\)"):
+        inches(width)
+
+
+def test_grids_with_headings_are_not_transposed():
+    table = Layout("t", "a", (Label("x"),), (), "", groups=(("over", 1),))
+    with pytest.raises(ValueError, match="cannot be transposed; leave out --transpose"):
+        transposed(table)

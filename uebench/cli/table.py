@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from .shared import (
 )
 
 if TYPE_CHECKING:
+    from ..report.arrange import Arrangement
     from ..report.compare import Compared
     from ..report.grid import Grid
     from ..report.layout import Layout
@@ -38,6 +40,9 @@ class TableForm:
     caption: str | None = None
     label: str | None = None
     standalone: bool = False
+    note: bool = True
+    """Whether a LaTeX table has its note."""
+    arrangement: Arrangement | None = None
 
 
 @click.command()
@@ -71,6 +76,17 @@ class TableForm:
 @click.option("--standalone", is_flag=True, help="With latex, write a complete document.")
 @click.option("--caption", metavar="TEXT", help="With latex, the caption.")
 @click.option("--label", metavar="NAME", help=r"With latex, the label for \ref.")
+@click.option(
+    "--width",
+    metavar="WIDTH",
+    help="With latex, fit a place in a paper at the size of footnotes: column (3.25 in), page "
+    "(6.75 in, as table*) or inches.",
+)
+@click.option("--no-note", is_flag=True, help="With latex, leave out the note below the table.")
+@click.option("--transpose", is_flag=True, help="Put defenses in rows and attacks in columns.")
+@click.option(
+    "--no-worst-cases", is_flag=True, help="Leave out the worst cases and the best defenses."
+)
 @data_options
 @plugin_option
 def table(
@@ -84,12 +100,17 @@ def table(
     standalone: bool,
     caption: str | None,
     label: str | None,
+    width: str | None,
+    no_note: bool,
+    transpose: bool,
+    no_worst_cases: bool,
     **options: Any,
 ) -> None:
     """Print a table of the paper, or the leaderboard of folders.
 
     Nothing is computed: a table shows the cells that are in the store and marks the others as
-    missing. Flags that describe a matrix mean the same as for `uebench run table2`.
+    missing. Flags that describe a matrix mean the same as for `uebench run table2`. Of a results
+    folder, --attacks and --defenses select rows and columns.
 
     \b
     uebench table 2                                       Table 2 from the store
@@ -98,12 +119,18 @@ def table(
     uebench table results/quick --format latex            a folder's leaderboard
     uebench table results/seed0 results/seed1             of two folders, joined by `merge`
     """  # noqa: D301
+    from ..report.arrange import Arrangement
+    from ..report.paper import inches as paper_width
     from ..report.published import read_published
 
     form = "json" if as_json else form
-    shape = TableForm(form, caption, label, standalone)
-    if standalone and form != "latex":
-        raise UserError("--standalone writes a LaTeX document; add --format latex")
+    only_latex = {"standalone": standalone, "width": width, "no-note": no_note}
+    for flag, value in only_latex.items():
+        if value and form != "latex":
+            raise UserError(f"--{flag} is about LaTeX; add --format latex")
+    inches = None if width is None else paper_width(width)
+    arrangement = Arrangement(transpose, not no_worst_cases, inches)
+    shape = TableForm(form, caption, label, standalone, not no_note, arrangement)
     numbers = None
     if compare or published or second_hand:
         numbers = read_published(Path(published) if published else None, second_hand)
@@ -158,8 +185,11 @@ def _print_results(
     """Print the leaderboards of a results folder, or of several as one."""
     from .. import report
     from ..cells.results import version_warning
+    from ..common.spec import split_specs
+    from ..report.selection import selected
 
-    if flags := matrix_flags(options):
+    given = {name: options.pop(name) for name in ("attacks", "defenses")}
+    if flags := matrix_flags(options | dict.fromkeys(given)):
         raise UserError(
             f"{flags[0]} describes the matrix of a table, but {paths[0]} is a results folder; "
             "leave the flag out, or name a table"
@@ -167,6 +197,7 @@ def _print_results(
     cells = report.read_cells(paths[0]) if len(paths) == 1 else results_of(paths).cells
     if cells.empty:
         raise UserError(f"{paths[0]} has no rows, so there is no table; run some cells first")
+    cells = selected(cells, *(split_specs(text or "") for text in given.values()))
     boards = report.leaderboards(cells, metric)
     if warning := version_warning(cells):
         click.echo(warning, err=True)
@@ -224,6 +255,7 @@ def print_tables(
     published: list[Published] | None,
 ) -> None:
     """Print a paper's table or leaderboards, compared with published numbers unless it is None."""
+    from ..report.arrange import Arrangement
     from ..report.compare import compare, ours_of
     from ..report.grid import Grid, grid_layout
     from ..report.latex import board_label
@@ -242,10 +274,16 @@ def print_tables(
         click.echo(_as_json(tables, compared))
     elif shape.form == "csv":
         click.echo(_as_csv(tables, compared), nl=False)
-    elif isinstance(tables, Grid):
-        _print_layouts([(grid_layout(tables), f"tab:uebench-{tables.name}")], shape, compared)
     else:
-        laid_out = [(layout(board, titles), board_label(board)) for board in tables]
+        arrangement = shape.arrangement or Arrangement()
+        if isinstance(tables, Grid):
+            grid = tables
+            laid_out = [(arrangement.of(lambda _: grid_layout(grid)), f"tab:uebench-{grid.name}")]
+        else:
+            laid_out = [
+                (arrangement.of(partial(layout, board, titles)), board_label(board))
+                for board in tables
+            ]
         _print_layouts(laid_out, shape, compared)
 
 
@@ -296,6 +334,7 @@ def _print_layouts(
     tables: list[tuple[Layout, str]], shape: TableForm, compared: list[Compared] | None
 ) -> None:
     """Print tables with their LaTeX labels as text, Markdown or LaTeX, and then the comparison."""
+    from ..report.arrange import Arrangement
     from ..report.comparison import comparison_layout
     from ..report.formats import markdown_table
     from ..report.latex import latex_tables
@@ -303,13 +342,17 @@ def _print_layouts(
 
     labelled = [(each, shape.label or label) for each, label in tables]
     if compared:
-        labelled.append((comparison_layout(compared), "tab:uebench-published"))
+        arrangement = replace(shape.arrangement or Arrangement(), transpose=False)
+        comparison = arrangement.of(lambda _: comparison_layout(compared))
+        labelled.append((comparison, "tab:uebench-published"))
     layouts = [each for each, _ in labelled]
     if shape.form == "text":
         stdout_console().print(TerminalTables(tuple(layouts)))
     elif shape.form == "markdown":
         click.echo("\n".join(map(markdown_table, layouts)), nl=False)
     else:
-        click.echo(latex_tables(labelled, shape.caption, shape.standalone), nl=False)
+        width = shape.arrangement.width if shape.arrangement else None
+        text = latex_tables(labelled, shape.caption, shape.standalone, width=width, note=shape.note)
+        click.echo(text, nl=False)
     if compared is not None and not compared:
         click.echo("no published numbers for these cells are known", err=True)

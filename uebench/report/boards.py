@@ -154,7 +154,7 @@ def _board(
 ) -> View:
     """Return one leaderboard, whose two metrics are `both`."""
     board, results = both[0], cells.results
-    layouts = [layout(each, results.titles, "Underlined") for each in both]
+    layouts = [layout(each, results.titles, emphasis="Underlined") for each in both]
     settings = ", ".join(settings_in_words(board.settings, results.titles))
     attacks = [*board.attacks, *[None] * (len(layouts[0].rows) - len(board.attacks))]
     defenses = [*board.defenses, *[None] * (len(layouts[0].columns) - len(board.defenses))]

@@ -8,19 +8,29 @@ all it would do is join cells with "&".
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..common.text import one_line
 from .layout import Layout, Shown, layout
+from .paper import COLUMN_SEP_PT, WIDTHS
 from .tables import Boards, Leaderboard, several
 from .words import Label, Titles
 
 PACKAGES = r"% Needs \usepackage{booktabs} and \usepackage{graphicx} (for \resizebox)."
+FITTED_PACKAGES = r"% Needs \usepackage{booktabs}."
 
 _PREAMBLE = r"""\documentclass{article}
 \usepackage[margin=2cm,landscape]{geometry}
 \usepackage{booktabs}
 \usepackage{graphicx}
 \begin{document}
+"""
+
+_TWO_COLUMNS = rf"""\documentclass[twocolumn]{{article}}
+\usepackage[textwidth={WIDTHS["page"]}in,textheight=9in]{{geometry}}
+\setlength{{\columnsep}}{{{WIDTHS["page"] - 2 * WIDTHS["column"]}in}}
+\usepackage{{booktabs}}
+\begin{{document}}
 """
 
 _SPECIAL = {
@@ -80,19 +90,41 @@ def to_latex(
 
 
 def latex_tables(
-    tables: Sequence[tuple[Layout, str]], caption: str | None = None, standalone: bool = False
+    tables: Sequence[tuple[Layout, str]],
+    caption: str | None = None,
+    standalone: bool = False,
+    *,
+    width: float | None = None,
+    note: bool = True,
 ) -> str:
-    """Return a `table` environment for each layout and its label, or a document of them."""
+    """Return a `table` environment for each layout and its label, or a document of them.
+
+    Args:
+        tables: the layouts and what to give to `ref` for each.
+        caption: by default that of the layout.
+        standalone: return a document.
+        width: the width in inches that each table must fit at the size of footnotes; by default,
+            wide tables are scaled to the line.
+        note: whether the settings stand below a table.
+
+    Raises:
+        UserError: a table does not fit the width.
+    """
     used: list[str] = []
     environments = []
     for table, name in tables:
         used.append(name)
         times = used.count(name)
-        environments.append(_table(table, caption, name if times == 1 else f"{name}-{times}"))
+        label = name if times == 1 else f"{name}-{times}"
+        if width is None:
+            environments.append(_table(table if note else replace(table, note=""), caption, label))
+        else:
+            environments.append(_fitted(table, caption, label, width, note))
     if not standalone:
-        return "\n".join([PACKAGES, *environments])
+        return "\n".join([PACKAGES if width is None else FITTED_PACKAGES, *environments])
     body = "\\clearpage\n".join(environments) or "No leaderboard."
-    return f"{_PREAMBLE}{body}\n\\end{{document}}\n"
+    preamble = _PREAMBLE if width is None else _TWO_COLUMNS
+    return f"{preamble}{body}\n\\end{{document}}\n"
 
 
 def board_label(board: Leaderboard) -> str:
@@ -154,6 +186,46 @@ def _table(table: Layout, caption: str | None, label: str) -> str:
     return "\n".join(lines)
 
 
+def _fitted(table: Layout, caption: str | None, label: str, width: float, note: bool) -> str:
+    """Return a table in footnotesize; one that is wider than a column spans both."""
+    environment = "table*" if width > WIDTHS["column"] * 1.2 else "table"
+    columns = [_marked(replace(column, options="", aside="")) for column in table.columns]
+    footnotes = [
+        rf"\textsuperscript{{{letter}}}\,{escape_latex(options.replace(',', ', '))}."
+        for letter, options in table.footnotes
+    ]
+    below = [
+        *(rf"\textbf{{{escape_latex(warning)}}}" for warning in table.warnings),
+        *([escape_latex(table.note)] if note else []),
+        *([" ".join(footnotes)] if footnotes else []),
+    ]
+    lines = [
+        rf"\begin{{{environment}}}[tbp]",
+        r"  \centering\footnotesize",
+        r"  \setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{5pt}",
+        rf"  \caption{{{escape_latex(caption or table.caption)}.}}",
+        rf"  \label{{{label}}}",
+        rf"  \setlength{{\tabcolsep}}{{{COLUMN_SEP_PT:g}pt}}",
+        rf"  \begin{{tabular}}{{@{{}}{'l' * len(table.heads)}{'r' * len(columns)}@{{}}}}",
+        r"    \toprule",
+        *_groups(table),
+        f"    {' & '.join([*map(escape_latex, table.heads), *columns])} \\\\",
+        *_body(table, remark=""),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        *(rf"  \par\smallskip{{\raggedright {text}\par}}" for text in below),
+        rf"\end{{{environment}}}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _marked(label: Label) -> str:
+    """Return a label whose mark, if it has one, is that of a footnote."""
+    mark = rf"\textsuperscript{{{label.mark}}}" if label.mark else ""
+    return escape_latex(str(replace(label, mark=""))) + mark
+
+
 def _groups(table: Layout) -> list[str]:
     """Return the line of headings above the columns, with a rule under each, if there are any."""
     if not table.groups:
@@ -167,12 +239,14 @@ def _groups(table: Layout) -> list[str]:
     return [f"    {' & '.join(heads)} \\\\", f"    {' '.join(filter(None, rules))}"]
 
 
-def _body(table: Layout) -> list[str]:
+def _body(table: Layout, remark: str = r"\scriptsize ") -> list[str]:
+    """Return the rows with a rule between parts; `remark` is the size of remarks."""
     lines = []
     for part in table.parts():
         lines.append(r"    \midrule")
         for labels, row in part:
-            cells = [*map(escape_latex, labels), *map(_cell, row.cells)]
+            cells = [*map(escape_latex, labels[:-1]), _marked(row.label)]
+            cells += [_cell(cell, remark) for cell in row.cells]
             lines.append(f"    {' & '.join(cells)} \\\\")
     return lines
 
@@ -184,7 +258,7 @@ def _head(label: Label) -> str:
     return rf"\shortstack[r]{{{title}\\{{\scriptsize {escape_latex(label.below)}}}}}"
 
 
-def _cell(cell: Shown) -> str:
+def _cell(cell: Shown, remark: str) -> str:
     if cell.value == "—":
         return "--"
     text = escape_latex(cell.value)
@@ -193,4 +267,4 @@ def _cell(cell: Shown) -> str:
         text = f"{escape_latex(cell.bound)} {text}"
     if cell.spread:
         text += rf" $\pm$ {cell.spread}"
-    return text + (rf" {{\scriptsize ({escape_latex(cell.remark)})}}" if cell.remark else "")
+    return text + (rf" {{{remark}({escape_latex(cell.remark)})}}" if cell.remark else "")

@@ -19,6 +19,7 @@ from .words import CLEAN, Label, Titles, method_label, named, percent, settings_
 
 WORST_ATTACK = "worst case over attacks"
 BEST_DEFENSE = "best defense", "attacker's worst case"
+IN_ROWS = "attacks in rows, defenses in columns"
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,16 @@ class Layout:
         ]
 
 
-def layout(board: Leaderboard, titles: Titles | None = None, emphasis: str = "Bold") -> Layout:
+def layout(
+    board: Leaderboard,
+    titles: Titles | None = None,
+    worst_cases: bool = True,
+    emphasis: str = "Bold",
+) -> Layout:
     """Return the text of a leaderboard, with names replaced by their `titles`.
 
-    `emphasis` is how the writer marks the best numbers, as the note explains it.
+    `worst_cases` is whether it has the row of worst cases and the column of best defenses, and
+    `emphasis` how the writer marks the best numbers, as the note explains it.
     """
     titles = titles or {}
     entries = [board.stat(a, d) for a in board.attacks for d in board.defenses]
@@ -120,13 +127,15 @@ def layout(board: Leaderboard, titles: Titles | None = None, emphasis: str = "Bo
             shown_stat(board.stat(attack, d), board.entry(attack, d).status, usual, d in best)
             for d in board.defenses
         ]
-        if not attack.is_clean:
+        if not worst_cases:
+            pass
+        elif not attack.is_clean:
             cells.append(_extreme(board.best_defense(attack), "≥", board.opponents, titles))
         elif board.poisons:
             cells.append(Shown())
         rows.append(TableRow(label, tuple(cells), "clean" if attack.is_clean else "poison"))
     columns = [method_label(defense, titles) for defense in board.defenses]
-    if board.poisons:
+    if board.poisons and worst_cases:
         columns.append(Label(BEST_DEFENSE[0], aside=BEST_DEFENSE[1]))
         extremes = [board.worst_attack(defense) for defense in board.defenses]
         worst = (_extreme(extreme, "≤", board.attacks, titles) for extreme in extremes)
@@ -143,43 +152,13 @@ def layout(board: Leaderboard, titles: Titles | None = None, emphasis: str = "Bo
         sentences.append("≤ and ≥: not every opponent was measured, so only a bound is known")
     dataset = named(board.settings.dataset, titles)
     return Layout(
-        caption=f"Test accuracy (%) on {dataset}: attacks in rows, defenses in columns",
+        caption=f"Test accuracy (%) on {dataset}: {IN_ROWS}",
         corner="attack",
         columns=tuple(columns),
         rows=tuple(rows),
         note=". ".join(sentences) + ".",
         warnings=tuple(sentence(each) for each in warnings(board, titles)),
     )
-
-
-def options_below(table: Layout, widest: int, widest_column: int = 10**9) -> Layout:
-    """Return a table in which methods with long labels have their options in a footnote.
-
-    Args:
-        table: the table.
-        widest: the largest number of characters of a row's label with its options.
-        widest_column: the largest number of characters of the options under a column's heading.
-    """
-    letters: dict[str, str] = {}
-
-    def moved(label: Label, long: bool) -> Label:
-        if not label.options or not long:
-            return label
-        letter = letters.setdefault(label.options, _letter(len(letters)))
-        return Label(label.title, aside=label.aside, mark=letter)
-
-    rows = tuple(
-        replace(row, label=moved(row.label, len(str(row.label)) > widest)) for row in table.rows
-    )
-    columns = tuple(moved(label, len(label.options) > widest_column) for label in table.columns)
-    footnotes = tuple((letter, options) for options, letter in letters.items())
-    return replace(table, rows=rows, columns=columns, footnotes=footnotes)
-
-
-def _letter(number: int) -> str:
-    """Return the letter of a footnote by its number from 0: a, b, ..., z, aa, ab, ..."""
-    first, last = divmod(number, 26)
-    return (_letter(first - 1) if first else "") + chr(ord("a") + last)
 
 
 def _origins_in_words(board: Leaderboard, titles: Titles) -> list[str]:

@@ -15,9 +15,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from .layout import WORST_ATTACK, Layout, Shown, layout, options_below
+from .arrange import compact
+from .layout import Layout, Shown, layout
 from .tables import Boards, several
-from .words import Label, Titles
+from .words import Titles
 
 _WIDEST_COLUMN = 22
 _ASCII = str.maketrans({"±": "+-", "—": "--", "≤": "<=", "≥": ">="})
@@ -40,7 +41,8 @@ class TerminalTables:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield for each leaderboard its caption, one or more tables, and the note."""
         for number, wide in enumerate(self.layouts):
-            whole = _compact(wide, options.max_width // 4)
+            whole = compact(wide, options.max_width // 4)
+            footnotes = "".join(f" [{letter}] {words}." for letter, words in whole.footnotes)
             if number:
                 yield Text()
             yield _text(whole.caption, options, "bold")
@@ -49,28 +51,7 @@ class TerminalTables:
                 yield _table(whole, columns, options, mark)
             for warning in whole.warnings:
                 yield _text(warning, options, "bold yellow")
-            yield _text(_legend(whole.note, console), options, "dim")
-
-
-def _compact(whole: Layout, widest: int) -> Layout:
-    """Return a table with short labels of rows, and the worst cases' names in a row of their own.
-
-    Options stay in a label of at most `widest` characters.
-    """
-    short = options_below(whole, widest)
-    rows = []
-    for row in short.rows:
-        if row.part != "worst":
-            rows.append(row)
-            continue
-        values = tuple(replace(cell, remark="") for cell in row.cells)
-        names = tuple(Shown(cell.remark) for cell in row.cells)
-        rows += [
-            replace(row, label=Label(WORST_ATTACK.partition(" over")[0]), cells=values),
-            replace(row, label=Label("by the attack"), cells=names),
-        ]
-    footnotes = "".join(f" [{letter}] {options}." for letter, options in short.footnotes)
-    return replace(short, rows=tuple(rows), note=f"{short.note}{footnotes}")
+            yield _text(_legend(whole.note, console) + footnotes, options, "dim")
 
 
 def _legend(note: str, console: Console) -> str:

@@ -8,26 +8,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from uebench import defense
+from uebench import Defense, Run, defense
 from uebench.augment import gaussian_blur
-
-from ._batch import Augmented
 
 
 @defense("blur", title="Gaussian blur", source="a common baseline")
-class Blur(Augmented):
+class Blur(Defense):
     """The cropped and flipped images are blurred; test images stay as they are."""
 
     sigma: Annotated[float, Field(gt=0, le=100)] = 1.0
     """Width of the kernel in pixels."""
 
-    def augment(
-        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
-    ) -> Float[Tensor, "b c h w"]:
+    def after_crop(self, images: Float[Tensor, "b c h w"], run: Run) -> Float[Tensor, "b c h w"]:
         """Return the blurred images; nothing is drawn."""
         return gaussian_blur(images, self.sigma)

@@ -15,25 +15,21 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from uebench import defense
-
-from ._batch import Augmented
+from uebench import Defense, Run, defense
 
 
 @defense("coin", title="COIN", source="arXiv:2311.18403")
-class Coin(Augmented):
+class Coin(Defense):
     """Bilinear resampling at random displacements, wrapped around at the borders."""
 
     reach: Annotated[float, Field(gt=0, le=100)] = 2.0
     """Largest displacement of a pixel along each axis, in pixels; the authors' severities 1 to 7
     are 0.8, 1.2, ..., 3.2."""
 
-    def augment(
-        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
-    ) -> Float[Tensor, "b c h w"]:
+    def after_crop(self, images: Float[Tensor, "b c h w"], run: Run) -> Float[Tensor, "b c h w"]:
         """Return the images with displaced pixels, rounded to 8 bits."""
         b, _, h, w = images.shape
-        draws = torch.rand(2, b, h, w, generator=rng, device=images.device)
+        draws = torch.rand(2, b, h, w, generator=run.rng, device=images.device)
         moved = displaced(images, *(draws.mul_(2).sub_(1).mul_(self.reach)))
         return moved.mul_(255).round_().clamp_(0, 255).div_(255)
 

@@ -19,21 +19,19 @@ from torch import Tensor, nn
 from uebench import Defense, Run, defense
 from uebench.augment import Mixture, cutmix, cutout, mixup
 
-from ._batch import Augmented, dense, mixed_cross_entropy
+from ._batch import dense, mixed_cross_entropy
 
 
 @defense("cutout", title="Cutout", source="arXiv:1708.04552")
-class Cutout(Augmented):
+class Cutout(Defense):
     """A black square at a random place of each image, cut by the borders."""
 
     size: Annotated[int, Field(ge=1, le=4096)] = 16
     """Side of the square in pixels."""
 
-    def augment(
-        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
-    ) -> Float[Tensor, "b c h w"]:
+    def after_crop(self, images: Float[Tensor, "b c h w"], run: Run) -> Float[Tensor, "b c h w"]:
         """Return the images with their squares."""
-        return cutout(images, rng, self.size)
+        return cutout(images, run.rng, self.size)
 
 
 class Mixed(Defense):

@@ -9,30 +9,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from uebench import defense
+from uebench import Defense, Run, defense
 from uebench.augment import auto_augment, rand_augment, trivial_augment_wide
-
-from ._batch import Augmented
 
 
 @defense("autoaugment", title="AutoAugment", source="arXiv:1805.09501")
-class AutoAugment(Augmented):
+class AutoAugment(Defense):
     """One of the 25 sub-policies that were found for CIFAR-10, drawn for each image."""
 
-    def augment(
-        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
-    ) -> Float[Tensor, "b c h w"]:
+    def after_crop(self, images: Float[Tensor, "b c h w"], run: Run) -> Float[Tensor, "b c h w"]:
         """Return each image after its sub-policy."""
-        return auto_augment(images, rng)
+        return auto_augment(images, run.rng)
 
 
 @defense("randaugment", title="RandAugment", source="arXiv:1909.13719")
-class RandAugment(Augmented):
+class RandAugment(Defense):
     """Some operations of one magnitude, drawn for each image."""
 
     n: Annotated[int, Field(ge=1, le=20)] = 2
@@ -40,19 +35,15 @@ class RandAugment(Augmented):
     magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     """Magnitude of all operations: the index of one of 31 bins."""
 
-    def augment(
-        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
-    ) -> Float[Tensor, "b c h w"]:
+    def after_crop(self, images: Float[Tensor, "b c h w"], run: Run) -> Float[Tensor, "b c h w"]:
         """Return each image after its operations."""
-        return rand_augment(images, rng, self.n, self.magnitude)
+        return rand_augment(images, run.rng, self.n, self.magnitude)
 
 
 @defense("trivialaugment", title="TrivialAugment", source="arXiv:2103.10158")
-class TrivialAugment(Augmented):
+class TrivialAugment(Defense):
     """One operation of a random magnitude, drawn for each image; the Wide space."""
 
-    def augment(
-        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
-    ) -> Float[Tensor, "b c h w"]:
+    def after_crop(self, images: Float[Tensor, "b c h w"], run: Run) -> Float[Tensor, "b c h w"]:
         """Return each image after its operation."""
-        return trivial_augment_wide(images, rng)
+        return trivial_augment_wide(images, run.rng)

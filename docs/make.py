@@ -1,6 +1,6 @@
-"""Write a page for every attack and defense, and the picture of the leaderboard.
+"""Write a page for every attack, defense and victim, and the picture of the leaderboard.
 
-    python docs/make.py            write docs/attacks/*.md, docs/defenses/*.md and leaderboard.svg
+    python docs/make.py            write docs/{attacks,defenses,victims}/*.md and leaderboard.svg
     python docs/make.py --check    exit with status 1 if a page is out of date
 
 The text of a page comes from the method's docstring, its options and `results/published`, so that
@@ -17,14 +17,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from uebench.methods.registry import Kind, methods
+from uebench.methods.registry import KINDS, Kind, methods
 from uebench.report import leaderboards, read_results
 from uebench.report.colors import ink_on, ramp
 from uebench.suite.listing import describe
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "results" / "published"
-FOLDERS: dict[Kind, str] = {"attack": "attacks", "defense": "defenses"}
+FOLDERS: dict[Kind, str] = {kind: f"{kind}s" for kind in KINDS}
 DATASET = "cifar10"
 """The data set whose published numbers a page prints; the CSV files have the others too."""
 
@@ -154,6 +154,8 @@ def example(rows: list[dict[str, Any]]) -> str:
 
 def published(kind: Kind, name: str) -> list[str]:
     """Return the test accuracies that papers print for a method on CIFAR-10, ResNet-18."""
+    if kind == "victim":
+        return ["The files in `results/published` have numbers of supervised training alone."]
     other: Kind = "defense" if kind == "attack" else "attack"
     rows: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     foreign = set()

@@ -25,8 +25,11 @@ _HOME = {
     "Protocol": "learn.protocol",
     "Run": "methods.run",
     "Split": "data.split",
+    "Target": "methods.victim",
+    "Trained": "methods.victim",
     "Training": "learn.surrogate_training",
     "UserError": "common.errors",
+    "Victim": "methods.victim",
     "attack": "methods.registry",
     "auto": "common.options",
     "craft": "suite.single",
@@ -44,6 +47,7 @@ _HOME = {
     "run": "suite.run",
     "taken": "store.arrays",
     "train": "suite.single",
+    "victim": "methods.registry",
 }
 
 __all__ = sorted([*_HOME, "__version__"])
@@ -71,7 +75,11 @@ if TYPE_CHECKING:
     from .methods.base import Fraction255 as Fraction255
     from .methods.registry import attack as attack
     from .methods.registry import defense as defense
+    from .methods.registry import victim as victim
     from .methods.run import Run as Run
+    from .methods.victim import Target as Target
+    from .methods.victim import Trained as Trained
+    from .methods.victim import Victim as Victim
     from .models import parse_arch as parse_arch
     from .models import penultimate as penultimate
     from .store.arrays import taken as taken

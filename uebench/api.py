@@ -2,8 +2,9 @@
 
 from .learn.pgd import frozen, pgd, random_start
 from .methods.base import Attack, Defense, Facts, Fraction255, Method, MethodInfo
-from .methods.registry import attack, defense
+from .methods.registry import attack, defense, victim
 from .methods.run import Run
+from .methods.victim import Target, Trained, Victim
 
 __all__ = [
     "Attack",
@@ -13,9 +14,13 @@ __all__ = [
     "Method",
     "MethodInfo",
     "Run",
+    "Target",
+    "Trained",
+    "Victim",
     "attack",
     "defense",
     "frozen",
     "pgd",
     "random_start",
+    "victim",
 ]

@@ -56,7 +56,11 @@ def installed(package: Path, site: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [pytest.param("attack", "my-noise", marks=pytest.mark.slow), ("defense", "fog")],
+    [
+        pytest.param("attack", "my-noise", marks=pytest.mark.slow),
+        ("defense", "fog"),
+        ("victim", "nearest"),
+    ],
 )
 def test_a_new_package_passes_at_once(kind: str, name: str, tmp_path: Path) -> None:
     result = call("new", kind, name)

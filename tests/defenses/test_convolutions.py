@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.fft import dctn, idctn
 
-from tests.conftest import make_run
+from tests.conftest import make_run, random_dataset
 from uebench import Facts, Protocol, UserError
 from uebench.data import Dataset
 from uebench.defenses.coin import displaced
@@ -42,7 +42,8 @@ def test_coin_is_bilinear_in_between() -> None:
 def test_coin_displaces_each_pixel_alone_by_at_most_its_reach_in_all_channels_alike() -> None:
     # a ramp tells how far a pixel was displaced
     ramp = torch.arange(64.0).expand(8, 2, 64, 64) / 255
-    moved = build_defense("coin[reach=2]").method.augment(ramp, rng())  # type: ignore[attr-defined]
+    run = make_run(random_dataset([2, 2], (64, 64)))
+    moved = build_defense("coin[reach=2]").method.after_crop(ramp, run)
     shift = ((moved - ramp)[:, :, :, 8:-8] * 255).round()
     assert torch.equal(shift[:, 0], shift[:, 1])
     assert shift.min() == -2

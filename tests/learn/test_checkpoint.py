@@ -22,7 +22,7 @@ from uebench.cells.compute import compute, fetch_poison, keep_dataset
 from uebench.cli import main
 from uebench.data import Dataset
 from uebench.learn import checkpoint as module
-from uebench.learn.checkpoint import Checkpoint, Target, interval, pack, unpack
+from uebench.learn.checkpoint import Checkpoint, Unfinished, interval, pack, unpack
 from uebench.learn.protocol import named_protocol
 from uebench.methods.registry import build_defense
 from uebench.methods.run import Run
@@ -90,7 +90,7 @@ def test_a_state_that_would_crowd_the_memory_is_not_kept(
 ) -> None:
     monkeypatch.setenv("UEBENCH_MEMORY", memory_mib)
     store = Store(tmp_path)
-    target, noise = Target(store, "poison", "ab", "cpu"), torch.zeros(2**16)  # a quarter MiB
+    target, noise = Unfinished(store, "poison", "ab", "cpu"), torch.zeros(2**16)  # a quarter MiB
     for _ in Checkpoint(target, "noise", torch.Generator(), {"noise": noise}).steps(2):
         pass
     assert bool(left(store)) is kept
@@ -262,7 +262,7 @@ def test_a_full_store_ends_the_saving_and_not_the_training(
 
 
 def loop(store: Store, **parts: Any) -> Checkpoint:
-    return Checkpoint(Target(store, "kept", "k", "cpu"), "loop", torch.Generator(), parts)
+    return Checkpoint(Unfinished(store, "kept", "k", "cpu"), "loop", torch.Generator(), parts)
 
 
 def test_saving_takes_less_than_a_hundredth_of_the_time(

@@ -1,10 +1,10 @@
-"""What every attack and every defense must do: walks the registry, new files included.
+"""What every attack, defense and victim must do: walks the registry, new files included.
 
 What is demanded is in `uebench/testing`, where strangers' methods are held to the same.
 """
 
 from uebench.methods.registry import methods
-from uebench.testing import attack_conformance, defense_conformance
+from uebench.testing import attack_conformance, defense_conformance, victim_conformance
 from uebench.testing.conformance import ConformanceTest
 
 
@@ -15,4 +15,9 @@ def test_an_attack_conforms(check: ConformanceTest) -> None:
 
 @defense_conformance(*methods("defense"))
 def test_a_defense_conforms(check: ConformanceTest) -> None:
+    check()
+
+
+@victim_conformance(*methods("victim"))
+def test_a_victim_conforms(check: ConformanceTest) -> None:
     check()

@@ -25,7 +25,12 @@ GRAY = (0.299, 0.587, 0.114)
 
 
 def contrastive(
-    images: Float[Tensor, "b c h w"], rng: torch.Generator, strength: float = 1.0
+    images: Float[Tensor, "b c h w"],
+    rng: torch.Generator,
+    strength: float = 1.0,
+    *,
+    crop: float | None = None,
+    mirror: bool = True,
 ) -> Float[Tensor, "b c h w"]:
     """Return each image cropped, mirrored and recoloured at random; gradients pass.
 
@@ -39,28 +44,34 @@ def contrastive(
         images: in [0, 1].
         rng: source of the draws, on the images' device.
         strength: s in [0, 1]; 0 only mirrors, and 1 is SimCLR's usual strength.
+        crop: the smallest share of the area that a crop keeps; by default 1 - 0.9 s.
+        mirror: whether images are mirrored, which digits must not be.
 
     Raises:
         ValueError: `strength` is out of range.
     """
     if not 0 <= strength <= 1:
         raise UserError(f"strength must lie in [0, 1], got {strength:g}; 1 is SimCLR's")
-    return _recolored(_resized_crop(images, rng, strength), rng, strength)
+    cut = 0.9 * strength if crop is None else 1 - crop
+    return _recolored(_resized_crop(images, rng, cut, mirror), rng, strength)
 
 
-def _resized_crop(images: Tensor, rng: torch.Generator, strength: float) -> Tensor:
-    """Return a random part of each image, resized to the whole, in half of the cases mirrored."""
+def _resized_crop(images: Tensor, rng: torch.Generator, cut: float, mirror: bool) -> Tensor:
+    """Return a random part of each image, resized to the whole, in half of the cases mirrored.
+
+    `cut` is the largest share of the area that is cut off; `mirror` is whether images are mirrored.
+    """
     b, _, h, w = images.shape
     device = images.device
     area, ratio, left, top, coin = torch.rand(5, b, generator=rng, device=device)
-    area = 1 - 0.9 * strength * area
+    area = 1 - cut * area
     # Both sides stay within the image: width² = area * ratio <= 1 and height² = area / ratio <= 1.
     widest = (-area.log()).clamp(max=math.log(4 / 3))
     ratio = ((2 * ratio - 1) * widest).exp()
     wide, high = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    mirror = 1 - 2 * (coin < 0.5).float()
+    sign = 1 - 2 * ((coin < 0.5) & mirror).float()
     grid = torch.empty(b, h, w, 2, device=device)
-    for axis, (n, share, place) in enumerate(((w, wide * mirror, left), (h, high, top))):
+    for axis, (n, share, place) in enumerate(((w, wide * sign, left), (h, high, top))):
         # grid_sample's unit: -1 and 1 are the outer edges of the outer pixels.
         target = (2 * torch.arange(n, device=device) + 1) / n - 1
         middle = (2 * place - 1) * (1 - share.abs())

@@ -19,13 +19,15 @@ from ..common.spec import format_spec
 from ..data import Dataset
 from ..data.poison import CLEAN_BALL, Budget, Norm
 from ..learn.protocol import Protocol
-from ..methods.base import Attack, Defense
+from ..methods.base import Attack, Defense, Method
 from ..methods.faults import blamed
 from ..methods.imported import ImportedPoison, imported_recipe
-from ..methods.registry import find
+from ..methods.registry import Kind, find
 from ..methods.source import source_of
+from ..methods.victim import Victim
 from ..models import is_network, network_recipe
 from ..store.store import key_of, seed_of
+from ..victims.supervised import Supervised
 from .failure import Failure
 
 TRAINER_VERSION = 2
@@ -48,6 +50,10 @@ LATER_FIELDS = {
 }
 """Protocol fields that were added later, with the values that change no number. At these values
 they are left out of the recipe, so that the keys of older cells stay what they were."""
+
+
+SUPERVISED = Supervised()
+"""The victim of cells that name none; recipes leave it out, as they did before others came."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,10 @@ class Cell:
     """The attack's options as the user gave them, for tables; the recipe has resolved values."""
     defense_options: str = ""
     """The defense's options as the user gave them, for tables."""
+    victim: Victim = SUPERVISED
+    """Who trains the target model."""
+    victim_options: str = ""
+    """The victim's options as the user gave them, for tables."""
     fault: Failure | None = None
     """Why this cell cannot be computed, if one of its methods failed while the matrix was planned.
     The methods of such a cell are as the user asked for them, with nothing resolved."""
@@ -194,9 +204,12 @@ class Cell:
         if self.fault is not None:
             return self._faulty_recipe()
         protocol = self.protocol.model_dump(exclude={"name", "arch", "surrogate", "precision"})
-        protocol["alternate"] &= protocol["flip"]
+        if self.victim.reads is not None:
+            protocol = {key: protocol[key] for key in protocol if key in self.victim.reads}
+        if "alternate" in protocol:
+            protocol["alternate"] &= protocol["flip"]
         for name, neutral in LATER_FIELDS.items():
-            if protocol[name] == neutral:
+            if protocol.get(name) == neutral:
                 del protocol[name]
         with blamed(self.defense, "recipe"):
             options = self.defense.recipe()
@@ -217,7 +230,21 @@ class Cell:
             "precision": self.precision,
             "seed": self.seed,
             **source_of(self.defense),
+            **self._victim_recipe(),
             **self._ratio_seed(),
+        }
+
+    def _victim_recipe(self) -> dict[str, Any]:
+        """Return what the recipe holds of the victim; nothing of supervised training."""
+        if self.victim == SUPERVISED:
+            return {}
+        with blamed(self.victim, "recipe"):
+            options = self.victim.recipe()
+        return {
+            "victim": self.victim.info.name,
+            "victim_version": self.victim.version,
+            "victim_options": options,
+            **{f"victim_{name}": value for name, value in source_of(self.victim).items()},
         }
 
     def _faulty_recipe(self) -> dict[str, Any]:
@@ -225,13 +252,12 @@ class Cell:
 
         It gives the cell a key of its own in tables and run.json; nothing is stored under that key.
         """
-        methods = (self.poison.attack, self.defense)
         return {
             "what": "fault",
             "poison": {"dataset": self.poison.dataset.fingerprint, "seed": self.poison.seed},
             "ratio": self.ratio,
             "classes": list(self.classes),
-            "methods": [[type(m).__module__, m.info.name, repr(m)] for m in methods],
+            "methods": [[type(m).__module__, m.info.name, repr(m)] for m in self.methods],
             "arch": self.arch,
             "epochs": self.protocol.epochs,
             "seed": self.seed,
@@ -288,7 +314,8 @@ class Cell:
 
     def describe(self) -> str:
         """Return a short description for progress lines and messages."""
-        return f"{self.attack_spec} x {self.defense_spec}, seed {self.seed}"
+        victim = "" if self.victim == SUPERVISED else f", {self.victim_spec}"
+        return f"{self.attack_spec} x {self.defense_spec}{victim}, seed {self.seed}"
 
     @property
     def attack_spec(self) -> str:
@@ -299,6 +326,17 @@ class Cell:
     def defense_spec(self) -> str:
         """The defense as a user would type it."""
         return format_spec(self.defense.info.name, self.defense_options)
+
+    @property
+    def victim_spec(self) -> str:
+        """The victim as a user would type it."""
+        return format_spec(self.victim.info.name, self.victim_options)
+
+    @property
+    def methods(self) -> list[Method]:
+        """The cell's attack, its defense and, unless it is supervised, its victim."""
+        methods: list[Method] = [self.poison.attack, self.defense]
+        return methods if self.victim == SUPERVISED else [*methods, self.victim]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data from which another process can build the same cell."""
@@ -314,6 +352,7 @@ class Cell:
             "protocol": self.protocol.model_dump(),
             "precision": self.precision,
             "seed": self.seed,
+            "victim": [self.victim.info.name, self.victim.options()],
         }
 
     @staticmethod
@@ -334,6 +373,7 @@ class Cell:
             Protocol.model_validate(data["protocol"]),
             data["precision"],
             data["seed"],
+            victim=cast(Victim, _method("victim", *data["victim"])),
         )
 
 
@@ -344,5 +384,5 @@ def seedless_key(recipe: Mapping[str, Any]) -> str:
     return key_of(rest)
 
 
-def _method(kind: Literal["attack", "defense"], name: str, options: dict[str, Any]) -> Any:
+def _method(kind: Kind, name: str, options: dict[str, Any]) -> Any:
     return find(kind, name).model_validate(options)

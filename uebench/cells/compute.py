@@ -22,10 +22,10 @@ from ..methods.faults import blamed_for_its_code
 from ..methods.imported import ImportedPoison
 from ..methods.purified import PurifiedSet, read_purified
 from ..methods.run import Run
+from ..methods.victim import Target
 from ..report.confusion import ConfusionMatrix
 from ..store.store import Store, key_of, seed_of
 from ..victims.robust import robust_record
-from ..victims.supervised import train_model
 from .cell import Cell, DatasetRef, PoisonRef, Share
 from .determinism import limited_by_poison, reproducibility
 
@@ -143,7 +143,7 @@ def compute(
     poison = fetch_poison(store, cell.poison, dataset.train, device, progress)
     data = poisoned_split(dataset.train, poison, cell)
     run = training_run(cell, device, store, progress)
-    trained = train_cell(cell, data, dataset.test, run, store)
+    trained = train_cell(cell, data, dataset, run, store)
     record = {
         **trained,
         "confusion": ConfusionMatrix.read(trained["confusion"]).stored(),
@@ -190,26 +190,31 @@ def training_run(
 
 
 def train_cell(
-    cell: Cell, data: Split, test: Split, run: Run, store: Store | None = None
+    cell: Cell, data: Split, dataset: Dataset, run: Run, store: Store | None = None
 ) -> dict[str, Any]:
     """Train and evaluate a cell's model; return its numbers and the notes of its methods.
 
     Args:
         cell: what to train.
         data: the training set, with the cell's poison applied.
-        test: the clean test set.
+        dataset: the clean data set, on whose test images the model is judged.
         run: the device, the randomness and the progress of this training.
         store: where to cache the training set that a defense prepared; by default nowhere.
 
     Raises:
-        MethodError: the defense raised an exception.
+        MethodError: the defense, or a victim from elsewhere, raised an exception.
     """
     start = time.perf_counter()
-    test = test.to(run.device)
+    test = dataset.test.to(run.device)
     with blamed_for_its_code(cell.defense):
         data = _prepared(cell, store, data, run).to(run.device)
         prepare_seconds = time.perf_counter() - start
-        trained = train_model(data, test, cell.arch, cell.protocol, cell.defense, run)
+        target = Target(cell.arch, cell.protocol, cell.defense, test, dataset.train)
+        if cell.victim.info.origin == "built-in":
+            trained = cell.victim.train(data, target, run)
+        else:
+            with blamed_for_its_code(cell.victim):
+                trained = cell.victim.train(data, target, run)
     robustness = {}
     if cell.protocol.robust:
         robustness = robust_record(trained.model, test, *cell.ball(), run)

@@ -103,6 +103,9 @@ class Config(BaseModel):
     """Attacks with options, such as em[eps=16/255]."""
     defenses: Specs = ["standard", "ueraser", "iss", "at"]
     """Defenses with options, such as iss[quality=30]."""
+    victims: Specs = ["supervised"]
+    """Who trains the target models: supervised, or others with options, such as
+    simclr[epochs=100]."""
     arch: Annotated[list[str], BeforeValidator(_list_unless_empty)] = []
     """Target networks; by default the protocol's."""
     protocol: str = "quick"
@@ -200,7 +203,7 @@ def _read(name: str) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-OWN = ("attacks", "defenses", "dataset", "arch", "protocol", "matrices")
+OWN = ("attacks", "defenses", "victims", "dataset", "arch", "protocol", "matrices")
 """Fields that, without a configuration, start a matrix of the user's own from true defaults."""
 
 
@@ -220,7 +223,7 @@ def merged_fields(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     for field, value in given.items():
         if field not in MERGED:
             fields = replace_field(fields, field, value)
-    if "attacks" in given or "defenses" in given:
+    if {"attacks", "defenses", "victims"} & given.keys():
         fields = _without_absent_methods(fields)
     for field in MERGED:
         fields = replace_field(fields, field, given.get(field) or {})
@@ -306,8 +309,14 @@ def dataset_specs(config: Config) -> list[str]:
 
 
 def method_names(config: Config) -> list[str]:
-    """Return the names of all attacks and defenses of all parts."""
-    specs = [spec for part in parts(config) for spec in (*part.attacks, *part.defenses)]
+    """Return the names of all attacks, defenses and victims of all parts.
+
+    Supervised training is left out, because its options are the protocol's.
+    """
+    specs = [
+        spec for part in parts(config) for spec in (*part.attacks, *part.defenses, *part.victims)
+    ]
+    specs = [spec for spec in specs if spec != "supervised"]
     return list(dict.fromkeys(spec_name(spec) for spec in specs))
 
 

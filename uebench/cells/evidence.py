@@ -53,7 +53,6 @@ def facts(cells: Sequence[Cell]) -> dict[str, Any]:
 
     With it, a report needs neither the data sets nor the plug-ins.
     """
-    methods: list[Any] = [m for cell in cells for m in (cell.poison.attack, cell.defense)]
     refs = {cell.poison.dataset.name: cell.poison.dataset for cell in cells}
     return {
         "datasets": {
@@ -66,7 +65,8 @@ def facts(cells: Sequence[Cell]) -> dict[str, Any]:
         },
         "methods": {
             method.info.name: {"title": method.info.title, "source": method.info.source}
-            for method in methods
+            for cell in cells
+            for method in cell.methods
         },
     }
 

@@ -26,6 +26,7 @@ from ..methods.registry import build_attack, build_defense
 from ..methods.source import code_read_once, source_of
 from ..models import parse_arch
 from ..store.store import Store, canonical
+from .by_victim import by_victim
 from .cell import Cell, DatasetRef, PoisonRef, Share
 from .config import (
     Config,
@@ -106,7 +107,8 @@ def plan(
         overrides = method_overrides(part, known)
         for spec in part.dataset:
             planned = _cells(part, overrides, *by_spec[spec], device, store, absent)
-            for cell in with_purified_sets(planned, store):
+            supervised = list(with_purified_sets(planned, store))
+            for cell in by_victim(supervised, part.victims, overrides):
                 cells.setdefault((cell.key, cell.ratio, cell.describe()), cell)
     return list(cells.values())
 
@@ -189,7 +191,8 @@ class Setting:
         """
         family = ref.name.partition("[")[0]
         surrogate = parse_arch(protocol.surrogate, absent)[0]
-        facts = Facts(family, ref.n_classes, ref.shape, protocol.epochs, surrogate)
+        size = protocol.batch_size
+        facts = Facts(family, ref.n_classes, ref.shape, protocol.epochs, surrogate, batch_size=size)
         return Setting(ref, facts, protocol, resolve_precision(protocol.precision, device))
 
     def poison(self, attack: Asked[Attack], seed: int = 0) -> PoisonRef | Unresolved:
@@ -389,5 +392,4 @@ def class_labels(classes: list[str], dataset: Dataset | DatasetRef) -> tuple[int
 
 def table_titles(cells: list[Cell]) -> dict[str, str]:
     """Return the titles of a plan's methods in tables, by name."""
-    methods: list[Any] = [m for cell in cells for m in (cell.poison.attack, cell.defense)]
-    return {method.info.name: method.info.title for method in methods}
+    return {m.info.name: m.info.title for cell in cells for m in cell.methods}

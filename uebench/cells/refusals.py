@@ -28,7 +28,7 @@ def check_n_cells(config: Config) -> None:
         math.prod(
             (
                 *(len(part.dataset), max(1, len(part.arch))),
-                *(len(part.attacks), len(part.defenses)),
+                *(len(part.attacks), len(part.defenses), len(part.victims)),
                 *(len(part.seeds), len(part.poison_seeds), len(part.ratio)),
             )
         )

@@ -20,7 +20,7 @@ from ..report import conform_cells, write_leaderboards
 from ..report.confusion import ConfusionMatrix
 from ..report.records import origin_in_words, record_sha256
 from ..store.store import Store
-from .cell import Cell
+from .cell import SUPERVISED, Cell
 from .evidence import facts
 from .failure import Failure
 from .plan import Config, table_titles
@@ -68,8 +68,9 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
         "key": cell.key,
         "error": failure.error if failure is not None else "",
         "poison_seed": cell.poison.seed,
-        "epochs": cell.protocol.epochs,
+        "epochs": cell.victim.epochs_of(cell.protocol),
         "recipe": cell.recipe_key,
+        "victim": "" if cell.victim == SUPERVISED else cell.victim_spec,
         **dict.fromkeys(MEASURED, None),
         **{"device": "", "poison_sha256": ""},
         **measured(record or {}),

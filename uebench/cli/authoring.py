@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..methods.registry import Kind
     from ..testing import Outcome
 
-_KIND = click.Choice(["attack", "defense"])
+_KIND = click.Choice(["attack", "defense", "victim"])
 
 
 @click.command()
@@ -33,7 +33,7 @@ _KIND = click.Choice(["attack", "defense"])
     help="Existing folder in which the package's folder is created.",
 )
 def new(kind: str, name: str, into: str) -> None:
-    """Create a package with a small working attack or defense.
+    """Create a package with a small working attack, defense or victim.
 
     Turn it into your own. The package has the method in one file, a test, a pyproject.toml with the
     entry point, and a README. NAME is the method's name on the command line and in configurations.
@@ -43,9 +43,10 @@ def new(kind: str, name: str, into: str) -> None:
     pip install -e 'my_noise[dev]' && python -m pytest my_noise
     uebench run --attacks none,my_noise --defenses standard
     """  # noqa: D301
+    from ..methods.registry import KINDS
     from ..suite.scaffold import write_package
 
-    folder = write_package("attack" if kind == "attack" else "defense", name, Path(into))
+    folder = write_package(next(each for each in KINDS if each == kind), name, Path(into))
     for path in sorted(folder.iterdir()):
         echo(path)
     echo(
@@ -58,7 +59,7 @@ def new(kind: str, name: str, into: str) -> None:
 
 @click.command()
 @click.argument("method", metavar="[NAME]", required=False, shell_complete=complete_method)
-@click.option("--kind", type=_KIND, help="Needed if both an attack and a defense are called NAME.")
+@click.option("--kind", type=_KIND, help="Needed if methods of several kinds are called NAME.")
 @click.option("--quick", is_flag=True, help="Skip the tests of large images, time and memory.")
 @click.option(
     "--full",
@@ -116,7 +117,8 @@ def _chosen(method: str | None, kind: Kind | None) -> list[tuple[Kind, str]]:
         raise absent(kind or "method", name, [n for each in kinds for n in methods(each)])
     if len(kinds_of_name) > 1:
         raise UserError(
-            f"{name} is both an attack and a defense; add --kind attack or --kind defense"
+            f"{name} is the name of {' and of '.join(kinds_of_name)}; add --kind "
+            f"{' or --kind '.join(kinds_of_name)}"
         )
     build(kinds_of_name[0], method)  # refuses wrong options before anything is tested
     return [(kinds_of_name[0], method)]

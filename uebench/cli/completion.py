@@ -41,9 +41,9 @@ def complete_list(kind: str) -> Completer:
 
 
 def complete_method(context: click.Context, _: click.Parameter, start: str) -> list[CompletionItem]:
-    """Complete the name of a method, of the kind that precedes it or of both kinds."""
+    """Complete the name of a method, of the kind that precedes it or of any kind."""
     kind = context.params.get("kind")
-    kinds = [f"{kind}s"] if kind else ["attacks", "defenses"]
+    kinds = [f"{kind}s"] if kind else ["attacks", "defenses", "victims"]
     return _matching([name for each in kinds for name in names(each)], start)
 
 

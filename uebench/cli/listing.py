@@ -11,7 +11,16 @@ from ..common.names import SHOWN
 from .completion import complete_method, complete_shown
 from .shared import json_option, output, plugin_option
 
-LISTED = ("attacks", "defenses", "datasets", "models", "protocols", "configs", "executors")
+LISTED = (
+    "attacks",
+    "defenses",
+    "victims",
+    "datasets",
+    "models",
+    "protocols",
+    "configs",
+    "executors",
+)
 """The lists that `uebench list` prints."""
 
 
@@ -47,7 +56,7 @@ def show(kind: str | None, name: str | None, as_json: bool) -> None:
     """Describe a method, protocol or executor and its options.
 
     Each option is shown with its default and the values that it accepts. KIND is attack, defense,
-    protocol or executor; it is needed only if NAME belongs to several of them.
+    victim, protocol or executor; it is needed only if NAME belongs to several of them.
 
     \b
     uebench show em

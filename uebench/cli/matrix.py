@@ -11,7 +11,17 @@ from ..common.errors import UserError
 from .completion import complete, complete_list
 from .shared import options_of
 
-FIELDS = ("attacks", "defenses", "arch", "protocol", "seeds", "poison_seeds", "ratio", "classes")
+FIELDS = (
+    "attacks",
+    "defenses",
+    "victims",
+    "arch",
+    "protocol",
+    "seeds",
+    "poison_seeds",
+    "ratio",
+    "classes",
+)
 """Flags that set the field of a configuration with the same name."""
 _PARAMETERS = {"json": "as_json"}
 """Parameters of a command that are not called what their flag is."""
@@ -44,6 +54,12 @@ matrix_options = options_of(
         metavar="LIST",
         shell_complete=complete_list("defenses"),
         help="Defenses, such as standard,ueraser,at.",
+    ),
+    click.option(
+        "--victims",
+        metavar="LIST",
+        shell_complete=complete_list("victims"),
+        help="Who trains the target models, such as supervised,simclr.",
     ),
     click.option(
         "--dataset",

@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 HOME = Path(__file__).parents[1]
-SHOWN = ("attack", "defense", "protocol", "executor")
+SHOWN = ("attack", "defense", "victim", "protocol", "executor")
 """Kinds whose names `uebench show` describes."""
 DICTS = {
     "datasets": (HOME / "data/catalog.py", "DATASETS"),
@@ -29,14 +29,14 @@ def names(kind: str) -> list[str]:
     """Return the names of a kind as in `uebench list`, in order; an unknown kind has none.
 
     Args:
-        kind: attacks, defenses, datasets, models, protocols or configs.
+        kind: attacks, defenses, victims, datasets, models, protocols or configs.
     """
     if kind in DICTS:
         return _keys(*DICTS[kind])
     folder = _folder(kind)
     if kind == "configs":
         return sorted(path.stem for path in folder.glob("*.yaml")) if folder else []
-    if kind not in ("attacks", "defenses"):
+    if kind not in ("attacks", "defenses", "victims"):
         return []
     files = sorted(folder.glob("[!_]*.py")) if folder else []
     registered = [name for file in files for name in _marked(file, kind[:-1])]

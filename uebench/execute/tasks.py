@@ -54,9 +54,13 @@ def pending(cells: list[Cell], source: Store | Records, as_listed: bool = False)
             tasks.setdefault(poison.key, Task("poison", poison.key, cell))
         if as_listed:
             tasks.setdefault(cell.key, Task("cell", cell.key, cell))
-    for cell in sorted(missing, key=lambda cell: -cell.defense.effort()):
+    for cell in sorted(missing, key=lambda cell: -_effort(cell)):
         tasks.setdefault(cell.key, Task("cell", cell.key, cell))
     return list(tasks.values())
+
+
+def _effort(cell: Cell) -> float:
+    return cell.defense.effort() * cell.victim.effort(cell.protocol)
 
 
 def perform_alone(
@@ -90,13 +94,14 @@ def perform(task: Task, store: Store, device: str, progress: Progress | None) ->
 def plain(task: Task) -> dict[str, Any]:
     """Return a task as plain data for another process."""
     cell = task.cell
-    recipes = cell.poison.recipe(), cell.recipe()
+    own = cell.recipe()
+    sources = [cell.poison.recipe().get("source"), own.get("source"), own.get("victim_source")]
     return {
         "kind": task.kind,
         "key": task.key,
         "cell": cell.to_json(),
-        "code": [loaded_code(cell.poison.attack), loaded_code(cell.defense)],
-        "sources": [recipe.get("source") for recipe in recipes],
+        "code": [loaded_code(method) for method in cell.methods],
+        "sources": sources[: len(cell.methods)],
     }
 
 
@@ -107,8 +112,7 @@ def from_plain(data: dict[str, Any]) -> Task:
         MethodError: the code of a method is not the code that the task was planned with.
     """
     cell = Cell.from_json(data["cell"])
-    methods = cell.poison.attack, cell.defense
-    for method, code, source in zip(methods, data["code"], data["sources"], strict=True):
+    for method, code, source in zip(cell.methods, data["code"], data["sources"], strict=True):
         if loaded_code(method) != code:
             raise MethodError(
                 f"the code of {method.info.kind} {method.info.name} is not the code that this run "

@@ -54,7 +54,7 @@ class Stateful(Protocol):
         """Replace the state with a saved one."""
 
 
-class Target(NamedTuple):
+class Unfinished(NamedTuple):
     """The entry of the store that is being computed and that a checkpoint belongs to."""
 
     store: Store
@@ -112,7 +112,7 @@ class Checkpoint:
     """
 
     def __init__(
-        self, target: Target | None, name: str, rng: torch.Generator, parts: dict[str, Any]
+        self, target: Unfinished | None, name: str, rng: torch.Generator, parts: dict[str, Any]
     ) -> None:
         self.facts: dict[str, Any] = {}
         self.resumed = 0
@@ -163,7 +163,7 @@ class Checkpoint:
             state["cuda_rng"] = torch.cuda.get_rng_state(self._rng.device)
         return state
 
-    def _save(self, target: Target, step: int) -> None:
+    def _save(self, target: Unfinished, step: int) -> None:
         """Save the state after `step` steps; if the disk is full, go on without checkpoints."""
         start = time.monotonic()
         state = self._state()

@@ -30,7 +30,7 @@ __all__ = ["Attack", "Defense", "Facts", "Fraction255", "Method", "MethodInfo", 
 class MethodInfo:
     """What the registry knows about a method in addition to its class."""
 
-    kind: Literal["attack", "defense"]
+    kind: Literal["attack", "defense", "victim"]
     name: str
     title: str
     source: str
@@ -53,6 +53,7 @@ class Facts:
         eps: the poison's budget in that norm, in the pixel range [0, 1]; 8/255 where the budget
             says nothing. Only defenses see the poison's own norm and eps: attacks are resolved
             before them.
+        batch_size: images per step of the target model's training.
     """
 
     dataset: str
@@ -62,6 +63,7 @@ class Facts:
     surrogate: str
     norm: Norm = "linf"
     eps: float = 8 / 255
+    batch_size: int = 128
 
 
 class Method(BaseModel):
@@ -291,6 +293,26 @@ class Defense(Method):
         """
         return images
 
+    def after_crop(self, images: Float[Tensor, "b c h w"], run: Run) -> Float[Tensor, "b c h w"]:
+        """Return the cropped and flipped images of a batch as the network is to see them.
+
+        Override it for an augmentation that asks neither for labels nor for the network. Unlike
+        one in `loss`, it also works under victims that learn without labels.
+
+        Args:
+            images: float in [0, 1]; do not change them in place.
+            run: `run.rng` draws; `run.epoch` tells how far the training is.
+
+        Returns:
+            Images of the same shape. The default is `images` itself.
+        """
+        return images
+
+    @classmethod
+    def acts_in_loss(cls) -> bool:
+        """Return whether the defense has a loss of its own, which only supervised victims use."""
+        return cls.loss is not Defense.loss
+
     def loss(
         self,
         model: nn.Module,
@@ -298,7 +320,7 @@ class Defense(Method):
         labels: Int[Tensor, " b"],
         run: Run,
     ) -> Float[Tensor, ""]:
-        """Return the loss of a batch; by default the mean cross-entropy.
+        """Return the loss of a batch; by default the mean cross-entropy after `after_crop`.
 
         Args:
             model: the target network, in train mode; it must be returned to that mode.
@@ -311,4 +333,6 @@ class Defense(Method):
             A scalar with gradient. `run.cross_entropy` computes it in float32, since networks may
             run in bf16, and with the label smoothing that the protocol asks for.
         """
+        with run.augmenting:
+            images = self.after_crop(images, run).contiguous(memory_format=torch.channels_last)
         return run.cross_entropy(model(images), labels)

@@ -24,6 +24,9 @@ from typing import NamedTuple
 MOST_FILES = 1000
 """Of a directory with more files than this, only names and sizes are hashed."""
 
+GROUPS_OF_METHODS = ("uebench.attacks", "uebench.defenses", "uebench.victims")
+"""The packages of the suite's methods, and the groups of entry points of other people's."""
+
 DATA = "data "
 """How the names of data begin in hashes of code."""
 
@@ -83,7 +86,10 @@ def code_hashes(name: str) -> dict[str, str]:
 
 def _suite_version(name: str) -> str:
     """Return the versions of the suite's own methods in a module, which stand for its code."""
-    if not name.startswith(("uebench.attacks.", "uebench.defenses.")) or name not in sys.modules:
+    if (
+        not name.startswith(tuple(f"{group}." for group in GROUPS_OF_METHODS))
+        or name not in sys.modules
+    ):
         return ""
     classes = [value for value in vars(sys.modules[name]).values() if isinstance(value, type)]
     own = [cls for cls in classes if cls.__module__ == name and hasattr(cls, "version")]
@@ -120,7 +126,7 @@ def _spec(name: str, folders: Iterable[Path]) -> ModuleSpec | None:
 def _suite_roots() -> tuple[str, ...]:
     """Return the folders of Python's own library and of the suite."""
     paths = sysconfig.get_paths()
-    specs = [importlib.util.find_spec(f"uebench{room}") for room in ("", ".attacks", ".defenses")]
+    specs = [importlib.util.find_spec(name) for name in ("uebench", *GROUPS_OF_METHODS)]
     suite = [place for spec in specs if spec for place in spec.submodule_search_locations or ()]
     return tuple(f"{place}/" for place in (paths["stdlib"], paths["platstdlib"], *suite))
 
@@ -151,8 +157,9 @@ def _is_plugin(package: str) -> bool:
     """Return whether an installed package has entry points of uebench, or requires it."""
     if package == "uebench":
         return False
-    groups = ("uebench.attacks", "uebench.defenses")
-    entries = [e for group in groups for e in importlib.metadata.entry_points(group=group)]
+    entries = [
+        e for group in GROUPS_OF_METHODS for e in importlib.metadata.entry_points(group=group)
+    ]
     if package in {entry.module.partition(".")[0] for entry in entries}:
         return True
     try:

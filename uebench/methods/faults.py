@@ -13,6 +13,7 @@ import torch
 from ..common.errors import MethodError, UserError
 from ..store.store import StoreError
 from .base import Attack, Defense, Method
+from .victim import Victim
 
 NOBODYS_FAULT = (UserError, MethodError, StoreError, MemoryError, torch.OutOfMemoryError)
 """What passes through a method without being its fault: a refusal, the store, the memory."""
@@ -76,7 +77,7 @@ def in_words(error: BaseException, files: Collection[str]) -> str:
 
 def files_of(cls: type[Method]) -> set[str]:
     """Return the files, or the cells of a notebook, that a method's own code was read from."""
-    base_classes = set(Attack.__mro__) | set(Defense.__mro__)
+    base_classes = {*Attack.__mro__, *Defense.__mro__, *Victim.__mro__}
     functions = (
         getattr(each, "__wrapped__", each)
         for base in cls.__mro__

@@ -25,17 +25,20 @@ from ..common.options import validated
 from ..common.spec import IMPORTED, PURIFIED, Spec, parse_spec, unknown
 from .asked import Asked
 from .base import Attack, Defense, Method, MethodInfo
+from .code_files import GROUPS_OF_METHODS
 from .faults import in_words, last_line
 from .imported import imported_class
 from .purified import purified_class
 from .source import remember_code
+from .victim import Victim
 
-Kind = Literal["attack", "defense"]
+Kind = Literal["attack", "defense", "victim"]
 M = TypeVar("M", bound=type[Method])
 A = TypeVar("A", bound=type[Attack])
 D = TypeVar("D", bound=type[Defense])
-KINDS: tuple[Kind, ...] = ("attack", "defense")
-GROUPS: dict[str, Kind] = {"uebench.attacks": "attack", "uebench.defenses": "defense"}
+V = TypeVar("V", bound=type[Victim])
+BASES: dict[Kind, type[Method]] = {"attack": Attack, "defense": Defense, "victim": Victim}
+KINDS: tuple[Kind, ...] = tuple(BASES)
 
 
 class BrokenPlugin(NamedTuple):
@@ -45,7 +48,7 @@ class BrokenPlugin(NamedTuple):
     error: str
 
 
-_methods: dict[Kind, dict[str, type[Method]]] = {"attack": {}, "defense": {}}
+_methods: dict[Kind, dict[str, type[Method]]] = {kind: {} for kind in KINDS}
 _broken: list[BrokenPlugin] = []
 _files: list[Path] = []
 _state = {"origin": "session", "loaded": False}
@@ -69,17 +72,26 @@ def defense(name: str, *, title: str, source: str) -> Callable[[D], D]:
     return _registering("defense", name, title, source)
 
 
+def victim(name: str, *, title: str, source: str) -> Callable[[V], V]:
+    """Register a `Victim` under a name, with its title in tables and its source.
+
+    Raises:
+        ValueError: the name is not snake_case or is taken.
+    """
+    return _registering("victim", name, title, source)
+
+
 def _registering(kind: Kind, name: str, title: str, source: str) -> Callable[[M], M]:
     """Return the decorator of a class, which gets this name unless another method has it."""
 
     def register(cls: M) -> M:
-        base = Attack if kind == "attack" else Defense
+        base = BASES[kind]
         if not issubclass(cls, base):
             raise UserError(f"{cls.__name__} is not a uebench.{base.__name__}; derive it from that")
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
             raise UserError(f"{name!r} is not a method's name; use snake_case, such as my_attack")
         origin = str(_state["origin"])
-        if cls.__module__.startswith(("uebench.attacks.", "uebench.defenses.")):
+        if cls.__module__.startswith(tuple(f"{group}." for group in GROUPS_OF_METHODS)):
             origin = "built-in"  # no matter who imports it first, it belongs to the suite
         taken = _methods[kind].get(name)
         if taken is not None and not (origin == taken.info.origin == "session"):
@@ -126,7 +138,7 @@ def load() -> None:
     if _state["loaded"]:
         return
     _state["loaded"] = True
-    for package in GROUPS:
+    for package in GROUPS_OF_METHODS:
         try:
             folder = importlib.import_module(package)
         except ModuleNotFoundError as error:
@@ -138,7 +150,7 @@ def load() -> None:
             if not module.name.startswith("_"):
                 with _loading("built-in"):
                     importlib.import_module(f"{package}.{module.name}")
-    for group in GROUPS:
+    for group in GROUPS_OF_METHODS:
         for entry in importlib.metadata.entry_points(group=group):
             with _loading(f"entry point {entry.name}", entry.module):
                 entry.load()
@@ -163,7 +175,7 @@ def load_file(path: Path) -> None:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"--plugin {path}: not a Python file; its name must end in .py")
-    n_broken, before = len(_broken), [*_methods["attack"], *_methods["defense"]]
+    n_broken, before = len(_broken), _n_methods()
     with _loading(f"file {path.name}", name):
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
@@ -171,12 +183,16 @@ def load_file(path: Path) -> None:
     if len(_broken) > n_broken:
         sys.modules.pop(name, None)
         raise MethodError(f"--plugin {path} breaks at import: {_broken.pop().error}")
-    if before == [*_methods["attack"], *_methods["defense"]]:
+    if before == _n_methods():
         raise UserError(
-            f"--plugin {path}: adds no method; mark a class with @uebench.attack or "
-            "@uebench.defense"
+            f"--plugin {path}: adds no method; mark a class with @uebench.attack, "
+            "@uebench.defense or @uebench.victim"
         )
     _files.append(path)
+
+
+def _n_methods() -> int:
+    return sum(map(len, _methods.values()))
 
 
 def plugin_line(error: BaseException) -> str:
@@ -268,3 +284,8 @@ def build_attack(spec: str, overrides: Mapping[str, Any] | None = None) -> Asked
 def build_defense(spec: str, overrides: Mapping[str, Any] | None = None) -> Asked[Defense]:
     """Return the defense that a spec asks for; see `build`."""
     return Asked(build("defense", spec, overrides))
+
+
+def build_victim(spec: str, overrides: Mapping[str, Any] | None = None) -> Asked[Victim]:
+    """Return the victim that a spec asks for; see `build`."""
+    return Asked(build("victim", spec, overrides))

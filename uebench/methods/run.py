@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ..common.errors import UserError
 from ..data.split import Split
-from ..learn.checkpoint import Checkpoint, Stateful, Target
+from ..learn.checkpoint import Checkpoint, Stateful, Unfinished
 from ..learn.loops import accuracy
 from ..learn.stopwatch import Stopwatch
 from ..learn.surrogate_training import Adversary, Training, train_epoch
@@ -87,9 +87,9 @@ class Run:
         self._store = store
         self._progress = progress
         self._source = source
-        self._target: Target | None = None
+        self._target: Unfinished | None = None
         if store is not None and leads_to is not None:
-            self._target = Target(store, *leads_to, str(self.device.type))
+            self._target = Unfinished(store, *leads_to, str(self.device.type))
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Report what share of the work is done, in [0, 1], with a short text to display."""

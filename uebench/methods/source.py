@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..store.store import SESSION, key_of
-from .base import Attack, Defense, Method
+from .base import Method
 from .code_files import DATA, code_hashes, count_as_own, data_hashes, is_library
 from .live_code import UnidentifiedError, live_hash
 
@@ -176,7 +176,7 @@ def _patches(cls: type[Method]) -> list[types.FunctionType]:
 
 def _modules_of(cls: type[Method]) -> list[str]:
     """Return the modules of a class and of the methods that it inherits from, its own first."""
-    bases = [base for base in cls.__mro__ if issubclass(base, (Attack, Defense))]
+    bases = [base for base in cls.__mro__ if issubclass(base, Method)]
     modules = list(dict.fromkeys(base.__module__ for base in bases))
     for module in modules:
         count_as_own(module)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .features import penultimate
+from .features import encoder_of, penultimate
 from .registry import (
     ARCHITECTURES,
     Architecture,
@@ -18,6 +18,7 @@ __all__ = [
     "ARCHITECTURES",
     "Architecture",
     "build_network",
+    "encoder_of",
     "is_network",
     "network_recipe",
     "parse_arch",

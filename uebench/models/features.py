@@ -1,4 +1,4 @@
-"""Penultimate features: what a network's last linear layer gets, for objectives on features."""
+"""Features: what a network's last linear layer gets, and the network without that layer."""
 
 from __future__ import annotations
 
@@ -22,20 +22,39 @@ def penultimate(model: nn.Module, images: Float[Tensor, "b c h w"]) -> Float[Ten
     Raises:
         UserError: the network has no linear layer.
     """
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise UserError(
-            f"{type(model).__name__} has no linear layer whose input could be its features; "
-            "choose another surrogate, such as resnet18"
-        )
+    _, linear = _last_linear(model)
     inputs: list[Tensor] = []
 
     def keep(module: nn.Module, args: tuple[Any, ...]) -> None:
         inputs.append(args[0])
 
-    handle = linear[-1].register_forward_pre_hook(keep)
+    handle = linear.register_forward_pre_hook(keep)
     try:
         model(images)
     finally:
         handle.remove()
     return inputs[-1].flatten(1).float()
+
+
+def encoder_of(model: nn.Module) -> tuple[nn.Module, int]:
+    """Return a network without its last linear layer, and the number of its features.
+
+    The layer is replaced in place, so the network itself becomes the encoder.
+
+    Raises:
+        UserError: the network has no linear layer.
+    """
+    name, linear = _last_linear(model)
+    model.set_submodule(name, nn.Identity())
+    return model, linear.in_features
+
+
+def _last_linear(model: nn.Module) -> tuple[str, nn.Linear]:
+    """Return the name of a network's last linear layer, and the layer."""
+    linear = [(n, module) for n, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UserError(
+            f"{type(model).__name__} has no linear layer whose input could be its features; "
+            "choose another surrogate, such as resnet18"
+        )
+    return linear[-1]

@@ -29,6 +29,7 @@ WORDS = {
     "epochs": "epochs",
     "n_train": "training images",
     "n_test": "test images",
+    "victim": "victim",
 }
 """What the page calls the settings that it has tabs for."""
 Pair = tuple[MethodSpec, MethodSpec]

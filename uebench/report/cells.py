@@ -18,6 +18,8 @@ from ..common.errors import UserError
 from ..common.text import plain_text, write_text
 
 STATUSES = ("ok", "failed", "skipped")
+SUPERVISED_VICTIM = "supervised"
+"""Who trained the target models of cells that name no victim."""
 LONGEST_TEXT = 100_000
 """The most characters of a text, such as a traceback; Python's csv module reads up to 131,072."""
 
@@ -83,6 +85,7 @@ COLUMNS: dict[str, Column] = {
     "chance": _ACCURACY,
     "record_sha256": TEXT,
     "origin": TEXT,
+    "victim": TEXT,
 }
 """Every column in its order."""
 

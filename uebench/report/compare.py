@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
 from ..common.text import comma_parts
+from .cells import SUPERVISED_VICTIM
 from .groups import MethodSpec, Settings
 from .published import N_TRAIN, Published
 from .statistics import Stat, confidence_interval, over_images, spearman
@@ -293,6 +294,8 @@ def _differences(
         yield "training images", f"{s.n_train:,}", f"{N_TRAIN[dataset]:,}"
     if s.arch != arch:
         yield "network", s.arch, arch
+    if s.victim != SUPERVISED_VICTIM:
+        yield "victim", s.victim, SUPERVISED_VICTIM
     lengths = sorted({row.epochs for row in found if row.epochs})
     if s.epochs is not None and lengths and s.epochs not in lengths:
         yield "epochs", str(s.epochs), " or ".join(map(str, lengths))

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ..common.text import write_text
-from .cells import write_cells
+from .cells import SUPERVISED_VICTIM, write_cells
 from .groups import MethodSpec
 from .latex import to_latex
 from .layout import Layout, Shown, layout
@@ -28,7 +28,8 @@ FRAME_COLUMNS = [
     *("train_seconds", "craft_seconds", "peak_memory_mb", "is_worst_attack", "is_best_defense"),
     *("low", "high", "is_within_noise", "mean_rank"),
 ]
-"""The columns of leaderboard.csv in their order; `origins` follows if cells were reused."""
+"""The columns of leaderboard.csv in their order; `origins` follows if cells were reused, and
+`victim` if any model was not trained by supervised learning."""
 
 
 def to_frame(boards: Boards) -> pd.DataFrame:
@@ -68,8 +69,9 @@ def to_frame(boards: Boards) -> pd.DataFrame:
                         "origins": "; ".join(dict.fromkeys(entry.origins)),
                     }
                 )
-    reused = ["origins"] if any(row["origins"] for row in rows) else []
-    frame = pd.DataFrame(rows, columns=[*FRAME_COLUMNS, *reused])
+    extra = ["origins"] if any(row["origins"] for row in rows) else []
+    extra += ["victim"] if any(row["victim"] != SUPERVISED_VICTIM for row in rows) else []
+    frame = pd.DataFrame(rows, columns=[*FRAME_COLUMNS, *extra])
     return frame.astype(dict.fromkeys(("epochs", "n_train", "n_test"), "Int64"))
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from ..common.errors import UserError
-from .cells import conform_cells
+from .cells import SUPERVISED_VICTIM, conform_cells
 
 CellRow: TypeAlias = dict[str, Any]
 """A row of cells.csv by column, with None for a missing number."""
@@ -26,12 +26,17 @@ class Settings:
     epochs: int | None
     n_train: int | None
     n_test: int | None
+    victim: str = SUPERVISED_VICTIM
 
     @classmethod
     def of(cls, record: CellRow) -> "Settings":
         """Return the settings of one cell."""
         values = {name: record[name] for name in cls.__match_args__}
-        return cls(**values | {"precision": record["precision"] or None})
+        known: dict[str, Any] = {
+            "precision": record["precision"] or None,
+            "victim": record["victim"] or SUPERVISED_VICTIM,
+        }
+        return cls(**values | known)
 
     def fits(self, other: "Settings") -> bool:
         """Return whether `other` has the same values in all fields that are known here."""

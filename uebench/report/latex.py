@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..common.text import one_line
+from .cells import SUPERVISED_VICTIM
 from .layout import Layout, Shown, layout
 from .paper import COLUMN_SEP_PT, WIDTHS
 from .tables import Boards, Leaderboard, several
@@ -130,7 +131,8 @@ def latex_tables(
 def board_label(board: Leaderboard) -> str:
     r"""Return what `\ref` takes for the table of a leaderboard: its data set, network, protocol."""
     s = board.settings
-    words = f"{s.dataset}-{s.arch}-{s.protocol}"
+    victim = "" if s.victim == SUPERVISED_VICTIM else f"-{s.victim}"
+    words = f"{s.dataset}-{s.arch}-{s.protocol}{victim}"
     return "tab:uebench-" + re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..common.text import counted, one_line
+from .cells import SUPERVISED_VICTIM
 from .groups import MethodSpec, Settings
 
 Titles = Mapping[str, str]
@@ -64,6 +65,7 @@ def settings_in_words(settings: Settings, titles: Titles) -> list[str]:
     return [
         named(settings.dataset, titles),
         named(settings.arch, titles),
+        *([] if settings.victim == SUPERVISED_VICTIM else [f"victim {one_line(settings.victim)}"]),
         f"protocol {named(settings.protocol, titles)}",
         *(counted(n, noun) for noun, n in counts.items() if n is not None),
         *(phrase.format(value) for phrase, value in optional.items() if value is not None),

@@ -111,7 +111,7 @@ def paired(contents: Contents, cells: list[Cell]) -> tuple[list[Cell | None], li
 
 def _shown(columns: CellValues) -> str:
     names = ("dataset", "arch", "protocol", "attack", "attack_options", "defense", "ratio")
-    more = ("defense_options", "classes", "seed", "poison_seed", "precision")
+    more = ("defense_options", "classes", "seed", "poison_seed", "precision", "victim")
     return json.dumps([columns.get(name) for name in (*names, *more)])
 
 

@@ -45,7 +45,7 @@ from .known import results_folders as results_folders
 
 _PLACE = (
     *("dataset", "arch", "protocol", "attack", "attack_options", "defense", "defense_options"),
-    *("ratio", "classes", "seed", "poison_seed", "precision", "epochs"),
+    *("ratio", "classes", "seed", "poison_seed", "precision", "epochs", "victim"),
 )
 """Columns that say where tables show a cell; one key may have several places."""
 _OF_THE_WHOLE = {"title", "matrices", "under", "table"}

@@ -12,7 +12,8 @@ from ..common.json_file import RUN
 from ..common.spec import format_spec, parse_number, parse_spec, printable, split_path
 from ..data import load_dataset
 from ..data.catalog import DATASETS
-from ..methods.registry import methods
+from ..methods.registry import KINDS, methods
+from ..report.cells import SUPERVISED_VICTIM
 from ..report.records import DatasetFacts
 from .contents import CellValues, Contents, Remarks, Unchecked, about, key_or_none, who
 
@@ -44,7 +45,10 @@ def _check_row(contents: Contents, row: CellValues, recipe: Mapping[str, Any]) -
     poison, protocol = recipe["poison"], recipe["protocol"]
     facts = contents.run.datasets.get(row["dataset"], DatasetFacts())
     of_recipe = {name: recipe.get(name) for name in _SHARED}
-    of_recipe |= {"epochs": protocol.get("epochs"), "recipe": seedless_key(recipe)}
+    options = recipe.get("victim_options", {})
+    epochs = options.get("epochs", protocol.get("epochs"))
+    of_recipe |= {"epochs": epochs, "recipe": seedless_key(recipe)}
+    of_recipe["victim"] = recipe.get("victim", SUPERVISED_VICTIM)
     found = {name: row[name] for name in of_recipe}
     of_recipe["arch"], found["arch"] = (_bare(each["arch"]) for each in (of_recipe, found))
     if "attack" in poison:
@@ -59,11 +63,13 @@ def _check_row(contents: Contents, row: CellValues, recipe: Mapping[str, Any]) -
     of_recipe["data set"] = poison["dataset"]
     found |= {name: row[name] for name in of_recipe if name in row}
     found["data set"] = facts.fingerprint
+    found["victim"], given_victim = parse_spec(row["victim"] or SUPERVISED_VICTIM)
     yield from (
         f"{who(row)}: its {name} is {value!r}, but its recipe has {of_recipe[name]!r}"
         for name, value in found.items()
         if value not in (None, "") and value != of_recipe[name]
     )
+    yield from about(who(row), differing_options(given_victim, options))
     for kind, part in (("attack", poison), ("defense", recipe)):
         text = row[f"{kind}_options"]
         given = parse_spec(f"x[{text}]").options if text else {}
@@ -168,9 +174,10 @@ def _check_synthetic(name: str, facts: DatasetFacts, sizes: set[tuple[int, int]]
 def _check_methods(contents: Contents) -> Remarks:
     run = contents.run
     used = {str(row[kind]) for row in contents.rows for kind in ("attack", "defense")}
+    used |= {parse_spec(row["victim"]).name for row in contents.rows if row["victim"]}
     if used != run.methods.keys():
         yield f"{RUN} names the methods {', '.join(run.methods)}, not those of cells.csv"
-    here = {name: cls.info for kind in ("attack", "defense") for name, cls in methods(kind).items()}
+    here = {name: cls.info for kind in KINDS for name, cls in methods(kind).items()}
     for name, facts in run.methods.items():
         info = here.get(name)
         if info is not None and (info.title, info.source) == (facts.title, facts.source):

@@ -84,6 +84,9 @@ def _check_confusion(contents: Contents, row: CellValues, record: CellRecord) ->
 
 def _check_curve(row: CellValues, record: CellRecord, recipe: Mapping[str, Any]) -> Remarks:
     """Yield what a curve shows differently from the row, the record or the protocol."""
+    if "victim" in recipe:
+        yield from _check_accuracies(row, record)
+        return
     fields: dict[str, Any] = recipe["protocol"]
     named = {name: value for name, value in fields.items() if name in Protocol.model_fields}
     try:
@@ -107,19 +110,33 @@ def _check_curve(row: CellValues, record: CellRecord, recipe: Mapping[str, Any])
     if found != expected or None in (*curve.get("loss", [None]), *curve.get("lr", [None])):
         yield f"{who(row)}: its curve has not the epochs and columns of its protocol"
         return
-    accuracies = [value for value in curve["test_acc"] if value is not None]
+    yield from _check_accuracies(row, record)
+    yield from _check_steps(row, record, recipe, protocol)
+
+
+def _check_accuracies(row: CellValues, record: CellRecord) -> Remarks:
+    """Yield the accuracies of a row that its curve contradicts, whoever trained the model."""
+    curve = record.curve
+    if not curve.get("epoch") or (curve.get("test_acc") or [None])[-1] is None:
+        yield f"{who(row)}: its curve does not end with an accuracy"
+        return
+    tested = [
+        (epoch, value)
+        for epoch, value in zip(curve["epoch"], curve["test_acc"], strict=True)
+        if value is not None
+    ]
+    accuracies = [value for _, value in tested]
     shown = {
         "test_acc": accuracies[-1],
         "test_acc_best": max(accuracies),
-        "best_epoch": tested[accuracies.index(max(accuracies))],
-        **({"train_acc": curve["train_acc"][-1]} if protocol.train_curve else {}),
+        "best_epoch": tested[accuracies.index(max(accuracies))][0],
+        **({"train_acc": curve["train_acc"][-1]} if "train_acc" in curve else {}),
     }
     for name, value in shown.items():
         if as_recorded(row[name]) != value:
             yield f"{who(row)}: its curve gives {name} {value}, not {row[name]}"
     if not all(0 <= value <= 1 for value in accuracies):
         yield f"{who(row)}: its curve has accuracies outside [0, 1]"
-    yield from _check_steps(row, record, recipe, protocol)
 
 
 def _check_steps(

@@ -13,7 +13,7 @@ from rich.console import Console
 from ..cells.plan import resolve_precision
 from ..common.version import __version__
 from ..execute.devices import usable_cores
-from ..methods.registry import broken, methods
+from ..methods.registry import KINDS, broken, methods
 from ..store.store import Store
 
 MachineFact = dict[str, str]
@@ -91,7 +91,7 @@ def _bf16() -> MachineFact:
 
 def _methods() -> list[MachineFact]:
     """Return the number of methods, and each plug-in that is broken."""
-    counts = f"{len(methods('attack'))} attacks, {len(methods('defense'))} defenses"
+    counts = ", ".join(f"{len(methods(kind))} {kind}s" for kind in KINDS)
     faults = [_finding("bad", "plug-in", f"{b.origin} is broken: {b.error}") for b in broken()]
     return [_finding("ok", "methods", counts), *faults]
 

@@ -109,7 +109,7 @@ def _seconds(task: Task, matrix: Matrix, measured: dict[Any, float]) -> float:
     if step not in measured:
         with blamed_for_its_code(cell.defense):
             measured[step] = _time_step(cell, cell.arch, device, plain=False)
-    return cell.protocol.epochs * n * measured[step]
+    return cell.victim.effort(cell.protocol) * cell.protocol.epochs * n * measured[step]
 
 
 def _size(matrix: Matrix, cell: Cell) -> int:

@@ -33,6 +33,8 @@ def _rows(kind: str) -> list[_Row]:
         return _methods("attack") + _imported()
     if kind == "defenses":
         return _methods("defense") + _purified()
+    if kind == "victims":
+        return _methods("victim")
     if kind == "models":
         from ..models import ARCHITECTURES
 
@@ -53,7 +55,7 @@ def _rows(kind: str) -> list[_Row]:
     return [{"name": name, "title": title} for name, title in titles.items()]
 
 
-def _methods(kind: Literal["attack", "defense"]) -> list[_Row]:
+def _methods(kind: Literal["attack", "defense", "victim"]) -> list[_Row]:
     """Return the methods of a kind, followed by the plug-ins that could not be loaded."""
     from ..methods.registry import broken, methods
 
@@ -162,14 +164,14 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             "text": inspect.getdoc(executor) or "",
             "options": _options(executor, {}),
         }
-    from ..methods.registry import find
+    from ..methods.registry import KINDS, find
 
     about = {}
     if kind == "attack" and name.startswith(IMPORTED):
         about["about"] = _records_of(name.removeprefix(IMPORTED))
     if kind == "defense" and name.startswith(PURIFIED):
         about["about"] = _purified_records_of(name.removeprefix(PURIFIED))
-    cls = find("attack" if kind == "attack" else "defense", name)
+    cls = find(next(each for each in KINDS if each == kind), name)
     module = inspect.getmodule(cls)
     return {
         "name": name,

@@ -18,6 +18,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _FLAGS = {
     "attack": "--attacks none,{name} --defenses standard",
     "defense": "--attacks none,lsp --defenses standard,{name}",
+    "victim": "--attacks none,lsp --defenses standard --victims supervised,{name}",
 }
 """Flags of a first run with the new method, by kind."""
 
@@ -100,7 +101,7 @@ def _words(kind: Kind, name: str) -> dict[str, str]:
 
 
 def _class_name(kind: Kind, name: str) -> str:
-    """Return the class's name, which ends in Attack or Defense so that it hides no import."""
+    """Return the class's name, which ends in the kind so that it hides no import."""
     words = "".join(part.capitalize() for part in name.split("_"))
     ending = kind.capitalize()
     return words if words.endswith(ending) and words != ending else words + ending

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..cells.by_victim import by_victim
 from ..cells.cell import dataset_ref
 from ..cells.compute import fetch_poison, train_cell, training_run
 from ..cells.config import checked_seed, make_config, spec_name
 from ..cells.plan import Setting, method_overrides
+from ..common.errors import MethodError
 from ..data import Dataset
 from ..data.load import as_dataset
 from ..data.poison import Poison, PoisonError, check_fits, measure, n_changed, poisoned
@@ -75,6 +77,7 @@ def train(
     defense: str,
     dataset: Dataset | str,
     *,
+    victim: str = "supervised",
     arch: str | None = None,
     protocol: str | Protocol = "quick",
     seed: int = 0,
@@ -90,6 +93,7 @@ def train(
         poison: the poisoned images; training images that it does not cover stay clean.
         defense: a spec such as `ueraser`.
         dataset: the data set with the test images, or its name.
+        victim: who trains the target model, such as `simclr[epochs=100]`.
         arch: the target network; by default the protocol's.
         protocol: a protocol or its name.
         seed: seed of the training.
@@ -104,7 +108,7 @@ def train(
     Raises:
         UserError: a name is unknown, an option is bad, or the poison does not fit the data set or
             has other labels.
-        MethodError: the defense raised an exception.
+        MethodError: the defense or the victim raised an exception.
     """
     device, seed = usable_devices(device)[0], checked_seed(seed)
     loaded = as_dataset(dataset)
@@ -118,11 +122,14 @@ def train(
     cell = replace(setting.cell_or_raise(ref, build_defense(defense)), seed=seed)
     if arch is not None:
         cell = replace(cell, arch=arch)
+    (cell,) = by_victim([cell], [victim], {})
+    if cell.fault is not None:
+        raise MethodError(cell.fault.error)
     run = training_run(cell, device)
     with one_thread(device):
         data = poisoned(loaded.train, poison)
         changed = n_changed(loaded.train.images, data.images)
-        return train_cell(cell, data, loaded.test, run) | {"n_poisoned": changed}
+        return train_cell(cell, data, loaded, run) | {"n_poisoned": changed}
 
 
 def _check_trainable(poison: Poison, dataset: Dataset) -> None:

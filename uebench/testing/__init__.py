@@ -1,4 +1,4 @@
-"""What every attack and every defense must do, as tests for anybody's method.
+"""What every attack, defense and victim must do, as tests for anybody's method.
 
 `uebench check NAME` runs them; in a test of your own they are one decorator:
 
@@ -11,7 +11,13 @@
 If a test fails, it reports what is wrong and how to fix it.
 """
 
-from .conformance import Outcome, attack_conformance, conform, defense_conformance
+from .conformance import (
+    Outcome,
+    attack_conformance,
+    conform,
+    defense_conformance,
+    victim_conformance,
+)
 from .data import CASES, make_run, random_dataset
 from .promises import UnmetError
 from .stand_in import gpu_stand_in
@@ -26,4 +32,5 @@ __all__ = [
     "gpu_stand_in",
     "make_run",
     "random_dataset",
+    "victim_conformance",
 ]

@@ -12,7 +12,8 @@ import torch
 from ..methods.base import Attack, Defense, Method
 from ..methods.faults import files_of, in_words
 from ..methods.registry import Kind
-from . import attacking, costs, defending, describing  # noqa: F401 they register promises
+from ..methods.victim import Victim
+from . import attacking, costs, defending, describing, training  # noqa: F401 they register promises
 from .generators import restored_generators
 from .promises import PROMISES, Promise, UnmetError
 from .subject import Subject
@@ -63,7 +64,7 @@ def conform(
     """Yield the outcome of each promise as it is tested.
 
     Args:
-        kind: attack or defense.
+        kind: attack, defense or victim.
         method: a spec such as `em[eps=16/255]`, or a class.
         full: test an attack at its defaults instead of with few steps and rounds.
         costly: also test large images, time and memory.
@@ -158,6 +159,14 @@ def defense_conformance(
     See `attack_conformance`.
     """
     return _marked("defense", defenses, False, costly)
+
+
+def victim_conformance(*victims: str | type[Victim], costly: bool = False) -> pytest.MarkDecorator:
+    """Return a decorator that runs a test once per promise, passed as its argument `check`.
+
+    See `attack_conformance`.
+    """
+    return _marked("victim", victims, False, costly)
 
 
 def _marked(

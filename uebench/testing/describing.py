@@ -12,15 +12,17 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from ..common.options import metadata_of
+from ..learn.protocol import PROTOCOLS
 from ..methods.base import Attack, Defense, Method
-from ..methods.registry import build, find
+from ..methods.registry import KINDS, build, find
+from ..methods.victim import Victim
 from ..store.store import key_of
 from .data import case
 from .promises import UnmetError, demand, promised_by
 from .subject import Subject
 
 
-@promised_by("attack", "defense", mend="see `uebench show` of another method for an example")
+@promised_by(*KINDS, mend="see `uebench show` of another method for an example")
 def documentation(subject: Subject, _: str) -> str:
     """The method, its source and each option are described."""
     cls, info = subject.cls, subject.cls.info
@@ -56,9 +58,7 @@ def _says_something(source: str) -> bool:
     return source.strip().lower().strip(".") not in ("", "todo", "tbd", "source", "xxx", "fixme")
 
 
-@promised_by(
-    "attack", "defense", mend="give each option a type, a range and a default that fits both"
-)
+@promised_by(*KINDS, mend="give each option a type, a range and a default that fits both")
 def options(subject: Subject, _: str) -> str:
     """Options have ranges, valid defaults, and survive a round trip through spec and record."""
     for key, field in subject.cls.model_fields.items():
@@ -118,7 +118,7 @@ def _comes_back(subject: Subject, made: Method) -> None:
     )
 
 
-@promised_by("attack", "defense", mend="return self.with_options(...) from `resolve`")
+@promised_by(*KINDS, mend="return self.with_options(...) from `resolve`")
 def resolving(subject: Subject, _: str) -> None:
     """Before anything runs, `auto` and the like become numbers, which enter the key."""
     dataset = case("two classes")
@@ -137,7 +137,7 @@ def resolving(subject: Subject, _: str) -> None:
     )
 
 
-@promised_by("attack", "defense", mend="keep the interface of uebench.Attack and uebench.Defense")
+@promised_by(*KINDS, mend="keep the interface of uebench.Attack, uebench.Defense or uebench.Victim")
 def interface(subject: Subject, _: str) -> None:
     """The parts that the suite calls exist and have the right types."""
     cls, resolved = subject.cls, subject.resolved(case("two classes"))
@@ -155,6 +155,8 @@ def interface(subject: Subject, _: str) -> None:
         _is_amount(resolved.image_passes(100), "image_passes", 0)
     elif isinstance(resolved, Defense):
         _is_amount(resolved.effort(), "effort", 1e-9)
+    elif isinstance(resolved, Victim):
+        _is_amount(resolved.effort(PROTOCOLS["quick"]), "effort", 1e-9)
 
 
 def _is_amount(value: Any, what: str, least: float) -> None:

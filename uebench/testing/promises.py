@@ -58,7 +58,7 @@ def promised_by(
     """Register a promise under its function's name, with the docstring's first line as its text."""
 
     def enter(body: Body) -> Body:
-        name = body.__name__.removesuffix("_").replace("_", " ")
+        name = body.__name__.rstrip("_").replace("_", " ")
         text = (body.__doc__ or "").partition("\n")[0]
         PROMISES.append(Promise(name, text, kinds, cases, mend, costly, body))
         return body

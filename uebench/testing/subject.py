@@ -14,6 +14,7 @@ from ..data import Dataset
 from ..methods.asked import Asked
 from ..methods.base import Attack, Defense, Method
 from ..methods.registry import Kind, build, find
+from ..methods.victim import Victim
 from .data import facts_of
 
 
@@ -22,7 +23,7 @@ class Subject:
     """A method under test.
 
     Attributes:
-        kind: attack or defense.
+        kind: attack, defense or victim.
         cls: its class.
         given: options to test it with, as text or values.
         full: whether all other options stay at their defaults.
@@ -91,3 +92,7 @@ class Subject:
     def defense(self, dataset: Dataset, epochs: int = 4) -> Defense:
         """Return the defense resolved for a data set."""
         return cast(Defense, self.resolved(dataset, epochs))
+
+    def victim(self, dataset: Dataset, epochs: int = 4) -> Victim:
+        """Return the victim resolved for a data set."""
+        return cast(Victim, self.resolved(dataset, epochs))

@@ -8,7 +8,6 @@ because reading one would make Python wait for the GPU in every step.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,27 +16,32 @@ from torch import Tensor, nn
 from ..augment import crop_flip
 from ..data.split import Split
 from ..learn.checkpoint import Stateful
-from ..learn.loops import DivergedError, accuracy, confusion_matrix, n_batches, shuffled_batches
+from ..learn.loops import DivergedError, accuracy, n_batches, shuffled_batches
 from ..learn.muon import Muon
 from ..learn.protocol import Protocol
 from ..methods.base import Defense
+from ..methods.registry import victim
 from ..methods.run import Run
+from ..methods.victim import Target, Trained, Victim
 from ..store.arrays import chunks
 
 BETA_OF_SQUARES = 0.999
 """Share of the running mean of squared gradients that a step of Adam keeps, as is usual."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained target model and its record of plain numbers; accuracies are in [0, 1].
+@victim("supervised", title="Supervised", source="arXiv:2303.15127")
+class Supervised(Victim):
+    """Trains a network from scratch with labels, as the protocol says, under the defense's loss."""
 
-    `images_per_second` counts the time of training epochs without evaluations, and `augment_share`
-    is the share of that time that went into augmentation, including crops and flips.
-    """
+    uses_loss = True
 
-    model: nn.Module
-    record: dict[str, Any]
+    def train(self, data: Split, target: Target, run: Run) -> Trained:
+        """Return the network after the protocol's last epoch.
+
+        Raises:
+            DivergedError: the loss became NaN or infinite.
+        """
+        return train_supervised(data, target, run)
 
 
 class Normalised(nn.Module):
@@ -78,6 +82,16 @@ def train_model(
     Raises:
         DivergedError: the loss became NaN or infinite.
     """
+    return train_supervised(data, Target(arch, protocol, defense, test, data), run)
+
+
+def train_supervised(data: Split, target: Target, run: Run) -> Trained:
+    """Do what `train_model` does for a target.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite.
+    """
+    arch, protocol, defense, test = target.arch, target.protocol, target.defense, target.test
     run.label_smoothing = protocol.label_smoothing
     model = run.network(arch)
     if protocol.compile:
@@ -112,12 +126,15 @@ def train_model(
         curve.append({"epoch": epoch + 1, **row})
         loop.facts["seconds"] = before + time.perf_counter() - start
         run.progress((epoch + 1) / protocol.epochs, f"epoch {epoch + 1}, loss {row['loss']:.3f}")
-    costs = {
-        "train_seconds": before + time.perf_counter() - start,
-        "images_per_second": protocol.epochs * len(data) / loop.facts["busy"],
-        "augment_share": loop.facts["augmenting"] / loop.facts["busy"],
-    }
-    return Trained(model, _evaluation(model, data, test, curve, protocol, run) | costs)
+    return target.judged(
+        model,
+        data,
+        run,
+        curve,
+        train_seconds=before + time.perf_counter() - start,
+        images_per_second=protocol.epochs * len(data) / loop.facts["busy"],
+        augment_share=loop.facts["augmenting"] / loop.facts["busy"],
+    )
 
 
 def build_optimizer(
@@ -147,34 +164,6 @@ def build_optimizer(
     return torch.optim.SGD(
         model.parameters(), momentum=protocol.momentum, nesterov=protocol.nesterov, **common
     )
-
-
-def _evaluation(
-    model: nn.Module,
-    data: Split,
-    test: Split,
-    curve: list[dict[str, float]],
-    protocol: Protocol,
-    run: Run,
-) -> dict[str, Any]:
-    """Return the accuracies of a trained model, and add them to the last row of the curve."""
-    confusion = confusion_matrix(model, test, run)
-    curve[-1]["test_acc"] = confusion.trace().item() / len(test)
-    evaluated = [row for row in curve if "test_acc" in row]
-    best = max(evaluated, key=lambda row: row["test_acc"])
-    train_acc = accuracy(model, data, run)
-    if protocol.train_curve:
-        curve[-1]["train_acc"] = train_acc
-    return {
-        "test_acc": curve[-1]["test_acc"],
-        "test_acc_best": best["test_acc"],
-        "best_epoch": int(best["epoch"]),
-        "train_acc": train_acc,
-        "n_train": len(data),
-        "n_test": len(test),
-        "curve": curve,
-        "confusion": confusion.tolist(),
-    }
 
 
 def _train_epoch(

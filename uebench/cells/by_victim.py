@@ -1,0 +1,86 @@
+"""Repeat the cells of a plan for each victim, resolved for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..common.errors import MethodError
+from ..methods.asked import Asked
+from ..methods.base import Facts
+from ..methods.faults import blamed
+from ..methods.registry import build_victim
+from ..methods.source import source_of
+from ..methods.victim import Victim
+from ..store.store import canonical
+from .cell import SUPERVISED, Cell
+from .config import spec_name
+from .failure import failure
+from .refusals import check_distinct
+
+
+def by_victim(
+    cells: Sequence[Cell], specs: Sequence[str], overrides: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Cell]:
+    """Yield all cells once for each of the victims, in the order in which these are named.
+
+    Args:
+        cells: the cells of supervised training on one data set.
+        specs: the victims, such as `simclr[epochs=100]`.
+        overrides: options that are set elsewhere, by method.
+
+    Raises:
+        UserError: a victim is unknown, its options are bad, or a defense or network makes no sense
+            under it. A victim that raises any other exception makes its cells fail instead.
+    """
+    asked = [build_victim(spec, overrides.get(spec_name(spec))) for spec in specs]
+    for each in asked:
+        source_of(each.method)  # before its own code runs, which may change what it refers to
+    protocol, ref = cells[0].protocol, cells[0].poison.dataset
+    facts = Facts(
+        ref.name.partition("[")[0],
+        ref.n_classes,
+        ref.shape,
+        protocol.epochs,
+        protocol.surrogate,
+        batch_size=protocol.batch_size,
+    )
+    check_distinct("victims", specs, [_resolved(each, facts)[0] for each in asked])
+    for each in asked:
+        victim, fault = _resolved(each, facts)
+        for cell in cells:
+            if victim == SUPERVISED:
+                yield cell
+                continue
+            trained = replace(cell, victim=victim, fault=cell.fault or fault)
+            if trained.fault is None:
+                trained = _checked(trained)
+            yield replace(trained, victim_options=each.changed_text)
+
+
+def _resolved(asked: Asked[Victim], facts: Facts) -> tuple[Victim, Any]:
+    """Return a victim and why it cannot be resolved, None if it can."""
+    try:
+        victim = asked.resolve(facts)
+        with blamed(victim, "recipe"):
+            canonical(victim.recipe())
+    except MethodError as error:
+        return asked.method, failure(error)
+    return victim, None
+
+
+def _checked(cell: Cell) -> Cell:
+    """Return a cell that its victim accepts; it holds the fault if the victim's code fails.
+
+    Raises:
+        UserError: the victim refuses the network or the defense.
+    """
+    try:
+        with blamed(cell.victim, "check"):
+            cell.victim.check(cell.arch, cell.defense)
+        with blamed(cell.victim, "effort"):
+            cell.victim.effort(cell.protocol)
+    except MethodError as error:
+        return replace(cell, fault=failure(error))
+    return cell

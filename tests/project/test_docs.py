@@ -164,7 +164,11 @@ def test_method_pages_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(pages) > 20
     for page, text in pages.items():
         assert page.read_text() == text, f"{page.name} is stale; run python docs/make.py"
-    present = {p for folder in ("attacks", "defenses", "victims") for p in (ROOT / "docs" / folder).iterdir()}
+    present = {
+        p
+        for folder in ("attacks", "defenses", "victims")
+        for p in (ROOT / "docs" / folder).iterdir()
+    }
     present.add(ROOT / "docs" / "leaderboard.svg")
     assert present == set(pages), os.linesep.join(str(p) for p in present ^ set(pages))
 

@@ -37,6 +37,8 @@ def by_victim(
     asked = [build_victim(spec, overrides.get(spec_name(spec))) for spec in specs]
     for each in asked:
         source_of(each.method)  # before its own code runs, which may change what it refers to
+    if not cells:
+        return
     protocol, ref = cells[0].protocol, cells[0].poison.dataset
     facts = Facts(
         ref.name.partition("[")[0],

@@ -25,6 +25,7 @@ from .poison import audit, craft_verb, import_
 from .report import plot, report
 from .run import run_verb
 from .share import card_verb, merge_verb, publish_verb, validate_verb
+from .site import site_verb
 from .store import store_group
 from .table import table
 from .verify import verify_verb
@@ -60,6 +61,6 @@ class _PlainFormatter(logging.Formatter):
 for _verb in (
     *(run_verb, list_, show, doctor),
     *(craft_verb, audit, detect_verb, import_, table, report, plot, store_group, verify_verb),
-    *(new, check, completion, publish_verb, validate_verb, merge_verb, card_verb),
+    *(new, check, completion, publish_verb, validate_verb, merge_verb, card_verb, site_verb),
 ):
     main.add_command(_verb)

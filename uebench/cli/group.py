@@ -20,7 +20,7 @@ SECTIONS = {
     "Poisons": ("craft", "audit", "detect", "import", "card"),
     "Look things up": ("list", "show"),
     "Your own methods": ("new", "check"),
-    "Sharing": ("publish", "validate", "merge"),
+    "Sharing": ("publish", "validate", "merge", "site"),
     "This machine": ("doctor", "store", "completion"),
 }
 """Verbs by what they are for; a verb that is not listed here appears under "More"."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import TypeVar
 
+from ..common.text import counted
 from .colors import ink_on, ramp
 from .compare import NOTHING_MEANT, Compared, Meanings, compare, ours_of
 from .comparison import caveats
@@ -71,7 +72,8 @@ def page_boards(
             for each in compared
             if each.ours.settings == settings
         }
-        cells = _Cells(results, by_pair(runs[settings]), published, address, entries)
+        data = settings_data(settings)
+        cells = _Cells(results, by_pair(runs[settings]), published, address, data, entries)
         boards.append(_board(both, cells, scales[settings.dataset]))
     return boards, list(entries.values())
 
@@ -133,6 +135,8 @@ class _Cells:
     runs: Mapping[Pair, Sequence[CellRow]]
     published: Mapping[Pair, Compared]
     address: Callable[[Sequence[CellRow]], str]
+    data: dict[str, str]
+    """The leaderboard's settings, as texts."""
     entries: dict[str, View]
     """The records of all leaderboards by their ids, to which those of this one are added."""
 
@@ -144,7 +148,12 @@ class _Cells:
         id, title = entry_id(runs), " × ".join(method_title(self.results, each) for each in pair)
         if id not in self.entries:
             entry = shown_entry(self.results, id, title, settings, runs)
-            self.entries[id] = entry | {"published": published_in_words(self.published.get(pair))}
+            self.entries[id] = entry | {
+                "published": published_in_words(self.published.get(pair)),
+                "pair": pair,
+                "address": self.address(runs),
+                "data": self.data,
+            }
         matrix = self.results.first_confusion(runs)
         picture = matrix_picture(matrix) if matrix else ""
         return {"href": self.address(runs), "title": title, "picture": picture}
@@ -180,7 +189,10 @@ def _board(
         if attack and any(links):
             matrices.append((method_title(results, attack), links))
     return {
-        "data": settings_data(board.settings),
+        "data": cells.data,
+        "tables": both,
+        "settings": settings,
+        "size": _size(board),
         "columns": [
             _names(label, defense)
             for label, defense in zip(layouts[0].columns, defenses, strict=True)
@@ -194,6 +206,14 @@ def _board(
         "high": percent(scale[1]),
         "matrices": matrices,
     }
+
+
+def _size(board: Leaderboard) -> str:
+    """Return how many methods and trained models a leaderboard has, in words."""
+    attacks = counted(len(board.poisons), "attack") if board.poisons else "clean images only"
+    n_models = sum(entry.test_acc.n for entry in board.entries.values())
+    defenses = counted(len(board.defenses), "defense")
+    return f"{attacks}, {defenses}, {counted(n_models, 'trained model')}"
 
 
 def _pairs(first: Sequence[T], second: Sequence[T]) -> Iterator[tuple[T, T]]:

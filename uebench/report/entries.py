@@ -43,6 +43,18 @@ def entry_id(runs: Sequence[CellRow]) -> str:
     return f"cells-{hashlib.sha256(chr(10).join(runs_in_words).encode()).hexdigest()[:12]}"
 
 
+def cell_slug(run: CellRow) -> str:
+    """Return the name of a cell's page on the site: the first digits of its key.
+
+    A key that is no hash becomes one, so that nothing foreign is a path.
+    """
+    key = str(run["key"])
+    if not re.fullmatch(r"[0-9a-f]{16,64}", key):
+        cell = [key, run["attack"], run["defense"], run["seed"]]
+        key = hashlib.sha256("|".join(map(str, cell)).encode()).hexdigest()
+    return key[:16]
+
+
 def shown_entry(
     results: Results, id: str, title: str, settings: str, runs: Sequence[CellRow]
 ) -> View:
@@ -94,6 +106,8 @@ def _shown_run(results: Results, run: CellRow) -> View:
     names = results.class_names(run["dataset"], len(matrix))
     seed = f", poison seed {run['poison_seed']}" if run["poison_seed"] is not None else ""
     return {
+        "key": key,
+        "slug": cell_slug(run),
         "heading": f"training seed {run['seed']}{seed}",
         "status": run["status"],
         "error": run["error"],
@@ -146,6 +160,7 @@ def _made(run: CellRow, record: CellRecord) -> FactList:
             "versions": record.versions,
             "key": run["key"],
             "poison sha256": run["poison_sha256"],
+            "record sha256": run["record_sha256"],
             "taken from": run["origin"],
         }
     )

@@ -61,13 +61,13 @@ def render(results: Results, meanings: Meanings = NOTHING_MEANT) -> str:
         tabs=tabs(boards, results),
         boards=boards,
         entries=entries,
-        curves=[_shown(figure, "") for figure in curves_figures(results)],
+        curves=[plot_view(figure, "") for figure in curves_figures(results)],
         figures=[
-            _shown(figure, name)
+            plot_view(figure, name)
             for name, metric in METRIC_NAMES
             for figure in figures(results, metric)
         ],
-        poisons=_poisons(results),
+        poisons=poison_views(results),
         gaps=results.gaps,
         made=_made(results),
         methods=_methods(results),
@@ -93,7 +93,7 @@ def _counts(results: Results) -> list[tuple[str, str]]:
     return counts + lost
 
 
-def _shown(figure: Figure, metric: str) -> View:
+def plot_view(figure: Figure, metric: str) -> View:
     """Return a plot; its metric is `last`, `best`, or empty for a plot that suits both."""
     return {
         "figure": figure,
@@ -104,7 +104,8 @@ def _shown(figure: Figure, metric: str) -> View:
     }
 
 
-def _poisons(results: Results) -> list[View]:
+def poison_views(results: Results) -> list[View]:
+    """Return the poisons with their pictures, measurements and hashes."""
     rows = results.cells[results.cells["poison_sha256"] != ""]
     attacks = {
         str(row["poison_sha256"]): MethodSpec(str(row["attack"]), str(row["attack_options"]))
@@ -178,12 +179,13 @@ def _made(results: Results) -> dict[str, Any]:
 def _methods(results: Results) -> list[tuple[str, str, str, str]]:
     used = {*results.cells["attack"], *results.cells["defense"]}
     return [
-        (one_line(name), one_line(facts.title), one_line(facts.source), _link(facts.source))
+        (one_line(name), one_line(facts.title), one_line(facts.source), paper_link(facts.source))
         for name, facts in results.run.methods.items()
         if name in used
     ]
 
 
-def _link(source: str) -> str:
+def paper_link(source: str) -> str:
+    """Return the address of a source with an arXiv number; empty for others."""
     match = re.search(r"arXiv:(\d{4}\.\d{4,5})\b", source)
     return f"https://arxiv.org/abs/{match[1]}" if match else ""

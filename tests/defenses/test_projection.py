@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.conftest import make_run
-from uebench import Defense, Facts, Split, UserError
+from uebench import Defense, Facts, Run, Split, UserError
 from uebench.augment.affine import affine_matrix
 from uebench.data import Dataset
 from uebench.defenses.op import fit_linear, orthonormal_rows, projected, strongly_augmented
@@ -131,32 +131,31 @@ def test_the_linear_model_is_that_of_plain_sgd_with_two_drops_of_its_rate(
     assert not torch.allclose(ours, start, atol=1e-3)
 
 
-def test_around_the_mean_the_mean_image_stays_and_the_rest_is_projected(tiny: Dataset) -> None:
-    data = poisoned(tiny, "lsp[eps=10]")
-    centred = op(tiny, "[around=mean]")
-    centred.prepare(data, make_run(tiny))
-    presented = centred.before_crop(data.images, make_run(tiny))
-    mean = data.pixels().mean(0)
-    assert torch.allclose(presented.mean(0), mean, atol=1e-4)
-    basis = orthonormal_rows(fit_linear(data, 20, make_run(tiny)))
-    expected = mean + projected(data.pixels() - mean, basis)
-    assert torch.allclose(presented, expected, atol=1e-4)
-    around_zero = op(tiny)
-    around_zero.prepare(data, make_run(tiny))
-    shifted = around_zero.before_crop(data.images, make_run(tiny)).mean(0)
-    assert (shifted - mean).abs().max() > 0.05, "the mean image is not orthogonal by chance"
-    rounded = op(tiny, "[around=mean,project=8bit]").prepare(data, make_run(tiny))
-    assert (rounded.images - (255 * presented).round().clamp(0, 255)).abs().max() <= 1
+def test_small_sets_are_fitted_with_as_many_steps_as_the_authors_take(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs: list[int] = []
+
+    def fit(data: Split, n: int, run: Run) -> Tensor:
+        epochs.append(n)
+        return fit_linear(data, 1, run)
+
+    monkeypatch.setattr("uebench.defenses.op.fit_linear", fit)
+    data = tiny.train.subset(torch.arange(2100) % len(tiny.train))  # three steps per pass
+    for options in ("", "[fit_steps=1]", "[fit_epochs=500]"):
+        op(tiny, options).prepare(data, make_run(tiny))
+    op(tiny).prepare(tiny.train, make_run(tiny))
+    assert epochs == [327, 20, 500, 980]
 
 
-def test_keys_without_around_are_those_from_before_there_was_that_option(tiny: Dataset) -> None:
-    assert set(op(tiny).recipe()) == {"project", "fit_epochs", "strong", "cutmix"}
-    assert op(tiny, "[around=mean]").recipe()["around"] == "mean"
+def test_after_enough_steps_the_projection_leaves_the_mean_image(small: Dataset) -> None:
+    # Test images keep the mean image, so a projection that takes it from the training images alone
+    # ruins what is learned from clean data.
+    mean = small.train.pixels().mean(0, keepdim=True)
 
+    def lost(weight: Tensor) -> float:
+        rest = projected(mean, orthonormal_rows(weight))
+        return 1 - (rest.square().sum() / mean.square().sum()).item()
 
-def test_a_mean_survives_an_interruption(tiny: Dataset) -> None:
-    first, second = op(tiny, "[around=mean]"), op(tiny, "[around=mean]")
-    first.prepare(tiny.train, make_run(tiny))
-    second.load_state_dict(first.state_dict())  # type: ignore[attr-defined]
-    run, images = make_run(tiny), tiny.train.images
-    assert torch.equal(first.before_crop(images, run), second.before_crop(images, run))
+    assert lost(fit_linear(small.train, 20, make_run(small))) > 0.02
+    assert lost(fit_linear(small.train, 980, make_run(small))) < 0.01

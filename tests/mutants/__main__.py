@@ -84,6 +84,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "defenses/op.py": ("tests/defenses/test_projection.py",),
     "defenses/coin.py": ("tests/defenses/test_convolutions.py",),
     "defenses/rsk_ff.py": ("tests/defenses/test_convolutions.py",),
+    "defenses/sda_an.py": ("tests/defenses/test_sda_an.py",),
     "defenses/dvae.py": ("tests/defenses/test_dvae.py",),
     "defenses/blur.py": ("tests/defenses/test_baselines.py",),
 }

@@ -1,0 +1,164 @@
+"""SDA+AN: adversarial noise of a simple network is added once, then strong augmentation.
+
+Source: Zhu et al., "Detection and Defense of Unlearnable Examples", AAAI 2024, arXiv:2312.08898.
+Simple networks learn a poison at once, so a network of two linear layers is trained adversarially
+(PGD-10, 8/255) on the poisoned images; the noise that raises its loss on an image hides what it has
+learned. That noise is added to the training images once, before the target model is trained with
+the augmentation of contrastive learning: a resized crop of 10 to 100 % of the area, mirroring,
+colour jitter and random gray. That crop takes the place of the protocol's crop and flip, which are
+switched off. Test images stay as they are.
+
+The authors' numbers are not known to us; they train ResNet-18 for 200 epochs.
+
+Departs from it: the noise is added to the 8-bit images, which is all that a data user has, where
+the authors' code adds it to the perturbation before clipping; the pixels of the simple network are
+not normalised; and the noise depends on the training set and the options alone, so that all
+training seeds share one noisy set, which is computed once and kept in the store.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from uebench import Defense, Fraction255, Option, Protocol, Run, Split, defense
+from uebench.augment import contrastive, crop_flip
+from uebench.learn.loops import shuffled_batches
+from uebench.learn.pgd import frozen, pgd, random_start
+from uebench.learn.surrogate_training import CROP_PADDING
+from uebench.methods.run import content_hash
+from uebench.store.arrays import chunks, zeros
+
+LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
+"""Of the simple network; the rate is divided by ten after 75 % and 90 % of its epochs."""
+
+
+@defense("sda_an", title="SDA+AN", source="arXiv:2312.08898")
+class StrongAugmentationAdversarialNoise(Defense):
+    """A simple network's adversarial noise hides the poison; strong augmentation does the rest."""
+
+    noise: bool = True
+    """Add the adversarial noise; false leaves the strong augmentation alone."""
+    augment: bool = True
+    """Train with the strong augmentation; false leaves the protocol's crop and flip."""
+    epochs: Annotated[int, Field(ge=1, le=10_000), Option(quick=1)] = 100
+    """Passes of the simple network over the training set."""
+    width: Annotated[int, Field(ge=1, le=65_536), Option(quick=16)] = 3072
+    """Its hidden units."""
+    eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255
+    """Largest noise of a pixel value, also while the simple network is trained."""
+    steps: Annotated[int, Field(ge=1, le=1000), Option(quick=1)] = 10
+    """Steps of each search."""
+    step: Annotated[Fraction255, Field(gt=0, le=1)] = 2 / 255
+    """Length of a step while the simple network is trained."""
+    noise_step: Annotated[Fraction255, Field(gt=0, le=1)] = 1 / 255
+    """Length of a step of the search for the noise that is added."""
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
+    """Images per step of the simple network's training."""
+
+    def adjust(self, protocol: Protocol) -> Protocol:
+        """Switch the protocol's crop and flip off, since the augmentation has its own."""
+        if not self.augment:
+            return protocol
+        return protocol.model_copy(update={"crop_padding": 0, "flip": False})
+
+    def prepare(self, data: Split, run: Run) -> Split:
+        """Return the training set with the adversarial noise of the simple network."""
+        if not self.noise:
+            return data
+        options = {k: v for k, v in self.options().items() if k != "augment"}
+        recipe = {"data": content_hash(data), "precision": run.precision, **options}
+        tensors = run.kept(
+            f"{self.info.name}, version {self.version}",
+            recipe,
+            lambda fresh: {"images": self._noisy(data, fresh)},
+        )
+        return data.with_images(tensors["images"].to(data.images.device))
+
+    def loss(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"],
+        run: Run,
+    ) -> Float[Tensor, ""]:
+        """Return the cross-entropy of the strongly augmented images."""
+        if not self.augment:
+            return super().loss(model, images, labels, run)
+        with run.augmenting:
+            images = contrastive(images, run.rng)
+        return run.cross_entropy(model(images), labels)
+
+    def _noisy(self, data: Split, run: Run) -> Tensor:
+        """Return the 8-bit images with the noise that raises the simple network's loss."""
+        model = self._simple_network(data, run)
+        images = zeros(data.images.shape, torch.uint8, data.images.device)
+        with frozen(model):
+            for part in chunks(images):
+                pixels = data.pixels(part)
+                noise = self._search(model, pixels, data.labels[part], self.noise_step, run)
+                images[part] = (255 * (pixels + noise)).round_().clamp_(0, 255).to(torch.uint8)
+        return images
+
+    def _simple_network(self, data: Split, run: Run) -> nn.Module:
+        """Return two linear layers, trained adversarially on the images and labels of `data`."""
+        n_values = math.prod(data.shape)
+        model = run.build(
+            lambda: nn.Sequential(
+                nn.Flatten(),
+                nn.Linear(n_values, self.width),
+                nn.ReLU(),
+                nn.Linear(self.width, data.n_classes),
+            )
+        )
+        optimizer = torch.optim.SGD(
+            model.parameters(), LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+        )
+        loop = run.checkpoint("simple network", model=model, optimizer=optimizer)
+        for epoch in loop.steps(self.epochs):
+            for group in optimizer.param_groups:
+                group["lr"] = LR * 0.1 ** sum(epoch >= drop * self.epochs for drop in (0.75, 0.9))
+            for batch in shuffled_batches(len(data), self.batch_size, run.rng):
+                images = crop_flip(data.take(batch), run.rng, CROP_PADDING, True).float() / 255
+                labels = data.labels[batch]
+                with frozen(model):
+                    noise = self._search(model, images, labels, self.step, run)
+                with run.autocast():
+                    loss = run.cross_entropy(model(images + noise), labels)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+            run.progress((epoch + 1) / self.epochs, f"simple network, epoch {epoch + 1}")
+        return model
+
+    def _search(
+        self,
+        model: Callable[[Tensor], Tensor],
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"],
+        step: float,
+        run: Run,
+    ) -> Float[Tensor, "b c h w"]:
+        """Return the noise, from a random start, that raises the loss of the simple network."""
+
+        def loss(points: Tensor) -> Tensor:
+            with run.autocast():
+                return F.cross_entropy(model(points).float(), labels, reduction="sum")
+
+        return pgd(
+            loss,
+            images,
+            norm="linf",
+            eps=self.eps,
+            step=step,
+            steps=self.steps,
+            towards="max",
+            start=random_start(images, "linf", self.eps, run.rng),
+        )

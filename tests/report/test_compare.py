@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from uebench.cli.shared import known_meanings
+from uebench.methods.meanings import known_meanings
 from uebench.report.compare import (
     Compared,
     compare,

@@ -129,6 +129,20 @@ def test_the_page_of_a_method_has_its_definition_options_and_numbers(tmp_path: P
     assert "Cost" not in Page(files["differences.html"]).text
 
 
+def test_a_victim_has_a_page_with_its_leaderboards(tmp_path: Path) -> None:
+    rows = view_rows()
+    for row in rows:
+        row["victim"] = "simclr[probe=poisoned]" if row["arch"] == "resnet8" else ""
+    write_cells(pd.DataFrame(rows), tmp_path / "cells.csv")
+    victims = [{**EM, "kind": "victim", "name": name} for name in ("simclr", "moco")]
+    files = files_of(tmp_path, methods=[EM, *victims])
+    page = Page(files["methods/victim-simclr.html"])
+    assert "victim simclr[probe=poisoned]" in page.text
+    assert page.text.count("4 attacks, 4 defenses, 40 trained models") == 1
+    assert "No results" in Page(files["methods/victim-moco.html"]).text
+    assert "victim-simclr.html" in str(files["methods.html"])
+
+
 @pytest.mark.parametrize(
     ("about", "expected"),
     [

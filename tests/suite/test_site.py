@@ -72,7 +72,7 @@ def test_all_folders_are_shown_and_other_protocols_stay_apart(results: Path, bui
 
 
 def test_every_known_method_has_a_page(built: Path) -> None:
-    for name in ("attack-tap", "attack-em", "defense-at", "defense-ueraser"):
+    for name in ("attack-tap", "attack-em", "defense-at", "defense-ueraser", "victim-simclr"):
         assert (built / "methods" / f"{name}.html").is_file()
     assert "Departs from it" in (built / "methods" / "attack-em.html").read_text()
     assert "number of rounds is capped" in (built / "differences.html").read_text()

@@ -15,11 +15,14 @@ from .page import paper_link
 from .published import Published, read_published
 from .words import percent
 
+_OTHER = {"attack": "defense", "defense": "attack"}
+"""What the methods of a kind are measured against."""
+
 
 def method_views(
     results: Results, described: Sequence[Mapping[str, Any]], boards: Sequence[View]
 ) -> list[View]:
-    """Return a view of each described method, and of those that only the results have.
+    """Return a view of each described method, and of attacks and defenses only the results have.
 
     Args:
         results: the cells of all folders.
@@ -54,7 +57,8 @@ def _undescribed(results: Results, kind: str, name: str) -> Mapping[str, Any]:
 def _view(each: Mapping[str, Any], boards: Sequence[View], published: Sequence[Published]) -> View:
     kind, name = each["kind"], each["name"]
     about = str(each["about"] or each["text"])
-    own = [row for row in published if getattr(row, kind) == name]
+    # Publications name attacks and defenses; the victim of their numbers is the usual training.
+    own = [row for row in published if kind in _OTHER and getattr(row, kind) == name]
     numbers = [numbers for board in boards if (numbers := _numbers(board, kind, name))["rows"]]
     return {
         "kind": kind,
@@ -70,7 +74,8 @@ def _view(each: Mapping[str, Any], boards: Sequence[View], published: Sequence[P
         "options": [{**o, "meaning": in_html(o["meaning"])} for o in each["options"]],
         "numbers": numbers,
         "n_cells": sum(len(board["rows"]) for board in numbers),
-        "published": [_published(row, "defense" if kind == "attack" else "attack") for row in own],
+        "other": _OTHER.get(kind, ""),
+        "published": [_published(row, kind) for row in own],
     }
 
 
@@ -94,7 +99,10 @@ def in_html(text: str) -> Markup:
 
 
 def _numbers(board: View, kind: str, name: str) -> View:
-    """Return all measured cells of a method on one leaderboard."""
+    """Return all measured cells of a method on one leaderboard, or what a victim trained on it."""
+    if kind == "victim":
+        trains = str(board["data"]["victim"]).partition("[")[0] == name
+        return {"title": board["settings"], "view": board["view"], "rows": [board["size"]] * trains}
     defenses = [column for column in board["columns"] if column["spec"]]
     rows = [
         {"own": own["label"], "other": other["label"], "cell": cell}
@@ -107,11 +115,10 @@ def _numbers(board: View, kind: str, name: str) -> View:
     return {"title": board["settings"], "view": board["view"], "rows": rows}
 
 
-def _published(row: Published, other: str) -> tuple[str, ...]:
-    own = "attack" if other == "defense" else "defense"
+def _published(row: Published, kind: str) -> tuple[str, ...]:
     specs = (
         str(MethodSpec(getattr(row, each), getattr(row, f"{each}_options")))
-        for each in (own, other)
+        for each in (kind, _OTHER[kind])
     )
     epochs = "" if row.epochs is None else str(row.epochs)
     return (*specs, row.dataset, row.arch, epochs, percent(row.accuracy), row.source)

@@ -49,8 +49,8 @@ class Site:
     Attributes:
         results: the cells of all folders.
         meanings: what the options of methods mean for a comparison with published numbers.
-        methods: the description of every known attack and defense, as `uebench show` prints it,
-            each with its `kind`.
+        methods: the description of every known attack, defense and victim, as `uebench show`
+            prints it, each with its `kind`.
         commands: the command that computes a cell again, by its key.
         folders: the names of the folders.
         has_docs: whether the documentation stands in the folder `docs` of the site.

@@ -104,6 +104,7 @@ def command_of(results: Results, row: CellRow) -> str:
         words += ["--set", f"protocol.{key}={_typed(value)}"]
     words += ["--attacks", format_spec(row["attack"], row["attack_options"])]
     words += ["--defenses", format_spec(row["defense"], row["defense_options"])]
+    words += ["--victims", row["victim"]] if row["victim"] else []
     words += ["--seeds", str(row["seed"]), "--poison-seeds", str(row["poison_seed"] or 0)]
     if row["attack"] != "none":
         words += ["--ratio", f"{row['ratio']:g}"] if row["ratio"] != 1 else []

@@ -283,7 +283,7 @@ def test_show_asks_for_the_kind_of_an_ambiguous_name(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("out", ["p.npz", "p.safetensors", "folder"])
 def test_a_crafted_poison_passes_its_audit(out: str, tmp_path: Path) -> None:
-    result = call("craft", "lsp", "--dataset", DATA, "--out", out, "--device", "cpu")
+    result = call("craft", "lsp", "--dataset", DATA, "--out", out, "--device", "cpu", "--json")
     assert result.exit_code == 0, result.output
     measured = json.loads(result.stdout)
     found = json.loads(call("audit", out, "--dataset", DATA, "--json").stdout)

@@ -1,13 +1,23 @@
 """Plots as files: PDF and PNG, the same bytes again, and a sentence where there is no plot."""
 
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
+from typing import Literal
 
+import pandas as pd
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
+from tests.report.conftest import FINISHED
 from tests.report.story import write_story
-from uebench.report import Results, read_results
-from uebench.report.plots import draw, plain_label, slug
+from uebench.report import Results, conform_cells, read_results
+from uebench.report.charts import charts
+from uebench.report.plots import _lines, draw, plain_label, slug, style
+from uebench.report.records import RunFacts
+from uebench.report.selection import selected
+from uebench.report.series import budget_figures, cost_figures
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +76,98 @@ def test_a_plot_that_cannot_be_drawn_gives_a_reason_and_no_file(
 def test_file_names_and_labels_of_plots_are_sanitised() -> None:
     assert slug("../a b[c=1/2]") == "a-b-c-1-2"
     assert plain_label("$x$ 漢") == r"\$x\$ ?"
+
+
+def budgets(defenses: Sequence[str], attack: str = "em") -> Results:
+    """Return results of one attack with three budgets, and clean ones, under some defenses."""
+    rows, recipes = [], {}
+    for number, (defense, eps) in enumerate(product(defenses, (0, 4, 8, 16))):
+        key = f"{number:064x}"
+        rows.append(
+            FINISHED
+            | {"attack": attack if eps else "none", "defense": defense, "key": key}
+            | {"attack_options": f"eps={eps}/255" if eps else "", "chance": 0.1}
+            | {"test_acc": 0.9 - eps / 40, "train_seconds": 1.0 + number}
+        )
+        poison = {"options": {"norm": "linf", "eps": eps / 255}} if eps else {}
+        recipes[key] = {"poison": poison, "options": {}}
+    return Results(Path("made"), conform_cells(pd.DataFrame(rows)), RunFacts(recipes=recipes))
+
+
+@pytest.mark.parametrize("width", [2.83, 3.25, 6.75])
+def test_a_figure_for_a_paper_has_its_width_and_letters_of_seven_points(width: float) -> None:
+    results = budgets(["standard", "ueraser", "iss"])
+    for figure in (*budget_figures(results), *cost_figures(results)):
+        with style():
+            canvas = _lines(figure, width)
+            canvas.draw_without_rendering()
+            assert canvas.get_figwidth() == pytest.approx(width)
+            texts = [text for text in canvas.findobj(Text) if text.get_text()]
+            assert min(text.get_fontsize() for text in texts) >= 7 - 1e-9
+            edges = canvas.bbox
+            for text in texts:
+                box = text.get_window_extent()
+                assert box.x0 >= edges.x0 - 1
+                assert box.x1 <= edges.x1 + 1
+                assert box.y0 >= edges.y0 - 1
+                assert box.y1 <= edges.y1 + 1
+
+
+def test_ticks_are_the_budgets_used_and_chance_has_a_line() -> None:
+    (figure,) = budget_figures(budgets(["standard"]))
+    (chart,) = charts(figure)
+    assert [tick.text for tick in chart.x_ticks] == ["0", "4", "8", "16"]
+    tenth = next(t.at for t in chart.y_ticks if t.text == "0")
+    hundred = {tick.text: tick.at for tick in chart.y_ticks}
+    assert chart.chance == pytest.approx(tenth + (hundred["20"] - tenth) / 2, abs=0.1)
+    with style():
+        (axes, *_) = _lines(figure).axes
+    assert "chance" in [text.get_text() for text in axes.texts]
+
+
+def test_a_defense_has_one_style_in_every_plot_and_folder() -> None:
+    def styles(*defenses: str) -> dict[str, int]:
+        results = budgets(defenses)
+        drawn = [*budget_figures(results), *cost_figures(results)]
+        pairs = {(line.label, line.style) for f in drawn for p in f.panels for line in p.lines}
+        assert len(pairs) == len(defenses)
+        return dict(pairs)
+
+    some = styles("iss", "standard", "mine")
+    others = styles("ueraser", "standard", "at", "iss")
+    assert some["iss"] == others["iss"]
+    assert some["standard"] == others["standard"]
+    assert len(set(some.values())) == 3
+    assert len(set(others.values())) == 4
+
+
+def test_formats_are_chosen_and_files_are_the_same_again(tmp_path: Path) -> None:
+    results = budgets(["standard", "iss"])
+    first = draw(results, "budget", tmp_path / "a", width=3.25, formats=["svg", "pdf"])
+    assert [path.suffix for path in first] == [".svg", ".pdf"]
+    second = draw(results, "budget", tmp_path / "b", width=3.25, formats=["svg", "pdf"])
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    text = first[0].read_text()
+    assert ">chance</text>" in text, "text stays text"
+    assert "<dc:date>" not in text
+
+
+def test_a_width_that_leaves_small_letters_is_refused(results: Results, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"smaller than 7 points; give at least 2\.83 inches"):
+        draw(results, "budget", tmp_path / "out", width=2.5)
+    message = r"cannot hold the confusion matrices of \d+ defenses .* or give \d\.\d\d inches"
+    with pytest.raises(ValueError, match=message):
+        draw(results, "confusion", tmp_path / "out", width=3)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["attack", "defense"])
+def test_cells_are_selected_by_name_or_by_spec(kind: Literal["attack", "defense"]) -> None:
+    cells = budgets(["standard", "iss"]).cells
+    wanted = {"attack": "em[eps=8/255]", "defense": "iss"}[kind]
+    kept = selected(cells, **{f"{kind}s": [wanted]})
+    assert len(kept) == {"attack": 2, "defense": 4}[kind]
+    assert len(selected(cells, ["em"], ["standard"])) == 3
+    assert len(selected(cells)) == 8
+    with pytest.raises(ValueError, match=f"no cell has the {kind} xyz; there are"):
+        selected(cells, **{f"{kind}s": ["xyz"]})

@@ -86,7 +86,7 @@ def test_a_changed_cell_outside_the_sample_contradicts_its_record(
     made = change(results, tmp_path / "a", test_acc=str(accuracy - 0.05 if accuracy else 0.05))
     result = call(str(made), "--sample", "1", "--seed", str(seed), "--quiet")
     assert result.exit_code == 1, result.output
-    assert "1 cells recomputed: 1 identical bit for bit" in result.stdout
+    assert "1 cell recomputed: 1 identical bit for bit" in result.stdout
     assert "contradiction: lsp[eps=2] under standard, seed 0: its confusion" in result.stdout
     told = call(str(made), "--sample", "1", "--seed", str(seed), "--quiet", "--json")
     assert told.exit_code == 1

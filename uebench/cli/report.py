@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from ..common.errors import UserError
@@ -42,6 +44,23 @@ def report(results: tuple[str, ...], out: str | None) -> None:
 @click.option("--kind", type=click.Choice(_FIGURES), required=True, help="What to plot.")
 @click.option("--out", metavar="FOLDER", help="Folder for the files; by default RESULTS/plots.")
 @click.option("--best", is_flag=True, help="Plot the best epoch's accuracy, not the last one's.")
+@click.option(
+    "--width",
+    metavar="WIDTH",
+    help="Width in a paper, with letters of at least 7 points: column (3.25 in), page (6.75 in) "
+    "or inches.",
+)
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(("pdf", "png", "svg")),
+    multiple=True,
+    help="Format of the files; may be repeated. By default pdf and png.",
+)
+@click.option(
+    "--attacks", metavar="LIST", help="Only these attacks, such as none,em,lsp; none is clean data."
+)
+@click.option("--defenses", metavar="LIST", help="Only these defenses, such as standard,iss.")
 @data_dir_option
 @click.option("--download", is_flag=True, help="With examples, download a missing data set.")
 @plugin_option
@@ -50,10 +69,14 @@ def plot(
     kind: str,
     out: str | None,
     best: bool,
+    width: str | None,
+    formats: tuple[str, ...],
+    attacks: str | None,
+    defenses: str | None,
     data_dir: str | None,
     download: bool,
 ) -> None:
-    """Draw the figures of results folders as PDF and PNG files.
+    """Draw the figures of results folders as PDF, PNG and SVG files.
 
     The names of the files are printed.
 
@@ -68,18 +91,35 @@ def plot(
 
     \b
     uebench plot results/quick --kind curves
+    uebench plot results/quick --kind budget --width column --format pdf
     """  # noqa: D301
+    from ..common.spec import split_specs
+    from ..report.paper import inches
+    from ..report.plots import draw
+    from ..report.selection import selected
+
+    if width and kind == "examples":
+        raise UserError("--width is for plots with axes; examples are pictures of a fixed size")
+    width_in = None if width is None else inches(width)
     _check_out(results, out)
     content = results_of(results)
+    chosen = (split_specs(text or "") for text in (attacks, defenses))
+    content = replace(content, cells=selected(content.cells, *chosen))
     folder = writable(out or content.folder / "plots")
+    formats = formats or ("pdf", "png")
     if kind == "examples":
         from ..suite.examples import draw_examples
 
-        paths = draw_examples(content, folder, data_dir, download)
+        paths = draw_examples(content, folder, data_dir, download, formats=formats)
     else:
-        from ..report.plots import draw
-
-        paths = draw(content, kind, folder, "test_acc_best" if best else "test_acc")
+        paths = draw(
+            content,
+            kind,
+            folder,
+            "test_acc_best" if best else "test_acc",
+            width=width_in,
+            formats=formats,
+        )
     for path in paths:
         echo(path)
 

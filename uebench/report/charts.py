@@ -16,6 +16,8 @@ from .series import Figure, Line, Point, spread
 
 MOST_MARKS = 20
 """A joined line with more points than this has no marks: they would cover the line."""
+LEAST_APART = 24.0
+"""The least distance between two ticks, so that their labels do not touch."""
 SMALLEST = 1e-9
 """The smallest value on a logarithmic axis, which has no zero."""
 
@@ -73,9 +75,17 @@ class Chart:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     lines: tuple[ChartLine, ...]
+    chance: float | None = None
+    """Where the line lies that a model reaches which has learned nothing."""
     width, height = 320.0, 220.0
     left, right, top, bottom = 42.0, 310.0, 10.0, 182.0
     """Where the axes of every chart lie."""
+
+    @property
+    def chance_label(self) -> float:
+        """Where the label of the line of chance stands: below it if there is room."""
+        line = self.bottom if self.chance is None else self.chance
+        return line + 10 if self.bottom - line >= 14 else line - 3
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,15 @@ class Axis:
             values = ticks(self.low, self.high, 5, whole=self.whole)
         return tuple(Tick(self(value), number(value)) for value in values)
 
+    def ticks_at(self, values: Sequence[float]) -> tuple[Tick, ...]:
+        """Return ticks at these values, without those whose labels would touch one before."""
+        chosen: list[Tick] = []
+        for value in sorted(set(values)):
+            tick = Tick(self(value), number(value))
+            if not chosen or abs(tick.at - chosen[-1].at) >= LEAST_APART:
+                chosen.append(tick)
+        return tuple(chosen)
+
     def _linear(self, value: float) -> float:
         return math.log10(max(value, SMALLEST)) if self.log else value
 
@@ -128,18 +147,22 @@ def charts(figure: Figure) -> list[Chart]:
     points = [point for lines in panels for line in lines for point in line.points]
     # The axes are chosen from all panels before any is drawn: limits that are set while drawing
     # would leave out what a later panel has.
-    top = max([10.0, *(p.y + spread(p) for p in points)])
+    top = max([10.0, 100 * (figure.chance or 0), *(p.y + spread(p) for p in points)])
     low, high = limits([p.x for p in points], figure.log_x)
     x_axis = Axis(low, high, Chart.left, Chart.right, figure.log_x, figure.whole_x)
     y_axis = Axis(0.0, min(100.0, 10 * math.ceil(top / 10)), Chart.bottom, Chart.top)
+    at_points = figure.at_points and not figure.log_x
+    x_ticks = x_axis.ticks_at([p.x for p in points]) if at_points else x_axis.ticks()
+    chance = None if figure.chance is None else y_axis(100 * figure.chance)
     return [
         Chart(
             panel.title,
             figure.x_label,
             figure.y_label,
-            x_axis.ticks(),
+            x_ticks,
             y_axis.ticks(),
             tuple(_draw(line, x_axis, y_axis, figure.joined, "%") for line in lines),
+            chance,
         )
         for panel, lines in zip(figure.panels, panels, strict=True)
     ]

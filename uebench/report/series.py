@@ -15,6 +15,7 @@ from ..common.text import comma_parts
 from .folder import Results
 from .groups import CellRow, MethodSpec, Settings, by_pair, grouped, the_attack, the_defense
 from .statistics import Stat
+from .styles import method_styles
 from .tables import Metric
 from .words import CLEAN, method_label, settings_in_words
 
@@ -65,6 +66,10 @@ class Figure:
     log_x: bool = False
     whole_x: bool = False
     """Whether x counts something, such as epochs."""
+    at_points: bool = False
+    """Whether the ticks of x are the values that were used, such as the budgets."""
+    chance: float | None = None
+    """The accuracy of a model that has learned nothing, where it is known."""
     joined: bool = True
     """Whether the points of a line are joined."""
     varied: tuple[str, ...] = ()
@@ -112,6 +117,7 @@ def ratio_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]
                 kind="ratio",
                 title="Accuracy against the poisoned share",
                 x_label="poisoned training images (%)",
+                at_points=True,
                 varied=("ratio",),
             )
     return figures
@@ -132,6 +138,7 @@ def budget_figures(results: Results, metric: Metric = "test_acc") -> list[Figure
             name=f"budget-{norm}",
             title=f"Accuracy against the {norm} budget",
             x_label=f"{norm} budget ({unit}), 0 is clean",
+            at_points=True,
         )
     ]
 
@@ -153,6 +160,7 @@ def repeats_figures(results: Results, metric: Metric = "test_acc") -> list[Figur
             kind="repeats",
             title="Accuracy against the repeats K of the augmentation",
             x_label="K",
+            at_points=True,
             whole_x=True,
         )
     ]
@@ -172,9 +180,10 @@ def cost_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
                 marks[defense].append(_mark(its_runs, metric))
         if len({the_defense(run) for run in timed}) < 2:
             continue
+        styles = method_styles(results.cells, "defense")
         every = [
-            Line(method_title(results, defense), style, tuple(points))
-            for style, (defense, points) in enumerate(marks.items())
+            Line(method_title(results, defense), styles[defense], tuple(points))
+            for defense, points in marks.items()
             if points
         ]
         worst = [replace(line, points=(min(line.points, key=lambda p: p.y),)) for line in every]
@@ -242,6 +251,8 @@ def _figure(
     runs = f"Means over n = {low}{f' to {high}' if high > low else ''} runs"
     if high > 1:
         runs += "; bars are the sample standard deviation"
+    same = results.cells["dataset"] == settings.dataset
+    chances = results.cells.loc[same, "chance"].dropna().unique()
     best = ", best epoch" if metric == "test_acc_best" else ""
     return [
         Figure(
@@ -254,6 +265,7 @@ def _figure(
             f"{', '.join(settings_in_words(settings, results.titles))}. "
             f"{'One run each' if high == 1 else runs}.",
             tuple(panels),
+            chance=float(chances[0]) if len(chances) == 1 else None,
             **look,
         )
     ]
@@ -268,12 +280,13 @@ def _panels(
 ) -> list[Panel]:
     """Return a panel for each method of one kind, with a line for each of the other kind."""
     panels = []
+    styles = method_styles(results.cells, "attack" if line_of is the_attack else "defense")
     for panel in _methods(runs, panel_of):
         lines = []
-        for style, line in enumerate(_methods(runs, line_of)):
+        for line in _methods(runs, line_of):
             points = points_of([r for r in runs if panel_of(r) == panel and line_of(r) == line])
             if points:
-                lines.append(Line(method_title(results, line), style, points))
+                lines.append(Line(method_title(results, line), styles[line], points))
         if lines:
             panels.append(Panel(method_title(results, panel), tuple(lines)))
     return panels

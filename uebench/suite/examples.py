@@ -57,6 +57,7 @@ def draw_examples(
     data_dir: Path | str | None = None,
     download: bool = False,
     store: Store | None = None,
+    formats: Sequence[str] = ("pdf", "png"),
 ) -> list[Path]:
     """Draw a picture for each data set of a run, with those of its poisons that are in the store.
 
@@ -83,7 +84,7 @@ def draw_examples(
     with style():
         for dataset in datasets:
             canvas = _canvas(example_rows(results, dataset, store))
-            paths += save_canvas(canvas, folder, f"examples-{slug(dataset.name)}")
+            paths += save_canvas(canvas, folder, f"examples-{slug(dataset.name)}", formats)
     return paths
 
 

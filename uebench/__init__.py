@@ -7,6 +7,9 @@ What is public is what this module names. It loads nothing until a name is used,
 from __future__ import annotations
 
 import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .common.version import __version__ as __version__
@@ -31,7 +34,9 @@ _HOME = {
     "UserError": "common.errors",
     "Victim": "methods.victim",
     "attack": "methods.registry",
+    "audit": "suite.look",
     "auto": "common.options",
+    "compare": "suite.look",
     "craft": "suite.single",
     "crop_flip": "augment",
     "defense": "methods.registry",
@@ -39,10 +44,13 @@ _HOME = {
     "frozen": "learn.pgd",
     "import_poison": "suite.import_poison",
     "import_purified": "suite.import_purified",
+    "leaderboard": "suite.look",
+    "list_methods": "suite.look",
     "load_dataset": "data",
     "parse_arch": "models",
     "penultimate": "models",
     "pgd": "learn.pgd",
+    "plot": "suite.look",
     "random_start": "learn.pgd",
     "run": "suite.run",
     "taken": "store.arrays",
@@ -50,9 +58,10 @@ _HOME = {
     "victim": "methods.registry",
 }
 
-__all__ = sorted([*_HOME, "__version__"])
+__all__ = sorted([*_HOME, "__version__", "report"])
 
 if TYPE_CHECKING:
+    from . import report as report
     from .augment import Policy as Policy
     from .augment import crop_flip as crop_flip
     from .common.errors import UserError as UserError
@@ -86,13 +95,42 @@ if TYPE_CHECKING:
     from .suite.detect import detect as detect
     from .suite.import_poison import import_poison as import_poison
     from .suite.import_purified import import_purified as import_purified
+    from .suite.look import audit as audit
+    from .suite.look import compare as compare
+    from .suite.look import leaderboard as leaderboard
+    from .suite.look import list_methods as list_methods
+    from .suite.look import plot as plot
     from .suite.run import run as run
     from .suite.single import craft as craft
     from .suite.single import train as train
 
 
+class _Report(ModuleType):
+    """The room `report`, which can also be called: `uebench.report(...)` writes the page."""
+
+    def __call__(self, results: Any, out: Any = None) -> Path:
+        """Write the web page of results; see `uebench.suite.look.write_report`."""
+        from .suite.look import write_report
+
+        return write_report(results, out)
+
+
+class _Face(ModuleType):
+    """This module; Python sets the room `report` as its attribute when the room is loaded."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "report":
+            value.__class__ = _Report
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face
+
+
 def __getattr__(name: str) -> Any:
     """Import the home of a public name on first use."""
+    if name == "report":
+        return importlib.import_module(".report", __name__)
     if name not in _HOME:
         raise AttributeError(f"uebench has no {name!r}; it has {', '.join(__all__)}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -72,7 +72,7 @@ def test_the_audit_prints_shares_the_worst_image_and_the_allowance(
 
 
 def test_a_share_below_one_is_never_printed_as_all() -> None:
-    from uebench.cli.measured import _budget_in_words
+    from uebench.data.measured import _budget_in_words
 
     budget = {
         "images": 99_999,

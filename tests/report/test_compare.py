@@ -8,12 +8,12 @@ import pytest
 from uebench.methods.meanings import known_meanings
 from uebench.report.compare import (
     Compared,
-    compare,
     compared_dataset,
     distinguishing,
     ours_of,
     rank_correlations,
 )
+from uebench.report.compare import with_published as compare
 from uebench.report.comparison import caveats, comparison_layout, comparison_records
 from uebench.report.published import PUBLISHED_COLUMNS, Published, read_published
 from uebench.report.tables import leaderboards

@@ -20,7 +20,8 @@ from uebench.report.formats import (
     to_markdown,
     write_leaderboards,
 )
-from uebench.report.tables import leaderboard, leaderboards
+from uebench.report.tables import leaderboards
+from uebench.report.tables import only_leaderboard as leaderboard
 from uebench.report.terminal import to_rich
 
 

@@ -17,7 +17,7 @@ from uebench.report.statistics import (
     spearman,
     wilson,
 )
-from uebench.report.tables import leaderboard
+from uebench.report.tables import only_leaderboard as leaderboard
 
 
 def test_wilson_by_its_formula():

@@ -7,7 +7,8 @@ import pytest
 
 from uebench.report.groups import MethodSpec
 from uebench.report.statistics import Stat
-from uebench.report.tables import leaderboard, leaderboards
+from uebench.report.tables import leaderboards
+from uebench.report.tables import only_leaderboard as leaderboard
 
 EM, REM, NONE = MethodSpec("em"), MethodSpec("rem"), MethodSpec("none")
 STANDARD, ISS = MethodSpec("standard"), MethodSpec("iss")

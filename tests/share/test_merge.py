@@ -16,7 +16,7 @@ from tests.share.conftest import OPTIONS
 from uebench.cells.cell import seedless_key
 from uebench.cli import main
 from uebench.common.errors import UserError
-from uebench.report import leaderboard, leaderboards, read_cells, read_results
+from uebench.report import leaderboards, only_leaderboard, read_cells, read_results
 from uebench.report.groups import MethodSpec
 from uebench.report.records import read_records
 from uebench.share.merge import merge, merged
@@ -34,7 +34,7 @@ def test_seeds_of_two_folders_make_one_table(folders: Path, tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     assert "4 cells from 2 folders" in result.stderr
     cells = read_cells(tmp_path / "both")
-    board = leaderboard(cells)
+    board = only_leaderboard(cells)
     for attack in ("none", "lsp"):
         parts = [read_cells(name).set_index("attack").loc[attack, "test_acc"] for name in names]
         stat = board.stat(MethodSpec(attack), MethodSpec("standard"))

@@ -21,8 +21,8 @@ from .completion import completion
 from .detect import detect_verb
 from .group import Verbs
 from .listing import doctor, list_, show
-from .poison import audit, craft_verb, import_
-from .report import plot, report
+from .poison import audit_verb, craft_verb, import_
+from .report import plot_verb, report
 from .run import run_verb
 from .share import card_verb, merge_verb, publish_verb, validate_verb
 from .site import site_verb
@@ -60,7 +60,8 @@ class _PlainFormatter(logging.Formatter):
 
 for _verb in (
     *(run_verb, list_, show, doctor),
-    *(craft_verb, audit, detect_verb, import_, table, report, plot, store_group, verify_verb),
+    *(craft_verb, audit_verb, detect_verb, import_, table, report, plot_verb),
+    *(store_group, verify_verb),
     *(new, check, completion, publish_verb, validate_verb, merge_verb, card_verb, site_verb),
 ):
     main.add_command(_verb)

@@ -13,7 +13,6 @@ from ..common.drafts import replaced_file
 from ..common.errors import UserError
 from .completion import complete
 from .matrix import assignment, protocol_option, set_option
-from .measured import print_measured, print_purified
 from .shared import (
     data_dir_option,
     data_options,
@@ -135,14 +134,14 @@ def craft_verb(
     echo(f"wrote {' and '.join(filter(None, (out, picture)))}", err=True)
 
 
-@click.command()
+@click.command("audit")
 @click.argument("poison", type=click.Path())
 @click.option("--dataset", required=True, metavar="NAME", help="The clean data set.")
 @json_option
 @picture_option
 @reading_options
 @data_dir_option
-def audit(
+def audit_verb(
     poison: str,
     dataset: str,
     as_json: bool,
@@ -160,14 +159,11 @@ def audit(
     uebench audit lsp.npz --dataset synthetic
     """  # noqa: D301
     from ..data import load_dataset
-    from ..data.foreign import Reading, read_poison
-    from ..data.poison_files import audit_poison
+    from ..suite.look import read_and_audit
 
     _check_picture(picture)
     loaded = load_dataset(dataset, data_dir)
-    poisoned, how_read = read_poison(Path(poison), loaded, Reading(**reading))
-    has_labels = how_read["labels_from"] == "the file"
-    measured = {**how_read, **audit_poison(poisoned, loaded, has_labels)}
+    poisoned, measured = read_and_audit(Path(poison), loaded, **reading)
     _draw(picture, poisoned, loaded, f"{Path(poison).name} on {loaded.name}")
     output(measured, as_json, print_measured)
     if not measured["usable"]:
@@ -265,6 +261,20 @@ def import_(
     measured |= {key: value for key, value in poison.meta.items() if key not in hidden}
     output(measured, as_json, print_measured)
     echo(f"next: uebench run --dataset {shlex.quote(dataset)} --attacks imported:{name}", err=True)
+
+
+def print_measured(facts: dict[str, Any]) -> None:
+    """Print what was measured of a poison by `craft`, `audit` or `import`."""
+    from ..data.measured import measured_lines
+
+    click.echo("\n".join(measured_lines(facts)))
+
+
+def print_purified(facts: dict[str, Any]) -> None:
+    """Print what is known of a purified training set."""
+    from ..data.measured import purified_lines
+
+    click.echo("\n".join(purified_lines(facts)))
 
 
 def _check_picture(picture: str | None) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 
 from ..common.errors import UserError
-from .shared import data_dir_option, echo, plugin_option, results_of, writable
+from .shared import data_dir_option, echo, plugin_option, writable
 
 _FIGURES = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "examples")
+"""As `PLOTS` in `suite/look.py`, which loads torch."""
 
 
 @click.command()
@@ -33,13 +32,14 @@ def report(results: tuple[str, ...], out: str | None) -> None:
     """  # noqa: D301
     from ..methods.meanings import known_meanings
     from ..report import write_page
+    from ..suite.look import results_of
 
     _check_out(results, out)
     content = results_of(results)
     echo(write_page(content, writable(out or content.folder), known_meanings()))
 
 
-@click.command()
+@click.command("plot")
 @click.argument("results", nargs=-1, required=True, type=click.Path())
 @click.option("--kind", type=click.Choice(_FIGURES), required=True, help="What to plot.")
 @click.option("--out", metavar="FOLDER", help="Folder for the files; by default RESULTS/plots.")
@@ -64,7 +64,7 @@ def report(results: tuple[str, ...], out: str | None) -> None:
 @data_dir_option
 @click.option("--download", is_flag=True, help="With examples, download a missing data set.")
 @plugin_option
-def plot(
+def plot_verb(
     results: tuple[str, ...],
     kind: str,
     out: str | None,
@@ -93,33 +93,23 @@ def plot(
     uebench plot results/quick --kind curves
     uebench plot results/quick --kind budget --width column --format pdf
     """  # noqa: D301
-    from ..common.spec import split_specs
-    from ..report.paper import inches
-    from ..report.plots import draw
-    from ..report.selection import selected
+    from ..suite.look import draw_plots, results_of
 
-    if width and kind == "examples":
-        raise UserError("--width is for plots with axes; examples are pictures of a fixed size")
-    width_in = None if width is None else inches(width)
     _check_out(results, out)
     content = results_of(results)
-    chosen = (split_specs(text or "") for text in (attacks, defenses))
-    content = replace(content, cells=selected(content.cells, *chosen))
     folder = writable(out or content.folder / "plots")
-    formats = formats or ("pdf", "png")
-    if kind == "examples":
-        from ..suite.examples import draw_examples
-
-        paths = draw_examples(content, folder, data_dir, download, formats=formats)
-    else:
-        paths = draw(
-            content,
-            kind,
-            folder,
-            "test_acc_best" if best else "test_acc",
-            width=width_in,
-            formats=formats,
-        )
+    paths = draw_plots(
+        content,
+        kind,
+        folder,
+        best=best,
+        width=width,
+        formats=formats or ("pdf", "png"),
+        attacks=attacks,
+        defenses=defenses,
+        data_dir=data_dir,
+        download=download,
+    )
     for path in paths:
         echo(path)
 

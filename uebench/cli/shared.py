@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..common.errors import UserError
-from ..common.text import escaped, one_line, plain_text
+from ..common.text import one_line, plain_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..report import Results
 
 C = TypeVar("C", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -121,29 +120,6 @@ def output(content: T, as_json: bool, print_text: Callable[[T], object]) -> None
 def echo(text: object, err: bool = False) -> None:
     """Print a line with names from disk, without anything in them that a terminal would obey."""
     click.echo(plain_text(str(text)), err=err)
-
-
-def known_titles() -> dict[str, str]:
-    """Return the title that tables use for each registered method, by name."""
-    from ..methods.registry import KINDS, methods
-
-    return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
-
-
-def results_of(paths: Sequence[str]) -> Results:
-    """Return the contents of a results folder, or of several as one.
-
-    Raises:
-        UserError: a folder cannot be used.
-        ConflictError: records of several folders disagree.
-    """
-    if len(paths) == 1:
-        from ..report import read_results
-
-        return read_results(paths[0], known_titles())
-    from ..share.merge import merged
-
-    return merged(paths).results(Path(", ".join(map(escaped, paths))), known_titles())
 
 
 def writable(folder: str | Path) -> Path:

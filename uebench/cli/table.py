@@ -13,13 +13,7 @@ import click
 
 from ..common.errors import UserError
 from .matrix import matrix_fields, matrix_flags, matrix_options, take_flags_from_config
-from .shared import (
-    data_options,
-    known_titles,
-    plugin_option,
-    results_of,
-    stdout_console,
-)
+from .shared import data_options, plugin_option, stdout_console
 
 if TYPE_CHECKING:
     from ..report.arrange import Arrangement
@@ -186,7 +180,9 @@ def _print_results(
     from .. import report
     from ..cells.results import version_warning
     from ..common.spec import split_specs
+    from ..methods.registry import known_titles
     from ..report.selection import selected
+    from ..suite.look import results_of
 
     given = {name: options.pop(name) for name in ("attacks", "defenses")}
     if flags := matrix_flags(options | dict.fromkeys(given)):
@@ -216,6 +212,7 @@ def _print_table(
     from ..cells.config import make_config
     from ..cells.paper_table import paper_grid, planned
     from ..execute.devices import usable_devices
+    from ..methods.registry import known_titles
 
     config = make_config(matrix_fields(name, options))
     plan = planned(config, usable_devices(options["device"])[0], options["data_dir"])
@@ -256,7 +253,7 @@ def print_tables(
 ) -> None:
     """Print a paper's table or leaderboards, compared with published numbers unless it is None."""
     from ..report.arrange import Arrangement
-    from ..report.compare import compare, ours_of
+    from ..report.compare import ours_of, with_published
     from ..report.grid import Grid, grid_layout
     from ..report.latex import board_label
     from ..report.layout import layout
@@ -269,7 +266,7 @@ def print_tables(
     if published is not None:
         from ..methods.meanings import known_meanings
 
-        compared = compare(entries, published, number, known_meanings())
+        compared = with_published(entries, published, number, known_meanings())
     if shape.form == "json":
         click.echo(_as_json(tables, compared))
     elif shape.form == "csv":

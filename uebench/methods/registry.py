@@ -289,3 +289,8 @@ def build_defense(spec: str, overrides: Mapping[str, Any] | None = None) -> Aske
 def build_victim(spec: str, overrides: Mapping[str, Any] | None = None) -> Asked[Victim]:
     """Return the victim that a spec asks for; see `build`."""
     return Asked(build("victim", spec, overrides))
+
+
+def known_titles() -> dict[str, str]:
+    """Return the title that tables use for each registered method, by name."""
+    return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}

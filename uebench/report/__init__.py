@@ -12,7 +12,7 @@ from .groups import MethodSpec, Settings
 from .latex import to_latex
 from .page import write_page
 from .statistics import Stat
-from .tables import BoardEntry, Extreme, Leaderboard, leaderboard, leaderboards
+from .tables import BoardEntry, Extreme, Leaderboard, leaderboards, only_leaderboard
 from .terminal import to_rich
 
 __all__ = [
@@ -25,8 +25,8 @@ __all__ = [
     "Settings",
     "Stat",
     "conform_cells",
-    "leaderboard",
     "leaderboards",
+    "only_leaderboard",
     "read_cells",
     "read_results",
     "summary",

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from ..common.text import counted
 from .colors import ink_on, ramp
-from .compare import NOTHING_MEANT, Compared, Meanings, compare, ours_of
+from .compare import NOTHING_MEANT, Compared, Meanings, ours_of, with_published
 from .comparison import caveats
 from .conclusions import conclusions
 from .entries import View, entry_id, seconds, shown_entry
@@ -61,8 +61,8 @@ def page_boards(
     """
     last, best = (leaderboards(results.cells_with_chance, metric) for metric in METRICS)
     runs = grouped(results.cells)
-    scales = _scales([*last, *best])
-    compared = compare(ours_of(last, results.titles), read_published(), meanings=meanings)
+    scales = color_scales([*last, *best])
+    compared = with_published(ours_of(last, results.titles), read_published(), meanings=meanings)
     boards = []
     entries: dict[str, View] = {}
     for both in zip(last, best, strict=True):
@@ -111,7 +111,7 @@ def _tab_words(name: str, value: str, results: Results) -> str:
     return results.titles.get(value, value) if name in ALWAYS else value
 
 
-def _scales(boards: Sequence[Leaderboard]) -> dict[str, tuple[float, float]]:
+def color_scales(boards: Sequence[Leaderboard]) -> dict[str, tuple[float, float]]:
     """Return the accuracies at the ends of each data set's colours: chance, and of a clean model.
 
     So a colour means the same whatever else was run. Where chance is unknown, the colours begin at

@@ -145,7 +145,7 @@ def ours_of(boards: Sequence[Leaderboard], titles: Mapping[str, str]) -> list[Ou
     ]
 
 
-def compare(
+def with_published(
     entries: Iterable[Ours],
     published: Sequence[Published],
     table: str = "",

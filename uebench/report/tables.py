@@ -145,7 +145,7 @@ def leaderboards(cells: pd.DataFrame, metric: Metric = "test_acc") -> list[Leade
     return [_leaderboard(settings, runs, metric) for settings, runs in grouped(cells).items()]
 
 
-def leaderboard(cells: pd.DataFrame, metric: Metric = "test_acc") -> Leaderboard:
+def only_leaderboard(cells: pd.DataFrame, metric: Metric = "test_acc") -> Leaderboard:
     """Return the one leaderboard of `cells`; arguments as for `leaderboards`.
 
     Raises:

@@ -37,6 +37,7 @@ from ..methods.meanings import known_meanings
 from ..methods.registry import load_file, plugin_files
 from ..methods.source import exists_only_here
 from ..report import read_results, write_page
+from ..report.display import ResultTable
 from ..report.folder import is_result
 from ..share.known import reusable
 from ..store.prune import tidy
@@ -136,7 +137,8 @@ def run(
             `epochs=30`.
 
     Returns:
-        The columns of cells.csv. Accuracies lie in [0, 1]; `status` is ok, failed or skipped.
+        The columns of cells.csv as a DataFrame that shows itself as leaderboards. Accuracies lie in
+        [0, 1]; `status` is ok, failed or skipped.
 
     Raises:
         UserError: a name is unknown or a value is bad; nothing has been computed yet.
@@ -158,13 +160,14 @@ def run(
     }
     matrix = prepare(config, device, jobs, data_dir, download, **how)
     if dry_run:
-        return gather(matrix.cells, matrix.records)
+        planned = gather(matrix.cells, matrix.records)
+        return ResultTable.of(planned, table_titles(matrix.cells))
     if out is not None:
         check_folder(Path(out))
     outcome = execute(matrix, quiet)
     if out is not None:
         save(matrix, outcome, Path(out), [])
-    return outcome.cells
+    return ResultTable.of(outcome.cells, table_titles(matrix.cells))
 
 
 def _in_seconds(name: str, minutes: float | None, seconds: float | None) -> float | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from html import escape
 from typing import Any
-
-import click
 
 from ..common.text import counted, duration, one_line
 
@@ -14,18 +13,34 @@ _UNITS = {"linf": "levels of 255", "l2": "in the pixel range [0, 1]", "l0": "pix
 """What each norm of the perturbation counts."""
 
 
-def print_measured(facts: Mapping[str, Any]) -> None:
-    """Print to stdout what was measured of a poison by `craft`, `audit` or `import`."""
-    _print_lines(_lines(facts))
+class Measurements(dict[str, Any]):
+    """What was measured of a poison, by name; it shows itself as a person reads it."""
+
+    def __repr__(self) -> str:
+        return "\n".join(measured_lines(self))
+
+    def _repr_html_(self) -> str:
+        """Return the measurements as a table, which notebooks display."""
+        rows = "".join(
+            f'<tr><th style="text-align: left">{escape(name)}</th>'
+            f'<td style="text-align: left">{escape(one_line(text))}</td></tr>'
+            for name, text in _lines(self)
+        )
+        return f"<table>{rows}</table>"
 
 
-def print_purified(facts: Mapping[str, Any]) -> None:
-    """Print to stdout what is known of a purified training set."""
+def measured_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return what was measured of a poison by `craft`, `audit` or `import`, in aligned lines."""
+    return _aligned(_lines(facts))
+
+
+def purified_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return what is known of a purified training set, in aligned lines."""
     to_poison, to_clean = (
         f"PSNR {facts[f'psnr_to_{what}']:.4g} dB, SSIM {facts[f'ssim_to_{what}']:.4g}"
         for what in ("poison", "clean")
     )
-    _print_lines(
+    return _aligned(
         [
             ("name", facts["name"]),
             ("purified", f"{facts['of']} on {facts['dataset']}, seed {facts['poison_seed']}"),
@@ -40,11 +55,10 @@ def print_purified(facts: Mapping[str, Any]) -> None:
     )
 
 
-def _print_lines(named: Iterable[tuple[str, str]]) -> None:
+def _aligned(named: Iterable[tuple[str, str]]) -> list[str]:
     lines = [(name, one_line(text)) for name, text in named]
     widest = max(len(name) for name, _ in lines)
-    for name, text in lines:
-        click.echo(f"{name.ljust(widest)}  {text}")
+    return [f"{name.ljust(widest)}  {text}" for name, text in lines]
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

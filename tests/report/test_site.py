@@ -141,6 +141,9 @@ def test_a_victim_has_a_page_with_its_leaderboards(tmp_path: Path) -> None:
     assert page.text.count("4 attacks, 4 defenses, 40 trained models") == 1
     assert "No results" in Page(files["methods/victim-moco.html"]).text
     assert "victim-simclr.html" in str(files["methods.html"])
+    listed = Page(files["methods.html"]).text
+    assert listed.count("on 1 leaderboard") == 1, "SimCLR"
+    assert listed.count("on 2 leaderboards") == 8, "four attacks and clean data, four defenses"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from ..common.text import one_line
+from ..common.text import counted, one_line
 from .entries import View
 from .folder import Results
 from .groups import MethodSpec
@@ -73,7 +73,7 @@ def _view(each: Mapping[str, Any], boards: Sequence[View], published: Sequence[P
         "departs": in_html(departures(about)),
         "options": [{**o, "meaning": in_html(o["meaning"])} for o in each["options"]],
         "numbers": numbers,
-        "n_cells": sum(len(board["rows"]) for board in numbers),
+        "extent": f"on {counted(len(numbers), 'leaderboard')}" if numbers else "none",
         "other": _OTHER.get(kind, ""),
         "published": [_published(row, kind) for row in own],
     }

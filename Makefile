@@ -15,10 +15,12 @@ RESULTS ?= $(patsubst %/cells.csv,%,$(wildcard results/*/cells.csv))
 pages: $(VENV)/.installed
 	for folder in $(RESULTS); do $(BIN)/uebench report "$$folder" || exit 1; done
 
-# The website, which also opens from the disk: the documentation in site/docs.
+# The website, which also opens from the disk: the leaderboards, and the documentation in site/docs,
+# which comes first, since the other pages link to it where it is there.
 SITE ?= site
 site: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir $(abspath $(SITE)/docs)
+	$(BIN)/uebench site results --out $(SITE)
 
 # Before each commit: every behaviour has a test here that takes seconds.
 test: $(VENV)/.installed

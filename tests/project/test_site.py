@@ -63,6 +63,15 @@ def test_every_page_and_every_public_name_is_in_the_documentation(site: Path) ->
             assert name.startswith("__") or f'id="{module.__name__}.{name}"' in text, name
 
 
+def test_the_results_of_the_repository_are_shown_and_lead_to_the_documentation(site: Path) -> None:
+    front = (site / "index.html").read_text()
+    assert 'href="docs/index.html"' in front
+    for folder in ROOT.glob("results/*/records.json"):
+        assert f"<code>results/{folder.parent.name}</code>" in front
+    pages = [path for path in site.rglob("*") if path.is_file() and "docs" not in path.parts]
+    assert sum(path.stat().st_size for path in pages) < 20e6
+
+
 def test_links_between_files_of_the_repository_lead_to_pages(site: Path) -> None:
     contributing = (site / "docs" / "contributing.html").read_text()
     assert 'href="architecture.html"' in contributing

@@ -7,20 +7,23 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..common.errors import UserError
 from ..common.text import counted
 from .completion import complete_config
 from .matrix import matrix_fields, matrix_options, take_flags_from_config
 from .shared import data_options, echo, options_of, plugin_option, quiet_option, starting
-from .table import print_run
+from .table import print_detection, print_run
 
 if TYPE_CHECKING:
     from ..suite.run import Matrix, RunOutcome
+    from ..victims.detectors import Detector
 
 _RESUME = "finished cells are kept; run the same command again to continue"
 
@@ -82,6 +85,17 @@ executor_options = options_of(
     help="Take cells from a results folder, a bundle or a folder of them; may be repeated.",
 )
 @executor_options
+@click.option(
+    "--detect",
+    is_flag=True,
+    help="Also ask detectors about every poison: linear, edge_pixels and noise, which take about "
+    "a minute each, or those of --detectors.",
+)
+@click.option(
+    "--detectors",
+    metavar="SPECS",
+    help="With --detect, the detectors to ask; see `uebench detect --help`.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and an estimate; compute nothing.")
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print the leaderboard as JSON.")
@@ -98,6 +112,8 @@ def run_verb(
     deterministic: bool,
     as_json: bool,
     compare: bool,
+    detect: bool,
+    detectors: str | None,
     **options: Any,
 ) -> None:
     """Compute every cell of a matrix and print its leaderboard.
@@ -116,7 +132,9 @@ def run_verb(
     with starting():
         from ..cells import plan, results
         from ..suite import run as suite_run
+        from ..suite.detect_poisons import check_all_detectable, detect_poisons
 
+    asked = _detectors(detect, detectors)
     matrix = suite_run.prepare(
         plan.make_config(matrix_fields(config, options)),
         options["device"],
@@ -135,6 +153,8 @@ def run_verb(
 
         print_estimate(matrix)
         return
+    if asked:
+        check_all_detectable(matrix)
     folder = Path(out) if out else _default_folder(config, options, matrix)
     results.check_folder(folder)
     quiet = options["quiet"]
@@ -142,9 +162,27 @@ def run_verb(
         if not quiet:
             _print_start(matrix)
         outcome = _execute(matrix, quiet)
+        if asked:
+            outcome = replace(outcome, detection=detect_poisons(matrix, asked, quiet))
         suite_run.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
         _print_outcome(matrix, outcome, as_json, compare)
         _print_end(matrix, outcome, folder, quiet)
+
+
+def _detectors(detect: bool, specs: str | None) -> list[Detector]:
+    """Return the detectors to ask about every poison; none without --detect.
+
+    Raises:
+        UserError: a detector is unknown or has a bad option, or --detect is missing.
+    """
+    from ..suite.detect import built_detectors
+    from ..victims.detectors import CHEAP
+
+    if not detect:
+        if specs is not None:
+            raise UserError("--detectors belongs to --detect; add --detect, or leave it out")
+        return []
+    return built_detectors(CHEAP if specs is None else specs)
 
 
 @contextlib.contextmanager
@@ -243,6 +281,7 @@ def _n_finished(matrix: Matrix) -> int:
 
 def _print_outcome(matrix: Matrix, outcome: RunOutcome, as_json: bool, compare: bool) -> None:
     """Print a run's table to stdout, and a warning if its cells come from several versions."""
+    from ..cells.plan import table_titles
     from ..cells.results import version_warning
     from ..report import leaderboards, to_json
 
@@ -250,6 +289,7 @@ def _print_outcome(matrix: Matrix, outcome: RunOutcome, as_json: bool, compare: 
         click.echo(to_json(leaderboards(outcome.cells)))
     else:
         print_run(matrix.config, matrix.cells, outcome.cells, compare)
+        print_detection(outcome.detection, table_titles(matrix.cells))
     if warning := version_warning(outcome.cells):
         click.echo(warning, err=True)
 

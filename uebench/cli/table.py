@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from .shared import data_options, plugin_option, stdout_console
 if TYPE_CHECKING:
     from ..report.arrange import Arrangement
     from ..report.compare import Compared
+    from ..report.detection import Detection
     from ..report.grid import Grid
     from ..report.layout import Layout
     from ..report.published import Published
@@ -243,6 +245,16 @@ def print_run(config: Any, cells: Any, frame: Any, compare: bool) -> None:
         with contextlib.suppress(ValueError):  # a flag added an axis that the table lacks
             tables = paper_grid(config, cells, frame, titles)
     print_tables(tables, titles, TableForm(), read_published() if compare else None)
+
+
+def print_detection(rows: Sequence[Detection], titles: dict[str, str]) -> None:
+    """Print what detectors say about the poisons of a run, if they were asked."""
+    from ..report.detection import detection_layouts
+    from ..report.terminal import TerminalTables
+
+    if rows:
+        stdout_console().print()
+        stdout_console().print(TerminalTables(tuple(detection_layouts(rows, titles))))
 
 
 def print_tables(

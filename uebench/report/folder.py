@@ -6,7 +6,7 @@ lists what is missing in sentences for the reader of a report.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from ..common.json_file import RUN
 from ..common.text import CAPTION, one_line
 from .cells import read_cells
 from .confusion import ConfusionMatrix
+from .detection import DETECTION, Detection, read_detection
 from .groups import CellRow
 from .records import CellRecord, RunFacts, read_records, read_run
 from .words import Titles
@@ -34,6 +35,7 @@ RESULT_FILES = (
     "table.tex",
     "table.md",
     "records.json",
+    DETECTION,
     "index.html",
 )
 """The files that a run writes, some of them only if there is something to write."""
@@ -83,6 +85,7 @@ class Results:
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     """By the first eight digits of the poison's key."""
     titles: Titles = field(default_factory=dict)
+    detection: Sequence[Detection] = ()
 
     def record(self, key: str) -> CellRecord:
         """Return a cell's record, an empty one if the folder has none."""
@@ -176,6 +179,7 @@ def read_results(path: Path | str, titles: Titles | None = None) -> Results:
         read_records(folder / "records.json"),
         _pictures(folder / PICTURES_FOLDER, run),
         {**(titles or {}), **known},
+        read_detection(folder),
     )
 
 

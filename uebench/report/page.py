@@ -19,6 +19,7 @@ from ..common.text import one_line, write_text
 from .boards import page_boards, settings_data, tabs
 from .charts import charts, legend
 from .compare import NOTHING_MEANT, Meanings
+from .detection import detection_layouts
 from .entries import View, audit_of, fact_list, seconds, value_in_words
 from .folder import Picture, Results
 from .groups import MethodSpec
@@ -67,6 +68,7 @@ def render(results: Results, meanings: Meanings = NOTHING_MEANT) -> str:
             for name, metric in METRIC_NAMES
             for figure in figures(results, metric)
         ],
+        detection=detection_layouts(results.detection, results.titles),
         poisons=poison_views(results),
         gaps=results.gaps,
         made=_made(results),

@@ -45,7 +45,7 @@ from ..victims.detectors import (
 from .single import craft
 
 
-class _Question(NamedTuple):
+class Question(NamedTuple):
     """The suspect set, and where scores are computed and kept."""
 
     name: str
@@ -106,12 +106,7 @@ def detect(
         UserError: a name, option or file is bad, or the set is too small or has one class.
         MethodError: the attack raised an exception or exceeded its budget.
     """
-    specs = split_specs(detectors) if isinstance(detectors, str) else list(detectors)
-    asked = [build_detector(spec) for spec in specs]
-    check_distinct("detector", specs, asked)
-    chosen = checked_seeds(seeds)
-    if not asked:
-        raise UserError("detectors names none; leave it out, or name at least one")
+    asked, chosen = built_detectors(detectors), checked_seeds(seeds)
     device, store, loaded = usable_devices(device)[0], store or Store(), as_dataset(dataset)
     if isinstance(poison, Poison):
         name, suspect = "a poison from Python", poison
@@ -125,9 +120,23 @@ def detect(
     else:
         given: dict[str, Any] = {"device": device, "store": store, "quiet": quiet}
         suspect = craft(name, loaded, seed=poison_seed, protocol=protocol, **given)
-    question = _Question(name, suspect, loaded, device, store, quiet)
+    question = Question(name, suspect, loaded, device, store, quiet)
     with one_thread(device):
-        return _answer(question, asked, chosen)
+        return answer(question, asked, chosen)
+
+
+def built_detectors(specs: str | Iterable[str]) -> list[Detector]:
+    """Return the detectors that specs, as a list or separated by commas, describe.
+
+    Raises:
+        UserError: a name or an option is bad, a detector is named twice, or there is none.
+    """
+    specs = split_specs(specs) if isinstance(specs, str) else list(specs)
+    detectors = [build_detector(spec) for spec in specs]
+    check_distinct("detector", specs, detectors)
+    if not detectors:
+        raise UserError("detectors names none; leave it out, or name at least one")
+    return detectors
 
 
 def _is_path(poison: Path | str) -> bool:
@@ -157,7 +166,9 @@ def _read(path: Path, dataset: Dataset, reading: Reading) -> Poison:
     return poison
 
 
-def _answer(question: _Question, detectors: list[Detector], seeds: list[int]) -> dict[str, Any]:
+def answer(
+    question: Question, detectors: Sequence[Detector], seeds: Sequence[int]
+) -> dict[str, Any]:
     """Return the answer of all detectors, computing the scores that the store lacks."""
     train = question.dataset.train
     data = Split(question.poison.images, question.poison.labels, train.class_names)
@@ -190,7 +201,7 @@ def _aligned(train: Split, index: Tensor) -> Split:
 
 
 def _record(
-    question: _Question,
+    question: Question,
     detector: Detector,
     seed: int,
     data: Split,

@@ -37,6 +37,7 @@ from ..methods.meanings import known_meanings
 from ..methods.registry import load_file, plugin_files
 from ..methods.source import exists_only_here
 from ..report import read_results, write_page
+from ..report.detection import Detection, write_detection
 from ..report.display import ResultTable
 from ..report.folder import is_result
 from ..share.known import reusable
@@ -79,6 +80,8 @@ class RunOutcome:
     cells: pd.DataFrame
     failures: dict[str, Failure]
     seconds: float
+    detection: Sequence[Detection] = ()
+    """What detectors say about the poisons, if they were asked."""
 
 
 def run(
@@ -361,6 +364,8 @@ def save(matrix: Matrix, outcome: RunOutcome, folder: Path, command: list[str]) 
             outcome.seconds,
             records,
         )
+        if outcome.detection:
+            write_detection(outcome.detection, draft)
         keep_evidence(draft, cells, matrix.datasets, records, earlier=folder)
         write_page(replace(read_results(draft), folder=folder), draft, known_meanings())
         if matrix.config.table is not None:

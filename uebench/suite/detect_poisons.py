@@ -1,0 +1,79 @@
+"""Ask detectors about every poison of a run (`uebench run --detect`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..cells.cell import PoisonRef
+from ..cells.compute import fetch_poison
+from ..data import Dataset
+from ..learn.threads import one_thread
+from ..report.detection import Detection
+from ..victims.detectors import Detector, check_detectable
+from .detect import Question, answer
+from .run import Matrix
+
+
+def check_all_detectable(matrix: Matrix) -> None:
+    """Refuse data sets that no detector can judge, before anything is computed.
+
+    Raises:
+        UserError: a data set has too few images, or one class.
+    """
+    for dataset in matrix.datasets:
+        check_detectable(dataset.train)
+
+
+def detect_poisons(
+    matrix: Matrix, detectors: Sequence[Detector], quiet: bool = True
+) -> list[Detection]:
+    """Return what detectors say about the clean data and the poisons of a finished run.
+
+    Each poison is judged as a whole, however small the share of it that cells are trained on.
+    Poisons that could not be crafted are left out. Each detector is fitted with the matrix's
+    training seeds, and its scores are kept in the store.
+    """
+    rows = []
+    for dataset in matrix.datasets:
+        options = {
+            cell.poison.key if not cell.poison.is_clean else "": (cell.poison, cell.attack_options)
+            for cell in matrix.cells
+            if cell.fault is None and cell.poison.dataset.fingerprint == dataset.fingerprint
+        }
+        for ref, attack_options in options.values():
+            if ref.is_clean or matrix.store.has("poison", ref.key):
+                rows += _answers(matrix, dataset, ref, attack_options, detectors, quiet)
+    return rows
+
+
+def _answers(
+    matrix: Matrix,
+    dataset: Dataset,
+    ref: PoisonRef,
+    attack_options: str,
+    detectors: Sequence[Detector],
+    quiet: bool,
+) -> list[Detection]:
+    device = matrix.devices[0]
+    with one_thread(device):
+        poison = fetch_poison(matrix.store, ref, dataset.train, device)
+        question = Question(str(ref.attack), poison, dataset, device, matrix.store, quiet)
+        answered = answer(question, detectors, matrix.config.seeds)
+    return [
+        Detection(
+            dataset=dataset.name,
+            attack=ref.attack.info.name,
+            attack_options=attack_options,
+            poison_seed=ref.seed,
+            poison_sha256=poison.meta["sha256"],
+            n_seeds=len(matrix.config.seeds),
+            **{name: entry[name] for name in _OF_ANSWERS},
+        )
+        for entry in answered["detectors"]
+    ]
+
+
+_OF_ANSWERS = (
+    *("detector", "score", "score_sd", "chance", "threshold", "poisoned", "flagged_share"),
+    "seconds",
+)

@@ -19,7 +19,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def task(kind: str, key: str, effort: float = 1.0) -> Any:
     cell = SimpleNamespace(
-        defense=SimpleNamespace(effort=lambda: effort), protocol=SimpleNamespace(epochs=2)
+        defense=SimpleNamespace(effort=lambda: effort),
+        victim=SimpleNamespace(effort=lambda _: 1.0),
+        protocol=SimpleNamespace(epochs=2),
     )
     return SimpleNamespace(kind=kind, key=key, cell=cell, describe=lambda: f"{kind} {key}")
 

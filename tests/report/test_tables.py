@@ -1,11 +1,16 @@
 """Leaderboards: statistics, missing cells, worst cases, and what is never averaged."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from uebench.report import Results, conform_cells
+from uebench.report.charts import charts
 from uebench.report.groups import MethodSpec
+from uebench.report.layout import layout
+from uebench.report.series import cost_figures
 from uebench.report.statistics import Stat
 from uebench.report.tables import leaderboards
 from uebench.report.tables import only_leaderboard as leaderboard
@@ -45,7 +50,7 @@ def test_the_metric_picks_the_best_epoch(cells):
     frame = cells({"test_acc": 0.2, "test_acc_best": 0.7})
     assert leaderboard(frame).stat(EM, STANDARD).mean == 0.2
     assert leaderboard(frame, "test_acc_best").stat(EM, STANDARD).mean == 0.7
-    with pytest.raises(ValueError, match="metric must be one of test_acc, test_acc_best, got 'f1'"):
+    with pytest.raises(ValueError, match="metric must be one of test_acc, test_acc_best, "):
         leaderboard(frame, "f1")  # type: ignore[arg-type]
 
 
@@ -196,3 +201,50 @@ def test_no_cells_make_no_leaderboard(cells):
     assert leaderboards(nothing) == []
     with pytest.raises(ValueError, match="needs at least one cell, got none"):
         leaderboard(nothing)
+
+
+@pytest.fixture
+def measured(cells):
+    """Return two runs of one cell with training and robust accuracy, and a cell without them."""
+    return cells(
+        {"seed": 0, "test_acc": 0.6, "train_acc": 0.9, "robust_acc": 0.3},
+        {"seed": 1, "test_acc": 0.7, "train_acc": 0.8, "robust_acc": 0.4},
+        {"defense": "iss", "test_acc": 0.5, "train_acc": 0.4, "robust_acc": None},
+    )
+
+
+def test_robust_accuracy_and_the_gap_are_metrics_of_a_table(measured):
+    em = MethodSpec("em")
+    robust, gap = leaderboard(measured, "robust_acc"), leaderboard(measured, "gap")
+    assert robust.stat(em, MethodSpec("standard")).mean == pytest.approx(0.35)
+    assert robust.stat(em, MethodSpec("iss")).n == 0
+    assert gap.stat(em, MethodSpec("standard")).mean == pytest.approx(0.2)
+    assert gap.stat(em, MethodSpec("iss")).mean == pytest.approx(-0.1), "test above training"
+    assert gap.best(em) == set()
+    drawn = layout(gap)
+    assert drawn.caption.startswith("Training minus test accuracy (points)")
+    assert [cell.value for cell in drawn.rows[0].cells] == ["20.0", "-10.0"]
+    assert len(drawn.rows) == 1, "a gap has no worst case"
+    assert layout(robust).caption.startswith("Robust accuracy (%)")
+    assert "PGD-20" in layout(robust).note
+
+
+def test_robust_accuracy_that_nobody_measured_is_refused(cells):
+    with pytest.raises(ValueError, match=r"run the matrix with --set protocol\.robust=true"):
+        leaderboards(cells({}), "robust_acc")
+    with pytest.raises(ValueError, match="metric must be one of test_acc, test_acc_best"):
+        leaderboards(cells({}), "loss")
+
+
+def test_a_plot_of_gaps_reaches_below_zero(cells):
+    rows = [
+        {"defense": d, "key": f"{i:064x}", "test_acc": 0.5, "train_acc": t, "train_seconds": 9 + i}
+        for i, (d, t) in enumerate((("standard", 0.95), ("iss", 0.42)))
+    ]
+    (figure,) = cost_figures(Results(Path("made"), conform_cells(cells(*rows))), "gap")
+    assert figure.y_label == "training minus test accuracy (points)"
+    assert figure.chance is None
+    chart = charts(figure)[0]
+    by_text = {tick.text: tick.at for tick in chart.y_ticks}
+    (standard, iss) = (line.marks[0].y for line in chart.lines)
+    assert standard < by_text["0"] < iss, "positions grow downwards"

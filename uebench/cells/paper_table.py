@@ -20,7 +20,7 @@ from ..report.grid import Grid, Place, Spot, best_places, grid_layout, grid_reco
 from ..report.groups import Settings, plain_rows
 from ..report.latex import latex_tables
 from ..report.statistics import Stat
-from ..report.tables import Metric
+from ..report.tables import Metric, value_of
 from ..report.words import CLEAN, Label, Titles
 from ..store.store import Store, canonical
 from .cell import Cell, DatasetRef, dataset_ref
@@ -222,7 +222,7 @@ def _spot(
     place: tuple[Place, Place],
     runs: Sequence[_Run],
     beside: str,
-    metric: str,
+    metric: Metric,
     heads: tuple[tuple[str, ...], tuple[str, ...]],
 ) -> Spot:
     """Return the entry at one place of the table, averaged over its runs.
@@ -241,6 +241,7 @@ def _spot(
     done = [run for run in runs if run.values["status"] == "ok"]
     failed = any(run.values["status"] == "failed" for run in runs)
     settings = done[0].values if done else first.values
+    values = (value_of(run.values, metric) for run in done)
     ours = Ours(
         row=_words(place[0]),
         column=_words(place[1]),
@@ -249,7 +250,7 @@ def _spot(
         defense=first.values["defense"],
         defense_options=first.values["defense_options"],
         settings=Settings.of(settings),
-        stat=Stat.of([run.values[metric] for run in done if run.values[metric] is not None]),
+        stat=Stat.of([value for value in values if value is not None]),
         beside=beside,
         heads=(", ".join(heads[0]), ", ".join(heads[1])),
     )

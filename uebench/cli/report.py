@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..common.errors import UserError
-from .shared import data_dir_option, echo, plugin_option, writable
+from .shared import data_dir_option, echo, metric_options, plugin_option, writable
 
 _FIGURES = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "examples")
 """As `PLOTS` in `suite/look.py`, which loads torch."""
@@ -43,7 +43,7 @@ def report(results: tuple[str, ...], out: str | None) -> None:
 @click.argument("results", nargs=-1, required=True, type=click.Path())
 @click.option("--kind", type=click.Choice(_FIGURES), required=True, help="What to plot.")
 @click.option("--out", metavar="FOLDER", help="Folder for the files; by default RESULTS/plots.")
-@click.option("--best", is_flag=True, help="Plot the best epoch's accuracy, not the last one's.")
+@metric_options
 @click.option(
     "--width",
     metavar="WIDTH",
@@ -68,6 +68,7 @@ def plot_verb(
     results: tuple[str, ...],
     kind: str,
     out: str | None,
+    metric: str | None,
     best: bool,
     width: str | None,
     formats: tuple[str, ...],
@@ -95,6 +96,8 @@ def plot_verb(
     """  # noqa: D301
     from ..suite.look import draw_plots, results_of
 
+    if metric and kind in ("curves", "confusion", "examples"):
+        raise UserError(f"--metric does not change {kind}; leave it out")
     _check_out(results, out)
     content = results_of(results)
     folder = writable(out or content.folder / "plots")
@@ -103,6 +106,7 @@ def plot_verb(
         kind,
         folder,
         best=best,
+        metric=metric,
         width=width,
         formats=formats or ("pdf", "png"),
         attacks=attacks,

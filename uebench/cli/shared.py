@@ -75,6 +75,17 @@ def options_of(*options: Callable[[Any], Any]) -> Callable[[C], C]:
     return add
 
 
+metric_options = options_of(
+    click.option(
+        "--metric",
+        type=click.Choice(("last", "best", "robust", "gap")),
+        help="Test accuracy after the last epoch (the default) or of the best one, accuracy under "
+        "PGD-20, or training minus test accuracy.",
+    ),
+    click.option("--best", is_flag=True, help="Short for --metric best."),
+)
+
+
 data_options = options_of(
     device_option,
     data_dir_option,

@@ -14,7 +14,7 @@ import click
 
 from ..common.errors import UserError
 from .matrix import matrix_fields, matrix_flags, matrix_options, take_flags_from_config
-from .shared import data_options, plugin_option, stdout_console
+from .shared import data_options, metric_options, plugin_option, stdout_console
 
 if TYPE_CHECKING:
     from ..report.arrange import Arrangement
@@ -59,7 +59,7 @@ class TableForm:
     help="How the table is written.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
-@click.option("--best", is_flag=True, help="Show the best epoch's accuracy, not the last one's.")
+@metric_options
 @click.option("--compare", is_flag=True, help="Add a comparison with published numbers.")
 @click.option(
     "--published", metavar="FILE", help="CSV file of further published numbers to compare with."
@@ -89,6 +89,7 @@ def table(
     targets: tuple[str, ...],
     form: str,
     as_json: bool,
+    metric: str | None,
     best: bool,
     compare: bool,
     published: str | None,
@@ -118,6 +119,7 @@ def table(
     from ..report.arrange import Arrangement
     from ..report.paper import inches as paper_width
     from ..report.published import read_published
+    from ..report.tables import metric_of
 
     form = "json" if as_json else form
     only_latex = {"standalone": standalone, "width": width, "no-note": no_note}
@@ -130,7 +132,9 @@ def table(
     numbers = None
     if compare or published or second_hand:
         numbers = read_published(Path(published) if published else None, second_hand)
-    metric = "test_acc_best" if best else "test_acc"
+    shown = metric_of(metric, best)
+    if numbers is not None and shown in ("robust_acc", "gap"):
+        raise UserError(f"published numbers are test accuracies; leave out --metric {metric}")
     named = [name for name in map(config_of, targets) if name is not None]
     if named and len(targets) > 1:
         raise UserError(
@@ -139,9 +143,9 @@ def table(
         )
     name = named[0] if named else None
     if name is None:
-        _print_results(targets, metric, shape, numbers, options)
+        _print_results(targets, shown, shape, numbers, options)
     else:
-        _print_table(name, metric, shape, numbers, options)
+        _print_table(name, shown, shape, numbers, options)
 
 
 def config_of(target: str) -> str | None:

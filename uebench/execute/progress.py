@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from ..common.text import duration, one_line
-from .tasks import Event, Task
+from .tasks import Event, Task, effort_of
 
 LINE_EVERY_S = 15.0
 """Shortest time between two plain lines about one task's progress."""
@@ -69,7 +69,7 @@ class TimeLeft:
 
 
 def _work(task: Task) -> float:
-    return task.cell.defense.effort() * task.cell.protocol.epochs if task.kind == "cell" else 1.0
+    return effort_of(task.cell) * task.cell.protocol.epochs if task.kind == "cell" else 1.0
 
 
 def left_in_words(seconds: float | None) -> str:

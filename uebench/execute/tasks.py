@@ -54,12 +54,13 @@ def pending(cells: list[Cell], source: Store | Records, as_listed: bool = False)
             tasks.setdefault(poison.key, Task("poison", poison.key, cell))
         if as_listed:
             tasks.setdefault(cell.key, Task("cell", cell.key, cell))
-    for cell in sorted(missing, key=lambda cell: -_effort(cell)):
+    for cell in sorted(missing, key=lambda cell: -effort_of(cell)):
         tasks.setdefault(cell.key, Task("cell", cell.key, cell))
     return list(tasks.values())
 
 
-def _effort(cell: Cell) -> float:
+def effort_of(cell: Cell) -> float:
+    """Return how long an epoch of a cell's training takes, relative to standard training."""
     return cell.defense.effort() * cell.victim.effort(cell.protocol)
 
 

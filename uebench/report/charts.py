@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .colors import DASHES, LINES, MARKS
-from .series import Figure, Line, Point, spread
+from .series import Figure, Line, Point
 
 MOST_MARKS = 20
 """A joined line with more points than this has no marks: they would cover the line."""
@@ -150,7 +150,9 @@ def charts(figure: Figure) -> list[Chart]:
     top = max([10.0, 100 * (figure.chance or 0), *(p.y + spread(p) for p in points)])
     low, high = limits([p.x for p in points], figure.log_x)
     x_axis = Axis(low, high, Chart.left, Chart.right, figure.log_x, figure.whole_x)
-    y_axis = Axis(0.0, min(100.0, 10 * math.ceil(top / 10)), Chart.bottom, Chart.top)
+    lowest = min([0.0, *(p.y - spread(p) for p in points)]) if figure.signed else 0.0
+    lowest = 10.0 * math.floor(lowest / 10)
+    y_axis = Axis(lowest, min(100.0, 10 * math.ceil(top / 10)), Chart.bottom, Chart.top)
     at_points = figure.at_points and not figure.log_x
     x_ticks = x_axis.ticks_at([p.x for p in points]) if at_points else x_axis.ticks()
     chance = None if figure.chance is None else y_axis(100 * figure.chance)
@@ -192,6 +194,11 @@ def small_chart(
     line = Line("", 0, tuple(Point(x, y, math.nan, 1) for x, y in pairs))
     drawn = _draw(line, x_axis, y_axis, True, unit)
     return Chart("", x_label, y_label, x_axis.ticks(), y_axis.ticks(), (drawn,))
+
+
+def spread(point: Point) -> float:
+    """Return the sd of a point, 0 for a single run."""
+    return 0.0 if math.isnan(point.sd) else point.sd
 
 
 def limits(xs: Sequence[float], log: bool) -> tuple[float, float]:

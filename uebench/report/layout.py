@@ -14,8 +14,8 @@ from ..common.text import one_line
 from .conclusions import warnings
 from .groups import MethodSpec
 from .statistics import LEVEL, SETTLED, Stat, provisional, sampling_margin
-from .tables import Extreme, Leaderboard
-from .words import CLEAN, Label, Titles, method_label, named, percent, settings_in_words
+from .tables import METRICS, Extreme, Leaderboard
+from .words import CLEAN, QUANTITIES, Label, Titles, method_label, named, percent, settings_in_words
 
 WORST_ATTACK = "worst case over attacks"
 BEST_DEFENSE = "best defense", "attacker's worst case"
@@ -116,6 +116,8 @@ def layout(
     `emphasis` how the writer marks the best numbers, as the note explains it.
     """
     titles = titles or {}
+    worst_cases = worst_cases and board.metric != "gap"
+    learned = board if board.metric in METRICS else replace(board, metric="test_acc")
     entries = [board.stat(a, d) for a in board.attacks for d in board.defenses]
     usual = usual_n(entries)
     rows = []
@@ -152,12 +154,12 @@ def layout(
         sentences.append("≤ and ≥: not every opponent was measured, so only a bound is known")
     dataset = named(board.settings.dataset, titles)
     return Layout(
-        caption=f"Test accuracy (%) on {dataset}: {IN_ROWS}",
+        caption=f"{QUANTITIES[board.metric]} on {dataset}: {IN_ROWS}",
         corner="attack",
         columns=tuple(columns),
         rows=tuple(rows),
         note=". ".join(sentences) + ".",
-        warnings=tuple(sentence(each) for each in warnings(board, titles)),
+        warnings=tuple(sentence(each) for each in warnings(learned, titles)),
     )
 
 
@@ -253,9 +255,14 @@ def accuracy_in_words(
         runs = "n = 1 run each" if usual else "no run finished"
     cells = [cell for row in rows for cell in row.cells]
     odd = any(cell.odd_n for cell in cells)
-    sentences = [f"Accuracy {which}, {runs}{' unless a cell says otherwise' if odd else ''}"]
+    quantity = {
+        "robust_acc": "Accuracy under PGD-20, within the ball of adversarial training or half of "
+        "the poison's budget,",
+        "gap": "Training minus test accuracy",
+    }.get(metric, "Accuracy")
+    sentences = [f"{quantity} {which}, {runs}{' unless a cell says otherwise' if odd else ''}"]
     single = [stat for stat in entries if stat.n == 1]
-    if single and n_test:
+    if single and n_test and metric != "gap":
         widest = max(sampling_margin(stat, n_test) for stat in single)
         sentences.append(
             f"The test set alone leaves a single run up to ± {percent(widest)} "

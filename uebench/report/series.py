@@ -4,7 +4,6 @@ Cells are grouped as in the tables, so that runs under different protocols, vers
 are never averaged. Where nothing was varied there is no plot.
 """
 
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +15,8 @@ from .folder import Results
 from .groups import CellRow, MethodSpec, Settings, by_pair, grouped, the_attack, the_defense
 from .statistics import Stat
 from .styles import method_styles
-from .tables import Metric
-from .words import CLEAN, method_label, settings_in_words
+from .tables import METRICS, Metric, value_of
+from .words import CLEAN, QUANTITIES, method_label, settings_in_words
 
 PlotKind = Literal["curves", "ratio", "budget", "repeats", "cost"]
 
@@ -70,6 +69,8 @@ class Figure:
     """Whether the ticks of x are the values that were used, such as the budgets."""
     chance: float | None = None
     """The accuracy of a model that has learned nothing, where it is known."""
+    signed: bool = False
+    """Whether y may be negative."""
     joined: bool = True
     """Whether the points of a line are joined."""
     varied: tuple[str, ...] = ()
@@ -176,8 +177,8 @@ def cost_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
         timed = [r for r in runs if r["status"] == "ok" and r["train_seconds"]]
         marks: dict[MethodSpec, list[Point]] = {the_defense(run): [] for run in runs}
         for (attack, defense), its_runs in by_pair(timed).items():
-            if not attack.is_clean:
-                marks[defense].append(_mark(its_runs, metric))
+            if not attack.is_clean and (mark := _mark(its_runs, metric)).n:
+                marks[defense].append(mark)
         if len({the_defense(run) for run in timed}) < 2:
             continue
         styles = method_styles(results.cells, "defense")
@@ -215,11 +216,6 @@ def figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     return [figure for make in MAKERS.values() for figure in make(results, metric)]
 
 
-def spread(point: Point) -> float:
-    """Return the sd of a point, 0 for a single run."""
-    return 0.0 if math.isnan(point.sd) else point.sd
-
-
 def without(method: MethodSpec, option: str) -> MethodSpec:
     """Return a method without one of its options."""
     parts = comma_parts(method.options)
@@ -254,6 +250,8 @@ def _figure(
     same = results.cells["dataset"] == settings.dataset
     chances = results.cells.loc[same, "chance"].dropna().unique()
     best = ", best epoch" if metric == "test_acc_best" else ""
+    y_label = QUANTITIES[metric].lower() if metric else "accuracy (%)"
+    has_chance = len(chances) == 1 and metric in (None, *METRICS)
     return [
         Figure(
             kind,
@@ -261,11 +259,12 @@ def _figure(
             settings,
             title,
             x_label,
-            f"{'test ' if metric else ''}accuracy (%){best}",
+            f"{y_label}{best}",
             f"{', '.join(settings_in_words(settings, results.titles))}. "
             f"{'One run each' if high == 1 else runs}.",
             tuple(panels),
-            chance=float(chances[0]) if len(chances) == 1 else None,
+            signed=metric == "gap",
+            chance=float(chances[0]) if has_chance else None,
             **look,
         )
     ]
@@ -353,8 +352,9 @@ def _points(
     by_x: dict[float, list[float]] = {}
     for record in records:
         x = x_of(record) if record["status"] == "ok" else None
-        if x is not None and record[metric] is not None:
-            by_x.setdefault(round(x, 6), []).append(record[metric])
+        value = None if x is None else value_of(record, metric)
+        if x is not None and value is not None:
+            by_x.setdefault(round(x, 6), []).append(value)
     return _means(by_x)
 
 
@@ -376,7 +376,8 @@ def _means(by_x: dict[float, list[float]]) -> tuple[Point, ...]:
 
 
 def _mark(records: Sequence[CellRow], metric: Metric) -> Point:
-    stat = Stat.of([r[metric] for r in records if r[metric] is not None])
+    values = (value_of(record, metric) for record in records)
+    stat = Stat.of([value for value in values if value is not None])
     return Point(statistics.mean(r["train_seconds"] for r in records), stat.mean, stat.sd, stat.n)
 
 

@@ -7,7 +7,7 @@ settings are never averaged: each setting gets a leaderboard of its own (`groups
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import pandas as pd
 
@@ -15,8 +15,20 @@ from ..common.errors import UserError
 from .groups import CellRow, MethodSpec, Settings, by_pair, grouped, the_attack, the_defense
 from .statistics import Stat, best_within_noise, mean_ranks
 
-Metric = Literal["test_acc", "test_acc_best"]
+Metric = Literal["test_acc", "test_acc_best", "robust_acc", "gap"]
 METRICS: tuple[Metric, ...] = ("test_acc", "test_acc_best")
+"""The metrics that every cell has, which the page shows."""
+
+
+def value_of(run: CellRow, metric: Metric) -> float | None:
+    """Return a cell's value in a metric, in [0, 1]; the gap is training minus test accuracy.
+
+    It is None where it was not measured.
+    """
+    if metric != "gap":
+        return run[metric]  # type: ignore[no-any-return]
+    train, test = run["train_acc"], run["test_acc"]
+    return None if train is None or test is None else train - test
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,8 @@ class BoardEntry:
     """`ok` if any run finished, else `failed` if any failed; `missing` without any run."""
     test_acc: Stat = field(default_factory=Stat)
     test_acc_best: Stat = field(default_factory=Stat)
+    robust_acc: Stat = field(default_factory=Stat)
+    gap: Stat = field(default_factory=Stat)
     n_failed: int = 0
     n_skipped: int = 0
     train_seconds: float = math.nan
@@ -90,12 +104,17 @@ class Leaderboard:
         return self.entries.get((attack, defense), BoardEntry())
 
     def stat(self, attack: MethodSpec, defense: MethodSpec) -> Stat:
-        """Return one entry's accuracy in this table's metric."""
-        entry = self.entry(attack, defense)
-        return entry.test_acc if self.metric == "test_acc" else entry.test_acc_best
+        """Return one entry's value in this table's metric."""
+        stat: Stat = getattr(self.entry(attack, defense), self.metric)
+        return stat
 
     def best(self, attack: MethodSpec) -> set[MethodSpec]:
-        """Return the defenses that are best under `attack`, or within noise of the best."""
+        """Return the defenses that are best under `attack`, or within noise of the best.
+
+        No gap is the best: a large one may come with the highest test accuracy.
+        """
+        if self.metric == "gap":
+            return set()
         stats = {defense: self.stat(attack, defense) for defense in self.defenses}
         return best_within_noise(stats, self.settings.n_test)
 
@@ -134,15 +153,50 @@ def leaderboards(cells: pd.DataFrame, metric: Metric = "test_acc") -> list[Leade
 
     Args:
         cells: As `read_cells` returns them, or any frame that `conform_cells` accepts.
-        metric: The accuracy after the last epoch, or of the best epoch.
+        metric: The accuracy after the last epoch or of the best epoch, the accuracy under PGD
+            after the last epoch, or the gap between training and test accuracy.
 
     Raises:
-        ValueError: The cells or the metric are not accepted, or two different recipes claim to
-            be the same run.
+        ValueError: The cells or the metric are not accepted, no cell has the metric, or two
+            different recipes claim to be the same run.
     """
-    if metric not in METRICS:
-        raise UserError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+    if metric not in get_args(Metric):
+        raise UserError(f"metric must be one of {', '.join(get_args(Metric))}, got {metric!r}")
+    check_measured(cells, metric)
     return [_leaderboard(settings, runs, metric) for settings, runs in grouped(cells).items()]
+
+
+def metric_of(name: str | None, best: bool = False) -> Metric:
+    """Return the metric that `--metric NAME` and `--best` ask for.
+
+    Raises:
+        UserError: there is no such metric, or two are asked for.
+    """
+    if best and name not in (None, "best"):
+        raise UserError(f"--best and --metric {name} contradict each other; give one of them")
+    names: dict[str, Metric] = {
+        "last": "test_acc",
+        "best": "test_acc_best",
+        "robust": "robust_acc",
+        "gap": "gap",
+    }
+    chosen = "best" if best else name or "last"
+    if chosen not in names:
+        raise UserError(f"the metric must be one of {', '.join(names)}, got {chosen!r}")
+    return names[chosen]
+
+
+def check_measured(cells: pd.DataFrame, metric: Metric) -> None:
+    """Refuse cells that ran without the measurement of robust accuracy where it is asked for.
+
+    Raises:
+        UserError: no finished cell has it.
+    """
+    if metric == "robust_acc" and ("robust_acc" not in cells or cells["robust_acc"].isna().all()):
+        raise UserError(
+            "no cell has a robust accuracy, which is measured on request; run the matrix with "
+            "--set protocol.robust=true"
+        )
 
 
 def only_leaderboard(cells: pd.DataFrame, metric: Metric = "test_acc") -> Leaderboard:
@@ -207,10 +261,13 @@ def _entry(runs: Sequence[CellRow]) -> BoardEntry:
     def stat(column: str) -> Stat:
         return Stat.of([run[column] for run in finished if run[column] is not None])
 
+    gaps = (value_of(run, "gap") for run in finished)
     return BoardEntry(
         status="ok" if finished else status,
         test_acc=stat("test_acc"),
         test_acc_best=stat("test_acc_best"),
+        robust_acc=stat("robust_acc"),
+        gap=Stat.of([gap for gap in gaps if gap is not None]),
         n_failed=n_failed,
         n_skipped=len(runs) - len(finished) - n_failed,
         train_seconds=stat("train_seconds").mean,

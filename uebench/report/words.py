@@ -11,6 +11,13 @@ Titles = Mapping[str, str]
 """Display names by the names of methods, datasets, architectures and protocols."""
 
 CLEAN = "clean"
+QUANTITIES = {
+    "test_acc": "Test accuracy (%)",
+    "test_acc_best": "Test accuracy (%)",
+    "robust_acc": "Robust accuracy (%)",
+    "gap": "Training minus test accuracy (points)",
+}
+"""What the metrics of tables and plots are called."""
 
 
 @dataclass(frozen=True)

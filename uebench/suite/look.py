@@ -34,7 +34,7 @@ from ..report.plots import draw
 from ..report.published import read_published
 from ..report.records import read_records, write_records
 from ..report.selection import selected
-from ..report.tables import Metric
+from ..report.tables import metric_of
 from ..share.merge import merged
 from ..store.store import Store
 from .examples import draw_examples
@@ -77,12 +77,13 @@ def _stored(cells: pd.DataFrame) -> Any:
         return read_records(path)
 
 
-def leaderboard(results: Source, *, best: bool = False) -> Leaderboards:
-    """Return the leaderboards of results: test accuracies with attacks in rows.
+def leaderboard(results: Source, *, best: bool = False, metric: str | None = None) -> Leaderboards:
+    """Return the leaderboards of results: accuracies with attacks in rows.
 
     Args:
         results: a table of `uebench.run` or a part of it, a results folder, or several folders.
         best: whether to show the best epoch's accuracy instead of the last one's.
+        metric: `last`, `best`, `robust` (accuracy under PGD) or `gap` (training minus test).
 
     Raises:
         UserError: there are no such results, or cells that must not be averaged.
@@ -90,7 +91,7 @@ def leaderboard(results: Source, *, best: bool = False) -> Leaderboards:
     content = results_of(results)
     if not len(content.cells):
         raise UserError("there are no cells, so there is no leaderboard; run some first")
-    boards = leaderboards(content.cells_with_chance, "test_acc_best" if best else "test_acc")
+    boards = leaderboards(content.cells_with_chance, metric_of(metric, best))
     return Leaderboards(tuple(boards), content.titles)
 
 
@@ -133,8 +134,8 @@ def plot(
         kind: `curves`, `ratio`, `confusion`, `budget`, `repeats`, `cost` or `examples`.
         out: the folder for the files; by default none are written.
         formats: the formats of the files: `pdf`, `png` or `svg`.
-        **options: `best`, `width`, `attacks`, `defenses`, `data_dir` and `download`, as the flags
-            of `uebench plot`.
+        **options: `best`, `metric`, `width`, `attacks`, `defenses`, `data_dir` and `download`, as
+            the flags of `uebench plot`.
 
     Raises:
         UserError: there is no such kind, or the results have nothing to plot.
@@ -157,6 +158,7 @@ def draw_plots(
     *,
     formats: tuple[str, ...],
     best: bool = False,
+    metric: str | None = None,
     width: str | float | None = None,
     attacks: str | Sequence[str] | None = None,
     defenses: str | Sequence[str] | None = None,
@@ -171,6 +173,7 @@ def draw_plots(
         folder: the folder for the files.
         formats: the formats of the files.
         best: whether to plot the best epoch's accuracy instead of the last one's.
+        metric: `last`, `best`, `robust` or `gap`, as of `leaderboard`.
         width: `column`, `page` or inches: the place in a paper, with letters of 7 points or more.
         attacks: the attacks to plot, as a list or separated by commas; by default all.
         defenses: likewise.
@@ -190,8 +193,8 @@ def draw_plots(
     content = replace(content, cells=selected(content.cells, *chosen))
     if kind == "examples":
         return draw_examples(content, folder, data_dir, download, formats=formats)
-    metric: Metric = "test_acc_best" if best else "test_acc"
-    return draw(content, kind, folder, metric, width=width_in, formats=formats)
+    chosen_metric = metric_of(metric, best)
+    return draw(content, kind, folder, chosen_metric, width=width_in, formats=formats)
 
 
 def write_report(results: Source, out: Path | str | None = None) -> Path:

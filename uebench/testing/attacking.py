@@ -138,7 +138,8 @@ def randomness(subject: Subject, _: str) -> None:
     demand(
         attack.deterministic or not torch.equal(poisons[0], poisons[2]),
         "another seed gave the same poison",
-        DRAW,
+        f"{DRAW}; or, if the poison depends on the data alone, say so in the class: "
+        "deterministic: ClassVar[bool] = True",
     )
 
 

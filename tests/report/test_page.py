@@ -115,6 +115,19 @@ def test_tabs_show_what_differs_and_always_data_set_and_network(
     assert tabs(page_of(tmp_path)) == {("dataset", "two"), ("arch", "resnet8")}
 
 
+def test_no_tab_repeats_what_the_tabs_before_it_decide(tmp_path: Path) -> None:
+    rows = [row for row in story_rows() if row["ratio"] == 1 and row["arch"] == "resnet8"]
+    rows = [row | {"n_train": 4000 if row["dataset"] == "one" else 8000} for row in rows]
+
+    def tabs() -> set[str | None]:
+        write_cells(pd.DataFrame(rows), tmp_path / "cells.csv")
+        return {b["data-tab"] for b in page_of(tmp_path).all("button") if "data-tab" in b}
+
+    assert tabs() == {"dataset", "arch"}, "the data set decides the number of images"
+    rows.append(rows[0] | {"key": "another", "n_train": 2000})
+    assert tabs() == {"dataset", "arch", "n-train"}
+
+
 def test_foreign_text_is_never_markup(page: Elements, folder: Path) -> None:
     raw = (folder / "index.html").read_text()
     assert page.text.count(HOSTILE) > 10, (

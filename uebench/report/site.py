@@ -8,6 +8,7 @@ cells are named by their keys, and those of methods by names of plain letters or
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -85,8 +86,7 @@ def site_files(site: Site) -> Iterator[tuple[str, str | bytes]]:
         }
         return rendered(template, **common, **values)
 
-    n_methods = {kind: sum(view["kind"] == kind for view in methods) for kind in _KINDS}
-    yield "index.html", page("front.jinja", boards=boards, counts=_counts(results, n_methods))
+    yield "index.html", page("front.jinja", boards=boards, counts=_counts(results, methods))
     plots = [
         plot_view(figure, name)
         for name, metric in METRIC_NAMES
@@ -120,13 +120,13 @@ def _view(data: Mapping[str, str], names: Sequence[str]) -> str:
     return urlencode({name.replace("_", "-"): data[name] for name in names})
 
 
-def _counts(results: Results, n_methods: Mapping[str, int]) -> list[tuple[str, str]]:
-    finished = results.cells[results.cells["status"] == "ok"]
-    return [
-        (str(n_methods["attack"]), "attacks"),
-        (str(n_methods["defense"]), "defenses"),
-        (f"{len(finished):,}", "trained models"),
-    ]
+def _counts(results: Results, methods: Sequence[View]) -> list[tuple[str, str]]:
+    """Return the numbers of the front page, among which `none`, clean data, is not counted."""
+    n_methods = Counter(view["kind"] for view in methods if view["name"] != "none")
+    n_models = int((results.cells["status"] == "ok").sum())
+    kinds = ("attack", "defense", "victim")
+    counts = [(str(n), f"{kind}s") for kind in kinds if (n := n_methods[kind])]
+    return [*counts, (f"{n_models:,}", "trained models")]
 
 
 def _cell_pages(

@@ -39,7 +39,7 @@ def test_attacks_extremes_and_noise() -> None:
         "clean data: 90.0 % under Standard, 80.0 % under ueraser",
         "EM: 31.0 % under Standard, 74.2 % under ueraser",
         "lsp: 20.0 % under Standard, 22.0 % under ueraser",
-        "strongest attack: lsp, 22.0 % under its best defense (ueraser)",
+        "strongest attack of 2: lsp, 22.0 % under the best of 2 defenses (ueraser)",
         "no defense is weakest or strongest: both are within noise of each other",
         "best within noise: lsp: Standard, ueraser",
         "provisional, with one seed only: this noise does not cover what another seed would change",
@@ -112,17 +112,37 @@ def test_of_three_those_that_tie_are_named_together() -> None:
     three = CLEAN | row("em", 0.5, 0.2) | row("lsp", 0.51, 0.1) | row("ar", 0.8, 0.7)
     lines = summary(leaderboards(cells(three)))
     assert (
-        "strongest attacks, within noise of each other: em, 50.0 % under its best defense (a); "
-        "lsp, 51.0 % under its best defense (a)"
+        "strongest attacks of 3, within noise of each other: em, 50.0 % under the best of 2 "
+        "defenses (a); lsp, 51.0 % under the best of 2 defenses (a)"
     ) in lines
-    assert "weakest defense: b, at worst 10.0 % (lsp)" in lines
+    assert "weakest defense of 2: b, at worst 10.0 % over 3 attacks (lsp)" in lines
 
 
 def test_only_worst_cases_over_every_opponent_are_compared() -> None:
     lacking = CLEAN | row("em", 0.5, 0.2) | row("lsp", 0.8, 0.7) | row("ar", 0.1)
     lines = summary(leaderboards(cells(lacking)))
-    assert "strongest attack: em, 50.0 % under its best defense (a)" in lines, "ar lacks b"
+    assert "strongest attack of 2: em, 50.0 % under the best of 2 defenses (a)" in lines, (
+        "ar lacks b"
+    )
     assert not any(line.startswith(("weakest", "strongest defense")) for line in lines)
+
+
+def test_many_defenses_are_ranked_over_the_attacks_that_all_of_them_faced() -> None:
+    names = ("a", "b", "c", "d", "e")
+
+    def of(attack: str, *accuracies: float) -> dict[tuple[str, str, int], float]:
+        return {(attack, name, 0): value for name, value in zip(names, accuracies, strict=False)}
+
+    values = {
+        **of("none", 0.9, 0.9, 0.9, 0.9, 0.9),
+        **of("em", 0.1, 0.2, 0.3, 0.4, 0.5),
+        **of("lsp", 0.3, 0.2, 0.1, 0.4, 0.5),
+        **of("ar", 0.9),
+    }
+    lines = summary(leaderboards(cells(values)), {"e": "E"})
+    assert "mean rank over 2 attacks: E 1.0, d 2.0, a 4.0, b 4.0, c 4.0" in lines
+    four = {key: value for key, value in values.items() if key[1] != "e"}
+    assert not any("mean rank" in line for line in summary(leaderboards(cells(four))))
 
 
 def test_three_seeds_settle_what_two_do_not() -> None:
@@ -154,7 +174,7 @@ def test_a_defense_that_learned_nothing_from_clean_data_is_not_called_weakest() 
     assert any(
         line.startswith("even on clean data, accuracy is near chance under b") for line in lines
     )
-    assert "weakest defense: a, at worst 30.0 % (em)" in lines
+    assert "weakest defense of 2: a, at worst 30.0 % over 2 attacks (em)" in lines
 
 
 def test_an_attack_that_poisons_no_image_is_named() -> None:

@@ -7,6 +7,7 @@ cannot be told from the training, and nothing is concluded.
 
 from collections.abc import Mapping, Sequence
 
+from ..common.text import counted
 from .groups import MethodSpec
 from .statistics import Stat, best_within_noise, provisional, sampling_margin
 from .tables import Extreme, Leaderboard
@@ -18,6 +19,8 @@ LEAST_LEARNED = 0.1
 Below it, attacks differ in how early they stop the training and not in what can be learned.
 """
 
+MANY = 5
+"""The fewest defenses whose mean ranks are listed."""
 MOST_NAMED = 4
 """The most defenses named in a line, and the most attacks listed with ties."""
 
@@ -105,13 +108,26 @@ def conclusions(board: Leaderboard, titles: Titles) -> list[str]:
         stats = {a: board.stat(a, extreme.by) for a, extreme in best.items() if extreme.by}
         leaders = best_within_noise(stats, board.settings.n_test, lowest=True)
         words = {
-            a: f"{percent(best[a].value)} % under its best defense ({_title(best[a].by, titles)})"
+            a: f"{percent(best[a].value)} % under the best of "
+            f"{counted(best[a].n_possible, 'defense')} "
+            f"({_title(best[a].by, titles)})"
             for a in sorted(leaders, key=lambda a: best[a].value)
         }
         lines += _led("strongest attack", words, len(best), titles)
     if len(worst) > 1:
         lines += _about_defenses(board, worst, titles)
-    return lines
+    return lines + _ranking(board, titles)
+
+
+def _ranking(board: Leaderboard, titles: Titles) -> list[str]:
+    """Return the mean ranks of the defenses in a line, if a table has too many to see that."""
+    ranks = board.ranks()
+    if len(ranks) < MANY:
+        return []
+    complete = [a for a in board.poisons if board.best_defense(a).complete]
+    order = sorted(ranks, key=lambda defense: ranks[defense])
+    each = ", ".join(f"{_title(defense, titles)} {ranks[defense]:.1f}" for defense in order)
+    return [f"mean rank over {counted(len(complete), 'attack')}: {each}"]
 
 
 def noise(board: Leaderboard, titles: Titles, most: int) -> list[str]:
@@ -172,7 +188,8 @@ def _about_defenses(
         if len(leaders) == len(worst):
             return [f"no defense is weakest or strongest: {_all_tied(len(worst))}"]
         words = {
-            d: f"at worst {percent(worst[d].value)} % ({_title(worst[d].by, titles)})"
+            d: f"at worst {percent(worst[d].value)} % over "
+            f"{counted(worst[d].n_possible, 'attack')} ({_title(worst[d].by, titles)})"
             for d in sorted(leaders, key=lambda d: worst[d].value, reverse=not lowest)
         }
         lines += _led(what, words, len(worst), titles)
@@ -188,8 +205,8 @@ def _led(what: str, leaders: Mapping[MethodSpec, str], n: int, titles: Titles) -
         return [f"no {what.split()[1]} is {what.split()[0]}: {_all_tied(n)}"]
     each = [f"{_title(method, titles)}, {words}" for method, words in leaders.items()]
     if len(each) == 1:
-        return [f"{what}: {each[0]}"]
-    return [f"{what}s, within noise of each other: {'; '.join(each)}"]
+        return [f"{what} of {n}: {each[0]}"]
+    return [f"{what}s of {n}, within noise of each other: {'; '.join(each)}"]
 
 
 def _all_tied(n: int) -> str:

@@ -57,7 +57,7 @@ def by_victim(
                 continue
             trained = replace(cell, victim=victim, fault=cell.fault or fault)
             if trained.fault is None:
-                trained = _checked(trained)
+                trained = _checked(trained, facts)
             yield replace(trained, victim_options=each.changed_text)
 
 
@@ -72,7 +72,7 @@ def _resolved(asked: Asked[Victim], facts: Facts) -> tuple[Victim, Any]:
     return victim, None
 
 
-def _checked(cell: Cell) -> Cell:
+def _checked(cell: Cell, facts: Facts) -> Cell:
     """Return a cell that its victim accepts; it holds the fault if the victim's code fails.
 
     Raises:
@@ -80,7 +80,7 @@ def _checked(cell: Cell) -> Cell:
     """
     try:
         with blamed(cell.victim, "check"):
-            cell.victim.check(cell.arch, cell.defense)
+            cell.victim.check(cell.arch, cell.defense, facts)
         with blamed(cell.victim, "effort"):
             cell.victim.effort(cell.protocol)
     except MethodError as error:

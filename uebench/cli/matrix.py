@@ -127,7 +127,7 @@ def matrix_fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]
     """Return the fields of a configuration, some of them replaced by flags."""
     from ..cells.config import merged_fields
 
-    given = {name: options[name] for name in (*FIELDS, "craft_on", "epochs")}
+    given = {name: options.get(name) for name in (*FIELDS, "craft_on", "epochs")}
     given["dataset"] = list(options["dataset"] or ()) or None
     given["set"] = dict(map(assignment, options["sets"])) or None
     return merged_fields(config, {n: value for n, value in given.items() if value is not None})

@@ -161,7 +161,14 @@ class Run:
 
     def network(self, arch: str) -> nn.Module:
         """Return an untrained network for this data set, seeded from `rng`, on the device."""
-        return build_network(arch, self._n_classes, self._shape, self._seed()).to(self.device)
+        return self.network_for(arch, self._shape)
+
+    def network_for(
+        self, arch: str, shape: tuple[int, int, int], n_classes: int | None = None
+    ) -> nn.Module:
+        """Return an untrained network for images of another shape or for other classes."""
+        model = build_network(arch, n_classes or self._n_classes, shape, self._seed())
+        return model.to(self.device)
 
     def build(self, make: Callable[[], M]) -> M:
         """Return the network that `make` builds, seeded from `rng`, on the device."""

@@ -17,7 +17,7 @@ from ..common.errors import UserError
 from ..data.split import Split
 from ..learn.loops import accuracy, confusion_matrix
 from ..learn.protocol import Protocol
-from .base import Defense, Method
+from .base import Defense, Facts, Method
 from .run import Run
 
 
@@ -121,11 +121,16 @@ class Victim(Method):
         """
         return self.epochs_of(protocol) / protocol.epochs
 
-    def check(self, arch: str, defense: Defense) -> None:
+    def check(self, arch: str, defense: Defense, facts: Facts) -> None:
         """Refuse a network or a defense that makes no sense under this victim.
 
         It is called while a matrix is planned. By default it refuses defenses with a loss of their
         own unless `uses_loss` is set.
+
+        Args:
+            arch: the target network.
+            defense: the resolved defense.
+            facts: the data set and the protocol.
 
         Raises:
             UserError: it makes no sense; the message says what to do instead.

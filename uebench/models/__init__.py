@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .features import encoder_of, penultimate
+from .features import encoder_of, last_linear, penultimate
 from .registry import (
     ARCHITECTURES,
     Architecture,
@@ -20,6 +20,7 @@ __all__ = [
     "build_network",
     "encoder_of",
     "is_network",
+    "last_linear",
     "network_recipe",
     "parse_arch",
     "penultimate",

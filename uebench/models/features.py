@@ -22,7 +22,7 @@ def penultimate(model: nn.Module, images: Float[Tensor, "b c h w"]) -> Float[Ten
     Raises:
         UserError: the network has no linear layer.
     """
-    _, linear = _last_linear(model)
+    _, linear = last_linear(model)
     inputs: list[Tensor] = []
 
     def keep(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -44,12 +44,12 @@ def encoder_of(model: nn.Module) -> tuple[nn.Module, int]:
     Raises:
         UserError: the network has no linear layer.
     """
-    name, linear = _last_linear(model)
+    name, linear = last_linear(model)
     model.set_submodule(name, nn.Identity())
     return model, linear.in_features
 
 
-def _last_linear(model: nn.Module) -> tuple[str, nn.Linear]:
+def last_linear(model: nn.Module) -> tuple[str, nn.Linear]:
     """Return the name of a network's last linear layer, and the layer."""
     linear = [(n, module) for n, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:

@@ -11,30 +11,23 @@ in the file is executed. Its content enters the key, its path does not.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors.torch import load
 from torch import Tensor, nn
 
 from ..common.errors import UserError
 from .ordinary import ordinary
+from .weights import fitting, read_state
 
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILE = "resnet18-f37072fd.pth"
 """The name of torchvision's file of ImageNet weights for ResNet-18."""
-
-
-class NoWeightsError(UserError):
-    """The file of weights does not exist or cannot be read."""
 
 
 class OnImageNet(nn.Module):
@@ -125,50 +118,11 @@ def read_weights(weights: str) -> tuple[dict[str, Tensor], str]:
         UserError: it is not a ResNet-18.
     """
     path = Path(weights).expanduser() if weights else default_file()
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise NoWeightsError(
-            f"resnet18_imagenet: {path} cannot be read ({error.strerror}); put torchvision's "
-            f"ImageNet weights of ResNet-18 there ({FILE}), or name the file: "
-            "resnet18_imagenet[weights=FILE]"
-        ) from None
-    content: Any
-    try:
-        if path.suffix == ".safetensors":
-            content = load(data)
-        else:
-            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        content = content.get("state_dict", content)
-        state = {str(key).removeprefix("module."): value for key, value in content.items()}
-    except Exception as error:  # each reader raises its own errors
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise UserError(
-            f"resnet18_imagenet: {path} holds no state dict ({reason}); give torchvision's "
-            f"{FILE}, or its tensors as .safetensors"
-        ) from None
-    return _checked(state, path), hashlib.sha256(data).hexdigest()
-
-
-def _checked(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a state dict that a ResNet-18 needs, except its head.
-
-    Raises:
-        UserError: a tensor is missing, has another shape, or is not finite.
-    """
+    advice = (
+        f"put torchvision's ImageNet weights of ResNet-18 there ({FILE}), or name the file: "
+        "resnet18_imagenet[weights=FILE]"
+    )
+    state, sha256 = read_state(path, "resnet18_imagenet", advice)
     with torch.device("meta"):
-        expected = ordinary("resnet18", 2).state_dict()
-    checked = {}
-    for name, like in expected.items():
-        if name.startswith("fc.") or (name.endswith("batches_tracked") and name not in state):
-            continue  # the head is new, and the oldest files have no batch counters
-        value = state.get(name)
-        fits = isinstance(value, Tensor) and value.shape == like.shape
-        if value is None or not fits or not value.isfinite().all():
-            problem = "no" if value is None else "a wrong" if not fits else "a not finite"
-            raise UserError(
-                f"resnet18_imagenet: {path} has {problem} {name}; give the state dict of "
-                f"torchvision's ResNet-18 ({FILE})"
-            )
-        checked[name] = value
-    return checked
+        model = ordinary("resnet18", 2)
+    return fitting(state, model, "fc", f"resnet18_imagenet: {path}"), sha256

@@ -24,10 +24,11 @@ from .from_timm import check_timm, timm_network, timm_options
 from .mobilenet import mobilenet_v2
 from .ordinary import ordinary
 from .preactivation import senet18, wrn28_10
-from .pretrained import NoWeightsError, pin, resnet18_imagenet
+from .pretrained import pin, resnet18_imagenet
 from .resnet import resnet8, resnet9, resnet18, resnet50
 from .shallow import lenet5, linear, mlp2, mlp3
 from .vgg import vgg11, vgg16, vgg19
+from .weights import NoWeightsError
 
 Shape = tuple[int, int, int]
 

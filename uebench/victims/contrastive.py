@@ -128,13 +128,13 @@ class Contrastive(Victim):
         """Return the number of epochs relative to the protocol's, each more than twice as long."""
         return COST_OF_VIEWS * self.epochs / protocol.epochs
 
-    def check(self, arch: str, defense: Defense) -> None:
+    def check(self, arch: str, defense: Defense, facts: Facts) -> None:
         """Refuse defenses with a loss of their own, and a network without hidden layers.
 
         Raises:
             UserError: there is nothing to train, or the defense acts in another loss.
         """
-        super().check(arch, defense)
+        super().check(arch, defense, facts)
         if arch == "linear":
             raise UserError(
                 f"victim {self.info.name} trains what is below a network's last layer, and linear "

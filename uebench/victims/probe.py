@@ -29,7 +29,8 @@ class Probed(nn.Module):
         self.encoder = encoder
         self.register_buffer("mean", features.mean(0))
         self.register_buffer("sd", features.std(0, correction=0).clamp(min=1e-6))
-        self.head = nn.Linear(features.shape[1], n_classes, device=features.device)
+        size = features.shape[1], n_classes
+        self.head = nn.utils.skip_init(nn.Linear, *size, device=features.device)  # draws nothing
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -71,7 +72,7 @@ def linear_probe(encoder: nn.Module, data: Split, run: Run) -> Probed:
     def closure() -> Tensor:
         optimizer.zero_grad()
         penalty = head.weight.square().sum() / (2 * len(data))
-        loss = F.cross_entropy(head(inputs), data.labels) + penalty
+        loss: Tensor = F.cross_entropy(head(inputs), data.labels) + penalty
         loss.backward()
         return loss
 

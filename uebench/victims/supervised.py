@@ -85,15 +85,17 @@ def train_model(
     return train_supervised(data, Target(arch, protocol, defense, test, data), run)
 
 
-def train_supervised(data: Split, target: Target, run: Run) -> Trained:
-    """Do what `train_model` does for a target.
+def train_supervised(
+    data: Split, target: Target, run: Run, model: nn.Module | None = None
+) -> Trained:
+    """Do what `train_model` does for a target, starting from a model if one is given.
 
     Raises:
         DivergedError: the loss became NaN or infinite.
     """
     arch, protocol, defense, test = target.arch, target.protocol, target.defense, target.test
     run.label_smoothing = protocol.label_smoothing
-    model = run.network(arch)
+    model = run.network(arch) if model is None else model
     if protocol.compile:
         model.compile()
     if protocol.normalise == "dataset":

@@ -273,6 +273,7 @@ def print_tables(
     from ..report.grid import Grid, grid_layout
     from ..report.latex import board_label
     from ..report.layout import layout
+    from ..report.over_victims import by_victim_layouts
 
     if isinstance(tables, Grid):
         entries, number = [spot.ours for spot in tables.spots.values()], tables.number
@@ -297,6 +298,8 @@ def print_tables(
                 (arrangement.of(partial(layout, board, titles)), board_label(board))
                 for board in tables
             ]
+            over_victims = by_victim_layouts(tables, titles)
+            laid_out += [(arrangement.of(lambda _, t=t: t), label) for t, label in over_victims]
         _print_layouts(laid_out, shape, compared)
 
 

@@ -17,6 +17,7 @@ from .cells import SUPERVISED_VICTIM, write_cells
 from .groups import MethodSpec
 from .latex import to_latex
 from .layout import Layout, Shown, layout
+from .over_victims import by_victim_layouts
 from .statistics import confidence_interval
 from .tables import Boards, Leaderboard, Metric, leaderboards, several
 from .words import Titles
@@ -87,7 +88,9 @@ def to_json(boards: Boards) -> str:
 
 def to_markdown(boards: Boards, titles: Titles | None = None) -> str:
     """Return the leaderboards as GitHub Markdown tables, each with caption and note."""
-    return "\n".join(markdown_table(layout(board, titles)) for board in several(boards))
+    layouts = [layout(board, titles) for board in several(boards)]
+    layouts += [table for table, _ in by_victim_layouts(several(boards), titles)]
+    return "\n".join(map(markdown_table, layouts))
 
 
 def write_leaderboards(

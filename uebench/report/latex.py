@@ -13,6 +13,7 @@ from dataclasses import replace
 from ..common.text import one_line
 from .cells import SUPERVISED_VICTIM
 from .layout import Layout, Shown, layout
+from .over_victims import by_victim_layouts
 from .paper import COLUMN_SEP_PT, WIDTHS
 from .tables import Boards, Leaderboard, several
 from .words import Label, Titles
@@ -87,6 +88,7 @@ def to_latex(
         standalone: Return a whole document instead of something to `\input`.
     """
     laid_out = [(layout(board, titles), label or board_label(board)) for board in several(boards)]
+    laid_out += by_victim_layouts(several(boards), titles)
     return latex_tables(laid_out, caption, standalone)
 
 

@@ -72,7 +72,11 @@ def settings_in_words(settings: Settings, titles: Titles) -> list[str]:
     return [
         named(settings.dataset, titles),
         named(settings.arch, titles),
-        *([] if settings.victim == SUPERVISED_VICTIM else [f"victim {one_line(settings.victim)}"]),
+        *(
+            []
+            if settings.victim in ("", SUPERVISED_VICTIM)
+            else [f"victim {one_line(settings.victim)}"]
+        ),
         f"protocol {named(settings.protocol, titles)}",
         *(counted(n, noun) for noun, n in counts.items() if n is not None),
         *(phrase.format(value) for phrase, value in optional.items() if value is not None),

@@ -1,13 +1,18 @@
 """Attacks by victim: what an attack is worth if nobody knows who uses the data."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from uebench.report import leaderboards
-from uebench.report.cells import COLUMNS
+from uebench.report import leaderboards, read_results
+from uebench.report.cells import COLUMNS, write_cells
+from uebench.report.charts import Chart, charts
 from uebench.report.formats import to_markdown
 from uebench.report.latex import to_latex
 from uebench.report.over_victims import by_victim_layouts
+from uebench.report.plots import draw
+from uebench.report.victim_figures import victims_figures
 
 TITLES = {"em": "EM", "simclr": "SimCLR", "supervised": "Supervised"}
 
@@ -66,3 +71,32 @@ def test_defenses_count_as_the_data_users_choice_and_gaps_give_a_bound() -> None
 def test_one_victim_needs_no_such_table(victims: tuple[str, str]) -> None:
     rows = [(v, a, "standard", 0.5) for v, a in zip(victims, ("none", "em"), strict=True)]
     assert by_victim_layouts(leaderboards(cells(*rows))) == []
+
+
+def test_the_plot_has_the_target_models_in_the_order_of_the_plan(tmp_path: Path) -> None:
+    frame = pd.concat(
+        cells(("", "none", "standard", 0.3 + i / 10), ("", "em", "standard", 0.2)).assign(
+            arch=arch, key=[f"{arch}{j}" for j in range(2)]
+        )
+        for i, arch in enumerate(("linear", "mlp2[width=8]", "resnet18"))
+    )
+    other = cells(("simclr", "em", "standard", 0.6)).assign(arch="resnet18")
+    write_cells(pd.concat((frame, other)), tmp_path / "cells.csv")
+    results = read_results(tmp_path)
+    (figure,) = victims_figures(results)
+    assert figure.x_names == ("linear", "mlp2", "resnet18", "resnet18, simclr")
+    (panel,) = figure.panels
+    lines = {line.label: [(p.x, p.y) for p in line.points] for line in panel.lines}
+    assert lines["clean"] == [(0, 0.3), (1, 0.4), (2, 0.5)]
+    assert lines["em"] == [(0, 0.2), (1, 0.2), (2, 0.2), (3, 0.6)]
+    (chart,) = charts(figure)
+    assert [tick.text for tick in chart.x_ticks] == list(figure.x_names)
+    assert chart.x_ticks[0].at == Chart.left
+    paths = draw(results, "victims", tmp_path)
+    assert [path.name for path in paths] == ["victims-d.pdf", "victims-d.png"]
+
+
+def test_one_network_is_no_plot(tmp_path: Path) -> None:
+    write_cells(cells(("", "em", "standard", 0.2)), tmp_path / "cells.csv")
+    with pytest.raises(ValueError, match="only one network and victim; run it with --arch linear"):
+        draw(read_results(tmp_path), "victims", tmp_path)

@@ -7,7 +7,7 @@ import click
 from ..common.errors import UserError
 from .shared import data_dir_option, echo, metric_options, plugin_option, writable
 
-_FIGURES = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "examples")
+_FIGURES = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "victims", "examples")
 """As `PLOTS` in `suite/look.py`, which loads torch."""
 
 
@@ -87,6 +87,7 @@ def plot_verb(
     budget      accuracy by the attack's budget
     repeats     accuracy by UEraser's number of augmentations K
     cost        accuracy by training time in seconds
+    victims     accuracy by network and victim, in the order of the plan
     confusion   confusion matrices
     examples    clean and poisoned images under UEraser's augmentations
 

@@ -298,8 +298,7 @@ def print_tables(
                 (arrangement.of(partial(layout, board, titles)), board_label(board))
                 for board in tables
             ]
-            over_victims = by_victim_layouts(tables, titles)
-            laid_out += [(arrangement.of(lambda _, t=t: t), label) for t, label in over_victims]
+            laid_out += by_victim_layouts(tables, titles)
         _print_layouts(laid_out, shape, compared)
 
 

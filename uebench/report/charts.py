@@ -155,6 +155,8 @@ def charts(figure: Figure) -> list[Chart]:
     y_axis = Axis(lowest, min(100.0, 10 * math.ceil(top / 10)), Chart.bottom, Chart.top)
     at_points = figure.at_points and not figure.log_x
     x_ticks = x_axis.ticks_at([p.x for p in points]) if at_points else x_axis.ticks()
+    if figure.x_names:
+        x_ticks = tuple(Tick(x_axis(place), name) for place, name in enumerate(figure.x_names))
     chance = None if figure.chance is None else y_axis(100 * figure.chance)
     return [
         Chart(

@@ -27,6 +27,7 @@ from .matrix import png_uri
 from .series import Figure, curves_figures, figures, method_title
 from .tables import Metric
 from .templates import asset, rendered
+from .victim_figures import victims_figures
 
 PAGE = "index.html"
 METRIC_NAMES: tuple[tuple[str, Metric], ...] = (("last", "test_acc"), ("best", "test_acc_best"))
@@ -66,7 +67,7 @@ def render(results: Results, meanings: Meanings = NOTHING_MEANT) -> str:
         figures=[
             plot_view(figure, name)
             for name, metric in METRIC_NAMES
-            for figure in figures(results, metric)
+            for figure in (*figures(results, metric), *victims_figures(results, metric))
         ],
         detection=detection_layouts(results.detection, results.titles),
         poisons=poison_views(results),

@@ -24,6 +24,7 @@ from .groups import Settings, by_pair, grouped
 from .matrix import shares
 from .series import MAKERS, Figure, curves_figures, method_title
 from .tables import Metric, leaderboards
+from .victim_figures import victims_figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,6 +73,8 @@ MISSING = {
     "--defenses ueraser_max[repeats=2],ueraser_max[repeats=5], for example",
     "confusion": "{0} has no confusion matrices, because it has no records.json with them; run "
     "its command again",
+    "victims": "{0} has only one network and victim; run it with "
+    "--arch linear,mlp2,lenet5,resnet18 or --victims supervised,simclr, for example",
     "cost": "{0} has fewer than two defenses with training times; run another defense",
 }
 
@@ -105,7 +108,8 @@ def draw(
         if kind == "confusion":
             drawn = _confusions(results, width)
         else:
-            figures = curves_figures(results) if kind == "curves" else MAKERS[kind](results, metric)
+            makers = {**MAKERS, "victims": victims_figures}
+            figures = curves_figures(results) if kind == "curves" else makers[kind](results, metric)
             drawn = [(figure.name, figure.settings, _lines(figure, width)) for figure in figures]
         if not drawn:
             raise UserError(MISSING[kind].format(results.folder))
@@ -366,7 +370,7 @@ def plain_label(text: str) -> str:
 
 def _stems(drawn: Sequence[tuple[str, Settings]]) -> list[str]:
     """Return the names of files without endings, each with the settings that tell it apart."""
-    stems = [f"{name}-{slug(s.dataset)}-{slug(s.arch)}" for name, s in drawn]
+    stems = ["-".join(filter(None, (n, slug(s.dataset), slug(s.arch)))) for n, s in drawn]
     data = [settings_data(settings) for _, settings in drawn]
     names = []
     for stem, mine in zip(stems, data, strict=True):

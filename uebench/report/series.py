@@ -18,7 +18,7 @@ from .styles import method_styles
 from .tables import METRICS, Metric, value_of
 from .words import CLEAN, QUANTITIES, method_label, settings_in_words
 
-PlotKind = Literal["curves", "ratio", "budget", "repeats", "cost"]
+PlotKind = Literal["curves", "ratio", "budget", "repeats", "cost", "victims"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ class Figure:
     """Whether the points of a line are joined."""
     varied: tuple[str, ...] = ()
     """The settings that vary along x, in which the figure may differ from a leaderboard."""
+    x_names: tuple[str, ...] = ()
+    """Names of the values 0, 1, ... of x, if these only number something."""
 
 
 def curves_figures(results: Results) -> list[Figure]:
@@ -87,10 +89,12 @@ def curves_figures(results: Results) -> list[Figure]:
         figure
         for settings, runs in grouped(results.cells).items()
         for column, images in (("test_acc", "test"), ("train_acc", "training"))
-        for figure in _figure(
+        for figure in make_figure(
             results,
             settings,
-            _panels(results, runs, the_attack, the_defense, partial(_mean_curve, results, column)),
+            make_panels(
+                results, runs, the_attack, the_defense, partial(_mean_curve, results, column)
+            ),
             kind="curves",
             name="curves" if column == "test_acc" else "curves-train",
             title=f"Accuracy on {images} images during training",
@@ -105,15 +109,15 @@ def ratio_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]
     merged: dict[Settings, list[CellRow]] = {}
     for settings, runs in grouped(results.cells).items():
         merged.setdefault(replace(settings, ratio=1.0), []).extend(runs)
-    points = partial(_points, metric, lambda run: 100 * run["ratio"])
+    points = partial(mean_points, metric, lambda run: 100 * run["ratio"])
     figures = []
     for settings, runs in merged.items():
         poisoned = [run for run in runs if not the_attack(run).is_clean]
         if len({run["ratio"] for run in poisoned if run["status"] == "ok"}) > 1:
-            figures += _figure(
+            figures += make_figure(
                 results,
                 settings,
-                _panels(results, _with_clean(runs, poisoned), the_attack, the_defense, points),
+                make_panels(results, _with_clean(runs, poisoned), the_attack, the_defense, points),
                 metric,
                 kind="ratio",
                 title="Accuracy against the poisoned share",
@@ -130,7 +134,7 @@ def budget_figures(results: Results, metric: Metric = "test_acc") -> list[Figure
         figure
         for settings, runs in grouped(results.cells).items()
         for norm, unit in (("linf", "levels of 255"), ("l2", "in the range [0, 1]"))
-        for figure in _figure(
+        for figure in make_figure(
             results,
             settings,
             _varied(results, runs, "attack", "eps", partial(_budget, results, norm), metric),
@@ -153,7 +157,7 @@ def repeats_figures(results: Results, metric: Metric = "test_acc") -> list[Figur
     return [
         figure
         for settings, runs in grouped(results.cells).items()
-        for figure in _figure(
+        for figure in make_figure(
             results,
             settings,
             _varied(results, runs, "defense", "repeats", repeats, metric),
@@ -188,7 +192,7 @@ def cost_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
             if points
         ]
         worst = [replace(line, points=(min(line.points, key=lambda p: p.y),)) for line in every]
-        figures += _figure(
+        figures += make_figure(
             results,
             settings,
             [Panel("every poison", tuple(every)), Panel("worst poison", tuple(worst))],
@@ -227,7 +231,7 @@ def method_title(results: Results, method: MethodSpec) -> str:
     return str(method_label(method, results.titles, CLEAN))
 
 
-def _figure(
+def make_figure(
     results: Results,
     settings: Settings,
     panels: Sequence[Panel],
@@ -270,7 +274,7 @@ def _figure(
     ]
 
 
-def _panels(
+def make_panels(
     results: Results,
     runs: Sequence[CellRow],
     panel_of: Callable[[CellRow], MethodSpec],
@@ -323,7 +327,9 @@ def _varied(
     for method in (method for method, xs in values.items() if len(xs) > 1):
         its_runs = [run for run in runs if base(run) == method]
         its_runs += [_as_attack(run, method) for run in clean]
-        panels += _panels(results, its_runs, base, opponent_of, partial(_points, metric, x_of))
+        panels += make_panels(
+            results, its_runs, base, opponent_of, partial(mean_points, metric, x_of)
+        )
     return panels
 
 
@@ -346,9 +352,10 @@ def _with_clean(runs: Sequence[CellRow], poisoned: Sequence[CellRow]) -> list[Ce
     return [*poisoned, *lent]
 
 
-def _points(
+def mean_points(
     metric: Metric, x_of: Callable[[CellRow], float | None], records: Sequence[CellRow]
 ) -> tuple[Point, ...]:
+    """Return the means over the finished runs of each value of x."""
     by_x: dict[float, list[float]] = {}
     for record in records:
         x = x_of(record) if record["status"] == "ok" else None

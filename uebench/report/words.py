@@ -71,7 +71,7 @@ def settings_in_words(settings: Settings, titles: Titles) -> list[str]:
     }
     return [
         named(settings.dataset, titles),
-        named(settings.arch, titles),
+        *([named(settings.arch, titles)] if settings.arch else []),
         *(
             []
             if settings.victim in ("", SUPERVISED_VICTIM)

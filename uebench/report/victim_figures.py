@@ -1,0 +1,53 @@
+"""The plot over target models: accuracy by network and victim, in the order of the plan.
+
+With networks from a linear model to a ResNet it shows how deep a network must be for an attack to
+work: shallow ones do not learn from some poisons what deep ones do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from .cells import SUPERVISED_VICTIM
+from .folder import Results
+from .groups import CellRow, Settings, grouped, the_attack, the_defense
+from .series import Figure, make_figure, make_panels, mean_points
+from .tables import Metric
+
+
+def victims_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
+    """Return accuracy by target model, with one panel per defense and one line per attack."""
+    merged: dict[Settings, list[CellRow]] = {}
+    for settings, runs in grouped(results.cells).items():
+        common = replace(settings, arch="", victim="", epochs=None)
+        merged.setdefault(common, []).extend(runs)
+    figures = []
+    for settings, runs in merged.items():
+        names = list(dict.fromkeys(_name(run) for run in runs if run["status"] == "ok"))
+        if len(names) < 2:
+            continue
+        points = partial(mean_points, metric, partial(_place, names))
+        figures += make_figure(
+            results,
+            settings,
+            make_panels(results, runs, the_defense, the_attack, points),
+            metric,
+            kind="victims",
+            title="Accuracy by target model",
+            x_label="target model",
+            x_names=tuple(names),
+            varied=("arch", "victim", "epochs"),
+        )
+    return figures
+
+
+def _place(names: Sequence[str], run: CellRow) -> float | None:
+    """Return where a target model stands on the axis."""
+    return float(names.index(_name(run)))
+
+
+def _name(run: CellRow) -> str:
+    """Return a short name of a target model: its network, and its victim if that is not usual."""
+    victim = run["victim"].partition("[")[0]
+    arch: str = run["arch"].partition("[")[0].removeprefix("timm:")
+    return arch if victim in ("", SUPERVISED_VICTIM) else f"{arch}, {victim}"

@@ -14,8 +14,9 @@ from tests.report.conftest import FINISHED
 from tests.report.story import write_story
 from uebench.report import Results, conform_cells, plots, read_results
 from uebench.report.charts import Chart, charts, legend, log_ticks, small_chart, ticks
+from uebench.report.figures import figures
 from uebench.report.records import CellRecord, RunFacts
-from uebench.report.series import Figure, Line, Panel, Point, curves_figures, figures, ratio_figures
+from uebench.report.series import Figure, Line, Panel, Point, curves_figures, ratio_figures
 
 ACCURACY = st.floats(0, 1)
 SECONDS = st.floats(1e-3, 1e6)

@@ -21,13 +21,13 @@ from .charts import charts, legend
 from .compare import NOTHING_MEANT, Meanings
 from .detection import detection_layouts
 from .entries import View, audit_of, fact_list, seconds, value_in_words
+from .figures import figures
 from .folder import Picture, Results
 from .groups import MethodSpec
 from .matrix import png_uri
-from .series import Figure, curves_figures, figures, method_title
+from .series import Figure, curves_figures, method_title
 from .tables import Metric
 from .templates import asset, rendered
-from .victim_figures import victims_figures
 
 PAGE = "index.html"
 METRIC_NAMES: tuple[tuple[str, Metric], ...] = (("last", "test_acc"), ("best", "test_acc_best"))
@@ -67,7 +67,7 @@ def render(results: Results, meanings: Meanings = NOTHING_MEANT) -> str:
         figures=[
             plot_view(figure, name)
             for name, metric in METRIC_NAMES
-            for figure in (*figures(results, metric), *victims_figures(results, metric))
+            for figure in figures(results, metric)
         ],
         detection=detection_layouts(results.detection, results.titles),
         poisons=poison_views(results),

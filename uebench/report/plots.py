@@ -19,12 +19,12 @@ from ..common.errors import UserError
 from .boards import settings_data
 from .charts import Chart, Look, charts, legend
 from .colors import DASHES, LINES, MARKS, RAMP
+from .figures import MAKERS
 from .folder import Results
 from .groups import Settings, by_pair, grouped
 from .matrix import shares
-from .series import MAKERS, Figure, curves_figures, method_title
+from .series import Figure, curves_figures, method_title
 from .tables import Metric, leaderboards
-from .victim_figures import victims_figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,8 +108,7 @@ def draw(
         if kind == "confusion":
             drawn = _confusions(results, width)
         else:
-            makers = {**MAKERS, "victims": victims_figures}
-            figures = curves_figures(results) if kind == "curves" else makers[kind](results, metric)
+            figures = curves_figures(results) if kind == "curves" else MAKERS[kind](results, metric)
             drawn = [(figure.name, figure.settings, _lines(figure, width)) for figure in figures]
         if not drawn:
             raise UserError(MISSING[kind].format(results.folder))

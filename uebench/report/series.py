@@ -206,20 +206,6 @@ def cost_figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
     return figures
 
 
-MAKERS = {
-    "ratio": ratio_figures,
-    "budget": budget_figures,
-    "repeats": repeats_figures,
-    "cost": cost_figures,
-}
-"""Every plot but the curves, which are the same in both metrics."""
-
-
-def figures(results: Results, metric: Metric = "test_acc") -> list[Figure]:
-    """Return every plot that the results allow, except the curves."""
-    return [figure for make in MAKERS.values() for figure in make(results, metric)]
-
-
 def without(method: MethodSpec, option: str) -> MethodSpec:
     """Return a method without one of its options."""
     parts = comma_parts(method.options)

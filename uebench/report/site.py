@@ -18,11 +18,12 @@ from urllib.parse import urlencode
 from .boards import page_boards, tabs
 from .compare import Meanings
 from .entries import View, cell_slug
+from .figures import figures
 from .folder import Results
 from .groups import CellRow
 from .method_pages import method_views
 from .page import METRIC_NAMES, plot_view, poison_views
-from .series import curves_figures, figures
+from .series import curves_figures
 from .statistics import Stat, best_within_noise
 from .templates import asset, rendered
 

@@ -42,7 +42,7 @@ from .listing import catalog
 
 Source: TypeAlias = "pd.DataFrame | str | Path | Sequence[str | Path]"
 """Where results are: a table of `uebench.run`, or one or more results folders."""
-PLOTS = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "examples")
+PLOTS = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "victims", "examples")
 """The kinds of plots."""
 
 

@@ -265,6 +265,8 @@ OTHER_VALUES = {
     "n_test": "10000",
     "device": "NVIDIA H200",
     "robust_acc": "0.95",
+    "dfr_acc": "0.95",
+    "weight_noise_acc": "0.95",
     "train_acc": "0.975",
     "best_epoch": "1",
     "precision": "fp16",

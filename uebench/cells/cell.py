@@ -39,6 +39,7 @@ CRAFTER_VERSION = 3
 LATER_FIELDS = {
     "alternate": False,
     "compile": False,
+    "recovery": False,
     "robust": False,
     "train_curve": False,
     "optimizer": "sgd",

@@ -25,6 +25,7 @@ from ..methods.run import Run
 from ..methods.victim import Target
 from ..report.confusion import ConfusionMatrix
 from ..store.store import Store, key_of, seed_of
+from ..victims.recovery import recovery_record
 from ..victims.robust import robust_record
 from .cell import Cell, DatasetRef, PoisonRef, Share
 from .determinism import limited_by_poison, reproducibility
@@ -215,13 +216,15 @@ def train_cell(
         else:
             with blamed_for_its_code(cell.victim):
                 trained = cell.victim.train(data, target, run)
-    robustness = {}
+    asked: dict[str, Any] = {}
     if cell.protocol.robust:
-        robustness = robust_record(trained.model, test, *cell.ball(), run)
+        asked |= robust_record(trained.model, test, *cell.ball(), run)
+    if cell.protocol.recovery:
+        asked |= recovery_record(trained.model, dataset.train.to(run.device), test, run)
     return {
         **run.notes,
         **trained.record,
-        **robustness,
+        **asked,
         **cell.ball_note(),
         "prepare_seconds": prepare_seconds,
     }

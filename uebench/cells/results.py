@@ -40,7 +40,7 @@ MEASURED = (
     "poison_sha256",
     "n_poisoned",
 )
-IF_ASKED = ("robust_acc", "robust_norm", "robust_radius")
+IF_ASKED = ("robust_acc", "robust_norm", "robust_radius", "dfr_acc", "weight_noise_acc")
 """Columns that are measured only if the protocol asks for them."""
 
 

@@ -91,6 +91,9 @@ class Protocol(BaseModel):
     """Also evaluate on the training images, without augmentation, each time; used in plots."""
     compile: bool = False
     """Compile the network with torch.compile, which needs a C++ compiler and takes minutes."""
+    recovery: bool = False
+    """Also measure the accuracy after the last layer was refitted to 5,000 clean images, and the
+    best one under small random changes of the weights."""
     robust: bool = False
     """Also measure the accuracy under PGD-20, within the ball that AT trained with, or else within
     half of the poison's budget."""
@@ -197,7 +200,15 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
     for key in changes:
         check_name(key, names, "protocol", "field")
     protocol = validated(Protocol, fields | changes, owner="protocol")
-    shown_elsewhere = ("epochs", "arch", "surrogate", "precision", "robust", "train_curve")
+    shown_elsewhere = (
+        "epochs",
+        "arch",
+        "surrogate",
+        "precision",
+        "recovery",
+        "robust",
+        "train_curve",
+    )
     differing = {
         key: value
         for key, value in protocol.model_dump().items()

@@ -86,6 +86,8 @@ COLUMNS: dict[str, Column] = {
     "record_sha256": TEXT,
     "origin": TEXT,
     "victim": TEXT,
+    "dfr_acc": _ACCURACY,
+    "weight_noise_acc": _ACCURACY,
 }
 """Every column in its order."""
 

@@ -138,6 +138,8 @@ def _measured(run: CellRow) -> FactList:
             "test accuracy, best epoch": best,
             "training accuracy, un-augmented": shown("train_acc"),
             "robust accuracy, PGD-20": robust,
+            "accuracy, last layer refitted to clean images": shown("dfr_acc"),
+            "best accuracy under weight noise": shown("weight_noise_acc"),
         }
     )
 

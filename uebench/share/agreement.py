@@ -12,7 +12,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-ACCURACIES = ("test_acc", "test_acc_best", "train_acc", "robust_acc")
+ACCURACIES = (
+    *("test_acc", "test_acc_best", "train_acc", "robust_acc", "dfr_acc"),
+    "weight_noise_acc",
+)
 EXACT = (*ACCURACIES, "best_epoch", "n_train", "n_test", "poison_sha256")
 """Columns that must be equal on the same machine type; other columns, such as times, may differ."""
 TOLERANCE = 0.05

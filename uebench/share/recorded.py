@@ -26,6 +26,13 @@ from .recipes import differing_options
 _UNKNOWABLE = "losses, times, memory and machines: `uebench verify` computes cells again"
 _HASHES = "hashes of poisons and how visible they are: they follow from images that are not here"
 
+_MEASURED_IF_ASKED = (
+    ("robust", "robust_acc"),
+    ("recovery", "dfr_acc"),
+    ("recovery", "weight_noise_acc"),
+)
+"""Switches of the protocol, and the columns that only they fill."""
+
 
 def check_records(contents: Contents) -> Remarks:
     """Yield the records that belong to no cell, and those that contradict their cell or recipe."""
@@ -169,8 +176,9 @@ def _check_origin(
     for name, value in expected.items():
         if as_recorded(row[name]) != as_recorded(value):
             yield f"{who(row)}: its {name} is {row[name]!r}, but its poison's is {value!r}"
-    if (row["robust_acc"] is not None) != bool(recipe.get("protocol", {}).get("robust")):
-        yield f"{who(row)}: its protocol asks for robust accuracy if, and only if, the row has none"
+    for asked, column in _MEASURED_IF_ASKED:
+        if (row[column] is not None) != bool(recipe.get("protocol", {}).get(asked)):
+            yield f"{who(row)}: its protocol asks for {column} if, and only if, the row has none"
     facts = {
         "precision": row["precision"],
         "seeds": seeds,

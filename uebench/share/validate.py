@@ -18,6 +18,7 @@ from ..common.json_file import RUN, AbsentFileError, check_size, read_run_json
 from ..common.text import counted, one_line
 from ..report.groups import plain_rows
 from ..report.records import CellRecord, RunFacts, read_records, read_run
+from .agreement import ACCURACIES
 from .contents import CellValues, Contents, Unchecked, who
 from .described import cells_of, check_cells
 from .displays import check_displays
@@ -155,7 +156,8 @@ def _impossible(rows: list[CellValues]) -> list[str]:
     problems = []
     for row in (row for row in rows if row["status"] == "ok"):
         cell = who(row)
-        counts = dict.fromkeys(("test_acc", "test_acc_best", "robust_acc"), row["n_test"])
+        judged = [name for name in ACCURACIES if name != "train_acc"]
+        counts = dict.fromkeys(judged, row["n_test"])
         for name, count in (counts | {"train_acc": row["n_train"]}).items():
             if row[name] is not None and count and not _is_share(row[name], count):
                 problems.append(

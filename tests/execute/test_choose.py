@@ -1,5 +1,6 @@
 """Executors by name and options: every mistake is one sentence, and nothing is written."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from uebench.execute.base import ExecutorError
 from uebench.execute.choose import build_executor
 from uebench.execute.devices import DeviceError
 from uebench.execute.ray import RayCluster
-from uebench.execute.slurm import Slurm
+from uebench.execute.slurm import Slurm, sbatch_words
 
 
 def test_options_are_read_from_the_spec() -> None:
@@ -68,3 +69,27 @@ def test_every_executor_is_listed_and_shown() -> None:
     for name in ("local", "ray", "slurm"):
         assert name in listed
         assert "memory_gb" in runner.invoke(main, ["show", "executor", name]).stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("sbatch=gres=gpu:1", "'gres=gpu:1' is not an option of sbatch; write --NAME=VALUE"),
+        ("sbatch=--partition=a", "--partition is the option partition of the executor"),
+        ("sbatch=--mem=4G", "--mem is the option memory_gb of the executor"),
+        ("sbatch=--array=1-9", "--array is set by uebench"),
+        ("sbatch=--comment='x", "No closing quotation"),
+        ("cells_per_job=0", "cells_per_job must be a whole number in [1, 1024], got 0"),
+    ],
+)
+def test_options_that_slurm_jobs_cannot_have_are_refused(text: str, answer: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(answer)):
+        build_executor(f"slurm[{text}]")
+
+
+def test_cores_and_memory_grow_with_the_cells_of_a_job_and_brackets_protect_commas() -> None:
+    text = "slurm[cpus=2,memory_gb=3,gpus=1,cells_per_job=4,sbatch=[--exclude=a,b --exclusive]]"
+    slurm = build_executor(text)
+    assert isinstance(slurm, Slurm)
+    assert slurm.parameters() == {"cpus-per-task": 8, "mem": "12000M", "gpus-per-node": 1}
+    assert sbatch_words(slurm.sbatch) == ["--exclude=a,b", "--exclusive"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from uebench.execute.choose import build_executor
 from uebench.store.store import Store
 
 from .driver import Driver, records
@@ -83,9 +84,52 @@ def test_a_refusal_of_slurm_is_one_sentence(cluster: dict[str, str], tmp_path: P
     options = ["--executor", "slurm[partition=nowhere]"]
     driver = Driver(tmp_path, tmp_path / "store", *MATRIX, *options, **cluster)
     try:
-        assert driver.ended() == 1
+        assert driver.ended() == 2
     finally:
         driver.stop()
     assert "sbatch refuses the job" in driver.stderr_text()
+    assert "change partition=nowhere of --executor slurm" in " ".join(driver.stderr_text().split())
     assert "nvalid partition" in driver.stderr_text()
     assert "Traceback" not in driver.stderr_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_several_cells_share_a_job_with_its_setup_and_any_option_of_sbatch(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    setup = f"touch {marks}/$SLURM_JOB_ID"
+    options = f"hours=0.5,poll_s=0.5,cells_per_job=2,setup={setup},sbatch=--comment=mine --nice=3"
+    matrix = ["--attacks", "none", "--defenses", "standard,iss"]
+    driver = Driver(tmp_path, store.root, *matrix, "--executor", f"slurm[{options}]", **cluster)
+    try:
+        assert driver.ended() == 0, driver.stderr_text()
+    finally:
+        driver.stop()
+    assert len(list(marks.iterdir())) == 1, "one job for two cells, and it ran the setup"
+    on_slurm = records(store, attacks="none", defenses="standard,iss")
+    here = records(Store(tmp_path / "here"), attacks="none", defenses="standard,iss")
+    assert on_slurm == here
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("option", "answer"),
+    [
+        ("sbatch=--gress=gpu:1", "unrecognized option '--gress=gpu:1'"),
+        ("sbatch=--nodelist=nowhere", "change sbatch=--nodelist=nowhere"),
+        ("constraint=fast", "change constraint=fast"),
+    ],
+)
+def test_what_sbatch_refuses_names_the_option_that_brought_it(
+    option: str, answer: str, cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cluster.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="sbatch refuses the job") as refused:
+        build_executor(f"slurm[{option}]").check()
+    assert answer in str(refused.value)
+    build_executor("slurm[sbatch=--comment=ok]").check()

@@ -189,7 +189,7 @@ def _start_once(task: Task, orders: Orders) -> Worker:
     with outbox:
         try:
             # this may start a forkserver, which passes its environment on to all workers
-            with _worker_variables(), _hidden_main():
+            with _worker_variables(), hidden_main():
                 process.start()
         except BaseException:
             inbox.close()
@@ -262,7 +262,7 @@ def _worker_variables() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hidden_main() -> Iterator[None]:
+def hidden_main() -> Iterator[None]:
     """Hide the caller's script, which a worker would otherwise import and thereby run again."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")

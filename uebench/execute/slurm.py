@@ -11,6 +11,7 @@ import contextlib
 import logging
 import math
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -18,16 +19,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ..cells.failure import Failure
+from ..common.errors import UserError
 from ..common.spec import printable
 from ..store.store import Store
 from .base import Executor, ExecutorError, Orders, Pool, Report, worker_environment
 from .devices import remote_devices
-from .notes import Notes, remote_work
+from .notes import Notes
+from .pack import remote_pack
 from .tasks import Task, plain
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,47 @@ LEAVE_S = 15.0
 GRACE_LOOKS = 2
 """A job has ended only when this many looks at the queue in a row have missed it, because files
 written on other machines become visible late."""
+
+
+_OPTION_OF = {
+    **{name: name for name in ("partition", "account", "qos", "constraint")},
+    **{"cpus-per-task": "cpus", "gpus-per-node": "gpus", "mem": "memory_gb", "time": "hours"},
+}
+"""Our option for each of sbatch's that the executor sets itself."""
+_NOT_TO_SET = ("array", "output", "error", "open-mode", "job-name", "signal", "wrap")
+"""Options of sbatch that would break how jobs report."""
+
+
+def _without_brackets(text: str) -> str:
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
+
+
+def _checked_sbatch(text: str) -> str:
+    """Return options of sbatch, as a job takes them, or say what is wrong with them."""
+    text = _without_brackets(text)
+    for word in sbatch_words(text):
+        name = word.partition("=")[0].removeprefix("--")
+        if not word.startswith("--") or not name:
+            raise UserError(f"{word!r} is not an option of sbatch; write --NAME=VALUE or --NAME")
+        if name in _OPTION_OF:
+            raise UserError(
+                f"--{name} is the option {_OPTION_OF[name]} of the executor; set that one"
+            )
+        if name in _NOT_TO_SET:
+            raise UserError(f"--{name} is set by uebench, which needs it; leave it out")
+    return text
+
+
+def sbatch_words(text: str) -> list[str]:
+    """Return the single options in a text such as `--gres=gpu:1 --exclusive`.
+
+    Raises:
+        UserError: a quotation mark is not closed.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{text!r} is not a list of options: {error}; close it") from None
 
 
 class Slurm(Executor):
@@ -65,8 +109,17 @@ class Slurm(Executor):
     """CPU cores per cell."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """GPUs per cell, a whole number."""
+    cells_per_job: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Cells that a job computes at the same time. They share its GPUs; cores and memory are
+    requested for each of them."""
     hours: Annotated[float, Field(gt=0)] = 24.0
     """Time limit of one job in hours, unless --time-limit is given."""
+    setup: Annotated[str, AfterValidator(_without_brackets)] = ""
+    """Shell commands that each job runs first, such as module load cuda; brackets around them
+    protect commas."""
+    sbatch: Annotated[str, AfterValidator(_checked_sbatch)] = ""
+    """Further options of sbatch, such as --gres=gpu:a100:1 --exclusive; brackets around them
+    protect commas."""
     poll_s: Annotated[float, Field(ge=0.2)] = 5.0
     """Seconds between two looks at the queue."""
 
@@ -83,6 +136,48 @@ class Slurm(Executor):
                 f"--executor slurm needs {' and '.join(missing)}, which this machine lacks; "
                 "run the command on a login node of the cluster"
             )
+        command = ["sbatch", "--test-only", "--wrap=true", *self._flags()]
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if refused.returncode:
+            raise ExecutorError(self.refusal(refused.stderr))
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what is asked of sbatch, by the names of its options."""
+        n = self.cells_per_job
+        memory = None if self.memory_gb is None else f"{math.ceil(self.memory_gb * n * 1000)}M"
+        named = {
+            name: getattr(self, name) for name in ("partition", "account", "qos", "constraint")
+        }
+        named |= {"gpus-per-node": self.gpus or None, "mem": memory}
+        named["cpus-per-task"] = self.cpus * n
+        return {name: value for name, value in named.items() if value is not None}
+
+    def _flags(self) -> list[str]:
+        flags = [f"--{name}={value}" for name, value in self.parameters().items()]
+        return [*flags, f"--time={math.ceil(60 * self.hours)}", *sbatch_words(self.sbatch)]
+
+    def refusal(self, words: str) -> str:
+        """Return why sbatch refuses a job, with the options of the executor that may be the cause.
+
+        These are the options that its words mention, or else all that were set.
+        """
+        why = printable(" ".join(words.replace("sbatch: error:", "").split()))
+        given = {
+            name: f"{name}={getattr(self, name)}"
+            for name in _OPTION_OF.values()
+            if name in self.model_fields_set
+        }
+        given |= {word: f"sbatch={word}" for word in sbatch_words(self.sbatch)}
+        mentioned = [
+            text
+            for name, text in given.items()
+            if any(part in why.lower() for part in _named_by(name))
+        ]
+        causes = ", ".join(mentioned or given.values()) or "the options"
+        return (
+            f"sbatch refuses the job: {why}; change {causes} of --executor slurm, which "
+            "`uebench show executor slurm` lists"
+        )
 
     def devices(self, asked: str) -> list[str]:
         """Return the device as a cell sees it."""
@@ -97,6 +192,18 @@ class Slurm(Executor):
     ) -> SlurmPool:
         """Return a pool of Slurm jobs."""
         return SlurmPool(self, orders, jobs, time_limit_s)
+
+
+def _named_by(option: str) -> tuple[str, ...]:
+    """Return the words by which sbatch's errors mean an option of the executor."""
+    words = {
+        "gpus": ("gpu", "gres", "generic resource"),
+        "memory_gb": ("memory",),
+        "cpus": ("cpu",),
+        "hours": ("time",),
+        "constraint": ("constraint", "feature"),
+    }
+    return words.get(option, (option.partition("=")[0].removeprefix("--").lower(),))
 
 
 @dataclass
@@ -121,7 +228,8 @@ class SlurmPool(Pool):
     ) -> None:
         import submitit
 
-        self.slots = jobs
+        self.slots = jobs * executor.cells_per_job
+        self.settings = executor
         self.orders = orders
         self.poll_s = executor.poll_s
         self.store = Store(orders.store)
@@ -130,48 +238,47 @@ class SlurmPool(Pool):
         self.reasons: dict[str, str] = {}
         self.died = False
         self.numbers: set[str] = set()
+        self.cancelled: set[str] = set()
+        """Jobs that were cancelled because of one of their cells."""
         minutes = 60 * executor.hours if time_limit_s is None else time_limit_s / 60 + MARGIN_MIN
         self.minutes = max(1, math.ceil(minutes))
         self.executor = submitit.SlurmExecutor(self.notes.folder / "slurm", max_num_timeout=0)
-        parameters = {
-            "partition": executor.partition,
-            "account": executor.account,
-            "qos": executor.qos,
-            "constraint": executor.constraint,
-            "gpus_per_node": executor.gpus or None,
-            "mem": None
-            if executor.memory_gb is None
-            else f"{math.ceil(executor.memory_gb * 1000)}M",
-        }
+        exports = [f"export {name}={value}" for name, value in worker_environment().items()]
+        words = [word.removeprefix("--").partition("=") for word in sbatch_words(executor.sbatch)]
         self.executor.update_parameters(
             job_name="uebench",
             time=self.minutes,
-            cpus_per_task=executor.cpus,
-            setup=[f"export {name}={value}" for name, value in worker_environment().items()],
-            **{name: value for name, value in parameters.items() if value is not None},
+            setup=[*exports, *([executor.setup] if executor.setup else [])],
+            additional_parameters={
+                name: value if equals else True for name, equals, value in words
+            },
+            **{name.replace("-", "_"): value for name, value in executor.parameters().items()},
         )
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Submit tasks as one array job.
+        """Submit tasks as one array job, as many in each element as the executor packs.
 
         Raises:
             ExecutorError: Slurm refuses it.
         """
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        self.executor.update_parameters(array_parallelism=len(tasks))
-        notes = [self.notes.begin(task.key) for task in tasks]
-        data = [plain(task) for task in tasks]
+        n = self.settings.cells_per_job
+        packs = [tasks[i : i + n] for i in range(0, len(tasks), n)]
+        self.executor.update_parameters(array_parallelism=len(packs))
+        notes = [[self.notes.begin(task.key) for task in pack] for pack in packs]
+        data = [[plain(task) for task in pack] for pack in packs]
+        devices = [f"cuda:{i}" for i in range(self.settings.gpus)] or [self.orders.device]
         try:
-            jobs = self.executor.map_array(remote_work, data, [self.orders] * len(tasks), notes)
+            jobs = self.executor.map_array(
+                remote_pack, data, [self.orders] * len(packs), notes, [devices] * len(packs)
+            )
         except (FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
-            why = printable(" ".join(str(error).split()))
-            raise ExecutorError(
-                f"sbatch refuses the job: {why}; `uebench show executor slurm` lists the options"
-            ) from error
-        for task, job in zip(tasks, jobs, strict=True):
-            self.jobs[task.key] = Job(task, str(job.job_id), Path(job.paths.stderr))
+            raise ExecutorError(self.settings.refusal(str(error))) from error
+        for pack, job in zip(packs, jobs, strict=True):
             self.numbers.add(str(job.job_id))
+            for task in pack:
+                self.jobs[task.key] = Job(task, str(job.job_id), Path(job.paths.stderr))
 
     def reports(self, timeout_s: float) -> list[Report]:
         """Look at the notes and the queue until there is something to report."""
@@ -187,7 +294,8 @@ class SlurmPool(Pool):
         """Return a job's new reports; if it has ended, the last of them says how."""
         key = job.task.key
         reports = self.notes.news(key)
-        if reports and reports[-1].kind in ("done", "failed", "busy"):
+        if reports and reports[-1].kind in ("done", "failed", "busy", "died"):
+            self.died |= reports[-1].kind == "died"
             del self.jobs[key]
             return reports
         if queue is None:
@@ -210,6 +318,8 @@ class SlurmPool(Pool):
         key, kind = job.task.key, job.task.kind
         if self.store.has(kind, key):
             return Report("done", key)
+        if job.number in self.cancelled:
+            return Report("lost", key, text="another cell of its job exceeded its time limit")
         self.died = True
         if state == "TIMEOUT":
             why = f"it took longer than the {self.minutes} min requested from Slurm"
@@ -222,8 +332,10 @@ class SlurmPool(Pool):
         return Report("lost" if state in LOST_STATES else "died", key, text=how)
 
     def cancel(self, key: str) -> None:
-        """Remove a task's job from the queue, or kill it."""
-        _scancel([self.jobs.pop(key).number])
+        """Remove a task's job from the queue, or kill it; its other tasks are started again."""
+        number = self.jobs.pop(key).number
+        self.cancelled.add(number)
+        _scancel([number])
 
     def check(self) -> None:
         """Check that notes can be written: a worker on a full disk dies without a report."""

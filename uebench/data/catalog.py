@@ -43,6 +43,7 @@ class Known:
         return self.class_names or tuple(map(str, range(self.n_classes)))
 
 
+_STL10 = "airplane bird car cat deer dog horse monkey ship truck"
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 
 DATASETS: dict[str, Known] = {
@@ -78,6 +79,25 @@ DATASETS: dict[str, Known] = {
         shape=(3, 224, 224),
         paper_epochs=300,
         crop_padding=0,  # its images are cropped at the centre when they are read
+    ),
+    "tiny_imagenet": Known(
+        "110,000 images of 200 classes, 64x64, from tiny-imagenet-200/ in --data-dir",
+        n_classes=200,
+        n_images=(100_000, 10_000),
+        shape=(3, 64, 64),
+    ),
+    "mini_imagenet": Known(
+        "ImageNet's images of 100 classes, 84x84, from mini-imagenet/ in --data-dir",
+        n_classes=100,
+        shape=(3, 84, 84),
+    ),
+    "stl10": Known(
+        "13,000 labelled images of 10 classes, 96x96 (torchvision)",
+        n_classes=10,
+        n_images=(5_000, 8_000),
+        shape=(3, 96, 96),
+        class_names=tuple(_STL10.split()),
+        torchvision="STL10",
     ),
     "npz:PATH": Known("train_images uint8 [n,h,w,3], train_labels [n], test_images, test_labels"),
     "folder:PATH": Known("a tree train/CLASS/IMAGE and test/CLASS/IMAGE (or val/)"),

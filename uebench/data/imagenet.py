@@ -1,9 +1,10 @@
-"""ImageNet subset: the first classes of an ImageNet folder, decoded once into the store.
+"""ImageNet subset, Tiny ImageNet and mini-ImageNet: trees of images, decoded once into the store.
 
 Source: arXiv:2303.15127, section 4.1: the first 100 classes by the name of their folder, 0.875
 centre crop, 224 px. The paper leaves two choices open: we crop a square of 0.875 of the shorter
 side, which does the usual resize to 256 and crop to 224 in one step, and use Pillow's bilinear
-filter.
+filter. Tiny ImageNet (200 classes, 64 px) is read as it is published, with a list of the classes
+of its test images in val/; mini-ImageNet (100 classes, 84 px) as a tree with a folder per class.
 
 All images are read from disk once, each straight to its place in a file, which becomes the entry of
 the data set in the store. The names, sizes and times of the image files identify this entry later.
@@ -19,6 +20,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -67,7 +69,118 @@ def imagenet_subset(
         list_files(folder / "train", names).first(n_train, "n_train"),
         list_files(folder / "val", names).first(n_test, "n_test"),
     )
-    key = _listing_key(folder, parts, names, size)
+    return _decoded(name, folder, parts, names, size, CROP, outline)
+
+
+def tiny_imagenet(
+    name: str,
+    root: Path,
+    n_train: int | None = None,
+    n_test: int | None = None,
+    *,
+    outline: bool = False,
+) -> Dataset:
+    """Return Tiny ImageNet from the folder in `root`; decode it if the store has it not.
+
+    Args:
+        name: name of the data set in tables.
+        root: the folder tiny-imagenet-200, or the one around it.
+        n_train: number of training images, the first ones of each class; all by default.
+        n_test: number of images of val/, whose classes are in val_annotations.txt, likewise.
+        outline: as for `imagenet_subset`.
+
+    Raises:
+        DatasetError: the folder is missing, lacks classes or annotations, or has a bad image.
+    """
+    folder = _folder_with(name, root, "tiny-imagenet-200", "val/val_annotations.txt")
+    names = class_folders(folder / "train")
+    train, test = list_files(folder / "train", names), _annotated(folder / "val", names)
+    # beside the images of a class lies a list of boxes, which is nobody's mistake
+    parts = Files(train.paths, train.labels), test
+    parts = parts[0].first(n_train, "n_train"), parts[1].first(n_test, "n_test")
+    return _decoded(name, folder, parts, names, 64, 1.0, outline)
+
+
+def mini_imagenet(
+    name: str,
+    root: Path,
+    size: int = 84,
+    n_train: int | None = None,
+    n_test: int | None = None,
+    *,
+    outline: bool = False,
+) -> Dataset:
+    """Return mini-ImageNet from the folder in `root`; decode it if the store has it not.
+
+    Args:
+        name: name of the data set in tables.
+        root: the folder mini-imagenet with train/CLASS/IMAGE and test/CLASS/IMAGE, or the one
+            around it.
+        size: pixels of a side, to which the centre square of each image is resized.
+        n_train: number of training images, the first ones of each class; all by default.
+        n_test: number of test images, likewise.
+        outline: as for `imagenet_subset`.
+
+    Raises:
+        DatasetError: the folder is missing, lacks classes, or has an image that cannot be read.
+    """
+    folder = _folder_with(name, root, "mini-imagenet", "test/")
+    names = class_folders(folder / "train")
+    parts = (
+        list_files(folder / "train", names).first(n_train, "n_train"),
+        list_files(folder / "test", names).first(n_test, "n_test"),
+    )
+    return _decoded(name, folder, parts, names, size, 1.0, outline)
+
+
+def _folder_with(name: str, root: Path, called: str, needed: str) -> Path:
+    """Return the folder with train/ and what else is needed: `root`, or one in it.
+
+    Raises:
+        DatasetError: neither has both.
+    """
+    for folder in (root, root / called):
+        if (folder / "train").is_dir() and (folder / needed).exists():
+            return folder
+    raise DatasetError(
+        f"{name} is not in {escaped(root)}; give --data-dir DIR of a folder with {called}/train/ "
+        f"and {called}/{needed} (it cannot be downloaded for you)"
+    )
+
+
+def _annotated(part: Path, names: list[str]) -> Files:
+    """Return the images that val_annotations.txt lists, in order of class and name.
+
+    Raises:
+        DatasetError: a line names a class that train/ lacks, or an image that does not exist.
+    """
+    rows = []
+    listing = part / "val_annotations.txt"
+    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+        file, _, rest = line.partition("\t")
+        path, label = part / "images" / Path(file).name, rest.partition("\t")[0]
+        if label not in names or not path.is_file():
+            wrong = f"the class {printable(label)}" if label not in names else escaped(path)
+            raise DatasetError(
+                f"{escaped(listing)}, line {number}: {wrong} does not exist; unpack the data set "
+                "again"
+            )
+        rows.append((names.index(label), path))
+    rows.sort(key=lambda row: (row[0], row[1].name))
+    return Files([path for _, path in rows], np.asarray([k for k, _ in rows], dtype=np.int64))
+
+
+def _decoded(
+    name: str,
+    folder: Path,
+    parts: tuple[Files, Files],
+    names: list[str],
+    size: int,
+    crop: float,
+    outline: bool,
+) -> Dataset:
+    """Return a data set from the store, or decode its images and keep them there."""
+    key = _listing_key(folder, parts, names, size, crop)
     store = Store()
     if outline:
         return _outline(name, parts, names, size, store.read("decoded", key))
@@ -84,7 +197,7 @@ def imagenet_subset(
         report_unused(name, [file for part in parts for file in part.unused])
         # Published accuracies on ImageNet are of images that are not turned as EXIF says.
         splits = (
-            decode(part, (size, size), names, lambda i: _crop(i, size), upright=False)
+            decode(part, (size, size), names, lambda i: _crop(i, size, crop), upright=False)
             for part in parts
         )
         dataset = from_splits(name, *splits)
@@ -138,15 +251,17 @@ def _outline(
     return Dataset(name, train, test, known[1]["fingerprint"] if known else f"undecoded: {name}")
 
 
-def _crop(image: Image.Image, size: int) -> Image.Image:
-    """Return the centre square of 0.875 of the shorter side, resized."""
-    side = CROP * min(image.size)
+def _crop(image: Image.Image, size: int, crop: float) -> Image.Image:
+    """Return the centre square of a share of the shorter side, resized."""
+    side = crop * min(image.size)
     left, top = ((whole - side) / 2 for whole in image.size)
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.BILINEAR, box)
 
 
-def _listing_key(folder: Path, parts: tuple[Files, ...], names: list[str], size: int) -> str:
+def _listing_key(
+    folder: Path, parts: tuple[Files, ...], names: list[str], size: int, crop: float
+) -> str:
     """Return a key that changes with the name, size or time of any file; no file is read."""
     digest = hashlib.sha256()
     for part in parts:
@@ -154,5 +269,5 @@ def _listing_key(folder: Path, parts: tuple[Files, ...], names: list[str], size:
             status = path.stat()
             place = os.fsencode(path.relative_to(folder).as_posix())
             digest.update(place + f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    recipe = {"what": "decoded", "version": VERSION, "crop": CROP, "size": size, "classes": names}
+    recipe = {"what": "decoded", "version": VERSION, "crop": crop, "size": size, "classes": names}
     return key_of({**recipe, "files": digest.hexdigest()})

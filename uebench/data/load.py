@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,17 @@ from ..common.spec import (
 from . import sources
 from .catalog import DATASETS
 from .dataset import Dataset, DatasetError, first_of_each_class, from_splits
-from .imagenet import imagenet_subset
+from .imagenet import imagenet_subset, mini_imagenet, tiny_imagenet
 from .split import Split
 from .synthetic import make_synthetic
 
 _FIRST = ("n_train", "n_test")
+TREES: dict[str, Callable[..., Dataset]] = {
+    "imagenet_subset": imagenet_subset,
+    "tiny_imagenet": tiny_imagenet,
+    "mini_imagenet": mini_imagenet,
+}
+"""Data sets of image files in `--data-dir`, which are decoded once into the store."""
 
 
 def load_dataset(
@@ -41,7 +48,7 @@ def load_dataset(
         spec: a name with options in brackets. `n_train` and `n_test` are numbers of images: the
             first ones of each class, or as many as `synthetic` generates. `synthetic` also has
             `n_classes`, `size` and `seed`, `folder:` has `size`, and `imagenet_subset` has
-            `n_classes` and `size`.
+            `n_classes` and `size`, and `mini_imagenet` has `size`.
         data_dir: the folder of torchvision's data sets and of ImageNet; by default
             `$UEBENCH_DATA` or a cache folder.
         download: download a data set that is missing.
@@ -78,13 +85,13 @@ def load_dataset(
         options = _whole_numbers(name, given, _FIRST)
         root = Path(data_dir).expanduser() if data_dir is not None else None
         return _first(sources.torchvision_set(name, root, download), options)
-    if name == "imagenet_subset":
-        parameters = inspect.signature(imagenet_subset).parameters
+    if name in TREES:
+        parameters = inspect.signature(TREES[name]).parameters
         theirs = [k for k in parameters if k not in ("name", "root", "outline")]
         options = _whole_numbers(name, given, theirs)
         changed = {k: v for k, v in options.items() if v != parameters[k].default}
         root = Path(data_dir).expanduser() if data_dir is not None else sources.default_data_dir()
-        return imagenet_subset(format_spec(name, changed), root, **options, outline=outline)
+        return TREES[name](format_spec(name, changed), root, **options, outline=outline)
     raise unknown("dataset", name, DATASETS)
 
 

@@ -81,7 +81,7 @@ def test_a_table_is_a_frame_and_parts_of_it_are_plain_frames(cells: pd.DataFrame
     for part in (table[["attack"]], table[table["status"] == "ok"], table.head(2), table.copy()):
         assert type(part) is pd.DataFrame
     del table["attack"]  # as somebody may
-    assert "36 columns" in repr(table)
+    assert f"{len(cells.columns) - 1} columns" in repr(table)
     assert "<table" in (table._repr_html_() or "")
 
 

@@ -150,7 +150,7 @@
       (bold ? `**${plain(value)}**` : plain(value)) + (spread && ` ± ${spread}`) + (remark && ` (${plain(remark)})`);
     const line = (cells) => `| ${cells.join(" | ")} |`;
     const body = rows.map(([name, ...cells]) => line([plain(name), ...cells.map(face)]));
-    return [line(heads.map(plain)), line(heads.map((_, i) => (i ? "--:" : ":--"))), ...body, "", ...notes.map(plain), ""].join("\n");
+    return [line(heads.map(plain)), line(heads.map((_, i) => (i ? "--:" : ":--"))), ...body, "", ...notes.flatMap((note) => [plain(note), ""])].join("\n");
   };
   const latex = ({ part, heads, rows, notes }) => {
     const escapes = JSON.parse(document.querySelector("[data-latex]").dataset.latex);

@@ -31,8 +31,8 @@ LISTED = (
 def list_(kind: str | None, as_json: bool) -> None:
     """List the available methods, data sets, models and more.
 
-    KIND is attacks, defenses, datasets, models, protocols, configs or executors; by default, all
-    of these are listed.
+    KIND is attacks, defenses, victims, datasets, models, protocols, configs or executors; by
+    default, all of these are listed.
 
     \b
     uebench list

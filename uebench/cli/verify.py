@@ -60,7 +60,7 @@ def verify_verb(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Check all cells against the files, and recompute a sample.
+    """Check that a folder's files agree, and recompute a sample.
 
     First, keys, recipes, records, curves, confusion matrices and accuracies of all cells must
     agree with each other, which takes seconds. Then cells are recomputed. Nothing is taken from the

@@ -79,7 +79,7 @@ def _torchvision_arrays(part: Any) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def npz(path: Path) -> Dataset:
-    """Return the data set of an .npz file; the README lists the arrays that it must have."""
+    """Return the data set of an .npz file; `docs/using.md` lists the arrays it must have."""
     name = printable(path.stem)
     needed = ["train_images", "train_labels", "test_images", "test_labels"]
     if not path.is_file():

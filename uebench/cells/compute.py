@@ -133,9 +133,13 @@ def poisoned_split(train: Split, poison: Poison, cell: Cell) -> Split:
 
 
 def compute(
-    cell: Cell, store: Store, device: torch.device | str, progress: Progress | None = None
+    cell: Cell,
+    store: Store,
+    device: torch.device | str,
+    progress: Progress | None = None,
+    keep_model: bool = False,
 ) -> dict[str, Any]:
-    """Compute a cell, store its record, and return it.
+    """Compute a cell, store its record, and return it; with `keep_model`, store its weights too.
 
     Raises:
         MethodError: one of its methods raised an exception, or broke a rule of methods.
@@ -144,7 +148,8 @@ def compute(
     poison = fetch_poison(store, cell.poison, dataset.train, device, progress)
     data = poisoned_split(dataset.train, poison, cell)
     run = training_run(cell, device, store, progress)
-    trained = train_cell(cell, data, dataset, run, store)
+    weights: dict[str, Tensor] = {}
+    trained = train_cell(cell, data, dataset, run, store, weights if keep_model else None)
     record = {
         **trained,
         "confusion": ConfusionMatrix.read(trained["confusion"]).stored(),
@@ -164,6 +169,9 @@ def compute(
         ),
         "determinism": limited_by_poison(reproducibility(device), poison.meta.get("determinism")),
     }
+    if keep_model:
+        # the record of an earlier training of the cell stays, so the model has its own
+        store.write("model", cell.key, record, weights)
     store.write("cell", cell.key, record)
     run.forget_checkpoints()
     return record
@@ -191,7 +199,12 @@ def training_run(
 
 
 def train_cell(
-    cell: Cell, data: Split, dataset: Dataset, run: Run, store: Store | None = None
+    cell: Cell,
+    data: Split,
+    dataset: Dataset,
+    run: Run,
+    store: Store | None = None,
+    weights: dict[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate a cell's model; return its numbers and the notes of its methods.
 
@@ -201,6 +214,7 @@ def train_cell(
         dataset: the clean data set, on whose test images the model is judged.
         run: the device, the randomness and the progress of this training.
         store: where to cache the training set that a defense prepared; by default nowhere.
+        weights: a dictionary that gets the weights of the trained model, on the CPU.
 
     Raises:
         MethodError: the defense, or a victim from elsewhere, raised an exception.
@@ -216,6 +230,9 @@ def train_cell(
         else:
             with blamed_for_its_code(cell.victim):
                 trained = cell.victim.train(data, target, run)
+    if weights is not None:
+        # clones, since tensors that share memory cannot be written
+        weights |= {k: v.cpu().contiguous().clone() for k, v in trained.model.state_dict().items()}
     asked: dict[str, Any] = {}
     if cell.protocol.robust:
         asked |= robust_record(trained.model, test, *cell.ball(), run)

@@ -35,6 +35,17 @@ executor_options = options_of(
         "names the operations that have none. CPUs are always reproducible.",
     ),
     click.option(
+        "--keep-models",
+        is_flag=True,
+        help="Write the weights of target models and their records into FOLDER/models; cells "
+        "whose model is not in the store are trained again.",
+    ),
+    click.option(
+        "--log",
+        type=click.Choice(["tensorboard"]),
+        help="Write the curves of all cells into FOLDER/tensorboard.",
+    ),
+    click.option(
         "--stop-after",
         type=click.FloatRange(min=0, min_open=True),
         metavar="MINUTES",
@@ -110,6 +121,8 @@ def run_verb(
     time_limit: float | None,
     stop_after: float | None,
     deterministic: bool,
+    keep_models: bool,
+    log: str | None,
     as_json: bool,
     compare: bool,
     detect: bool,
@@ -145,6 +158,8 @@ def run_verb(
         time_limit_s=None if time_limit is None else 60 * time_limit,
         stop_after_s=None if stop_after is None else 60 * stop_after,
         deterministic=deterministic,
+        keep_models=keep_models,
+        log=log,
         outline=options["dry_run"],
         reuse=options["reuse"],
     )

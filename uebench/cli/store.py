@@ -22,7 +22,7 @@ kind_option = click.option(
     multiple=True,
     metavar="KIND",
     help="Only entries of this kind: dataset, decoded, poison, imported, purified, prepared, "
-    "kept, cell, detection or checkpoint; may be repeated.",
+    "kept, cell, model, detection or checkpoint; may be repeated.",
 )
 _SECONDS = {"": 86400.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 

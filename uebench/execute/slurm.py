@@ -315,8 +315,8 @@ class SlurmPool(Pool):
 
     def _ended(self, job: Job, state: str) -> Report:
         """Return how a job ended that did not report it itself."""
-        key, kind = job.task.key, job.task.kind
-        if self.store.has(kind, key):
+        key = job.task.key
+        if job.task.is_done(self.store):
             return Report("done", key)
         if job.number in self.cancelled:
             return Report("lost", key, text="another cell of its job exceeded its time limit")

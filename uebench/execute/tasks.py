@@ -22,6 +22,13 @@ class Task:
     kind: Literal["poison", "cell"]
     key: str
     cell: Cell
+    keep_model: bool = False
+    """Whether the weights of a cell's target model are stored as well."""
+
+    def is_done(self, store: Store) -> bool:
+        """Return whether the store has all that the task makes."""
+        made = [self.kind, *(["model"] if self.keep_model else [])]
+        return all(store.has(kind, self.key) for kind in made)
 
     def describe(self) -> str:
         """Return the task in a few words, for progress lines."""
@@ -37,25 +44,36 @@ task is started again, and the text says why."""
 Listener = Callable[[Event], None]
 
 
-def pending(cells: list[Cell], source: Store | Records, as_listed: bool = False) -> list[Task]:
+def pending(
+    cells: list[Cell],
+    source: Store | Records,
+    as_listed: bool = False,
+    keep_models: bool = False,
+) -> list[Task]:
     """Return the poisons and cells that the store lacks, each once, poisons first.
 
     The cells that take longest come first, so that no core idles for long at the end. With
     `as_listed` the cells keep their order and each poison precedes its first cell, which suits a
-    run that may not reach all of them.
+    run that may not reach all of them. With `keep_models` a cell whose model is not stored is
+    computed again.
     """
     records = Records.of(source)
     store, tasks = records.store, dict[str, Task]()
     # records are read and not only looked for, so that damaged ones are computed again
-    missing = [c for c in cells if c.fault is None and records.cell(c) is None]
+    missing = [
+        cell
+        for cell in cells
+        if cell.fault is None
+        and (records.cell(cell) is None or (keep_models and not store.has("model", cell.key)))
+    ]
     for cell in missing:
         poison = cell.poison
         if not poison.is_clean and not store.has("poison", poison.key):
             tasks.setdefault(poison.key, Task("poison", poison.key, cell))
         if as_listed:
-            tasks.setdefault(cell.key, Task("cell", cell.key, cell))
+            tasks.setdefault(cell.key, Task("cell", cell.key, cell, keep_models))
     for cell in sorted(missing, key=lambda cell: -effort_of(cell)):
-        tasks.setdefault(cell.key, Task("cell", cell.key, cell))
+        tasks.setdefault(cell.key, Task("cell", cell.key, cell, keep_models))
     return list(tasks.values())
 
 
@@ -70,7 +88,7 @@ def perform_alone(
     """Perform a task, or return `busy` if a worker of another driver is performing it."""
     try:
         with store.lock("task", task.key, wait=False):
-            if store.has(task.kind, task.key):
+            if task.is_done(store):
                 return "done"  # another driver has finished it since this one planned its run
             return perform(task, store, device, progress) or "done"
     except BusyError:
@@ -86,7 +104,7 @@ def perform(task: Task, store: Store, device: str, progress: Progress | None) ->
             train = fetch_dataset(store, task.cell.poison.dataset).train
             fetch_poison(store, task.cell.poison, train, device, progress)
         else:
-            compute(task.cell, store, device, progress)
+            compute(task.cell, store, device, progress, keep_model=task.keep_model)
     except Exception as error:
         return failure(error)
     return None
@@ -100,6 +118,7 @@ def plain(task: Task) -> dict[str, Any]:
     return {
         "kind": task.kind,
         "key": task.key,
+        "keep_model": task.keep_model,
         "cell": cell.to_json(),
         "code": [loaded_code(method) for method in cell.methods],
         "sources": sources[: len(cell.methods)],
@@ -122,4 +141,4 @@ def from_plain(data: dict[str, Any]) -> Task:
             )
         if source is not None:
             use_planned_source(method, source)
-    return Task(data["kind"], data["key"], cell)
+    return Task(data["kind"], data["key"], cell, data["keep_model"])

@@ -34,6 +34,7 @@ ENTRY_KINDS = (
         "prepared",
         "kept",
         "cell",
+        "model",
         "detection",
     ),
     "checkpoint",
@@ -141,7 +142,7 @@ def entry_text(store: Store, entry: Entry) -> str:
     recipe = record.get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
     match entry.kind:
-        case "cell":
+        case "cell" | "model":
             poison = recipe.get("poison")
             attack = poison.get("attack", "imported") if isinstance(poison, dict) else "?"
             if isinstance(poison, dict) and set(poison) == {"dataset"}:

@@ -88,8 +88,8 @@ class Store:
 
     The kinds are `dataset`, `decoded` (which data set a folder of images became), `poison`,
     `imported` (the names of imported poisons), `prepared` (preprocessed training sets), `kept`
-    (tensors that methods share, such as surrogates), `cell`, `detection` (scores of detectors) and
-    `checkpoint` (unfinished work).
+    (tensors that methods share, such as surrogates), `cell`, `model` (weights of target models),
+    `detection` (scores of detectors) and `checkpoint` (unfinished work).
     """
 
     def __init__(self, root: Path | str | None = None) -> None:

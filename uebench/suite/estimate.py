@@ -37,7 +37,7 @@ _N_EPOCHS = 4
 def print_estimate(matrix: Matrix) -> None:
     """Print the plan to stdout."""
     console = Console(highlight=False, markup=False, width=None if Console().is_terminal else 160)
-    tasks = pending(matrix.cells, matrix.records)
+    tasks = pending(matrix.cells, matrix.records, keep_models=matrix.keep_models)
     missing = {task.key for task in tasks}
     table = Table("dataset", "attack", "defense", "network", "ratio", "seed", "state", box=None)
     for cell in matrix.cells:

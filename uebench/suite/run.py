@@ -43,6 +43,7 @@ from ..report.folder import is_result
 from ..share.known import reusable
 from ..store.prune import tidy
 from ..store.store import Store
+from .extras import check_log, write_models, write_tensorboard
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,10 @@ class Matrix:
     """Time limit for the whole run; cells that it does not reach are skipped. By default none."""
     deterministic: bool = False
     """Whether GPUs use deterministic kernels only, so that cells are reproducible bit for bit."""
+    keep_models: bool = False
+    """Whether the weights of target models are stored, and written into the results folder."""
+    log: str | None = None
+    """What curves are written for: `tensorboard`, or nothing."""
     reused: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Records from other results folders, by the cell's key, which the store lacks."""
 
@@ -98,6 +103,8 @@ def run(
     time_limit_s: float | None = None,
     stop_after_s: float | None = None,
     deterministic: bool = False,
+    keep_models: bool = False,
+    log: str | None = None,
     data_dir: Path | str | None = None,
     download: bool = False,
     plugin: Sequence[Path | str] | Path | str = (),
@@ -127,6 +134,9 @@ def run(
         time_limit_s: `time_limit` in seconds; give one of the two.
         stop_after_s: `stop_after` in seconds; give one of the two.
         deterministic: whether GPUs use deterministic kernels only.
+        keep_models: whether to write the weights of target models into `out`/models. Cells whose
+            model is not in the store are trained again.
+        log: `tensorboard` writes the curves of all cells into `out`/tensorboard.
         data_dir: directory of torchvision's data sets.
         download: whether to download a missing data set.
         plugin: Python files to load methods from.
@@ -158,6 +168,8 @@ def run(
         "time_limit_s": _in_seconds("time_limit", time_limit, time_limit_s),
         "stop_after_s": _in_seconds("stop_after", stop_after, stop_after_s),
         "deterministic": deterministic,
+        "keep_models": keep_models,
+        "log": log,
         "outline": dry_run,
         "reuse": [reuse] if isinstance(reuse, str | Path) else reuse,
     }
@@ -196,6 +208,8 @@ def prepare(
     time_limit_s: float | None = None,
     stop_after_s: float | None = None,
     deterministic: bool = False,
+    keep_models: bool = False,
+    log: str | None = None,
     outline: bool = False,
     reuse: Sequence[Path | str] = (),
 ) -> Matrix:
@@ -211,6 +225,7 @@ def prepare(
     chosen = build_executor(executor) if isinstance(executor, str) else executor
     chosen.check()
     devices = chosen.devices(device)
+    check_log(log)
     checkpoint_interval()  # reports a bad value of its variable before anything is computed
     store = store or Store()
     _check_limits(jobs, time_limit_s, stop_after_s)
@@ -231,6 +246,8 @@ def prepare(
         time_limit_s,
         stop_after_s,
         deterministic,
+        keep_models,
+        log,
         reusable(reuse, cells, Records(store)),
     )
     limits = (time_limit_s, stop_after_s, chosen.memory_gb)
@@ -304,7 +321,7 @@ def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) 
         matrix.store.write("cell", key, record)
     limited = matrix.stop_after_s is not None
     stop_at = time.monotonic() + (matrix.stop_after_s or math.inf)
-    tasks = pending(matrix.cells, matrix.records, as_listed=limited)
+    tasks = pending(matrix.cells, matrix.records, limited, matrix.keep_models)
     if tasks:
         matrix.store.check_writable()
         tidy(matrix.store)
@@ -374,3 +391,7 @@ def save(matrix: Matrix, outcome: RunOutcome, folder: Path, command: list[str]) 
                 write_table(paper_grid(matrix.config, matrix.cells, outcome.cells, titles), draft)
             except ValueError as error:  # flags added an axis that the table's layout lacks
                 log.warning("%s gets no table: %s", folder, error)
+    if matrix.keep_models:
+        write_models(folder / "models", cells, matrix.store)
+    if matrix.log is not None:
+        write_tensorboard(folder / "tensorboard", cells, records)

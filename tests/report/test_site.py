@@ -229,10 +229,11 @@ def site(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_chromium
+@pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
 def test_a_reader_clicks_from_the_question_to_a_cell_and_its_method(
-    driver: Any, site: Path
+    driver: Any, site: Path, width: int, theme: str
 ) -> None:
-    look(driver, 1400, "light")
+    look(driver, width, theme)
     with opened_page(driver, (site / "index.html").as_uri()):
         assert "Which unlearnable examples" in texts(driver, "h1")[0]
         click(driver, "article.card a", "two, resnet8")
@@ -256,8 +257,11 @@ def test_a_reader_clicks_from_the_question_to_a_cell_and_its_method(
 
 
 @needs_chromium
-def test_two_methods_are_compared_side_by_side(driver: Any, site: Path) -> None:
-    look(driver, 1400, "dark")
+@pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
+def test_two_methods_are_compared_side_by_side(
+    driver: Any, site: Path, width: int, theme: str
+) -> None:
+    look(driver, width, theme)
     with opened_page(driver, (site / "compare.html").as_uri()):
         from selenium.webdriver.support.ui import Select
 

@@ -151,7 +151,6 @@ class _Cells:
             self.entries[id] = entry | {
                 "published": published_in_words(self.published.get(pair)),
                 "pair": pair,
-                "address": self.address(runs),
                 "data": self.data,
             }
         matrix = self.results.first_confusion(runs)

@@ -53,7 +53,8 @@ from uebench.execute.tasks import Event
 from uebench.methods.registry import build_attack
 from uebench.models import build_network
 from uebench.report import leaderboards, to_markdown
-from uebench.suite.run import RunOutcome, execute, prepare, save
+from uebench.suite.matrix import RunOutcome
+from uebench.suite.run import execute, prepare, save
 
 PARTS = ("machine", "correct", "speed", "attacks", "packing", "table")
 ATTACKS = "none,em,lsp,ar,hypo,rem"

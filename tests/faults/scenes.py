@@ -24,7 +24,8 @@ import uebench.methods.registry
 from uebench.cells.cell import Cell
 from uebench.cells.plan import make_config
 from uebench.store.store import Store
-from uebench.suite.run import RunOutcome, execute, prepare
+from uebench.suite.matrix import RunOutcome
+from uebench.suite.run import execute, prepare
 
 from ..execute.driver import FIELDS, results
 

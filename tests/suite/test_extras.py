@@ -74,3 +74,14 @@ def test_a_log_that_cannot_be_written_is_refused_before_the_run(
         uebench.run(**ASKED, log="tensorboard", dry_run=True)
     with pytest.raises(ValueError, match="log must be tensorboard, got 'wandb'"):
         uebench.run(**ASKED, log="wandb", dry_run=True)
+
+
+@pytest.mark.usefixtures("store")
+def test_python_asks_detectors_as_the_flag_does(tmp_path: Path) -> None:
+    larger = {**ASKED, "dataset": DATA.replace("40", "60")}
+    uebench.run(**larger, out=tmp_path / "r", detect=True, detectors="edge_pixels")
+    assert "edge_pixels" in (tmp_path / "r/detection.csv").read_text()
+    with pytest.raises(ValueError, match="give their folder, out=FOLDER"):
+        uebench.run(**ASKED, detect=True)
+    with pytest.raises(ValueError, match="--detectors belongs to --detect"):
+        uebench.run(**ASKED, detectors="noise")

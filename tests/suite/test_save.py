@@ -19,7 +19,8 @@ from uebench.report.folder import is_result
 from uebench.report.plots import new_canvas, save_canvas
 from uebench.share.bundle import publish
 from uebench.store.store import Store
-from uebench.suite.run import Matrix, RunOutcome, execute, prepare, save
+from uebench.suite.matrix import Matrix, RunOutcome
+from uebench.suite.run import execute, prepare, save
 from uebench.suite.scaffold import write_package
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"

@@ -160,7 +160,7 @@ def _configs_folder() -> Path:
 
 HOW = (
     *("out", "executor", "jobs", "time_limit", "stop_after", "deterministic", "device"),
-    *("keep_models", "log"),
+    *("keep_models", "log", "detect", "detectors"),
     *("data_dir", "download", "plugin", "reuse", "dry_run", "quiet", "json", "compare"),
 )
 """Flags of `uebench run` that do not describe the matrix, but how it is computed and printed."""

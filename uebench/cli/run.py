@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..common.errors import UserError
 from ..common.text import counted
 from .completion import complete_config
 from .matrix import matrix_fields, matrix_options, take_flags_from_config
@@ -22,8 +21,7 @@ from .shared import data_options, echo, options_of, plugin_option, quiet_option,
 from .table import print_detection, print_run
 
 if TYPE_CHECKING:
-    from ..suite.run import Matrix, RunOutcome
-    from ..victims.detectors import Detector
+    from ..suite.matrix import Matrix, RunOutcome
 
 _RESUME = "finished cells are kept; run the same command again to continue"
 
@@ -145,9 +143,9 @@ def run_verb(
     with starting():
         from ..cells import plan, results
         from ..suite import run as suite_run
-        from ..suite.detect_poisons import check_all_detectable, detect_poisons
+        from ..suite.detect_poisons import asked_detectors, check_all_detectable, detect_poisons
 
-    asked = _detectors(detect, detectors)
+    asked = asked_detectors(detect, detectors)
     matrix = suite_run.prepare(
         plan.make_config(matrix_fields(config, options)),
         options["device"],
@@ -182,22 +180,6 @@ def run_verb(
         suite_run.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
         _print_outcome(matrix, outcome, as_json, compare)
         _print_end(matrix, outcome, folder, quiet)
-
-
-def _detectors(detect: bool, specs: str | None) -> list[Detector]:
-    """Return the detectors to ask about every poison; none without --detect.
-
-    Raises:
-        UserError: a detector is unknown or has a bad option, or --detect is missing.
-    """
-    from ..suite.detect import built_detectors
-    from ..victims.detectors import CHEAP
-
-    if not detect:
-        if specs is not None:
-            raise UserError("--detectors belongs to --detect; add --detect, or leave it out")
-        return []
-    return built_detectors(CHEAP if specs is None else specs)
 
 
 @contextlib.contextmanager

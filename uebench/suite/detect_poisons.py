@@ -6,12 +6,26 @@ from collections.abc import Sequence
 
 from ..cells.cell import PoisonRef
 from ..cells.compute import fetch_poison
+from ..common.errors import UserError
 from ..data import Dataset
 from ..learn.threads import one_thread
 from ..report.detection import Detection
-from ..victims.detectors import Detector, check_detectable
-from .detect import Question, answer
-from .run import Matrix
+from ..victims.detectors import CHEAP, Detector, check_detectable
+from .detect import Question, answer, built_detectors
+from .matrix import Matrix
+
+
+def asked_detectors(detect: bool, specs: str | Sequence[str] | None) -> list[Detector]:
+    """Return the detectors to ask about every poison; none without `detect`.
+
+    Raises:
+        UserError: a detector is unknown or has a bad option, or `detect` is missing.
+    """
+    if not detect:
+        if specs is not None:
+            raise UserError("--detectors belongs to --detect; add --detect, or leave it out")
+        return []
+    return built_detectors(CHEAP if specs is None else specs)
 
 
 def check_all_detectable(matrix: Matrix) -> None:

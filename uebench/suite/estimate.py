@@ -24,7 +24,8 @@ from ..learn.stopwatch import Stopwatch
 from ..learn.threads import one_thread
 from ..methods.faults import blamed, blamed_for_its_code
 from ..models import shown_arch
-from .run import Matrix, reused_in_words
+from .matrix import Matrix
+from .run import reused_in_words
 
 _CPU_BATCH = 16
 """Batch size of a measured step on a CPU. A GPU takes the protocol's, to be busy."""

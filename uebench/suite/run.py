@@ -6,9 +6,8 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,11 @@ from ..cells.records import Records
 from ..cells.results import check_folder, gather, write_results
 from ..common.drafts import replaced_folder
 from ..common.errors import UserError
-from ..data import Dataset, load_dataset
+from ..data import load_dataset
 from ..execute.base import Executor, ExecutorError, Orders
 from ..execute.choose import build_executor
 from ..execute.drive import run_tasks
-from ..execute.local import InProcessPool, Local
+from ..execute.local import InProcessPool
 from ..execute.progress import ProgressDisplay, TimeLeft
 from ..execute.tasks import Event, Listener, Task, pending
 from ..learn.checkpoint import interval as checkpoint_interval
@@ -37,56 +36,17 @@ from ..methods.meanings import known_meanings
 from ..methods.registry import load_file, plugin_files
 from ..methods.source import exists_only_here
 from ..report import read_results, write_page
-from ..report.detection import Detection, write_detection
+from ..report.detection import write_detection
 from ..report.display import ResultTable
 from ..report.folder import is_result
 from ..share.known import reusable
 from ..store.prune import tidy
 from ..store.store import Store
+from .detect_poisons import asked_detectors, check_all_detectable, detect_poisons
 from .extras import check_log, write_models, write_tensorboard
+from .matrix import Matrix, RunOutcome
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Matrix:
-    """A planned matrix: its cells and data sets, and where and how to compute them."""
-
-    config: Config
-    datasets: list[Dataset]
-    cells: list[Cell]
-    store: Store
-    devices: list[str]
-    jobs: int
-    executor: Executor = field(default_factory=Local)
-    time_limit_s: float | None = None
-    """Time limit for one cell or one poison; by default none."""
-    stop_after_s: float | None = None
-    """Time limit for the whole run; cells that it does not reach are skipped. By default none."""
-    deterministic: bool = False
-    """Whether GPUs use deterministic kernels only, so that cells are reproducible bit for bit."""
-    keep_models: bool = False
-    """Whether the weights of target models are stored, and written into the results folder."""
-    log: str | None = None
-    """What curves are written for: `tensorboard`, or nothing."""
-    reused: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Records from other results folders, by the cell's key, which the store lacks."""
-
-    @cached_property
-    def records(self) -> Records:
-        """The records of the cells, read once for all steps from planning to the page."""
-        return Records(self.store, self.reused)
-
-
-@dataclass(frozen=True, eq=False)
-class RunOutcome:
-    """The result of a run: the rows of cells.csv, and why cells failed, by key."""
-
-    cells: pd.DataFrame
-    failures: dict[str, Failure]
-    seconds: float
-    detection: Sequence[Detection] = ()
-    """What detectors say about the poisons, if they were asked."""
 
 
 def run(
@@ -105,6 +65,8 @@ def run(
     deterministic: bool = False,
     keep_models: bool = False,
     log: str | None = None,
+    detect: bool = False,
+    detectors: str | Sequence[str] | None = None,
     data_dir: Path | str | None = None,
     download: bool = False,
     plugin: Sequence[Path | str] | Path | str = (),
@@ -137,6 +99,8 @@ def run(
         keep_models: whether to write the weights of target models into `out`/models. Cells whose
             model is not in the store are trained again.
         log: `tensorboard` writes the curves of all cells into `out`/tensorboard.
+        detect: whether to ask detectors about every poison; their answers are written into `out`.
+        detectors: with `detect`, the detectors to ask; by default linear, edge_pixels and noise.
         data_dir: directory of torchvision's data sets.
         download: whether to download a missing data set.
         plugin: Python files to load methods from.
@@ -173,13 +137,20 @@ def run(
         "outline": dry_run,
         "reuse": [reuse] if isinstance(reuse, str | Path) else reuse,
     }
+    asked = asked_detectors(detect, detectors)
+    if asked and out is None and not dry_run:
+        raise UserError("detect writes its answers into the results; give their folder, out=FOLDER")
     matrix = prepare(config, device, jobs, data_dir, download, **how)
     if dry_run:
         planned = gather(matrix.cells, matrix.records)
         return ResultTable.of(planned, table_titles(matrix.cells))
     if out is not None:
         check_folder(Path(out))
+    if asked:
+        check_all_detectable(matrix)
     outcome = execute(matrix, quiet)
+    if asked:
+        outcome = replace(outcome, detection=detect_poisons(matrix, asked, quiet))
     if out is not None:
         save(matrix, outcome, Path(out), [])
     return ResultTable.of(outcome.cells, table_titles(matrix.cells))

@@ -36,6 +36,7 @@ from ..share.described import flat
 from ..share.validate import findings
 from ..store.store import Store
 from . import run as suite_run
+from .matrix import Matrix
 
 VerdictKind = Literal["same", "close", "differs", "lost", "contradicts"]
 
@@ -123,7 +124,7 @@ def verify(
         store = Store(directory)
         _copy_imported(sampled_cells, Store(), store)
         workers = jobs or build_executor("local").jobs(devices)
-        matrix = suite_run.Matrix(config, datasets, sampled_cells, store, devices, workers)
+        matrix = Matrix(config, datasets, sampled_cells, store, devices, workers)
         outcome = suite_run.execute(matrix, quiet)
         verdicts = []
         for r in rows:

@@ -141,6 +141,8 @@ def test_many_defenses_are_ranked_over_the_attacks_that_all_of_them_faced() -> N
     }
     lines = summary(leaderboards(cells(values)), {"e": "E"})
     assert "mean rank over 2 attacks: E 1.0, d 2.0, a 4.0, b 4.0, c 4.0" in lines
+    one = {key: value for key, value in values.items() if key[0] != "lsp"}
+    assert not any("mean rank" in line for line in summary(leaderboards(cells(one))))
     four = {key: value for key, value in values.items() if key[1] != "e"}
     assert not any("mean rank" in line for line in summary(leaderboards(cells(four))))
 

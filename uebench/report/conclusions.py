@@ -120,11 +120,14 @@ def conclusions(board: Leaderboard, titles: Titles) -> list[str]:
 
 
 def _ranking(board: Leaderboard, titles: Titles) -> list[str]:
-    """Return the mean ranks of the defenses in a line, if a table has too many to see that."""
+    """Return the mean ranks of the defenses in a line, if a table has too many to see that.
+
+    A mean needs at least two attacks that all of the defenses faced.
+    """
     ranks = board.ranks()
-    if len(ranks) < MANY:
-        return []
     complete = [a for a in board.poisons if board.best_defense(a).complete]
+    if len(ranks) < MANY or len(complete) < 2:
+        return []
     order = sorted(ranks, key=lambda defense: ranks[defense])
     each = ", ".join(f"{_title(defense, titles)} {ranks[defense]:.1f}" for defense in order)
     return [f"mean rank over {counted(len(complete), 'attack')}: {each}"]

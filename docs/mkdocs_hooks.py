@@ -49,6 +49,13 @@ def on_files(files: Any, config: Any) -> None:
         files.append(File.generated(config, page, content=reference(module)))
 
 
+def on_nav(nav: Any, config: Any, files: Any) -> None:
+    """Add the leaderboards, which `uebench site` writes into the folder above the documentation."""
+    from mkdocs.structure.nav import Link
+
+    nav.items.append(Link("Leaderboards", "../index.html"))
+
+
 def reference(module: Any) -> str:
     """Return the Markdown of a module's reference, which mkdocstrings fills from docstrings."""
     names = [name for name in module.__all__ if not name.startswith("__")]

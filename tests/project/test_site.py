@@ -1,4 +1,4 @@
-"""`make site` builds the website; its documentation opens from the disk and can be searched."""
+"""`make site` builds the website, which opens from the disk; the documentation can be searched."""
 
 import subprocess
 import sys
@@ -79,6 +79,18 @@ def test_links_between_files_of_the_repository_lead_to_pages(site: Path) -> None
     assert "attacks/none.py" in contributing, "a file without a page is still named"
     assert 'href="attacks/none.py"' not in contributing
     assert '<a href="../published.html">' in (site / "docs" / "attacks" / "em.html").read_text()
+
+
+@needs_chromium
+def test_leaderboards_and_documentation_link_to_each_other(site: Path, driver: Any) -> None:
+    resize(driver, 1400, "light")
+    driver.get((site / "docs" / "attacks" / "em.html").as_uri())
+    script = "return [...document.links].map(link => link.href)"
+    front = (site / "index.html").as_uri()
+    assert front in driver.execute_script(script)
+    driver.get(front)
+    assert (site / "docs" / "index.html").as_uri() in driver.execute_script(script)
+    check_quiet(driver)
 
 
 @needs_chromium

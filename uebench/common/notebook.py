@@ -15,9 +15,9 @@ def in_notebook() -> bool:
     return hasattr(shell, "kernel")
 
 
-def display(shown: Any) -> None:
-    """Display an object in the notebook that this process is the kernel of."""
-    sys.modules["IPython"].display.display(shown)
+def display(shown: Any, **options: Any) -> Any:
+    """Display an object in the notebook that this process is the kernel of; see IPython's."""
+    return sys.modules["IPython"].display.display(shown, **options)
 
 
 def pictures_html(heading: str, pictures: Sequence[tuple[str, bytes]]) -> str:

@@ -1,4 +1,4 @@
-"""Progress on stderr with the time left: bars on a terminal, otherwise one line per event."""
+"""Progress with the time left: bars in a notebook and on a terminal, otherwise lines on stderr."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from ..common.notebook import in_notebook
 from ..common.text import duration, one_line
+from .notebook_bars import NotebookBars
 from .tasks import Event, Task, effort_of
 
 LINE_EVERY_S = 15.0
@@ -82,7 +84,7 @@ def step_display(title: str, quiet: bool) -> Iterator[Callable[[float, str], Non
     """Yield a function that shows how far one long task is: its share from 0 to 1, and a text."""
     start = last_line = time.monotonic()
     console = Console(stderr=True, highlight=False)
-    bars = _bars(console) if console.is_terminal and not quiet else None
+    bars = None if quiet else _bars(console)
     bar = bars.add_task(one_line(title), total=100, text="") if bars is not None else None
 
     def show(share: float, text: str) -> None:
@@ -103,7 +105,12 @@ def step_display(title: str, quiet: bool) -> Iterator[Callable[[float, str], Non
             yield show
 
 
-def _bars(console: Console) -> Progress:
+def _bars(console: Console) -> Progress | NotebookBars | None:
+    """Return empty bars, or None where there is neither a notebook nor a terminal to show them."""
+    if in_notebook():
+        return NotebookBars(console)
+    if not console.is_terminal:
+        return None
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -134,9 +141,7 @@ class ProgressDisplay:
         self.bars: dict[str, TaskID] = {}
         # rich's highlighter takes minutes for a very long error message, which a plug-in may raise
         self.console = Console(stderr=True, highlight=False)
-        self.progress: Progress | None = None
-        if self.console.is_terminal and not quiet:
-            self.progress = _bars(self.console)
+        self.progress = None if quiet or not total else _bars(self.console)
 
     def __enter__(self) -> ProgressDisplay:
         if self.progress is not None:

@@ -70,7 +70,7 @@ def detect(
     key: str | None = None,
     device: str = "auto",
     store: Store | None = None,
-    quiet: bool = True,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Return what detectors say about a training set: is it poisoned?
 

@@ -72,7 +72,7 @@ def run(
     plugin: Sequence[Path | str] | Path | str = (),
     reuse: Sequence[Path | str] | Path | str = (),
     dry_run: bool = False,
-    quiet: bool = True,
+    quiet: bool = False,
     **fields: Any,
 ) -> pd.DataFrame:
     """Compute a matrix of attacks and defenses, and return it as a table with one row per cell.

@@ -35,7 +35,7 @@ def craft(
     set: Mapping[str, Any] | None = None,
     device: str = "auto",
     store: Store | None = None,
-    quiet: bool = True,
+    quiet: bool = False,
 ) -> Poison:
     """Craft a poison from a data set's training images, or load it if it was crafted before.
 
@@ -82,6 +82,7 @@ def train(
     protocol: str | Protocol = "quick",
     seed: int = 0,
     device: str = "auto",
+    quiet: bool = False,
     **protocol_options: Any,
 ) -> dict[str, Any]:
     """Train a target model on a poison under a defense, and return its record.
@@ -98,6 +99,7 @@ def train(
         protocol: a protocol or its name.
         seed: seed of the training.
         device: `auto`, `cpu`, `cuda` or `cuda:0`.
+        quiet: whether to hide progress.
         **protocol_options: fields of the protocol to change, such as `epochs=5`.
 
     Returns:
@@ -125,8 +127,9 @@ def train(
     (cell,) = by_victim([cell], [victim], {})
     if cell.fault is not None:
         raise MethodError(cell.fault.error)
-    run = training_run(cell, device)
-    with one_thread(device):
+    title = f"train under {cell.defense.info.name}"
+    with one_thread(device), step_display(title, quiet) as show:
+        run = training_run(cell, device, progress=show)
         data = poisoned(loaded.train, poison)
         changed = n_changed(loaded.train.images, data.images)
         return train_cell(cell, data, loaded, run) | {"n_poisoned": changed}

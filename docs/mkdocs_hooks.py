@@ -6,6 +6,7 @@ repository. A link to a file that the site has no page for becomes plain text.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -45,8 +46,25 @@ def on_files(files: Any, config: Any) -> None:
 
     for page, source in ELSEWHERE.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
+    files.append(File.generated(config, "notebook.md", content=notebook(ROOT / "docs")))
     for page, module in (("reference.md", uebench), ("reference-testing.md", uebench.testing)):
         files.append(File.generated(config, page, content=reference(module)))
+
+
+def notebook(folder: Path) -> str:
+    """Return the notebook with its outputs as Markdown."""
+    parts = []
+    for cell in json.loads((folder / "notebook.ipynb").read_text())["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "text/html" in data:
+                parts.append(" ".join("".join(data["text/html"]).split("\n")))
+            else:
+                text = "".join(data.get("text/plain", output.get("text", "")))
+                parts.append(f"```text\n{text}\n```")
+    return "\n\n".join(parts)
 
 
 def on_nav(nav: Any, config: Any, files: Any) -> None:

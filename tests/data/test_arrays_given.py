@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import random_dataset
+import uebench
+from tests.conftest import make_run, random_dataset
 from uebench import Poison, Split
 from uebench.data import DatasetError, from_arrays
 from uebench.data.poison import PoisonError, check_fits, tensors_sha256
+from uebench.methods import registry
 
 DATA = random_dataset([6, 6], (8, 10))
 TRAIN = DATA.train
@@ -170,3 +172,45 @@ def test_a_data_set_is_built_from_tensors_and_lists() -> None:
             from_arrays("x", (images, LABELS), pair, None)
     with pytest.raises(DatasetError, match=r"labels\.argmax\(1\)"):
         from_arrays("x", (NHWC, ONE_HOT), pair, None)
+
+
+def test_public_functions_take_arrays_where_they_take_tensors() -> None:
+    dataset = random_dataset([5, 5], (16, 16))
+    pixels = dataset.train.pixels()
+    arrays = pixels.double().numpy(), np.array([3, 1])  # numpy makes float64 of most numbers
+    run = make_run(dataset, seed=1)
+    model = run.network("resnet9[width=2]").eval()
+    budget: Any = {"norm": "linf", "eps": 8 / 255, "step": 1 / 255, "steps": 2, "towards": "max"}
+
+    def rng() -> torch.Generator:
+        return torch.Generator().manual_seed(0)
+
+    for of_tensor, of_array in (
+        (uebench.penultimate(model, pixels), uebench.penultimate(model, arrays[0])),
+        (uebench.crop_flip(pixels, rng()), uebench.crop_flip(arrays[0], rng())),
+        (uebench.Policy("p+c")(pixels, rng()), uebench.Policy("p+c")(arrays[0], rng())),
+        (
+            uebench.pgd(lambda x: model(x).sum(), pixels, **budget),
+            uebench.pgd(lambda x: model(x).sum(), arrays[0], **budget),
+        ),
+        (
+            uebench.taken(pixels, torch.tensor([3, 1]), torch.device("cpu")),
+            uebench.taken(arrays[0], arrays[1], torch.device("cpu")),
+        ),
+        (dataset.train.take(torch.tensor([3, 1])), dataset.train.take(arrays[1])),
+    ):
+        assert torch.equal(of_tensor, of_array)
+    kept = run.kept("ones", {"n": 3}, lambda _: {"ones": np.ones(3)})  # type: ignore[dict-item]
+    assert torch.equal(kept["ones"], torch.ones(3))
+
+
+def test_an_attack_may_return_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = random_dataset([5, 5], (16, 16))
+    lsp = registry.find("attack", "lsp")
+    perturb, export = lsp.perturb, lsp.export
+    method = lsp(eps=1.0, patch=8)
+    of_tensors = method.craft(dataset.train, make_run(dataset, seed=1)).images
+    monkeypatch.setattr(lsp, "perturb", lambda self, data, run: perturb(self, data, run).numpy())
+    monkeypatch.setattr(lsp, "export", lambda self, data, delta: export(self, data, delta).numpy())
+    of_arrays = method.craft(dataset.train, make_run(dataset, seed=1)).images
+    assert torch.equal(of_arrays, of_tensors)

@@ -57,14 +57,15 @@ def test_crafting_and_training_show_a_bar_unless_they_are_to_be_quiet(
     uebench.train(poison, "standard", tiny, arch="resnet9[width=2]", epochs=2)
     assert "train under standard" in drawn[-1]
     assert '<progress value="100" max="100">' in drawn[-1]
-    assert "epoch 2, loss" in drawn[-1]
+    assert any("epoch 2, loss" in html for html in drawn)
 
 
 def test_texts_are_no_html(drawn: list[str]) -> None:
     with step_display("<script>", quiet=False) as show:
         show(0.5, "<img src=x>")
     assert "&lt;script&gt;" in drawn[-1]
-    assert "<img" not in drawn[-1]
+    assert any("&lt;img" in html for html in drawn)
+    assert not any("<img" in html for html in drawn)
 
 
 def test_a_front_end_that_cannot_replace_drawings_is_no_error(

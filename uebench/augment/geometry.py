@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from ..common.errors import UserError
+from ..store.arrays import Array, as_tensor
 from .affine import warp
 from .color import per_image
 
@@ -38,7 +39,7 @@ def check_mirror(padding: int, height: int, width: int) -> None:
 
 
 def crop_flip(
-    images: Shaped[Tensor, "b c h w"],
+    images: Shaped[Tensor | Array, "b c h w"],
     rng: torch.Generator,
     padding: int = 4,
     flip: bool | Bool[Tensor, " b"] = True,
@@ -61,6 +62,7 @@ def crop_flip(
         ValueError: `padding` is negative, the image is too small to be mirrored, or the padded
             image is smaller than `size`.
     """
+    images, flip = as_tensor(images), as_tensor(flip)
     if padding < 0:
         raise UserError(f"padding must be 0 or more pixels, got {padding}; 0 switches the crop off")
     b, c, h, w = images.shape

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..common.errors import UserError
+from ..store.arrays import Array, as_tensor
 from .autoaugment import auto_augment
 from .color import Kornia, draw_channels
 from .plasma import Range, change_sorted, order_by_operation
@@ -95,7 +96,7 @@ class Policy:
             _kornia_pipeline(self)
 
     def __call__(
-        self, images: Float[Tensor, "b c h w"], rng: torch.Generator
+        self, images: Float[Tensor | Array, "b c h w"], rng: torch.Generator
     ) -> Float[Tensor, "b c h w"]:
         """Return the augmented images, in [0, 1]; the input stays as it is.
 
@@ -106,6 +107,7 @@ class Policy:
         Raises:
             ValueError: the images are not a batch of floating-point images.
         """
+        images = as_tensor(images)
         if images.dim() != 4 or not images.is_floating_point():
             raise UserError(
                 f"images must be floating-point [b, c, h, w], got {images.dtype} "

@@ -83,7 +83,7 @@ def left_in_words(seconds: float | None) -> str:
 def step_display(title: str, quiet: bool) -> Iterator[Callable[[float, str], None]]:
     """Yield a function that shows how far one long task is: its share from 0 to 1, and a text."""
     start = last_line = time.monotonic()
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, force_jupyter=False)
     bars = None if quiet else _bars(console)
     bar = bars.add_task(one_line(title), total=100, text="") if bars is not None else None
 
@@ -103,6 +103,8 @@ def step_display(title: str, quiet: bool) -> Iterator[Callable[[float, str], Non
     else:
         with bars:
             yield show
+            if bar is not None:
+                bars.update(bar, completed=100, text="")
 
 
 def _bars(console: Console) -> Progress | NotebookBars | None:
@@ -140,7 +142,7 @@ class ProgressDisplay:
         self.last_line: dict[str, float] = {}
         self.bars: dict[str, TaskID] = {}
         # rich's highlighter takes minutes for a very long error message, which a plug-in may raise
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, force_jupyter=False)
         self.progress = None if quiet or not total else _bars(self.console)
 
     def __enter__(self) -> ProgressDisplay:
@@ -153,6 +155,7 @@ class ProgressDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if self.progress is not None:
+            self.progress.update(self.main, text="")  # no time is left
             self.progress.stop()
 
     def __call__(self, event: Event) -> None:

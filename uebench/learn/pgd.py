@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..data.poison import Norm
+from ..store.arrays import Array, as_tensor
 from .loops import DivergedError
 
 TINY = 1e-12
@@ -65,14 +66,14 @@ def random_start(
 
 def pgd(
     loss: Callable[[Float[Tensor, "b c h w"]], Float[Tensor, ""]],
-    images: Float[Tensor, "b c h w"],
+    images: Float[Tensor | Array, "b c h w"],
     *,
     norm: Norm,
     eps: float,
     step: float,
     steps: int,
     towards: Literal["max", "min"],
-    start: Float[Tensor, "b c h w"] | None = None,
+    start: Float[Tensor | Array, "b c h w"] | None = None,
     draws: int = 1,
 ) -> Float[Tensor, "b c h w"]:
     """Return the perturbation that `steps` gradient steps from `start` lead to.
@@ -97,6 +98,7 @@ def pgd(
         DivergedError: the gradient is NaN or infinite somewhere, as that of a network is whose
             training diverged. The sign of NaN is zero, so that the search would end where it began.
     """
+    images, start = as_tensor(images), None if start is None else as_tensor(start)
     finite = torch.ones((), dtype=torch.bool, device=images.device)
     sign = 1.0 if towards == "max" else -1.0
     delta = torch.zeros_like(images) if start is None else start

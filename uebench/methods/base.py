@@ -20,7 +20,7 @@ from ..common.spec import Fraction255, format_options, format_spec
 from ..data.poison import Budget, Norm, Poison, measure, quantise
 from ..data.split import Split
 from ..learn.protocol import Protocol
-from ..store.arrays import is_finite
+from ..store.arrays import as_tensor, is_finite
 from .run import Run
 
 __all__ = ["Attack", "Defense", "Facts", "Fraction255", "Method", "MethodInfo", "Run"]
@@ -203,7 +203,7 @@ class Attack(Method):
             MethodError: the perturbation is not a tensor of the images' shape, is not finite, or
                 the published images are not 8-bit or exceed the budget.
         """
-        delta = self.perturb(data, run)
+        delta = as_tensor(self.perturb(data, run), data.device)
         if not isinstance(delta, Tensor):
             raise MethodError(
                 f"{self}: perturb returned {type(delta).__name__}; a float tensor of shape "
@@ -216,7 +216,7 @@ class Attack(Method):
             )
         if not is_finite(delta):
             raise MethodError(f"{self} returned a perturbation with NaN or infinite values")
-        images = self.export(data, delta)
+        images = as_tensor(self.export(data, delta), data.device)
         if images.dtype != torch.uint8 or images.shape != data.images.shape:
             raise MethodError(
                 f"{self}: export returned {str(images.dtype).removeprefix('torch.')} "

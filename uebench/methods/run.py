@@ -29,7 +29,7 @@ from ..learn.loops import accuracy
 from ..learn.stopwatch import Stopwatch
 from ..learn.surrogate_training import Adversary, Training, train_epoch
 from ..models import build_network, network_recipe, parse_arch, seeded
-from ..store.arrays import add_bytes, zeros
+from ..store.arrays import add_bytes, as_tensor, zeros
 from ..store.store import Store, key_of, seed_of
 
 SURROGATE_VERSION = 2
@@ -347,7 +347,7 @@ class Run:
                 source=self._source,
             )
             runs.append(run)
-            return {key: value.cpu() for key, value in make(run).items()}
+            return {key: as_tensor(value).cpu() for key, value in make(run).items()}
 
         runs: list[Run] = []
         if self._store is None:

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..common.errors import UserError
+from ..store.arrays import Array, as_tensor
 
 
-def penultimate(model: nn.Module, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+def penultimate(model: nn.Module, images: Float[Tensor | Array, "b c h w"]) -> Float[Tensor, "b d"]:
     """Return the input of a network's last linear layer, in float32; gradients pass.
 
     Every network of this package has such a layer, behind the pooling over all positions.
@@ -23,6 +24,7 @@ def penultimate(model: nn.Module, images: Float[Tensor, "b c h w"]) -> Float[Ten
         UserError: the network has no linear layer.
     """
     _, linear = last_linear(model)
+    images = as_tensor(images)
     inputs: list[Tensor] = []
 
     def keep(module: nn.Module, args: tuple[Any, ...]) -> None:

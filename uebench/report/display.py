@@ -178,10 +178,11 @@ class ResultTable(pd.DataFrame):
 def _as_text(tables: Sequence[Layout]) -> str:
     """Return tables as text for the width of the terminal, without colours."""
     width = shutil.get_terminal_size().columns
-    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
-    with console.capture() as capture:
-        console.print(TerminalTables(tuple(tables)))
-    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+    text = io.StringIO()
+    # in a notebook rich would display what it prints, wherever it is told to print it
+    console = Console(file=text, width=width, color_system=None, force_jupyter=False)
+    console.print(TerminalTables(tuple(tables)))
+    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
 def _as_html(table: Layout, scale: tuple[float, float] | None = None, n_colored: int = 0) -> str:

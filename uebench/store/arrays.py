@@ -16,7 +16,7 @@ import mmap
 import os
 import resource
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 import platformdirs
@@ -29,6 +29,9 @@ from ..common.errors import UserError
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+T = TypeVar("T")
+Array: TypeAlias = np.ndarray
+"""A numpy array, which public functions take where they take a tensor."""
 CHUNK = 2**22
 """Values in a chunk: 1,365 images at 32 px, 27 at 224 px. It bounds the memory that one step of a
 loop over chunks needs."""
@@ -153,8 +156,28 @@ def chunks(values: Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, len(values), size)]
 
 
-def taken(values: Tensor, index: Tensor | slice, device: torch.device) -> Tensor:
+@overload
+def as_tensor(values: Tensor | Array, device: torch.device | None = None) -> Tensor: ...
+
+
+@overload
+def as_tensor(values: T | Array, device: torch.device | None = None) -> T | Tensor: ...
+
+
+def as_tensor(values: Any, device: torch.device | None = None) -> Any:
+    """Return a numpy array as a tensor on `device`; anything else is returned as it is.
+
+    Floats become float32, since numpy makes float64 of most and networks compute in float32.
+    """
+    if not isinstance(values, np.ndarray):
+        return values
+    tensor = torch.from_numpy(np.require(values, values.dtype.newbyteorder("="), ["C", "W"]))
+    return tensor.to(device, torch.float32 if tensor.is_floating_point() else None)
+
+
+def taken(values: Tensor | Array, index: Tensor | Array | slice, device: torch.device) -> Tensor:
     """Return rows of a tensor on `device`, whichever device the tensor is on."""
+    values, index = as_tensor(values), as_tensor(index)
     if isinstance(index, Tensor):
         index = index.to(values.device)
     return values[index].to(device)

@@ -39,7 +39,7 @@ def test_the_notebook_runs_from_top_to_bottom(
         assert '<img alt="' in pictures
         assert 'src="data:image/png;base64,' in pictures
     assert "kept by all images" in audit
-    assert '<progress value="5" max="5">' in table, "the bars of a poison and four cells"
+    assert '<progress value="4" max="4">' in table, "the bar of four cells; the poison was known"
     assert not any("ipywidgets" in text for text in outputs)
     assert attack.startswith("Poison my_noise of synthetic")
     for name in ("clean", "LSP", "My noise"):

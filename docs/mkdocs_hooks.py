@@ -23,6 +23,8 @@ ELSEWHERE = {
     "published.md": "results/published/README.md",
 }
 """Pages whose files are outside `docs/`, by their path in the site."""
+WRITTEN_OUT = {"report": "::: uebench.suite.look.write_report\n    options: {heading: report}\n"}
+"""The name of a function that is the name of a package as well, whose contents are private."""
 INTRODUCTION = (
     "Generated from the docstrings. [The Python API](api.md) introduces these names by example."
 )
@@ -83,7 +85,7 @@ def reference(module: Any) -> str:
     lines = [f"# Reference: `{module.__name__}`", "", INTRODUCTION, ""]
     for title, group in (("Functions", functions), ("Classes", classes), ("Data", constants)):
         lines += [f"## {title}", ""] if group else []
-        lines += [f"::: {module.__name__}.{name}\n" for name in group]
+        lines += [WRITTEN_OUT.get(name, f"::: {module.__name__}.{name}\n") for name in group]
     return "\n".join(lines)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +60,8 @@ _HOME = {
 __all__ = sorted([*_HOME, "__version__", "report"])
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from . import report as report
     from .augment import Policy as Policy
     from .augment import crop_flip as crop_flip

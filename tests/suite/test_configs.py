@@ -155,3 +155,12 @@ def test_the_transfer_table_has_the_networks_that_apbench_prints() -> None:
     assert list(dict.fromkeys(str(row[0]) for row in grid.rows)) == [
         *("resnet50", "senet18", "mobilenet_v2", "densenet121"),
     ]
+
+
+def test_a_table_may_have_victims_in_its_columns() -> None:
+    cells = planned("victims", protocol="quick", attacks="none,lsp")
+    config = make_config(matrix_fields("victims", flags(protocol="quick", attacks="none,lsp")))
+    grid = paper_grid(config, cells, gather(cells, Store()), {})
+    assert [str(column[0]) for column in grid.columns] == ["supervised", "simclr"]
+    assert [str(row[0]) for row in grid.rows] == ["clean", "lsp"]
+    assert len(grid.spots) == 4

@@ -14,6 +14,7 @@ from ..common.spec import format_value, parse_spec, split_specs
 from ..common.text import counted, one_line, write_text
 from ..data import Dataset, DatasetError, load_dataset
 from ..data.catalog import DATASETS
+from ..report.cells import SUPERVISED_VICTIM
 from ..report.compare import Ours
 from ..report.formats import markdown_table
 from ..report.grid import Grid, Place, Spot, best_places, grid_layout, grid_records
@@ -178,6 +179,7 @@ class _Run:
             cell.protocol.epochs,
             cell.defense.info.name,
             canonical(cell.recipe().get("options")),
+            cell.victim,
         )
 
 
@@ -204,6 +206,8 @@ def _label(
         return Label(titles.get(name, name), ",".join(options))
     if axis == "classes":
         return Label(row["classes"] or "all")
+    if axis == "victim":
+        return Label(row[axis] or SUPERVISED_VICTIM)
     if axis == "epochs":
         return Label(counted(row[axis], "epoch"))
     return Label(f"{row[axis]:g}" if axis == "ratio" else str(row[axis]))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from ..common.errors import UserError
 from ..common.spec import did_you_mean
 
-AXES = ("dataset", "arch", "ratio", "classes", "attack", "defense", "epochs")
+AXES = ("dataset", "arch", "ratio", "classes", "attack", "defense", "victim", "epochs")
 """Axes of rows and columns, besides options of a method such as `attack.eps`."""
 
 Axes = Annotated[

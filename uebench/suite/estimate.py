@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from ..cells.cell import Cell
+from ..cells.cell import SUPERVISED, Cell
 from ..cells.compute import training_run
 from ..common.text import counted, duration, one_line, plain_text
 from ..execute.tasks import Task, pending
@@ -46,7 +46,7 @@ def print_estimate(matrix: Matrix) -> None:
             cell.poison.dataset.name,
             one_line(cell.attack_spec),
             one_line(cell.defense_spec),
-            shown_arch(cell.arch),
+            shown_arch(cell.arch) + ("" if cell.victim == SUPERVISED else f", {cell.victim_spec}"),
             f"{cell.ratio:g}",
             str(cell.seed),
             "to do" if cell.key in missing else "reused" if cell.key in matrix.reused else "known",

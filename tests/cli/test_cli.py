@@ -121,7 +121,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("show emm", "did you mean em"),
         ("show", "show needs a NAME"),
         ("show defense", "`uebench list defenses` prints the names"),
-        ("show model em", "KIND must be attack, defense, protocol or executor"),
+        ("show model em", "KIND must be attack, defense, victim, protocol or executor"),
         ("craft emm --out x.npz", "did you mean em"),
         ("craft lsp --out file", "is there already"),
         ("audit none.npz --dataset synthetic", "no such file"),

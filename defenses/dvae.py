@@ -11,8 +11,18 @@ The latent code is sampled, also while purifying, so that the result depends on 
 by the training set and the options: all training seeds of a cell share one purified set, which is
 computed once and kept in the store.
 
-Not yet measured here on real images: on a few hundred synthetic ones it found hardly any of a
-planted pattern, which says little about its true size.
+Measured at a small size only: 2,000 CIFAR-10 images averaged to 16 px, LSP,
+`width=16,batch_size=64`, which makes about 1,900 steps per stage where the authors take 23,400;
+then resnet8, 24 epochs of `quick` (bf16, single runs on 1,000 test images, +- 3.1). Clean training
+gives 50.0 and the poison 32.8. The first stage's prediction correlates with the perturbation by
+0.36 on average over the images, and training on its result gives 44.8. What is left in the images
+correlates with the perturbation by 0.48 then, and by 0.09 after the second stage, which blurs them
+(PSNR 21.8 dB), so that training gives 37.9. On 200 synthetic images of two classes with a planted
+pattern of 24/255 the first stage's correlation is 0.96.
+
+Cost, counted and not timed: at its own width a step takes 0.84 GFLOP per image forward where
+ResNet-18 takes 1.11, so two stages of 60 epochs are the work of about 90 epochs of standard
+training of ResNet-18. They are computed once per poison.
 
 Departs from the authors' code: images are rounded to 8 bits after each stage, not truncated; the
 batches of an epoch are of almost equal size, so that no image is left out; and images of more than

@@ -24,6 +24,10 @@ training reaches 18.9 or 48.5 (two seeds) and LSP 60.0 or 60.6. The network with
 if the test images are projected too. Neither rounding to 8 bits (46.4) nor a first layer that
 normalises the images (45.7) makes up for too few steps.
 
+Cost: a training step of ResNet-18 takes 1.00 (0.99 to 1.02) of the time of standard training,
+without the strong augmentation and CutMix (`benchmarks/step_costs.py --images 128`: bf16, one
+thread of a shared AMD EPYC, torch 2.14, processor time, median and range of 3 rounds).
+
 Departs from it: small training sets get more passes of the linear model; every image draws its own
 strong augmentation, in a fixed order of operations, and cutmix mixes each image with probability
 1/2 instead of half of the batches.

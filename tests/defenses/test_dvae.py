@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.conftest import make_run
 from uebench import Facts, Split
-from uebench.data import Dataset
+from uebench.data import Dataset, load_dataset
 from uebench.defenses.dvae import Autoencoder, _purify
 from uebench.methods.registry import build_attack, build_defense
 from uebench.store.store import Store
@@ -113,3 +113,21 @@ def test_the_perturbation_is_subtracted_before_the_image_is_reconstructed(
 def test_epochs_follow_the_data_set(tiny: Dataset) -> None:
     for name, epochs in (("cifar10", 60), ("cifar100", 100), ("imagenet_subset", 20)):
         assert build_defense("dvae").resolve(facts(tiny, name)).options()["epochs"] == epochs
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Return the mean correlation of the pixels of two images, over pairs of images."""
+    a, b = (each.flatten(1) - each.flatten(1).mean(1, keepdim=True) for each in (a, b))
+    return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).mean().item()
+
+
+@pytest.mark.slow
+def test_the_first_stage_recovers_most_of_a_planted_class_wise_pattern() -> None:
+    whole = load_dataset("synthetic[n_train=200,n_test=20,n_classes=2,size=16]")
+    data = poisoned(whole, "random_class[eps=24/255]")
+    images = purified(data, whole, "stages=1,epochs=40,width=16,batch_size=10")
+    found = data.images.float() - images.float()
+    planted = data.images.float() - whole.train.images.float()
+    assert correlation(found, planted) > 0.8
+    left = images.float() - whole.train.images.float()
+    assert left.square().mean() < 0.3 * planted.square().mean()

@@ -41,7 +41,7 @@ def test_the_notebook_runs_from_top_to_bottom(
     assert "kept by all images" in audit
     assert '<progress value="4" max="4">' in table, "the bar of four cells; the poison was known"
     assert not any("ipywidgets" in text for text in outputs)
-    assert attack.startswith("Poison my_noise of synthetic")
+    assert "Poison my_noise of synthetic" in attack
     for name in ("clean", "LSP", "My noise"):
         assert f">{name}</th>" in board
         assert name in latex

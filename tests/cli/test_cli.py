@@ -106,7 +106,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("run --device cuda", "this machine has cpu"),
         ("run --device tpu", "this machine has cpu"),
         ("run none.yaml", "no such file"),
-        ("run nothing", "known: fig3"),
+        ("run nothing", "known: apbench_transfer"),
         ("run --jobs 0", "--jobs"),
         ("run --set protocol.name=x", "protocol: no field name; it has"),
         ("run --set protocol.lr=a", "protocol: lr must be a number in (0, 100], got a"),

@@ -16,6 +16,7 @@ from uebench.learn.protocol import PROTOCOLS, named_protocol
 from uebench.methods.registry import build_defense, build_victim
 from uebench.methods.victim import Target
 from uebench.models import build_network, encoder_of, penultimate
+from uebench.store.store import Store
 from uebench.victims.contrastive import Contrastive
 from uebench.victims.momentum import BYOL, MoCo, SimSiam
 from uebench.victims.probe import linear_probe, neighbours_accuracy
@@ -261,3 +262,32 @@ def test_contrastive_learning_finds_classes_without_labels() -> None:
     assert record["curve"][-1]["loss"] < record["curve"][0]["loss"]
     assert record["knn_acc"] > 0.9
     assert record["test_acc"] > 0.9
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco[queue=16", "byol"])
+def test_a_killed_training_resumes_and_gives_the_same_model(
+    name: str, tiny: Dataset, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UEBENCH_CHECKPOINT_S", "0")
+    spec = f"{name}{',' if '[' in name else '['}epochs=3,hidden=8,dim=4,batch_size=20]"
+    standard = build_defense("standard").method
+    target = Target("resnet8[width=8]", PROTOCOLS["quick"], standard, tiny.test, tiny.train)
+
+    def run(kill_at: float, **options: Any) -> Any:
+        def progress(share: float, _: str) -> None:
+            if share >= kill_at:
+                raise KeyboardInterrupt
+
+        training = make_run(tiny, progress=progress, **options)
+        return resolved(spec).train(tiny.train, target, training), training.notes
+
+    whole, _ = run(9.0)
+    kept = {"store": store, "leads_to": ("cell", "k")}
+    with pytest.raises(KeyboardInterrupt):
+        run(1.0, **kept)
+    resumed, notes = run(9.0, **kept)
+    assert notes["resumed"] == {"contrastive": 2}
+    assert resumed.record["curve"] == whole.record["curve"]
+    assert resumed.record["confusion"] == whole.record["confusion"]
+    pairs = zip(whole.model.parameters(), resumed.model.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)

@@ -84,14 +84,20 @@ def test_the_plot_has_the_target_models_in_the_order_of_the_plan(tmp_path: Path)
     write_cells(pd.concat((frame, other)), tmp_path / "cells.csv")
     results = read_results(tmp_path)
     (figure,) = victims_figures(results)
-    assert figure.x_names == ("linear", "mlp2", "resnet18", "resnet18, simclr")
+    assert figure.x_names == (
+        *("linear, supervised", "mlp2, supervised", "resnet18, supervised", "resnet18, simclr"),
+    )
     (panel,) = figure.panels
     lines = {line.label: [(p.x, p.y) for p in line.points] for line in panel.lines}
     assert lines["clean"] == [(0, 0.3), (1, 0.4), (2, 0.5)]
     assert lines["em"] == [(0, 0.2), (1, 0.2), (2, 0.2), (3, 0.6)]
     (chart,) = charts(figure)
     assert [tick.text for tick in chart.x_ticks] == list(figure.x_names)
-    assert chart.x_ticks[0].at == Chart.left
+    assert chart.x_ticks[0].at > Chart.left + 20, "room for half a name"
+    assert Chart.right - chart.x_ticks[-1].at == pytest.approx(chart.x_ticks[0].at - Chart.left)
+    write_cells(frame, tmp_path / "cells.csv")
+    (figure,) = victims_figures(read_results(tmp_path))
+    assert figure.x_names == ("linear", "mlp2", "resnet18"), "of one victim, networks alone"
     paths = draw(results, "victims", tmp_path)
     assert [path.name for path in paths] == ["victims-d.pdf", "victims-d.png"]
 

@@ -149,6 +149,8 @@ def charts(figure: Figure) -> list[Chart]:
     # would leave out what a later panel has.
     top = max([10.0, 100 * (figure.chance or 0), *(p.y + spread(p) for p in points)])
     low, high = limits([p.x for p in points], figure.log_x)
+    if figure.x_names:  # room for half a name at both ends
+        low, high = -0.5, len(figure.x_names) - 0.5
     x_axis = Axis(low, high, Chart.left, Chart.right, figure.log_x, figure.whole_x)
     lowest = min([0.0, *(p.y - spread(p) for p in points)]) if figure.signed else 0.0
     lowest = 10.0 * math.floor(lowest / 10)

@@ -4,7 +4,7 @@ With networks from a linear model to a ResNet it shows how deep a network must b
 work: shallow ones do not learn from some poisons what deep ones do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,10 +23,13 @@ def victims_figures(results: Results, metric: Metric = "test_acc") -> list[Figur
         merged.setdefault(common, []).extend(runs)
     figures = []
     for settings, runs in merged.items():
-        names = list(dict.fromkeys(_name(run) for run in runs if run["status"] == "ok"))
+        done = [run for run in runs if run["status"] == "ok"]
+        archs, victims = {_arch(run) for run in done}, {_victim(run) for run in done}
+        name_of = partial(_name, len(archs) > 1, len(victims) > 1)
+        names = list(dict.fromkeys(map(name_of, done)))
         if len(names) < 2:
             continue
-        points = partial(mean_points, metric, partial(_place, names))
+        points = partial(mean_points, metric, partial(_place, names, name_of))
         figures += make_figure(
             results,
             settings,
@@ -41,13 +44,19 @@ def victims_figures(results: Results, metric: Metric = "test_acc") -> list[Figur
     return figures
 
 
-def _place(names: Sequence[str], run: CellRow) -> float | None:
+def _place(names: Sequence[str], name_of: Callable[[CellRow], str], run: CellRow) -> float:
     """Return where a target model stands on the axis."""
-    return float(names.index(_name(run)))
+    return float(names.index(name_of(run)))
 
 
-def _name(run: CellRow) -> str:
-    """Return a short name of a target model: its network, and its victim if that is not usual."""
-    victim = run["victim"].partition("[")[0]
-    arch: str = run["arch"].partition("[")[0].removeprefix("timm:")
-    return arch if victim in ("", SUPERVISED_VICTIM) else f"{arch}, {victim}"
+def _name(has_archs: bool, has_victims: bool, run: CellRow) -> str:
+    """Return a short name of a target model: what differs of its network and its victim."""
+    return ", ".join([_arch(run)] * has_archs + [_victim(run)] * has_victims)
+
+
+def _arch(run: CellRow) -> str:
+    return str(run["arch"]).partition("[")[0].removeprefix("timm:")
+
+
+def _victim(run: CellRow) -> str:
+    return (run["victim"] or SUPERVISED_VICTIM).partition("[")[0]

@@ -232,7 +232,7 @@ def test_another_version_or_machine_starts_afresh(
     cell = planned(tiny, attacks="none", defenses="standard")
     interrupted(cell, store, tiny)
     if what == "suite":
-        monkeypatch.setattr("uebench.__version__", "9.9")
+        monkeypatch.setattr(module, "__version__", "9.9")
     elif what == "torch":
         monkeypatch.setattr(torch, "__version__", "9.9")
     else:

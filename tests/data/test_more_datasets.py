@@ -124,5 +124,5 @@ def test_stl10_in_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_catalogue_knows_them(name: str) -> None:
     assert DATASETS[name].shape is not None
     assert named_protocol("paper", name).epochs == DATASETS[name].paper_epochs
-    with pytest.raises(ValueError, match=f"{name} has no option sise"):
-        load_dataset(f"{name}[sise=3]")
+    with pytest.raises(ValueError, match=f"{name} has no option pixels"):
+        load_dataset(f"{name}[pixels=3]")

@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -333,10 +333,23 @@ def _next(folder: Path, matrix: Matrix, n_failed: int, n_skipped: int, learned: 
     if n_skipped:
         return typed
     if not learned:
-        return f"{typed} --epochs {2 * max(cell.protocol.epochs for cell in matrix.cells)}"
+        longer = str(2 * max(cell.protocol.epochs for cell in matrix.cells))
+        return shlex.join(["uebench", *_without("--epochs", sys.argv[1:]), "--epochs", longer])
     if len(matrix.config.seeds) == 1 and sys.argv[1:2] == ["run"] and "--seeds" not in typed:
         return f"{typed} --seeds 0,1,2"
     return f"uebench publish {shlex.quote(str(folder))} FOLDER"
+
+
+def _without(flag: str, words: Sequence[str]) -> list[str]:
+    """Return the words of a command without a flag and its value."""
+    kept: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        if word == flag:
+            next(remaining, None)
+        elif not word.startswith(f"{flag}="):
+            kept.append(word)
+    return kept
 
 
 def _default_folder(config: str | None, options: dict[str, Any], matrix: Matrix) -> Path:

@@ -85,6 +85,10 @@ class SelfEnsemble(Attack):
         """Return the passes of the network's training and of the noise."""
         return n * (self.surrogate_epochs + self.steps * self.checkpoints)
 
+    def targets(self, data: Split) -> Int[Tensor, " n"]:
+        """Return the class that each image is moved to."""
+        return (data.labels + self.class_shift) % data.n_classes
+
     def losses(self, models: list[nn.Module], data: Split, run: Run) -> list[ImageLoss]:
         """Return what the noise lowers in each checkpoint, for labels that are the target classes.
 
@@ -100,7 +104,7 @@ class SelfEnsemble(Attack):
         models = self._checkpoints(data, run)
         for model in models:
             model.requires_grad_(False)
-        labels = (data.labels + self.class_shift) % data.n_classes
+        labels = self.targets(data)
         delta = run.zeros(*data.images.shape)
         loop = run.checkpoint("noise", delta=delta)
         losses = self.losses(models, data, run)
@@ -154,21 +158,18 @@ class SelfEnsemble(Attack):
 class FeatureEnsemble(SelfEnsemble):
     """Noise that moves features to the mean of another class in all checkpoints of one network."""
 
-    def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
-        """Return noise that moves each image's features to the mean of its target class.
+    def targets(self, data: Split) -> Int[Tensor, " n"]:
+        """Return the class that each image is moved to: the next one that has images, and a mean.
 
-        Raises:
-            UserError: a class that images are moved to has no images, and so no mean.
+        Images that are all of one class are moved to the mean of that class.
         """
-        present = set(data.labels.unique().tolist())
-        absent = {(label + self.class_shift) % data.n_classes for label in present} - present
-        if absent:
-            raise UserError(
-                f"{self.info.name} moves images by class_shift={self.class_shift} to classes that "
-                f"have no images ({', '.join(map(str, sorted(absent)))}); craft on all classes, or "
-                "choose another class_shift"
-            )
-        return super().perturb(data, run)
+        k = data.n_classes
+        present = data.labels.unique().tolist()
+        table = torch.zeros(k, dtype=data.labels.dtype, device=data.labels.device)
+        for label in present:
+            candidates = ((label + self.class_shift + i) % k for i in range(k))
+            table[label] = next((c for c in candidates if c in present and c != label), label)
+        return table[data.labels]
 
     def losses(self, models: list[nn.Module], data: Split, run: Run) -> list[ImageLoss]:
         """Return the distance of features to the target's mean under the same checkpoint."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from uebench import Run, Split, penultimate, pgd, taken
 from uebench.data.poison import Norm
-from uebench.learn.loops import eval_batches
+from uebench.learn.loops import DivergedError, eval_batches
 
 
 @runtime_checkable
@@ -49,6 +49,20 @@ def cross_entropy_of(model: nn.Module, run: Run, view: ImageView = unchanged) ->
         return F.cross_entropy(logits.float(), labels, reduction="sum")
 
     return loss
+
+
+def refused_if_nan(noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Return noise that a search has found, unless `pgd` has marked it.
+
+    Raises:
+        DivergedError: it is NaN, as after a search against a network that diverged.
+    """
+    if not noise.flatten()[:1].isfinite().all():
+        raise DivergedError(
+            "the gradient of the loss is not finite, so the network diverged; lower the learning "
+            "rate that it is trained with"
+        )
+    return noise
 
 
 def descend(
@@ -93,7 +107,7 @@ def descend(
             part = slice(start, min(end, start + at_once))
             images = data.pixels(part).contiguous(memory_format=torch.channels_last)
             before = taken(delta, part, images.device)
-            delta[part] = pgd(
+            noise = pgd(
                 partial(loss, labels=labels[part]),
                 images,
                 norm=norm,
@@ -104,6 +118,7 @@ def descend(
                 start=before.contiguous(memory_format=torch.channels_last),
                 draws=draws,
             )
+            delta[part] = refused_if_nan(noise)
         report(end / len(data))
 
 

@@ -21,10 +21,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from uebench import Option, Run, Split, attack
-from uebench.learn.loops import DivergedError
+from uebench.learn.pgd import zero_or_nan
 
 from ._ensemble import FeatureEnsemble, feature_distance
-from ._shared import AT_ONCE, ImageLoss, class_means
+from ._shared import AT_ONCE, ImageLoss, class_means, refused_if_nan
 
 
 @attack("sep_fa_vr", title="SEP-FA-VR", source="arXiv:2211.12005")
@@ -76,7 +76,7 @@ class SEPFAVR(FeatureEnsemble):
         outer, inner = losses[:n], losses[n:]
         clean = clean.contiguous(memory_format=torch.channels_last)
         x = clean.clone()
-        finite = torch.ones((), dtype=torch.bool, device=clean.device)
+        mark = torch.zeros((), device=clean.device)
         for _ in range(self.steps):
             at_x = [gradient(loss, x, labels) for loss in outer]
             mean = torch.stack(at_x).mean(0)
@@ -85,11 +85,9 @@ class SEPFAVR(FeatureEnsemble):
                 drawn = int(torch.randint(n, (), generator=run.rng, device=run.device))
                 total += gradient(inner[drawn], point, labels) - (at_x[drawn] - mean)
                 point = self._stepped(point, total, clean)
-            finite &= total.isfinite().all()
+            mark += zero_or_nan(total)
             x = self._stepped(x, total, clean)
-        if not finite:
-            raise DivergedError(f"{self.info.name}: the loss of a checkpoint is not finite")
-        return x - clean
+        return refused_if_nan(x - clean + mark)
 
     def _stepped(self, x: Tensor, direction: Tensor, clean: Tensor) -> Tensor:
         """Return the point after a step down a direction, within budget and image range."""

@@ -87,19 +87,9 @@ class StrongAugmentationAdversarialNoise(Defense):
         )
         return data.with_images(tensors["images"].to(data.images.device))
 
-    def loss(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, "b c h w"],
-        labels: Int[Tensor, " b"],
-        run: Run,
-    ) -> Float[Tensor, ""]:
-        """Return the cross-entropy of the strongly augmented images."""
-        if not self.augment:
-            return super().loss(model, images, labels, run)
-        with run.augmenting:
-            images = contrastive(images, run.rng)
-        return run.cross_entropy(model(images), labels)
+    def after_crop(self, images: Float[Tensor, "b c h w"], run: Run) -> Float[Tensor, "b c h w"]:
+        """Return the strongly augmented images."""
+        return contrastive(images, run.rng) if self.augment else images
 
     def _noisy(self, data: Split, run: Run) -> Tensor:
         """Return the 8-bit images with the noise that raises the simple network's loss."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.conftest import make_run
+from tests.conftest import make_run, random_dataset
 from uebench import UserError, penultimate
 from uebench.attacks._ensemble import SelfEnsemble
 from uebench.attacks._shared import class_means
@@ -199,9 +199,15 @@ def test_bad_options_are_refused(spec: str, n_classes: int, message: str) -> Non
         build_attack(spec).resolve(Facts("test", n_classes, (3, 8, 8), 1, ARCH))
 
 
-@pytest.mark.parametrize("name", ["sep_fa", "sep_fa_vr"])
-def test_a_target_class_without_images_is_refused(name: str, tiny: Dataset) -> None:
-    facts = Facts("test", tiny.n_classes, tiny.shape, 1, ARCH)
-    one = tiny.train.subset((tiny.train.labels == 1).nonzero().squeeze(1))
-    with pytest.raises(UserError, match=r"that have no images .*; craft on all classes"):
-        build_attack(name).resolve(facts).craft(one, make_run(tiny))
+def test_features_move_to_classes_that_have_images() -> None:
+    dataset = random_dataset([3] * 4)
+    facts = Facts("test", 4, dataset.shape, 1, ARCH)
+    attack = build_attack("sep_fa").resolve(facts)
+    assert isinstance(attack, SelfEnsemble)
+    assert attack.class_shift == 2
+    labels = dataset.train.labels
+    lacking = dataset.train.subset((labels != 2).nonzero().squeeze(1))
+    targets = dict(zip(lacking.labels.tolist(), attack.targets(lacking).tolist(), strict=True))
+    assert targets == {0: 3, 1: 3, 3: 1}, "2 has no images, and so no mean"
+    one = dataset.train.subset((labels == 1).nonzero().squeeze(1))
+    assert (attack.targets(one) == 1).all(), "there is no other mean"

@@ -190,11 +190,11 @@ def audit_verb(
 @click.option(
     "--poison-seed",
     type=click.IntRange(0, 2**31 - 1),
-    help="With --purified, the seed of the attack.  [default: 0]",
+    help="With --purified, the seed of the attack; 0 by default.",
 )
 @click.option(
     "--protocol",
-    help="With --purified, the protocol that trained the attack's surrogate.  [default: quick]",
+    help="With --purified, the protocol that trained the attack's surrogate; quick by default.",
 )
 @click.option("--replace", is_flag=True, help="Replace the images that NAME already has.")
 @json_option

@@ -103,10 +103,11 @@ def _refuse_bare_path(spec: str) -> None:
     """
     typed = split_path(spec)[0]
     if typed.endswith(".npz"):
-        raise DatasetError(f"{spec} is the name of a file; write npz:{spec}")
+        raise DatasetError(f"{shorten(spec)} is the name of a file; write npz:{shorten(spec)}")
     if "/" in typed or typed in (".", ".."):
         raise DatasetError(
-            f"{spec} is a path; write folder:{spec} for a folder of images, or npz:FILE.npz"
+            f"{shorten(spec)} is a path; write folder:{shorten(spec)} for a folder of images, or "
+            "npz:FILE.npz"
         )
 
 

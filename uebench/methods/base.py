@@ -215,7 +215,10 @@ class Attack(Method):
                 f"{tuple(data.images.shape)} is needed"
             )
         if not is_finite(delta):
-            raise MethodError(f"{self} returned a perturbation with NaN or infinite values")
+            raise MethodError(
+                f"{self} returned a perturbation with NaN or infinite values; if it trains a "
+                "network, that one has diverged, and a lower learning rate helps"
+            )
         images = as_tensor(self.export(data, delta), data.device)
         if images.dtype != torch.uint8 or images.shape != data.images.shape:
             raise MethodError(

@@ -31,9 +31,9 @@ class AAP(AdversarialNoise):
     augment: Literal["contrastive", "shift"] = "contrastive"
     """The random views: the augmentation of contrastive learning, or fractional shifts and
     flips. The network is trained under it too, unless it is trained adversarially."""
-    surrogate_epochs: Annotated[int, Field(ge=1, le=10_000), Option(quick=8, variant=True)] = 40
+    surrogate_epochs: Annotated[int, Field(ge=1, le=10_000), Option(quick=2, variant=True)] = 40
     """Epochs of the network's training, of which the last is taken."""
-    surrogate_lr: Annotated[float, Field(gt=0, le=100), Option(variant=True)] = 0.5
+    surrogate_lr: Annotated[float, Field(gt=0, le=100), Option(quick=0.05, variant=True)] = 0.5
     """Its initial learning rate: a quarter of the epochs warm up, then it falls like a cosine;
     batches of 128, momentum 0.9, weight decay 1e-4. With `reference=at` it falls in steps, as for
     `entf`."""

@@ -102,12 +102,12 @@ def _refuse_bare_path(spec: str) -> None:
         DatasetError: it is one; the message says how to write it.
     """
     typed = split_path(spec)[0]
+    brief = spec if len(spec) <= 200 else f"{spec[:200]}..."
     if typed.endswith(".npz"):
-        raise DatasetError(f"{shorten(spec)} is the name of a file; write npz:{shorten(spec)}")
+        raise DatasetError(f"{brief} is the name of a file; write npz:{brief}")
     if "/" in typed or typed in (".", ".."):
         raise DatasetError(
-            f"{shorten(spec)} is a path; write folder:{shorten(spec)} for a folder of images, or "
-            "npz:FILE.npz"
+            f"{brief} is a path; write folder:{brief} for a folder of images, or npz:FILE.npz"
         )
 
 

@@ -52,7 +52,7 @@ def test_features_of_a_class_have_a_higher_cosine_than_without_and_with_em(
     specs = {
         "none": "none",
         "em": "em[rounds=30,train_steps=2,steps=5,batch_size=128]",
-        "mi_ue": "mi_ue[epochs=30,step=0.5/255,noise_batch=300,batch_size=50]",
+        "mi_ue": "mi_ue[epochs=30,step=0.8/255,noise_batch=300,batch_size=50]",
     }
     alike, right = {}, {}
     for name, spec in specs.items():

@@ -23,26 +23,33 @@ training seeds share one noisy set, which is computed once and kept in the store
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from uebench import Defense, Fraction255, Option, Protocol, Run, Split, defense
-from uebench.augment import contrastive, crop_flip
-from uebench.learn.loops import shuffled_batches
-from uebench.learn.pgd import frozen, pgd, random_start
-from uebench.learn.surrogate_training import CROP_PADDING
+from uebench import (
+    Adversary,
+    Defense,
+    Fraction255,
+    Option,
+    Protocol,
+    Run,
+    Split,
+    Training,
+    defense,
+)
+from uebench.augment import contrastive
+from uebench.learn.surrogate_training import adversarial, train_epoch
 from uebench.methods.run import content_hash
 from uebench.store.arrays import chunks, zeros
 
 LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
-"""Of the simple network; the rate is divided by ten after 75 % and 90 % of its epochs."""
+"""Of the simple network."""
+DROPS = 0.75, 0.9
+"""Shares of its epochs after which the learning rate is divided by ten."""
 
 
 @defense("sda_an", title="SDA+AN", source="arXiv:2312.08898")
@@ -94,66 +101,25 @@ class StrongAugmentationAdversarialNoise(Defense):
     def _noisy(self, data: Split, run: Run) -> Tensor:
         """Return the 8-bit images with the noise that raises the simple network's loss."""
         model = self._simple_network(data, run)
+        adversary = Adversary(self.eps, self.steps, self.noise_step)
         images = zeros(data.images.shape, torch.uint8, data.images.device)
-        with frozen(model):
-            for part in chunks(images):
-                pixels = data.pixels(part)
-                noise = self._search(model, pixels, data.labels[part], self.noise_step, run)
-                images[part] = (255 * (pixels + noise)).round_().clamp_(0, 255).to(torch.uint8)
+        for part in chunks(images):
+            points = adversarial(model, data.pixels(part), data.labels[part], adversary, run)
+            images[part] = (255 * points).round_().clamp_(0, 255).to(torch.uint8)
         return images
 
     def _simple_network(self, data: Split, run: Run) -> nn.Module:
         """Return two linear layers, trained adversarially on the images and labels of `data`."""
-        n_values = math.prod(data.shape)
-        model = run.build(
-            lambda: nn.Sequential(
-                nn.Flatten(),
-                nn.Linear(n_values, self.width),
-                nn.ReLU(),
-                nn.Linear(self.width, data.n_classes),
-            )
-        )
+        model = run.network_for(f"mlp2[width={self.width}]", data.shape, data.n_classes)
         optimizer = torch.optim.SGD(
             model.parameters(), LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
         )
+        adversary = Adversary(self.eps, self.steps, self.step)
         loop = run.checkpoint("simple network", model=model, optimizer=optimizer)
         for epoch in loop.steps(self.epochs):
-            for group in optimizer.param_groups:
-                group["lr"] = LR * 0.1 ** sum(epoch >= drop * self.epochs for drop in (0.75, 0.9))
-            for batch in shuffled_batches(len(data), self.batch_size, run.rng):
-                images = crop_flip(data.take(batch), run.rng, CROP_PADDING, True).float() / 255
-                labels = data.labels[batch]
-                with frozen(model):
-                    noise = self._search(model, images, labels, self.step, run)
-                with run.autocast():
-                    loss = run.cross_entropy(model(images + noise), labels)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
+            schedule = (LR, epoch, self.epochs)
+            train_epoch(
+                model, optimizer, data, self.batch_size, run, schedule, adversary, Training(DROPS)
+            )
             run.progress((epoch + 1) / self.epochs, f"simple network, epoch {epoch + 1}")
         return model
-
-    def _search(
-        self,
-        model: Callable[[Tensor], Tensor],
-        images: Float[Tensor, "b c h w"],
-        labels: Int[Tensor, " b"],
-        step: float,
-        run: Run,
-    ) -> Float[Tensor, "b c h w"]:
-        """Return the noise, from a random start, that raises the loss of the simple network."""
-
-        def loss(points: Tensor) -> Tensor:
-            with run.autocast():
-                return F.cross_entropy(model(points).float(), labels, reduction="sum")
-
-        return pgd(
-            loss,
-            images,
-            norm="linf",
-            eps=self.eps,
-            step=step,
-            steps=self.steps,
-            towards="max",
-            start=random_start(images, "linf", self.eps, run.rng),
-        )

@@ -17,7 +17,6 @@ below.
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
@@ -146,8 +145,7 @@ class Linear(TrainedDetector):
 
     def network(self, data: Split, run: Run) -> nn.Module:
         """Return one linear layer."""
-        n_values = math.prod(data.shape)
-        return run.build(lambda: nn.Sequential(nn.Flatten(), nn.Linear(n_values, data.n_classes)))
+        return run.network_for("linear", data.shape, data.n_classes)
 
 
 class TwoLayer(TrainedDetector):
@@ -160,15 +158,7 @@ class TwoLayer(TrainedDetector):
 
     def network(self, data: Split, run: Run) -> nn.Module:
         """Return two linear layers with a ReLU in between."""
-        n_values = math.prod(data.shape)
-        return run.build(
-            lambda: nn.Sequential(
-                nn.Flatten(),
-                nn.Linear(n_values, self.width),
-                nn.ReLU(),
-                nn.Linear(self.width, data.n_classes),
-            ),
-        )
+        return run.network_for(f"mlp2[width={self.width}]", data.shape, data.n_classes)
 
 
 class BiasShift(TrainedDetector):

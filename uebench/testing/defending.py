@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from ..data import Dataset
 from ..learn.protocol import PROTOCOLS, Protocol
 from ..methods.base import Defense
 from ..methods.run import Run
+from ..methods.victim import Trained
 from ..victims.supervised import train_model
 from .data import CASES, LARGE, case, make_run
 from .generators import DRAW, reseeded, states
@@ -150,12 +152,21 @@ def randomness_(subject: Subject, _: str) -> None:
     dataset = case("unequal classes")
     protocol = PROTOCOLS["quick"].model_copy(update={"epochs": 2, "batch_size": 16})
     defense = subject.defense(dataset, 2)
+
+    def trained() -> Trained:
+        run = make_run(dataset, 0, epochs=2)
+        data = defense.prepare(dataset.train, run)
+        return train_model(data, dataset.test, TARGET, protocol, defense, run)
+
+    check_same_twice(trained)
+
+
+def check_same_twice(train: Callable[[], Trained]) -> None:
+    """Check that a training gives the same record twice, whatever the global generators hold."""
     records: list[dict[str, Any]] = []
     for world in (1, 2):
         before = reseeded(world)
-        run = make_run(dataset, 0, epochs=2)
-        data = defense.prepare(dataset.train, run)
-        record = train_model(data, dataset.test, TARGET, protocol, defense, run).record
+        record = train().record
         demand(
             before == states(),
             "a global generator of torch or numpy was used or set",

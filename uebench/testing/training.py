@@ -12,8 +12,8 @@ from ..learn.protocol import PROTOCOLS
 from ..methods.registry import build_defense
 from ..methods.victim import Target, Trained
 from .data import CASES, LARGE, case, facts_of, make_run
-from .defending import TARGET, TIMED
-from .generators import DRAW, reseeded, states
+from .defending import TARGET, check_same_twice
+from .generators import DRAW
 from .promises import demand, promised_by
 from .stand_in import some_gpu
 from .subject import Subject
@@ -72,21 +72,7 @@ def judging(subject: Subject, name: str) -> None:
 def randomness__(subject: Subject, _: str) -> None:
     """Training is the same twice; global generators are neither read nor set."""
     dataset = case("unequal classes")
-    records: list[dict[str, Any]] = []
-    for world in (1, 2):
-        before = reseeded(world)
-        record = _trained(subject, dataset).record
-        demand(
-            before == states(),
-            "a global generator of torch or numpy was used or set",
-            DRAW,
-        )
-        records.append({key: value for key, value in record.items() if key not in TIMED})
-    demand(
-        records[0] == records[1],
-        "the same seed trained two different models",
-        f"{DRAW}; do not depend on the time, the process or the order of a set",
-    )
+    check_same_twice(lambda: _trained(subject, dataset))
 
 
 @promised_by("victim", mend="run networks inside `with run.autocast():`")

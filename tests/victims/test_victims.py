@@ -12,7 +12,7 @@ from uebench.cells.cell import SUPERVISED, Cell
 from uebench.common.errors import MethodError
 from uebench.data import Dataset
 from uebench.execute.tasks import Task, from_plain, plain
-from uebench.learn.protocol import PROTOCOLS
+from uebench.learn.protocol import MEASURES, PROTOCOLS
 from uebench.methods.registry import build_defense, build_victim, find, load_file, methods
 from uebench.methods.victim import Target, Trained
 from uebench.report import leaderboards
@@ -211,3 +211,13 @@ def test_the_record_follows_from_the_model_that_a_victim_returns(tiny: Dataset) 
 def test_the_default_victim_is_what_the_registry_builds() -> None:
     assert build_victim("supervised").method == SUPERVISED
     assert find("victim", "supervised") is type(SUPERVISED)
+
+
+def test_more_measurements_are_asked_for_by_another_key_under_every_victim(tiny: Dataset) -> None:
+    fields = {"attacks": "none", "defenses": "standard", "victims": "simclr"}
+    keys = {
+        cells(tiny, **fields, set={f"protocol.{name}": value})[0].key
+        for name in MEASURES
+        for value in (False, True)
+    }
+    assert len(keys) == 1 + len(MEASURES), "a known cell without the numbers is not the one"

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..common.spec import format_spec
 from ..data import Dataset
 from ..data.poison import CLEAN_BALL, Budget, Norm
-from ..learn.protocol import Protocol
+from ..learn.protocol import MEASURES, Protocol
 from ..methods.base import Attack, Defense, Method
 from ..methods.faults import blamed
 from ..methods.imported import ImportedPoison, imported_recipe
@@ -206,7 +206,8 @@ class Cell:
             return self._faulty_recipe()
         protocol = self.protocol.model_dump(exclude={"name", "arch", "surrogate", "precision"})
         if self.victim.reads is not None:
-            protocol = {key: protocol[key] for key in protocol if key in self.victim.reads}
+            entering = {*self.victim.reads, *MEASURES}
+            protocol = {key: protocol[key] for key in protocol if key in entering}
         if "alternate" in protocol:
             protocol["alternate"] &= protocol["flip"]
         for name, neutral in LATER_FIELDS.items():

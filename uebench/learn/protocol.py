@@ -126,6 +126,9 @@ class Protocol(BaseModel):
         return self.model_copy(update=granted)
 
 
+MEASURES = ("recovery", "robust", "train_curve")
+"""Fields that ask for more numbers of a trained model and change none of the others."""
+
 PROTOCOLS: dict[str, Protocol] = {
     "paper": Protocol(name="paper"),
     "sprint": Protocol(

@@ -105,7 +105,8 @@ class Victim(Method):
     """Whether it trains with `Defense.loss`. If not, defenses that have a loss of their own make no
     sense under it, and such cells are refused."""
     reads: ClassVar[tuple[str, ...] | None] = None
-    """The fields of the protocol that change its numbers, which enter the key; None for all."""
+    """The fields of the protocol that change its numbers, which enter the key; None for all. Those
+    that only ask for more numbers, such as `robust`, enter it anyway."""
 
     def epochs_of(self, protocol: Protocol) -> int:
         """Return the passes over the training set, as tables show them.

@@ -75,7 +75,7 @@ class Objective(nn.Module):
 class Contrastive(Victim):
     """Trains an encoder without labels and judges it by a linear probe."""
 
-    reads: ClassVar[tuple[str, ...] | None] = ("flip", "compile", "robust", "train_curve")
+    reads: ClassVar[tuple[str, ...] | None] = ("flip", "compile")
     rate: ClassVar[float] = 0.5
     """The papers' peak learning rate for batches of 512 images."""
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..common.errors import UserError
 from ..data import Dataset, load_dataset
 from ..data.split import Split
+from ..learn.protocol import MEASURES
 from ..methods.base import Defense, Facts
 from ..methods.registry import build_defense, victim
 from ..methods.run import Run, content_hash
@@ -178,7 +179,7 @@ class Pretrained(Victim):
         """Return the weights that training starts from, except those of the last layer."""
         if self.weights:
             return self._fitting(model, target.arch)
-        protocol = target.protocol.model_copy(update={"robust": False, "train_curve": False})
+        protocol = target.protocol.model_copy(update=dict.fromkeys(MEASURES, False))
         recipe = {
             **network_recipe(target.arch, self._shape(target.clean.shape)),
             "data": self.content,

@@ -30,26 +30,34 @@ FILE = "resnet18-f37072fd.pth"
 """The name of torchvision's file of ImageNet weights for ResNet-18."""
 
 
-class OnImageNet(nn.Module):
-    """Resize and normalise images as in the network's pretraining, then apply the network."""
+class Prepared(nn.Module):
+    """Resize and normalise images as in a network's pretraining, then apply the network.
+
+    Args:
+        model: the network.
+        size: the side in pixels that images are resized to; 0 keeps their own.
+        normalise: whether to subtract ImageNet's mean and divide by its standard deviation.
+    """
 
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, model: nn.Module, size: int) -> None:
+    def __init__(self, model: nn.Module, size: int, normalise: bool) -> None:
         super().__init__()
         self.model = model
         self.size = size
+        self.normalise = normalise
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("sd", torch.tensor(SD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Return the logits of images in [0, 1]; grey images are repeated in three channels."""
-        if x.shape[1] == 1:
+        """Return the logits of images in [0, 1]; grey ones get three channels to be normalised."""
+        if self.normalise and x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
-        if x.shape[2:] != (self.size, self.size):
+        if self.size and x.shape[2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
-        x = (x - self.mean) / self.sd
+        if self.normalise:
+            x = (x - self.mean) / self.sd
         out: Tensor = self.model(x.contiguous(memory_format=torch.channels_last))
         return out
 
@@ -79,7 +87,7 @@ def resnet18_imagenet(
     model.load_state_dict(
         state, strict=False
     )  # read_weights has checked that only the head is missing
-    return OnImageNet(model, size)
+    return Prepared(model, size, normalise=True)
 
 
 def default_file() -> Path:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
@@ -31,33 +30,9 @@ from ..methods.registry import build_defense, victim
 from ..methods.run import Run, content_hash
 from ..methods.victim import Target, Trained, Victim
 from ..models import build_network, encoder_of, last_linear, network_recipe
-from ..models.pretrained import MEAN, SD
+from ..models.pretrained import Prepared
 from ..models.weights import fitting, read_state
 from .supervised import train_supervised
-
-
-class Prepared(nn.Module):
-    """A network behind a fixed resizing and normalisation of its images."""
-
-    mean: Tensor
-    sd: Tensor
-
-    def __init__(self, model: nn.Module, size: int, normalise: bool) -> None:
-        super().__init__()
-        self.model = model
-        self.size = size
-        self.normalise = normalise
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("sd", torch.tensor(SD).view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Return the logits of images in [0, 1]."""
-        if self.size:
-            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
-        if self.normalise:
-            x = (x - self.mean) / self.sd
-        out: Tensor = self.model(x.contiguous(memory_format=torch.channels_last))
-        return out
 
 
 class Frozen(nn.Module):

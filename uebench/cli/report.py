@@ -5,10 +5,8 @@ from __future__ import annotations
 import click
 
 from ..common.errors import UserError
+from ..common.names import PLOTS
 from .shared import data_dir_option, echo, metric_options, plugin_option, writable
-
-_FIGURES = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "victims", "examples")
-"""As `PLOTS` in `suite/look.py`, which loads torch."""
 
 
 @click.command()
@@ -41,7 +39,7 @@ def report(results: tuple[str, ...], out: str | None) -> None:
 
 @click.command("plot")
 @click.argument("results", nargs=-1, required=True, type=click.Path())
-@click.option("--kind", type=click.Choice(_FIGURES), required=True, help="What to plot.")
+@click.option("--kind", type=click.Choice(PLOTS), required=True, help="What to plot.")
 @click.option("--out", metavar="FOLDER", help="Folder for the files; by default RESULTS/plots.")
 @metric_options
 @click.option(

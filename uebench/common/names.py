@@ -17,6 +17,8 @@ from pathlib import Path
 HOME = Path(__file__).parents[1]
 SHOWN = ("attack", "defense", "victim", "protocol", "executor")
 """Kinds whose names `uebench show` describes."""
+PLOTS = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "victims", "examples")
+"""The kinds of plots that `uebench plot` draws."""
 DICTS = {
     "datasets": (HOME / "data/catalog.py", "DATASETS"),
     "models": (HOME / "models/registry.py", "ARCHITECTURES"),

@@ -63,12 +63,8 @@ def render(results: Results, meanings: Meanings = NOTHING_MEANT) -> str:
         tabs=tabs(boards, results),
         boards=boards,
         entries=entries,
-        curves=[plot_view(figure, "") for figure in curves_figures(results)],
-        figures=[
-            plot_view(figure, name)
-            for name, metric in METRIC_NAMES
-            for figure in figures(results, metric)
-        ],
+        curves=curves_views(results),
+        figures=figure_views(results),
         detection=detection_layouts(results.detection, results.titles),
         poisons=poison_views(results),
         gaps=results.gaps,
@@ -96,7 +92,21 @@ def _counts(results: Results) -> list[tuple[str, str]]:
     return counts + lost
 
 
-def plot_view(figure: Figure, metric: str) -> View:
+def figure_views(results: Results) -> list[View]:
+    """Return every plot that the results allow, in both metrics."""
+    return [
+        _plot_view(figure, name)
+        for name, metric in METRIC_NAMES
+        for figure in figures(results, metric)
+    ]
+
+
+def curves_views(results: Results) -> list[View]:
+    """Return the plots of accuracy during training, which suit both metrics."""
+    return [_plot_view(figure, "") for figure in curves_figures(results)]
+
+
+def _plot_view(figure: Figure, metric: str) -> View:
     """Return a plot; its metric is `last`, `best`, or empty for a plot that suits both."""
     return {
         "figure": figure,

@@ -166,11 +166,12 @@ def read_records(path: Path) -> dict[str, CellRecord]:
             f"{path} is not of format {RECORDS_FORMAT}, which is the one that this version reads; "
             "run the command of run.json again, or remove the file"
         )
-    checked = {key: _checked(CellRecord, each, path, key) for key, each in read["records"].items()}
-    return {
-        key: record.model_copy(update={"sha256": _sha256(read["records"][key])})
-        for key, record in checked.items()
-    }
+    return {key: _record(each, path, key) for key, each in read["records"].items()}
+
+
+def as_read(records: Mapping[str, Mapping[str, Any]]) -> dict[str, CellRecord]:
+    """Return records from the store, by key, as `read_records` returns them once written."""
+    return {key: _record(_compact(each), Path("the store"), key) for key, each in records.items()}
 
 
 def origin_in_words(origin: Mapping[str, Any]) -> str:
@@ -201,6 +202,11 @@ def read_run(folder: Path, needed: tuple[str, ...] = ()) -> RunFacts:
             raise
         contents = {}
     return _checked(RunFacts, contents, folder / RUN, "")
+
+
+def _record(compact: Any, path: Path, key: str) -> CellRecord:
+    record = _checked(CellRecord, compact, path, key)
+    return record.model_copy(update={"sha256": _sha256(compact)})
 
 
 def _checked(kind: type[R], value: Any, path: Path, key: str) -> R:

@@ -18,12 +18,10 @@ from urllib.parse import urlencode
 from .boards import page_boards, tabs
 from .compare import Meanings
 from .entries import View, cell_slug
-from .figures import figures
 from .folder import Results
 from .groups import CellRow
 from .method_pages import method_views
-from .page import METRIC_NAMES, plot_view, poison_views
-from .series import curves_figures
+from .page import METRIC_NAMES, curves_views, figure_views, poison_views
 from .statistics import Stat, best_within_noise
 from .templates import asset, rendered
 
@@ -88,11 +86,7 @@ def site_files(site: Site) -> Iterator[tuple[str, str | bytes]]:
         return rendered(template, **common, **values)
 
     yield "index.html", page("front.jinja", boards=boards, counts=_counts(results, methods))
-    plots = [
-        plot_view(figure, name)
-        for name, metric in METRIC_NAMES
-        for figure in figures(results, metric)
-    ] + [plot_view(figure, "") for figure in curves_figures(results)]
+    plots = figure_views(results) + curves_views(results)
     yield "leaderboards.html", page("leaderboards.jinja", boards=boards, tabs=choices, plots=plots)
     yield "compare.html", page("compare.jinja")
     yield "methods.html", page("methods.jinja", methods=methods)

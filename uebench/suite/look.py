@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from ..common.errors import UserError
+from ..common.names import PLOTS
 from ..common.spec import split_specs
 from ..common.text import escaped
 from ..data import Dataset
@@ -32,7 +33,7 @@ from ..report.display import Comparison, Leaderboards, Plots
 from ..report.paper import inches
 from ..report.plots import draw
 from ..report.published import read_published
-from ..report.records import read_records, write_records
+from ..report.records import CellRecord, as_read
 from ..report.selection import selected
 from ..report.tables import metric_of
 from ..share.merge import merged
@@ -42,8 +43,6 @@ from .listing import catalog
 
 Source: TypeAlias = "pd.DataFrame | str | Path | Sequence[str | Path]"
 """Where results are: a table of `uebench.run`, or one or more results folders."""
-PLOTS = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "victims", "examples")
-"""The kinds of plots."""
 
 
 def results_of(source: Source) -> Results:
@@ -67,14 +66,11 @@ def results_of(source: Source) -> Results:
     return merged(texts).results(Path(", ".join(map(escaped, texts))), known_titles())
 
 
-def _stored(cells: pd.DataFrame) -> Any:
+def _stored(cells: pd.DataFrame) -> dict[str, CellRecord]:
     """Return the records of cells that the user's store has, as records.json would hold them."""
     store = Store()
     entries = {key: store.read("cell", key) for key in cells["key"] if key}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "records.json")
-        write_records(path, {key: entry[1] for key, entry in entries.items() if entry is not None})
-        return read_records(path)
+    return as_read({key: entry[1] for key, entry in entries.items() if entry is not None})
 
 
 def leaderboard(results: Source, *, best: bool = False, metric: str | None = None) -> Leaderboards:
@@ -131,7 +127,7 @@ def plot(
 
     Args:
         results: a table of `uebench.run` or a part of it, a results folder, or several folders.
-        kind: `curves`, `ratio`, `confusion`, `budget`, `repeats`, `cost` or `examples`.
+        kind: `curves`, `ratio`, `confusion`, `budget`, `repeats`, `cost`, `victims` or `examples`.
         out: the folder for the files; by default none are written.
         formats: the formats of the files: `pdf`, `png` or `svg`.
         **options: `best`, `metric`, `width`, `attacks`, `defenses`, `data_dir` and `download`, as
@@ -143,12 +139,13 @@ def plot(
     if kind not in PLOTS:
         raise UserError(f"there is no plot {kind!r}; the kinds are {', '.join(PLOTS)}")
     content = results_of(results)
-    with tempfile.TemporaryDirectory() as scratch:
-        paths = draw_plots(content, kind, Path(scratch), formats=("png",), **options)
-        plots = Plots({path.stem: path.read_bytes() for path in paths})
+    paths: list[Path] = []
     if out is not None:
-        draw_plots(content, kind, Path(out), formats=tuple(formats), **options)
-    return plots
+        paths = draw_plots(content, kind, Path(out), formats=tuple(formats), **options)
+    with tempfile.TemporaryDirectory() as scratch:
+        if out is None or "png" not in formats:
+            paths = draw_plots(content, kind, Path(scratch), formats=("png",), **options)
+        return Plots({path.stem: path.read_bytes() for path in paths if path.suffix == ".png"})
 
 
 def draw_plots(

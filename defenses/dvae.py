@@ -41,8 +41,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from uebench import Auto, Defense, Facts, Option, Run, Split, auto, defense
+from uebench.data.split import content_hash
 from uebench.learn.loops import DivergedError, shuffled_batches
-from uebench.methods.run import content_hash
 from uebench.models.resnet import BasicBlock
 from uebench.store.arrays import chunks, zeros
 

@@ -42,8 +42,8 @@ from uebench import (
     defense,
 )
 from uebench.augment import contrastive
+from uebench.data.split import content_hash
 from uebench.learn.surrogate_training import adversarial, train_epoch
-from uebench.methods.run import content_hash
 from uebench.store.arrays import chunks, zeros
 
 LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4

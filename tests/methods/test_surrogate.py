@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from tests.conftest import make_run
 from uebench import frozen
 from uebench.data import Dataset
-from uebench.learn import surrogate_training as training_module
+from uebench.learn import surrogate_training as module
 from uebench.learn.loops import DivergedError
 from uebench.learn.surrogate_training import Adversary, Training
-from uebench.methods import run as module
 from uebench.store.store import Store
 
 
@@ -111,7 +110,7 @@ def test_an_adversarially_trained_surrogate_sees_the_hardest_points_of_the_ball(
 ) -> None:
     adversary = Adversary(radius=4 / 255, steps=5, step=2 / 255)
     searched: list[tuple[torch.nn.Module, torch.Tensor, torch.Tensor, torch.Tensor]] = []
-    search = training_module.adversarial
+    search = module.adversarial
 
     def noted(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *more: Any):  # type: ignore[no-untyped-def]
         points = search(model, images, labels, *more)
@@ -120,7 +119,7 @@ def test_an_adversarially_trained_surrogate_sees_the_hardest_points_of_the_ball(
         searched.append((model, images, points, rise))
         return points
 
-    monkeypatch.setattr(training_module, "adversarial", noted)
+    monkeypatch.setattr(module, "adversarial", noted)
     seen: list[torch.Tensor] = []
     forward = torch.nn.Sequential.forward
 

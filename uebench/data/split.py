@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ..store.arrays import chunks, fits, gathered, taken, zeros
+from ..store.arrays import add_bytes, chunks, fits, gathered, taken, zeros
 from .given import as_images, as_whole_numbers
 
 
@@ -115,3 +116,11 @@ class Split:
         if fits(images.numel(), device) or device.type == "cpu":
             images = images.to(device)
         return replace(self, images=images, labels=self.labels.to(device))
+
+
+def content_hash(data: Split) -> str:
+    """Return the sha256 of a split's images and labels."""
+    digest = hashlib.sha256()
+    for values in (data.images, data.labels):
+        add_bytes(digest, values)
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""How a surrogate is trained where an attack's authors depart from the usual recipe."""
+"""Train a surrogate: a network that an attack trains on clean images."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ..augment import contrastive, crop_flip, shift_flip
-from ..data.split import Split
-from .loops import Computing, DivergedError, shuffled_batches
+from ..data.split import Split, content_hash
+from ..models import network_recipe
+from .checkpoint import Checkpoint, Stateful
+from .loops import Computing, DivergedError, accuracy, shuffled_batches
 from .pgd import frozen, pgd, random_start
 
+SURROGATE_VERSION = 2
+"""Raise it when the numbers of surrogates change: stored ones are then trained again."""
+
+MOMENTUM = 0.9
 CROP_PADDING = 4
 LOWEST_LR = 1e-6
 """Where a cosine schedule ends, as in the code of arXiv:2402.04010."""
@@ -26,6 +32,26 @@ class Drawing(Computing, Protocol):
     """What training needs to know about a run; `methods.run.Run` is an implementation."""
 
     rng: torch.Generator
+
+
+class Building(Drawing, Protocol):
+    """A run that also builds networks, resumes loops and reports on them."""
+
+    device: torch.device
+
+    def network(self, arch: str) -> nn.Module:
+        """Return an untrained network."""
+        ...
+
+    def checkpoint(
+        self, name: str, /, *, keep: bool = True, **parts: Tensor | Stateful
+    ) -> Checkpoint:
+        """Return the checkpoint of a loop, resumed if an earlier process was killed in it."""
+        ...
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Report what share of the work is done."""
+        ...
 
 
 class Adversary(NamedTuple):
@@ -82,6 +108,41 @@ class Training(NamedTuple):
             return crop_flip(images, rng, CROP_PADDING, True).float().div_(255)
         change = shift_flip if self.augment == "shift" else contrastive
         return change(images.float().div_(255), rng, self.strength)
+
+
+class Surrogate(NamedTuple):
+    """Everything besides the images and the seed that determines the weights of surrogates."""
+
+    arch: str
+    epochs: int
+    """Passes over the images that are not held out."""
+    lr: float
+    """Initial learning rate."""
+    batch_size: int
+    held_out: int
+    """Images that only select the best epoch, at most a tenth of all; 0 takes the last epoch."""
+    checkpoints: int = 0
+    """Number of equidistant epochs whose weights are returned; 0: those of the best epoch alone."""
+    at: Adversary | None = None
+    """The adversary of an adversarial training."""
+    training: Training = Training()
+
+    def recipe(self, data: Split, precision: str) -> dict[str, Any]:
+        """Return what the key of the stored weights is the hash of."""
+        return {
+            "data": content_hash(data),
+            "classes": data.n_classes,
+            **network_recipe(self.arch, data.shape),
+            "epochs": self.epochs,
+            "lr": self.lr,
+            "batch_size": self.batch_size,
+            "held_out": self.held_out,
+            "precision": precision,
+            "version": SURROGATE_VERSION,
+            **({"checkpoints": self.checkpoints} if self.checkpoints else {}),
+            **({} if self.at is None else {"at": self.at._asdict()}),
+            **self.training.recipe(),
+        }
 
 
 def cosine(lr: float, done: float) -> float:
@@ -157,3 +218,46 @@ def adversarial(
             towards="max",
             start=start,
         )
+
+
+def surrogate_weights(data: Split, settings: Surrogate, run: Building) -> dict[str, Tensor]:
+    """Train a surrogate and return the weights of its best epoch.
+
+    Their `held_out_acc` is the accuracy on the held-out images, -1 if none were held out. With
+    `checkpoints`, the weights are those of as many equidistant epochs, and their keys begin with
+    the number of the checkpoint.
+    """
+    epochs, checkpoints, training = settings.epochs, settings.checkpoints, settings.training
+    model = run.network(settings.arch)
+    n_held = min(settings.held_out, len(data) // 10)
+    order = torch.randperm(len(data), generator=run.rng, device=run.device)
+    held, train = data.subset(order[:n_held]), data.subset(order[n_held:])
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        settings.lr,
+        momentum=MOMENTUM,
+        weight_decay=training.weight_decay,
+        nesterov=training.nesterov,
+    )
+    last_epochs = [(number + 1) * epochs // checkpoints for number in range(checkpoints)]
+    loop = run.checkpoint("surrogate", model=model, optimizer=optimizer)
+    loop.facts = {"best": -1.0, "weights": {}, **loop.facts}
+    for epoch in loop.steps(epochs):
+        schedule = (settings.lr, epoch, epochs)
+        train_epoch(
+            model, optimizer, train, settings.batch_size, run, schedule, settings.at, training
+        )
+        weights = {k: v.clone() for k, v in model.state_dict().items()}
+        if epoch + 1 in last_epochs:
+            number = last_epochs.index(epoch + 1)
+            loop.facts["weights"] |= {f"{number} {k}": v for k, v in weights.items()}
+        # without held-out images the last epoch counts as the best
+        held_out_acc = accuracy(model, held, run) if n_held else float(epoch)
+        if not checkpoints and held_out_acc > loop.facts["best"]:
+            loop.facts |= {"best": held_out_acc, "weights": weights}
+        reached = f", held-out {held_out_acc:.3f}" if n_held else ""
+        run.progress((epoch + 1) / epochs, f"surrogate epoch {epoch + 1}{reached}")
+    if checkpoints:
+        return dict(loop.facts["weights"])
+    best = loop.facts["best"] if n_held else -1.0
+    return {**loop.facts["weights"], "held_out_acc": torch.tensor(best)}

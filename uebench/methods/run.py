@@ -1,17 +1,13 @@
-"""What a method is given to work with: `Run`, and the surrogates that it trains.
+"""What a method is given to work with: `Run`.
 
-A surrogate is a network that an attack trains on clean images. It is cached in the store, and
-attacks that ask for the same one share it.
-
-Source of its defaults: Tao et al., "Better Safe Than Sorry", NeurIPS 2021, arXiv:2102.04716, and
-its authors' code: 150 epochs of SGD, learning rate 0.1 and x0.1 at two thirds and five sixths,
-batch 128, weight decay 5e-4, random crops and flips, the best epoch on 1,000 held-out training
-images.
+The defaults of its surrogates, which are networks that an attack trains on clean images, are those
+of Tao et al., "Better Safe Than Sorry", NeurIPS 2021, arXiv:2102.04716, and its authors' code: 150
+epochs of SGD, learning rate 0.1 and x0.1 at two thirds and five sixths, batch 128, weight decay
+5e-4, random crops and flips, the best epoch on 1,000 held-out training images.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -25,19 +21,13 @@ from torch import Tensor, nn
 from ..common.errors import UserError
 from ..data.split import Split
 from ..learn.checkpoint import Checkpoint, Stateful, Unfinished
-from ..learn.loops import accuracy
 from ..learn.stopwatch import Stopwatch
-from ..learn.surrogate_training import Adversary, Training, train_epoch
-from ..models import build_network, network_recipe, parse_arch, seeded
-from ..store.arrays import add_bytes, as_tensor, zeros
+from ..learn.surrogate_training import Adversary, Surrogate, Training, surrogate_weights
+from ..models import build_network, parse_arch, seeded
+from ..store.arrays import as_tensor, zeros
 from ..store.store import Store, key_of, seed_of
 
-SURROGATE_VERSION = 2
-"""Raise it when the numbers of surrogates change: stored ones are then trained again."""
-
-MOMENTUM = 0.9
 USUAL = Training()
-
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -212,9 +202,8 @@ class Run:
             DivergedError: the loss is no longer finite.
         """
         arch = parse_arch(arch)[0]
-        weights = self._surrogate_weights(
-            data, arch, epochs, lr, batch_size, held_out, at=at, training=training
-        )
+        settings = Surrogate(arch, epochs, lr, batch_size, held_out, at=at, training=training)
+        weights = self._surrogate_weights(data, settings)
         held_out_acc = weights.pop("held_out_acc").item()
         if held_out_acc >= 0:
             self.note(surrogate_held_out_acc=round(held_out_acc, 4))
@@ -254,50 +243,18 @@ class Run:
                 "gives at most one; ask for fewer checkpoints or more epochs"
             )
         arch = parse_arch(arch)[0]
-        weights = self._surrogate_weights(
-            data, arch, epochs, lr, batch_size, 0, checkpoints, training=training
-        )
+        settings = Surrogate(arch, epochs, lr, batch_size, 0, checkpoints, training=training)
+        weights = self._surrogate_weights(data, settings)
         numbered: list[dict[str, Tensor]] = [{} for _ in range(checkpoints)]
         for key, value in weights.items():
             number, _, name = key.partition(" ")
             numbered[int(number)][name] = value
         return [self._with_weights(arch, each) for each in numbered]
 
-    def _surrogate_weights(
-        self,
-        data: Split,
-        arch: str,
-        epochs: int,
-        lr: float,
-        batch_size: int,
-        held_out: int,
-        checkpoints: int = 0,
-        *,
-        at: Adversary | None = None,
-        training: Training,
-    ) -> dict[str, Tensor]:
-        """Return what `_trained` returns, from the store if it is there."""
-        recipe = {
-            "data": content_hash(data),
-            "classes": data.n_classes,
-            **network_recipe(arch, data.shape),
-            "epochs": epochs,
-            "lr": lr,
-            "batch_size": batch_size,
-            "held_out": held_out,
-            "precision": self.precision,
-            "version": SURROGATE_VERSION,
-            **({"checkpoints": checkpoints} if checkpoints else {}),
-            **({} if at is None else {"at": at._asdict()}),
-            **training.recipe(),
-        }
-        return self._kept(
-            "surrogate",
-            recipe,
-            lambda run: _trained(
-                data, run, arch, epochs, lr, batch_size, held_out, checkpoints, at, training
-            ),
-        )
+    def _surrogate_weights(self, data: Split, settings: Surrogate) -> dict[str, Tensor]:
+        """Return what `surrogate_weights` returns, from the store if it is there."""
+        recipe = settings.recipe(data, self.precision)
+        return self._kept("surrogate", recipe, lambda run: surrogate_weights(data, settings, run))
 
     def _with_weights(self, arch: str, weights: dict[str, Tensor]) -> nn.Module:
         """Return a network with stored weights, in eval mode."""
@@ -357,59 +314,3 @@ class Run:
         for run in runs:
             run.forget_checkpoints()
         return {key: value.to(self.device) for key, value in tensors.items()}
-
-
-def content_hash(data: Split) -> str:
-    """Return the sha256 of a split's images and labels."""
-    digest = hashlib.sha256()
-    for values in (data.images, data.labels):
-        add_bytes(digest, values)
-    return digest.hexdigest()
-
-
-def _trained(
-    data: Split,
-    run: Run,
-    arch: str,
-    epochs: int,
-    lr: float,
-    batch_size: int,
-    held_out: int,
-    checkpoints: int,
-    at: Adversary | None,
-    training: Training,
-) -> dict[str, Tensor]:
-    """Return the weights of the best epoch and its held-out accuracy, -1 if none were held out.
-
-    With `checkpoints`, return the weights of as many equidistant epochs, their keys numbered.
-    """
-    model = run.network(arch)
-    n_held = min(held_out, len(data) // 10)
-    order = torch.randperm(len(data), generator=run.rng, device=run.device)
-    held, train = data.subset(order[:n_held]), data.subset(order[n_held:])
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr,
-        momentum=MOMENTUM,
-        weight_decay=training.weight_decay,
-        nesterov=training.nesterov,
-    )
-    last_epochs = [(number + 1) * epochs // checkpoints for number in range(checkpoints)]
-    loop = run.checkpoint("surrogate", model=model, optimizer=optimizer)
-    loop.facts = {"best": -1.0, "weights": {}, **loop.facts}
-    for epoch in loop.steps(epochs):
-        train_epoch(model, optimizer, train, batch_size, run, (lr, epoch, epochs), at, training)
-        weights = {k: v.clone() for k, v in model.state_dict().items()}
-        if epoch + 1 in last_epochs:
-            number = last_epochs.index(epoch + 1)
-            loop.facts["weights"] |= {f"{number} {k}": v for k, v in weights.items()}
-        # without held-out images the last epoch counts as the best
-        held_out_acc = accuracy(model, held, run) if n_held else float(epoch)
-        if not checkpoints and held_out_acc > loop.facts["best"]:
-            loop.facts |= {"best": held_out_acc, "weights": weights}
-        reached = f", held-out {held_out_acc:.3f}" if n_held else ""
-        run.progress((epoch + 1) / epochs, f"surrogate epoch {epoch + 1}{reached}")
-    if checkpoints:
-        return dict(loop.facts["weights"])
-    best = loop.facts["best"] if n_held else -1.0
-    return {**loop.facts["weights"], "held_out_acc": torch.tensor(best)}

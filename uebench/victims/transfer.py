@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from ..common.errors import UserError
 from ..data import Dataset, load_dataset
-from ..data.split import Split
+from ..data.split import Split, content_hash
 from ..learn.protocol import MEASURES
 from ..methods.base import Defense, Facts
 from ..methods.registry import build_defense, victim
-from ..methods.run import Run, content_hash
+from ..methods.run import Run
 from ..methods.victim import Target, Trained, Victim
 from ..models import build_network, encoder_of, last_linear, network_recipe
 from ..models.pretrained import Prepared

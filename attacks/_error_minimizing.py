@@ -7,6 +7,9 @@ while the noise that theirs averages only stays within eps. Images of 64 px and 
 settings for ImageNet (where they make sample-wise noise for a fifth of the images), smaller ones
 those for CIFAR-10, and `cifar100` those for CIFAR-100. The surrogate's order is shuffled in both
 forms, theirs in the class-wise form only, and its last batch may be small, while theirs is dropped.
+`legacy_export` reproduces the 8-bit images that the authors' data set class makes: it multiplies
+the noise by 255, cuts it to [0, 255], which drops every negative change, and truncates; a change
+of just 8 levels may come out as 7 in either, not always in the same places.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -31,7 +34,7 @@ from uebench import (
     parse_arch,
     taken,
 )
-from uebench.store.arrays import chunks
+from uebench.store.arrays import chunks, zeros
 
 from ._shared import Batches, ImageView, cross_entropy_of, descend, noisy_images, unchanged
 
@@ -42,6 +45,11 @@ USUAL_DECAY = 5e-4
 """Weight decay of the surrogate on CIFAR-10."""
 CLASS_SHARE = 0.2
 """Share of each class's images that class-wise noise is made from."""
+
+
+Stage = Literal["training", "noise", "stop test"]
+"""Where a round shows poisoned images to the surrogate: in its own steps, in those of the noise, or
+when the stop test measures its accuracy."""
 
 
 class ErrorMinimizing(Attack):
@@ -77,6 +85,8 @@ class ErrorMinimizing(Attack):
     """Learning rate of the surrogate, constant; momentum 0.9, gradient norm clipped at 5."""
     weight_decay: Annotated[float, Field(ge=0, le=1), Auto()] = auto()
     """L2 penalty of the surrogate; auto: 5e-4 (`cifar100` and from 64 px on: 5e-5)."""
+    legacy_export: Annotated[bool, Option(later=True)] = False
+    """Make the 8-bit images as the authors' data set class does, without the negative changes."""
 
     @property
     def by_class(self) -> bool:
@@ -90,13 +100,13 @@ class ErrorMinimizing(Attack):
         entry `batches` tells class-wise poisons apart from older ones, in which a small last batch
         decided the noise of its classes.
         """
-        options = self.options()
+        options = super().recipe()
         if options["weight_decay"] == USUAL_DECAY:
             del options["weight_decay"]
         return options | ({"batches": "whole"} if self.by_class else {})
 
-    def view(self, run: Run) -> ImageView:
-        """Return how the surrogate sees poisoned images, in its own and in the noise's steps."""
+    def view(self, run: Run, seen_in: Stage) -> ImageView:
+        """Return how the surrogate sees poisoned images in a stage of one round."""
         return unchanged
 
     def resolve(self, facts: Facts) -> ErrorMinimizing:
@@ -159,6 +169,16 @@ class ErrorMinimizing(Attack):
             delta[part] = taken(noise, rows[part], noise.device)
         return delta
 
+    def export(self, data: Split, delta: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+        """Return the 8-bit images; with `legacy_export` as the authors' data set class does."""
+        if not self.legacy_export:
+            return super().export(data, delta)
+        out = zeros(data.images.shape, torch.uint8, data.images.device)
+        for part in chunks(out):
+            noise = (delta[part].to(out.device) * 255).clamp(0, 255)
+            out[part] = (data.images[part].float() + noise).clamp_(0, 255).to(torch.uint8)
+        return out
+
     def _train(
         self,
         model: nn.Module,
@@ -171,7 +191,7 @@ class ErrorMinimizing(Attack):
     ) -> None:
         """Take the surrogate's steps of one round on the poisoned images, in train mode."""
         model.train()
-        loss_of = cross_entropy_of(model, run, self.view(run))
+        loss_of = cross_entropy_of(model, run, self.view(run, "training"))
         for _ in range(self.train_steps):
             batch = next(order)
             if len(batch) < 2:  # batch norm needs two images; an order may end in a single one
@@ -189,7 +209,7 @@ class ErrorMinimizing(Attack):
     ) -> None:
         """Lower every image's loss by changing its noise, in place."""
         descend(
-            cross_entropy_of(model, run, self.view(run)),
+            cross_entropy_of(model, run, self.view(run, "noise")),
             data,
             data.labels,
             noise,
@@ -231,12 +251,14 @@ class ErrorMinimizing(Attack):
         rows: Int[Tensor, " n"],
         run: Run,
     ) -> float:
-        """Return the surrogate's accuracy on x + delta, without augmentation, in eval mode."""
+        """Return the surrogate's accuracy on x + delta in eval mode."""
+        view = self.view(run, "stop test")
         right = torch.zeros((), device=run.device)  # one synchronisation at the end, not per batch
         for start in range(0, len(data), self.batch_size):
             part = slice(start, start + self.batch_size)
+            images = view(noisy_images(data, noise, part, rows[part]))
             with run.autocast():
-                guesses = model(noisy_images(data, noise, part, rows[part])).argmax(1)
+                guesses = model(images).argmax(1)
             right += (guesses == data.labels[part]).sum()
         return right.item() / len(data)
 

@@ -12,7 +12,7 @@ The field's "AT" is often another one: `at8` is what OPS, EntF, BridgePure, MI-U
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -53,19 +53,10 @@ class AdversarialTraining(Defense):
     step: Annotated[Fraction255, Field(gt=0, le=100), Auto(), Option(variant=True)] = auto()
     """Length of a step; auto: a fifth of the radius."""
     augment: Annotated[
-        Literal["none", "cutout", "mixup", "randaugment", "ueraser_lite"], Option(variant=True)
+        Literal["none", "cutout", "mixup", "randaugment", "ueraser_lite"],
+        Option(variant=True, later=True),
     ] = "none"
     """What is done to the images before the search, after crop and flip."""
-
-    def recipe(self) -> dict[str, Any]:
-        """Return the options, without an augmentation that is off.
-
-        The option came later, and results of adversarial training without it keep their keys.
-        """
-        options = self.options()
-        if self.augment == "none":
-            del options["augment"]
-        return options
 
     def resolve(self, facts: Facts) -> AdversarialTraining:
         """Return the defense with norm, radius and step filled in."""

@@ -5,10 +5,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
-from uebench import Attack, Facts, attack
+from uebench import Attack, Facts, Option, attack
 from uebench.cells.cell import source_of
 from uebench.methods import registry
 from uebench.methods.registry import build_attack, build_defense, find, load_file, methods
@@ -180,3 +181,16 @@ def test_pixel_levels_instead_of_a_fraction_get_a_hint(spec: str) -> None:
     facts = Facts("test", 10, (3, 32, 32), 1, "resnet8")
     with pytest.raises(ValueError, match="divide by 255"):
         build_attack(spec).resolve(facts)
+
+
+def test_an_option_that_was_added_later_is_in_a_recipe_only_if_it_is_changed() -> None:
+    class Grown(Attack):
+        """An attack that had `old` when results were stored, and was given `new` afterwards."""
+
+        old: int = 1
+        new: Annotated[int, Option(later=True)] = 2
+
+    kept = Attack().options()
+    assert Grown().recipe() == {**kept, "old": 1}
+    assert Grown(old=5, new=3).recipe() == {**kept, "old": 5, "new": 3}
+    assert Grown().options()["new"] == 2, "records and pages still say it"

@@ -59,10 +59,13 @@ class Option:
         quick: a value that makes tests of the method quick; taken where the default is larger.
         variant: whether another value still means the same method, with another effort or in
             another variant: results are then compared with those published for the method.
+        later: whether the option was added when results were stored already. Keys leave out its
+            default, which must mean what the method did before, so that those results stay known.
     """
 
     quick: int | None = None
     variant: bool = False
+    later: bool = False
 
 
 def option_of(info: FieldInfo) -> Option:

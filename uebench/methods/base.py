@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ..common.errors import MethodError
-from ..common.options import open_options
+from ..common.options import open_options, option_of
 from ..common.spec import Fraction255, format_options, format_spec
 from ..data.poison import Budget, Norm, Poison, measure, quantise
 from ..data.split import Split
@@ -86,12 +86,18 @@ class Method(BaseModel):
         return self.model_dump()
 
     def recipe(self) -> dict[str, Any]:
-        """Return what identifies the method's results in the store: by default every option.
+        """Return what identifies the method's results in the store.
 
+        By default it is every option, but for those of `Option(later=True)` at their defaults.
         Override it to leave out an option that changes no number, such as a path, and to put in
         what does change numbers, such as the hash of the file.
         """
-        return self.options()
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in self.options().items()
+            if not option_of(fields[name]).later or value != fields[name].default
+        }
 
     def changed(self) -> dict[str, Any]:
         """Return the options that differ from their defaults."""

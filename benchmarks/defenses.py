@@ -29,14 +29,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from steps import Bench, adversarial_loss, kornia_loss, machine_name
+from steps import Bench, adversarial_loss, installed_behaviour, kornia_loss, machine_name
 
 from uebench.augment import Policy, jpeg
-from uebench.augment.color import Kornia
 from uebench.cells.plan import resolve_precision
 from uebench.execute.devices import usable_devices
 
-BEHAVIOUR: Kornia = "0.6" if kornia.__version__ < "0.9" else "0.9"
+BEHAVIOUR = installed_behaviour()
 PARTS = ("augment", "ueraser", "iss", "at", "standard")
 K = 5
 

@@ -147,6 +147,13 @@ def kornia_loss(
     return loss
 
 
+def installed_behaviour() -> Kornia:
+    """Return whose behaviour the installed kornia has."""
+    import kornia
+
+    return "0.6" if kornia.__version__ < "0.9" else "0.9"
+
+
 def adversarial_loss(
     images: Tensor, labels: Tensor, radius: float = 4 / 255
 ) -> Callable[[nn.Module], Tensor]:

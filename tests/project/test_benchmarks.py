@@ -12,6 +12,7 @@ from uebench.testing import gpu_stand_in
 
 ROOT = Path(__file__).parents[2]
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
+BOTH_LINEAR = ["--arch", "linear", "--theirs", "linear"]
 SMALL = ["--arch", "resnet8[width=8]", "--rounds", "1"]
 
 
@@ -32,6 +33,11 @@ def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> None:
     [
         ("augment.py", ["--batch", "4", "--rounds", "1"], ["kornia", "uebench", "crop_flip"]),
         ("attacks.py", ["--images", "40", *SMALL], ["AR noise", "LSP noise", "EM", "plain way"]),
+        (
+            "table_cell.py",
+            ["--images", "10", "--rounds", "1", "--protocol", "quick", *BOTH_LINEAR],
+            ["the hardest of 5", "93.4 printed", "not looked up", "times faster"],
+        ),
         ("defenses.py", ["--batch", "4", "--epochs", "1", *SMALL], ["K = 5", "PGD-7", "JPEG"]),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from uebench.learn.protocol import PROTOCOLS
+from uebench.learn.protocol import PROTOCOLS, named_protocol
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,9 @@ def test_a_warm_up_rises_linearly_to_the_rate_of_the_schedule() -> None:
     protocol = PROTOCOLS["quick"].model_copy(update=flat)
     rates = [protocol.learning_rate(step, 5) / 0.2 for step in range(8)]
     assert rates == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1])
+
+
+def test_a_changed_rate_is_no_pixel_budget() -> None:
+    """0.2 equals 51/255, but only pixel budgets are written as such fractions."""
+    protocol = named_protocol("quick", "synthetic", lr=0.2, label_smoothing=0.4)
+    assert protocol.name == "quick[lr=0.2,label_smoothing=0.4]"

@@ -194,3 +194,8 @@ def test_an_option_that_was_added_later_is_in_a_recipe_only_if_it_is_changed() -
     assert Grown().recipe() == {**kept, "old": 1}
     assert Grown(old=5, new=3).recipe() == {**kept, "old": 5, "new": 3}
     assert Grown().options()["new"] == 2, "records and pages still say it"
+
+
+def test_a_spec_writes_pixel_budgets_alone_as_fractions() -> None:
+    assert str(build_attack("em[lr=0.2,eps=51/255]").method) == "em[eps=51/255,lr=0.2]"
+    assert str(build_defense("cutmix[probability=0.6]").method) == "cutmix[probability=0.6]"

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from ..common.errors import UserError
-from ..common.spec import format_value, parse_spec, split_specs
+from ..common.options import option_value
+from ..common.spec import parse_spec, split_specs
 from ..common.text import counted, one_line, write_text
 from ..data import Dataset, DatasetError, load_dataset
 from ..data.catalog import DATASETS
@@ -192,7 +193,9 @@ def _label(
         method = cell.poison.attack if kind == "attack" else cell.defense
         if dot:
             value = method.options().get(option)
-            return Label("" if value is None else format_value(value))
+            return Label(
+                "" if value is None else option_value(value, type(method).model_fields[option])
+            )
         if kind == "attack" and cell.poison.is_clean:
             return Label(CLEAN)
         apart = {each.partition(".")[2] for each in axes if each.startswith(f"{kind}.")}

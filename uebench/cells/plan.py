@@ -15,7 +15,8 @@ import torch
 
 from ..augment.geometry import check_mirror
 from ..common.errors import MethodError, UserError
-from ..common.spec import did_you_mean, format_options, normalise
+from ..common.options import option_texts
+from ..common.spec import did_you_mean, normalise
 from ..data.dataset import Dataset
 from ..learn.protocol import Protocol, named_protocol
 from ..methods.asked import Asked
@@ -312,8 +313,9 @@ def _clean_beside(
     if pair.fault is None:
         on_clean = defense.resolve(setting.facts).options()
         differing = {k: v for k, v in pair.defense.options().items() if v != on_clean[k]}
-        changed = format_options(
-            {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in differing.items()}
+        changed = option_texts(
+            {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in differing.items()},
+            type(pair.defense).model_fields,
         )
     return replace(
         pair,

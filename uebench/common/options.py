@@ -158,13 +158,24 @@ def accepted(info: FieldInfo) -> str:
 
 
 def option_value(value: Any, info: FieldInfo) -> str:
-    """Return an option's value as text: as a fraction of 255 only if it is a pixel budget.
+    """Return an option's value as text: a pixel budget as a fraction of 255, others as is shorter.
 
     0.2 happens to be 51/255, which nobody means by a number of seconds or a learning rate.
     """
     if isinstance(value, float) and not _is_fraction(info):
-        return f"{value:.10g}"
+        return min(f"{value:.10g}", format_value(value), key=len)
     return format_value(value)
+
+
+def option_texts(options: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
+    """Return options as they would be typed, such as `eps=16/255,lr=0.2`, in their own order.
+
+    An option that is no field, such as one that a recipe adds, is written by its value alone.
+    """
+    return ",".join(
+        f"{name}={option_value(value, fields[name]) if name in fields else format_value(value)}"
+        for name, value in options.items()
+    )
 
 
 def _no_such(name: str, known: Collection[str], noun: str) -> str:

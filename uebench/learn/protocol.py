@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..common.options import check_name, validated
+from ..common.options import check_name, option_texts, validated
 from ..common.spec import format_spec, unknown
 from ..data.catalog import DATASETS
 
@@ -217,4 +217,5 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
         for key, value in protocol.model_dump().items()
         if value != fields[key] and key not in shown_elsewhere
     }
-    return protocol.model_copy(update={"name": format_spec(name, differing)})
+    shown = option_texts(differing, Protocol.model_fields)
+    return protocol.model_copy(update={"name": format_spec(name, shown)})

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ..common.errors import MethodError
-from ..common.options import open_options, option_of
-from ..common.spec import Fraction255, format_options, format_spec
+from ..common.options import open_options, option_of, option_texts
+from ..common.spec import Fraction255, format_spec
 from ..data.poison import Budget, Norm, Poison, measure, quantise
 from ..data.split import Split
 from ..learn.protocol import Protocol
@@ -107,10 +107,10 @@ class Method(BaseModel):
     @property
     def changed_text(self) -> str:
         """The changed options as they would be typed in a spec: `eps=16/255,rounds=5`."""
-        return format_options(self.changed())
+        return option_texts(self.changed(), type(self).model_fields)
 
     def __str__(self) -> str:
-        return format_spec(self.info.name, self.changed())
+        return format_spec(self.info.name, self.changed_text)
 
     def resolve(self, facts: Facts) -> Self:
         """Return the method with every `auto` replaced by a value that suits the cell.

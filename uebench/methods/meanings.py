@@ -3,7 +3,7 @@
 import contextlib
 from typing import Any
 
-from ..common.options import option_of
+from ..common.options import option_of, option_texts
 from ..common.spec import format_options
 from ..report.compare import Meaning
 from .asked import Asked
@@ -33,7 +33,7 @@ def known_meanings() -> dict[str, Meaning]:
                 half = {"norm": norm, "radius": eps / 2}
         meanings[cls.info.name] = Meaning(
             frozenset(name for name, info in fields.items() if option_of(info).variant),
-            frozenset(format_options({name: value}) for name, value in usual.items()),
+            frozenset(option_texts({name: value}, fields) for name, value in usual.items()),
             frozenset(format_options({name: value}) for name, value in half.items()),
         )
     return meanings

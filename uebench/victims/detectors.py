@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from ..augment import crop_flip
 from ..common.errors import UserError
-from ..common.options import validated
-from ..common.spec import format_options, format_spec, parse_spec, unknown
+from ..common.options import option_texts, validated
+from ..common.spec import format_spec, parse_spec, unknown
 from ..data.split import Split
 from ..learn.loops import DivergedError, accuracy, shuffled_batches
 from ..learn.surrogate_training import CROP_PADDING
@@ -301,7 +301,7 @@ def detector_spec(detector: Detector) -> str:
     name = next(name for name, cls in DETECTORS.items() if type(detector) is cls)
     fields = type(detector).model_fields
     changed = {k: v for k, v in detector.model_dump().items() if v != fields[k].default}
-    return format_spec(name, format_options(changed))
+    return format_spec(name, option_texts(changed, fields))
 
 
 def check_detectable(data: Split) -> None:

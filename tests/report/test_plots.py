@@ -13,8 +13,9 @@ from PIL import Image
 from tests.report.conftest import FINISHED
 from tests.report.story import write_story
 from uebench.report import Results, conform_cells, read_results
+from uebench.report.canvas import plain_label, slug, style
 from uebench.report.charts import charts
-from uebench.report.plots import _lines, draw, plain_label, slug, style
+from uebench.report.plots import _lines, draw
 from uebench.report.records import RunFacts
 from uebench.report.selection import selected
 from uebench.report.series import budget_figures, cost_figures
@@ -111,6 +112,82 @@ def test_a_figure_for_a_paper_has_its_width_and_letters_of_seven_points(width: f
                 assert box.x1 <= edges.x1 + 1
                 assert box.y0 >= edges.y0 - 1
                 assert box.y1 <= edges.y1 + 1
+
+
+def several(n_attacks: int) -> Results:
+    """Return results of some attacks, each with three budgets, under two defenses."""
+    each = [budgets(["standard", "iss"], f"attack{number}") for number in range(n_attacks)]
+    frames = [
+        results.cells.assign(key=results.cells["key"] + name)
+        for name, results in zip(map(str, range(n_attacks)), each, strict=True)
+    ]
+    recipes = {
+        key + str(n): recipe for n, r in enumerate(each) for key, recipe in r.run.recipes.items()
+    }
+    clean = [f if n == 0 else f[f["attack"] != "none"] for n, f in enumerate(frames)]
+    return Results(Path("made"), pd.concat(clean, ignore_index=True), RunFacts(recipes=recipes))
+
+
+@pytest.mark.parametrize(("n", "width", "n_rows"), [(4, 3.25, 4), (6, 6.75, 3), (5, 6.75, 3)])
+def test_a_figure_with_a_width_fits_a_page(n: int, width: float, n_rows: int) -> None:
+    (figure,) = budget_figures(several(n))
+    assert len(figure.panels) == n
+    with style():
+        canvas = _lines(figure, width)
+    assert canvas.get_figwidth() == pytest.approx(width)
+    assert canvas.get_figheight() <= 9 + 1e-9
+    assert len({axes.get_position().y0 for axes in canvas.axes}) == n_rows
+    texts = [text for text in canvas.findobj(Text) if text.get_text()]
+    assert min(text.get_fontsize() for text in texts) >= 7 - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("n", "width", "answer"),
+    [
+        (5, 3.25, r"cannot hold 5 panels .* at most 4 of them .* or give --width page$"),
+        (9, 3.25, r"cannot hold 9 panels .* at most 4 of them with --attacks or --defenses$"),
+        (9, 6.75, r"cannot hold 9 panels .* at most 8 of them with --attacks or --defenses$"),
+    ],
+)
+def test_a_figure_that_is_higher_than_a_page_is_refused(n: int, width: float, answer: str) -> None:
+    (figure,) = budget_figures(several(n))
+    with style(), pytest.raises(ValueError, match=answer):
+        _lines(figure, width)
+
+
+def test_confusion_matrices_fit_a_page(results: Results, tmp_path: Path) -> None:
+    for path in draw(results, "confusion", tmp_path, width=20, formats=["png"]):
+        with Image.open(path) as image:
+            assert image.height <= 9 * image.info["dpi"][1] + 1
+    finished = results.cells[results.cells["key"].isin(list(results.records))].head(1)
+    rows = [finished.assign(attack=f"attack{number}") for number in range(20)]
+    many = Results(results.folder, pd.concat(rows), results.run, results.records)
+    with pytest.raises(ValueError, match=r"of 20 attacks .* select at most \d with --attacks$"):
+        draw(many, "confusion", tmp_path / "out", width=6.75)
+
+
+def test_the_last_tick_and_the_word_chance_are_legible() -> None:
+    """No label ends outside of the chart, and no mark covers the word."""
+    results = budgets(["standard", "iss"])
+    for recipe in results.run.recipes.values():
+        if poison := recipe["poison"]:
+            poison["options"] = {"norm": "l2", "eps": poison["options"]["eps"] * 2.0325}
+    results.cells.loc[results.cells["attack"] != "none", "test_acc"] = 0.08
+    (figure,) = budget_figures(results)
+    (chart,) = charts(figure)
+    assert chart.x_ticks[-1].text == "0.1275"
+    last = chart.x_ticks[-1]
+    assert last.at + 7 * len(last.text) / 2 <= chart.width
+    assert chart.lines[0].marks[-1].x == pytest.approx(last.at, abs=0.11)
+    right, base = chart.chance_label
+    for mark in (mark for line in chart.lines for mark in line.marks):
+        covers_x = right - 42 - 4 <= mark.x <= right + 4
+        assert not (covers_x and base - 12 <= mark.y <= base + 4), (mark, right, base)
+    with style():
+        canvas = _lines(figure, 3.25)
+        canvas.draw_without_rendering()
+    edge = canvas.bbox.x1
+    assert all(text.get_window_extent().x1 <= edge for text in canvas.findobj(Text))
 
 
 def test_ticks_are_the_budgets_used_and_chance_has_a_line() -> None:

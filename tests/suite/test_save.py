@@ -15,8 +15,8 @@ from uebench.cells.plan import make_config
 from uebench.data import load_dataset
 from uebench.data.poison_writing import write_poison
 from uebench.methods.imported import known_records
+from uebench.report.canvas import new_canvas, save_canvas
 from uebench.report.folder import is_result
-from uebench.report.plots import new_canvas, save_canvas
 from uebench.share.bundle import publish
 from uebench.store.store import Store
 from uebench.suite.matrix import Matrix, RunOutcome

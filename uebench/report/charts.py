@@ -8,16 +8,21 @@ SVG is several times as large.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from .colors import DASHES, LINES, MARKS
 from .series import Figure, Line, Point
 
 MOST_MARKS = 20
 """A joined line with more points than this has no marks: they would cover the line."""
-LEAST_APART = 24.0
-"""The least distance between two ticks, so that their labels do not touch."""
+LEAST_APART = 8.0
+"""The least distance between the labels of two ticks."""
+LETTER = 7.0
+"""The width of a letter or digit in units of a chart."""
+CHANCE = "chance"
+"""The label of the line of chance."""
 SMALLEST = 1e-9
 """The smallest value on a logarithmic axis, which has no zero."""
 
@@ -82,10 +87,25 @@ class Chart:
     """Where the axes of every chart lie."""
 
     @property
-    def chance_label(self) -> float:
-        """Where the label of the line of chance stands: below it if there is room."""
+    def chance_label(self) -> tuple[float, float]:
+        """The right end of the baseline of the label of the line of chance.
+
+        It is the first free place from right to left, below the line before above it; if marks or
+        lines run through all of them, the one with the fewest.
+        """
         line = self.bottom if self.chance is None else self.chance
-        return line + 10 if self.bottom - line >= 14 else line - 3
+        width = LETTER * len(CHANCE)
+        baselines = [line + 10, line - 3] if self.bottom - line >= 14 else [line - 3]
+        steps = range(int((self.right - self.left) / width))
+        drawn = [place for each in self.lines for place in _drawn_places(each)]
+
+        def hits(corner: tuple[float, float]) -> int:
+            right, base = corner
+            return sum(
+                right - width - 4 <= x <= right + 4 and base - 12 <= y <= base + 4 for x, y in drawn
+            )
+
+        return min(((self.right - n * width, base) for n in steps for base in baselines), key=hits)
 
 
 @dataclass(frozen=True)
@@ -127,7 +147,9 @@ class Axis:
         chosen: list[Tick] = []
         for value in sorted(set(values)):
             tick = Tick(self(value), number(value))
-            if not chosen or abs(tick.at - chosen[-1].at) >= LEAST_APART:
+            near = chosen[-1] if chosen else None
+            letters = len(tick.text) + len(near.text) if near else 0
+            if near is None or tick.at - near.at >= letters * LETTER / 2 + LEAST_APART:
                 chosen.append(tick)
         return tuple(chosen)
 
@@ -155,10 +177,12 @@ def charts(figure: Figure) -> list[Chart]:
     lowest = min([0.0, *(p.y - spread(p) for p in points)]) if figure.signed else 0.0
     lowest = 10.0 * math.floor(lowest / 10)
     y_axis = Axis(lowest, min(100.0, 10 * math.ceil(top / 10)), Chart.bottom, Chart.top)
-    at_points = figure.at_points and not figure.log_x
-    x_ticks = x_axis.ticks_at([p.x for p in points]) if at_points else x_axis.ticks()
-    if figure.x_names:
-        x_ticks = tuple(Tick(x_axis(place), name) for place, name in enumerate(figure.x_names))
+    x_ticks = _x_ticks(figure, x_axis, points)
+    over = max((tick.at + LETTER * len(tick.text) / 2 for tick in x_ticks), default=0) - Chart.width
+    if over > 0:  # a label would be cut off at the edge of the chart
+        share = (x_ticks[-1].at - x_axis.start) / (x_axis.end - x_axis.start)
+        x_axis = replace(x_axis, end=x_axis.end - over / share)
+        x_ticks = _x_ticks(figure, x_axis, points)
     chance = None if figure.chance is None else y_axis(100 * figure.chance)
     return [
         Chart(
@@ -172,6 +196,14 @@ def charts(figure: Figure) -> list[Chart]:
         )
         for panel, lines in zip(figure.panels, panels, strict=True)
     ]
+
+
+def _x_ticks(figure: Figure, axis: Axis, points: Sequence[Point]) -> tuple[Tick, ...]:
+    if figure.x_names:
+        return tuple(Tick(axis(place), name) for place, name in enumerate(figure.x_names))
+    if figure.at_points and not figure.log_x:
+        return axis.ticks_at([point.x for point in points])
+    return axis.ticks()
 
 
 def legend(figure: Figure) -> list[LegendEntry]:
@@ -248,6 +280,14 @@ def log_ticks(low: float, high: float) -> list[float]:
 def number(value: float) -> str:
     """Return the label of a tick, with no more digits than it needs."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _drawn_places(line: ChartLine) -> Iterator[tuple[float, float]]:
+    """Yield the marks of a line, and places on it that are about a letter apart."""
+    yield from ((mark.x, mark.y) for mark in line.marks)
+    for (x, y), (next_x, next_y) in pairwise(line.places):
+        n = 1 + int((next_x - x) / LETTER)
+        yield from ((x + (next_x - x) * i / n, y + (next_y - y) * i / n) for i in range(n + 1))
 
 
 def _draw(line: Line, x_axis: Axis, y_axis: Axis, joined: bool, unit: str) -> ChartLine:

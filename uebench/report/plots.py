@@ -1,29 +1,24 @@
-"""Plots as PDF, PNG and SVG files for papers: the charts of the page, painted with matplotlib.
+"""Plots for papers as PDF, PNG and SVG files: the charts of the page, painted with matplotlib."""
 
-The same results and the same matplotlib give the same bytes, because the files carry no dates.
-Text stays text in the PDF (as TrueType, which conferences ask for).
-"""
 
 from __future__ import annotations
 
-import logging
 import math
-import re
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..common.drafts import replaced_file
 from ..common.errors import UserError
 from .boards import settings_data
-from .charts import Chart, Look, charts, legend
-from .colors import DASHES, LINES, MARKS, RAMP
+from .canvas import PLOT_FORMATS, TALLEST, folded, new_canvas, plain_label, save_canvas, slug, style
+from .charts import CHANCE, LETTER, Chart, Look, charts, legend
+from .colors import DASHES, LINES, MARKS
+from .confusion_plots import confusions
 from .figures import MAKERS
 from .folder import Results
-from .groups import Settings, by_pair, grouped
-from .matrix import shares
-from .series import Figure, curves_figures, method_title
+from .groups import Settings
+from .paper import WIDTHS
+from .series import Figure, curves_figures
 from .tables import Metric, leaderboards
 
 if TYPE_CHECKING:
@@ -42,27 +37,9 @@ TITLE = 16.0
 """Height of a line of a panel's title, in units of a chart."""
 TITLE_LETTERS = 36
 """The largest number of letters in a line of a panel's title."""
-LETTER, LEGEND_KEY, LEGEND_LINE = 6.6, 60.0, 17.0
-"""Width of a letter, width of a line with its margins, and height of an entry of the legend, in
-units of a chart."""
-PLOT_FORMATS = ("pdf", "png", "svg")
-BESIDE = 1.4
-"""Inches for what lies at the sides of confusion matrices: labels and the scale of colours."""
+LEGEND_KEY, LEGEND_LINE = 60.0, 17.0
+"""Width of a line with its margins and height of an entry of the legend, in units of a chart."""
 INK, GRID = "#444444", "#dddddd"
-NUMBERED = 18
-"""A confusion matrix of more classes than this has no class names at its edges."""
-STYLE: dict[Any, Any] = {
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "uebench",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 8.0,
-    "axes.titlesize": 8.5,
-    "legend.frameon": False,
-    "figure.dpi": 100,
-    "savefig.dpi": 200,
-}
 MISSING = {
     "curves": "{0} has no training curves, because it has no records.json with them; run its "
     "command again",
@@ -106,7 +83,7 @@ def draw(
     leaderboards(results.cells, metric)  # refuses runs that must not be averaged
     with style():
         if kind == "confusion":
-            drawn = _confusions(results, width)
+            drawn = confusions(results, width)
         else:
             figures = curves_figures(results) if kind == "curves" else MAKERS[kind](results, metric)
             drawn = [(figure.name, figure.settings, _lines(figure, width)) for figure in figures]
@@ -121,45 +98,6 @@ def draw(
         ]
 
 
-def style() -> Any:
-    """Return a context in which matplotlib draws as this package does, without a screen."""
-    import matplotlib as mpl
-
-    # Its hints about fonts are of no use to readers.
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    return mpl.rc_context(STYLE)
-
-
-def new_canvas(width: float, height: float, layout: Any = "constrained") -> Canvas:
-    """Return an empty canvas, in inches, that belongs to no window.
-
-    `layout` is matplotlib's way to make room for labels, None where the axes are placed by hand.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(width, height), layout=layout)
-    FigureCanvasAgg(canvas)
-    return canvas
-
-
-def save_canvas(
-    canvas: Canvas, folder: Path, stem: str, formats: Sequence[str] = PLOT_FORMATS[:2]
-) -> list[Path]:
-    """Write a canvas in some formats, without dates, and return the paths."""
-    undated: dict[str, dict[str, Any]] = {
-        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-        "png": {"Software": None},
-        "svg": {"Date": None, "Creator": None},
-    }
-    paths = []
-    for suffix in formats:
-        paths.append(folder / f"{stem}.{suffix}")
-        with replaced_file(paths[-1]) as draft:
-            canvas.savefig(draft, metadata=undated[suffix], format=suffix)
-    return paths
-
-
 def _lines(figure: Figure, width: float | None = None) -> Canvas:
     """Return a canvas with the panels of a figure and its legend below them.
 
@@ -169,19 +107,22 @@ def _lines(figure: Figure, width: float | None = None) -> Canvas:
     from matplotlib.lines import Line2D
 
     panels = charts(figure)
-    titles = [_folded(chart.title, TITLE_LETTERS) for chart in panels]
+    titles = [folded(chart.title, TITLE_LETTERS) for chart in panels]
     head = TITLE * max(map(len, titles), default=1)
     across, unit = _scale(len(panels), width)
-    down = math.ceil(len(panels) / across)
     letters = int((across * Chart.width - LEGEND_KEY) / LETTER)
     entries = legend(figure)
-    labels = [_folded(entry.label, letters) for entry in entries]
+    labels = [folded(entry.label, letters) for entry in entries]
     longest = max(len(line) for label in labels for line in label)
     n_columns = max(1, int(across * Chart.width / (LETTER * longest + LEGEND_KEY)))
     n_rows = math.ceil(len(labels) / n_columns)
     starts = range(0, len(labels), n_rows)  # matplotlib fills a legend column by column
     below = LEGEND_LINE * (0.5 + max(sum(map(len, labels[i : i + n_rows])) for i in starts))
-    high = down * (Chart.height + head) + below
+    down, row = math.ceil(len(panels) / across), Chart.height + head
+    high = down * row + below
+    if width is not None:
+        unit = min(unit, TALLEST * 72 / high)
+        _check_height(len(panels), across, int((TALLEST * 72 / SMALLEST_UNIT - below) / row), width)
     wide = across * Chart.width if width is None else width * 72 / unit
     canvas = new_canvas(wide * unit / 72, high * unit / 72, None)
     # Each chart has its own margins, so the panels fill their place without gaps between them.
@@ -226,6 +167,26 @@ def _scale(n_panels: int, width: float | None) -> tuple[int, float]:
     return across, min(LARGEST_UNIT, width * 72 / (across * Chart.width))
 
 
+def _check_height(n_panels: int, across: int, rows: int, width: float) -> None:
+    """Refuse a figure that would be higher than a page with letters of 7 points.
+
+    Args:
+        n_panels: The panels of the figure.
+        across: How many of them lie side by side.
+        rows: How many rows of panels a page holds.
+        width: The width of the figure in inches.
+    """
+    if n_panels <= across * rows:
+        return
+    across_page = _scale(n_panels, WIDTHS["page"])[0]
+    wider = width < WIDTHS["page"] and n_panels <= across_page * rows
+    raise UserError(
+        f"--width {width:g} cannot hold {n_panels} panels on one page with letters of 7 points; "
+        f"select at most {across * rows} of them with --attacks or --defenses"
+        f"{', or give --width page' if wider else ''}"
+    )
+
+
 def _paint(axes: Axes, chart: Chart, unit: float) -> None:
     """Paint a chart onto axes whose limits are in its own units."""
     ink: dict[str, Any] = {"color": INK, "fontsize": LETTER_HEIGHT * unit}
@@ -244,7 +205,7 @@ def _paint(axes: Axes, chart: Chart, unit: float) -> None:
     )
     if chart.chance is not None:
         axes.plot([chart.left, chart.right], [chart.chance] * 2, ":", color=INK, linewidth=unit)
-        axes.text(chart.right, chart.chance_label, "chance", ha="right", va="baseline", **ink)
+        axes.text(*chart.chance_label, CHANCE, ha="right", va="baseline", **ink)
     for line in chart.lines:
         look = _line_look(line.look, True, unit)
         axes.plot([x for x, _ in line.places], [y for _, y in line.places], **look)
@@ -277,96 +238,6 @@ def _mark_look(look: Look, unit: float) -> dict[str, Any]:
     }
 
 
-def _confusions(results: Results, width: float | None = None) -> list[tuple[str, Settings, Canvas]]:
-    """Return one canvas per setting with the matrix of each cell's first finished run.
-
-    Raises:
-        UserError: The matrices do not fit the width with letters of 7 points.
-    """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LinearSegmentedColormap
-
-    colors = LinearSegmentedColormap.from_list("uebench", RAMP)
-    drawn = []
-    for settings, runs in grouped(results.cells).items():
-        by_cell = {
-            pair: results.first_confusion(its_runs) for pair, its_runs in by_pair(runs).items()
-        }
-        matrices = {pair: matrix for pair, matrix in by_cell.items() if matrix}
-        if not matrices:
-            continue
-        attacks = sorted(dict.fromkeys(a for a, _ in matrices), key=lambda a: not a.is_clean)
-        defenses = list(dict.fromkeys(d for _, d in matrices))
-        n_classes = max(map(len, matrices.values()))
-        side = _side(len(defenses), n_classes, width)
-        letters = max(8, int(side * 72 / 5))
-        wide = side * len(defenses) + BESIDE if width is None else width
-        canvas = new_canvas(wide, side * len(attacks) + 1.1)
-        grid = canvas.subplots(len(attacks), len(defenses), squeeze=False)
-        for i, attack in enumerate(attacks):
-            for j, defense in enumerate(defenses):
-                axes = grid[i][j]
-                matrix = matrices.get((attack, defense))
-                if matrix is None:
-                    axes.set_axis_off()
-                    continue
-                axes.imshow(shares(matrix), cmap=colors, vmin=0, vmax=1)
-                _class_ticks(axes, results.class_names(settings.dataset, len(matrix)), i, j, grid)
-                if i == 0:
-                    axes.set_title("\n".join(_folded(method_title(results, defense), letters)))
-                if j == 0:
-                    title = _folded(method_title(results, attack), letters)
-                    axes.set_ylabel("\n".join([*title, "true class"]))
-                if i == len(attacks) - 1:
-                    axes.set_xlabel("predicted class")
-        bar = canvas.colorbar(ScalarMappable(cmap=colors), ax=grid, shrink=0.6, aspect=30)
-        bar.set_label("share of the true class")
-        drawn.append(("confusion", settings, canvas))
-    return drawn
-
-
-def _side(n_across: int, n_classes: int, width: float | None) -> float:
-    """Return the inches that one confusion matrix may take.
-
-    Raises:
-        UserError: Its letters would overlap or be smaller than 7 points.
-    """
-    if width is None:
-        return 1.9
-    least = max(0.8, n_classes * 7.5 / 72 if n_classes <= NUMBERED else 0.0)
-    side = min(1.9, (width - BESIDE) / n_across)
-    if side < least:
-        fitting = int((width - BESIDE) / least)
-        remedy = f"select at most {fitting} with --defenses, or " if fitting else ""
-        raise UserError(
-            f"--width {width:g} cannot hold the confusion matrices of {n_across} defenses with "
-            f"letters of 7 points; {remedy}give {BESIDE + least * n_across:.2f} inches"
-        )
-    return side
-
-
-def _folded(text: str, letters: int) -> list[str]:
-    """Return a label in lines of limited length, broken between options where possible."""
-    return textwrap.wrap(plain_label(text).replace(",", ", "), letters) or [""]
-
-
-def _class_ticks(axes: Axes, names: Sequence[str], i: int, j: int, grid: Any) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    if len(names) > NUMBERED:
-        return
-    places, texts = range(len(names)), [plain_label(name)[:14] for name in names]
-    if j == 0:
-        axes.set_yticks(places, texts, fontsize=7)
-    if i == len(grid) - 1:
-        axes.set_xticks(places, texts, fontsize=7, rotation=90)
-
-
-def plain_label(text: str) -> str:
-    """Return text that matplotlib does not read as a formula, in letters that its font has."""
-    return text.replace("$", r"\$").encode("latin-1", "replace").decode("latin-1")
-
-
 def _stems(drawn: Sequence[tuple[str, Settings]]) -> list[str]:
     """Return the names of files without endings, each with the settings that tell it apart."""
     stems = ["-".join(filter(None, (n, slug(s.dataset), slug(s.arch)))) for n, s in drawn]
@@ -377,8 +248,3 @@ def _stems(drawn: Sequence[tuple[str, Settings]]) -> list[str]:
         differing = [n for n in mine if len({rival[n] for rival in rivals}) > 1]
         names.append("-".join([stem, *(f"{n}-{slug(mine[n]) or 'all'}" for n in differing)]))
     return names
-
-
-def slug(text: str) -> str:
-    """Return text with only those characters that are safe in a file's name."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:60]

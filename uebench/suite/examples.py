@@ -22,8 +22,8 @@ from ..augment import trivial_augment as trivial
 from ..common.errors import UserError
 from ..data import Dataset, load_dataset
 from ..report import Results
+from ..report.canvas import new_canvas, plain_label, save_canvas, slug, style
 from ..report.groups import MethodSpec
-from ..report.plots import new_canvas, plain_label, save_canvas, slug, style
 from ..report.series import method_title
 from ..store.store import Store, seed_of
 

@@ -14,7 +14,7 @@ from ..cells.records import Records
 from ..common.drafts import replaced_file
 from ..common.errors import UserError
 from ..common.text import write_text
-from ..report.plots import slug
+from ..report.canvas import slug
 from ..store.store import Store
 
 LOGS = ("tensorboard",)

@@ -1,6 +1,7 @@
 """The audit says how many images keep each usual budget, and which image is the worst."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.cli.test_cli import call
 from tests.conftest import random_dataset
 from uebench.data.poison import Poison
 from uebench.data.poison_files import audit_poison
+from uebench.suite.look import read_and_audit
 
 DATA = random_dataset([50, 50], (8, 10))
 N = len(DATA.train)
@@ -47,6 +49,20 @@ def test_one_broken_image_does_not_hide_the_others() -> None:
         assert budget["rounding"] == pytest.approx(rounding)
         assert budget["limit"] == pytest.approx(eps + rounding)
     json.dumps(audit, allow_nan=False)
+
+
+def test_the_audit_says_that_a_poison_was_made_from_another_data_set(tmp_path: Path) -> None:
+    other = random_dataset([50, 50], (8, 10), seed=1)
+    poison = Poison(one_broken(), DATA.train.labels, torch.arange(N), dataset=DATA)
+    poison.save(tmp_path / "p.npz")
+    read = partial(read_and_audit, tmp_path / "p.npz", kind="images")
+    assert read(DATA)[1]["made_from"] is None
+    measured = read(other)[1]
+    assert measured["made_from"] == DATA.name
+    (line,) = (line for line in repr(measured).splitlines() if line.startswith("made from"))
+    assert line.split(None, 2)[2].startswith(f"{DATA.name}, by its record: NOT the data set")
+    (tmp_path / "p.npz.meta.json").write_text('{"fingerprint": "x", "dataset": "\\u001b[31mred"}')
+    assert "\x1b" not in repr(read(DATA)[1])
 
 
 def test_the_audit_prints_shares_the_worst_image_and_the_allowance(

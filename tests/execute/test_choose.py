@@ -12,7 +12,8 @@ from uebench.execute.base import ExecutorError
 from uebench.execute.choose import build_executor
 from uebench.execute.devices import DeviceError
 from uebench.execute.ray import RayCluster
-from uebench.execute.slurm import Slurm, sbatch_words
+from uebench.execute.sbatch import sbatch_words
+from uebench.execute.slurm import Slurm
 
 
 def test_options_are_read_from_the_spec() -> None:

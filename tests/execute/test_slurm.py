@@ -133,3 +133,36 @@ def test_what_sbatch_refuses_names_the_option_that_brought_it(
         build_executor(f"slurm[{option}]").check()
     assert answer in str(refused.value)
     build_executor("slurm[sbatch=--comment=ok]").check()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "allocation failure: Unable to contact slurm controller (connect failure)",
+        "sbatch: error: fetch_config: DNS SRV lookup failed\n"
+        "sbatch: fatal: Could not establish a configuration source",
+        "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+    ],
+)
+def test_a_cluster_that_does_not_answer_is_no_options_fault(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {"sbatch": f"echo '{words}' >&2; exit 1", "squeue": "", "srun": ""}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(ValueError, match=r"^sbatch does not reach the cluster: ") as refused:
+        build_executor("slurm[gpus=1]").check()
+    last = words.splitlines()[-1].removeprefix("sbatch: fatal: ").removeprefix("sbatch: error: ")
+    assert f"{last}; check with `scontrol ping`" in str(refused.value)
+    assert "gpus=1" not in str(refused.value)
+
+
+def test_an_sbatch_that_hangs_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("sbatch", "squeue", "srun"):
+        (tmp_path / name).write_text("#!/bin/sh\nexec sleep 20\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("uebench.execute.slurm.SBATCH_S", 0.2)
+    with pytest.raises(ValueError, match=r"^sbatch has not answered in 0.2 s; check with"):
+        build_executor("slurm").check()

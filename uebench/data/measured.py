@@ -69,6 +69,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "attack", str(facts["spec"])
     if "form" in facts:
         yield from _reading(facts)
+    if made_from := facts.get("made_from"):
+        yield "made from", f"{made_from}, by its record: NOT the data set that it is compared with"
     if "images" in facts:
         covered = f"{facts['images']:,} of {counted(facts['training_images'], 'training image')}"
         yield "images", covered

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..common.spec import printable
 from .dataset import Dataset
 from .poison import Budget, Measured, Poison, check_fits, measure, tensors_sha256
 
@@ -17,8 +18,9 @@ from .poison import Budget, Measured, Poison, check_fits, measure, tensors_sha25
 def audit_poison(poison: Poison, dataset: Dataset, own_labels: bool = True) -> dict[str, Any]:
     """Return what a poison changed: norms, visibility, which budgets it keeps, labels that differ.
 
-    Where a sha256 was recorded with it, `as_recorded` says whether its content still has it. It is
-    not `usable` if its labels are those of the clean set in another order.
+    Where a sha256 was recorded with it, `as_recorded` says whether its content still has it, and
+    `made_from` is the data set that it was made from, if its record names another one. It is not
+    `usable` if its labels are those of the clean set in another order.
 
     Args:
         poison: the poison.
@@ -40,6 +42,7 @@ def audit_poison(poison: Poison, dataset: Dataset, own_labels: bool = True) -> d
     return {
         "images": len(poison),
         "training_images": len(train),
+        "made_from": _other_dataset(poison, dataset),
         **measured.record(),
         **{f"{norm}_worst_index": int(poison.index[row]) for norm, row in worst.items()},
         "budgets": budgets,
@@ -52,6 +55,17 @@ def audit_poison(poison: Poison, dataset: Dataset, own_labels: bool = True) -> d
         "usable": fault is None,
         "why_not_usable": fault,
     }
+
+
+def _other_dataset(poison: Poison, dataset: Dataset) -> str | None:
+    """Return the data set that a poison's record names, or None if it is the given one or unknown.
+
+    Names are not compared, since one data set may have several.
+    """
+    fingerprint = poison.meta.get("fingerprint")
+    if not isinstance(fingerprint, str) or fingerprint == dataset.fingerprint:
+        return None
+    return printable(str(poison.meta.get("dataset", "an unnamed data set")))
 
 
 def _budgets(measured: Measured, shape: tuple[int, int, int]) -> dict[str, dict[str, Any]]:

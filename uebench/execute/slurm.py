@@ -11,7 +11,6 @@ import contextlib
 import logging
 import math
 import os
-import shlex
 import shutil
 import subprocess
 import time
@@ -24,13 +23,21 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field
 
 from ..cells.failure import Failure
-from ..common.errors import UserError
 from ..common.spec import printable
 from ..store.store import Store
 from .base import Executor, ExecutorError, Orders, Pool, Report, worker_environment
 from .devices import remote_devices
 from .notes import Notes
 from .pack import remote_pack
+from .sbatch import (
+    AFTER_A_FAULT,
+    OPTION_OF,
+    SBATCH_S,
+    checked_sbatch,
+    refusal_in_words,
+    sbatch_words,
+    without_brackets,
+)
 from .tasks import Task, plain
 
 log = logging.getLogger(__name__)
@@ -45,47 +52,6 @@ LEAVE_S = 15.0
 GRACE_LOOKS = 2
 """A job has ended only when this many looks at the queue in a row have missed it, because files
 written on other machines become visible late."""
-
-
-_OPTION_OF = {
-    **{name: name for name in ("partition", "account", "qos", "constraint")},
-    **{"cpus-per-task": "cpus", "gpus-per-node": "gpus", "mem": "memory_gb", "time": "hours"},
-}
-"""Our option for each of sbatch's that the executor sets itself."""
-_NOT_TO_SET = ("array", "output", "error", "open-mode", "job-name", "signal", "wrap")
-"""Options of sbatch that would break how jobs report."""
-
-
-def _without_brackets(text: str) -> str:
-    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
-
-
-def _checked_sbatch(text: str) -> str:
-    """Return options of sbatch, as a job takes them, or say what is wrong with them."""
-    text = _without_brackets(text)
-    for word in sbatch_words(text):
-        name = word.partition("=")[0].removeprefix("--")
-        if not word.startswith("--") or not name:
-            raise UserError(f"{word!r} is not an option of sbatch; write --NAME=VALUE or --NAME")
-        if name in _OPTION_OF:
-            raise UserError(
-                f"--{name} is the option {_OPTION_OF[name]} of the executor; set that one"
-            )
-        if name in _NOT_TO_SET:
-            raise UserError(f"--{name} is set by uebench, which needs it; leave it out")
-    return text
-
-
-def sbatch_words(text: str) -> list[str]:
-    """Return the single options in a text such as `--gres=gpu:1 --exclusive`.
-
-    Raises:
-        UserError: a quotation mark is not closed.
-    """
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise UserError(f"{text!r} is not a list of options: {error}; close it") from None
 
 
 class Slurm(Executor):
@@ -114,10 +80,10 @@ class Slurm(Executor):
     requested for each of them."""
     hours: Annotated[float, Field(gt=0)] = 24.0
     """Time limit of one job in hours, unless --time-limit is given."""
-    setup: Annotated[str, AfterValidator(_without_brackets)] = ""
+    setup: Annotated[str, AfterValidator(without_brackets)] = ""
     """Shell commands that each job runs first, such as module load cuda; brackets around them
     protect commas."""
-    sbatch: Annotated[str, AfterValidator(_checked_sbatch)] = ""
+    sbatch: Annotated[str, AfterValidator(checked_sbatch)] = ""
     """Further options of sbatch, such as --gres=gpu:a100:1 --exclusive; brackets around them
     protect commas."""
     poll_s: Annotated[float, Field(ge=0.2)] = 5.0
@@ -137,7 +103,12 @@ class Slurm(Executor):
                 "run the command on a login node of the cluster"
             )
         command = ["sbatch", "--test-only", "--wrap=true", *self._flags()]
-        refused = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        try:
+            refused = subprocess.run(command, capture_output=True, text=True, timeout=SBATCH_S)
+        except subprocess.TimeoutExpired:
+            raise ExecutorError(
+                f"sbatch has not answered in {SBATCH_S} s; {AFTER_A_FAULT}"
+            ) from None
         if refused.returncode:
             raise ExecutorError(self.refusal(refused.stderr))
 
@@ -157,27 +128,14 @@ class Slurm(Executor):
         return [*flags, f"--time={math.ceil(60 * self.hours)}", *sbatch_words(self.sbatch)]
 
     def refusal(self, words: str) -> str:
-        """Return why sbatch refuses a job, with the options of the executor that may be the cause.
-
-        These are the options that its words mention, or else all that were set.
-        """
-        why = printable(" ".join(words.replace("sbatch: error:", "").split()))
+        """Return why sbatch refuses a job, with the options that were set and may be the cause."""
         given = {
             name: f"{name}={getattr(self, name)}"
-            for name in _OPTION_OF.values()
+            for name in OPTION_OF.values()
             if name in self.model_fields_set
         }
         given |= {word: f"sbatch={word}" for word in sbatch_words(self.sbatch)}
-        mentioned = [
-            text
-            for name, text in given.items()
-            if any(part in why.lower() for part in _named_by(name))
-        ]
-        causes = ", ".join(mentioned or given.values()) or "the options"
-        return (
-            f"sbatch refuses the job: {why}; change {causes} of --executor slurm, which "
-            "`uebench show executor slurm` lists"
-        )
+        return refusal_in_words(words, given)
 
     def devices(self, asked: str) -> list[str]:
         """Return the device as a cell sees it."""
@@ -192,18 +150,6 @@ class Slurm(Executor):
     ) -> SlurmPool:
         """Return a pool of Slurm jobs."""
         return SlurmPool(self, orders, jobs, time_limit_s)
-
-
-def _named_by(option: str) -> tuple[str, ...]:
-    """Return the words by which sbatch's errors mean an option of the executor."""
-    words = {
-        "gpus": ("gpu", "gres", "generic resource"),
-        "memory_gb": ("memory",),
-        "cpus": ("cpu",),
-        "hours": ("time",),
-        "constraint": ("constraint", "feature"),
-    }
-    return words.get(option, (option.partition("=")[0].removeprefix("--").lower(),))
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """Plots for papers as PDF, PNG and SVG files: the charts of the page, painted with matplotlib."""
 
-
 from __future__ import annotations
 
 import math

@@ -144,3 +144,32 @@ def test_a_range_that_is_none_gets_a_sentence(seeds: str) -> None:
     assert result.exit_code == 2
     assert "seeds" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_mixture_is_the_same_attack_on_the_command_line_in_yaml_and_in_python(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"attacks: [none]\nmix: lsp:0.5,p5:0.25\ndataset: {TINY}\n")
+    from_yaml = make_config(matrix_fields(str(file), dict.fromkeys(("mix", "dataset", "sets"), ())))
+    python = uebench.run(attacks="none", mix="lsp:0.5,p5:0.25", dataset=TINY, dry_run=True)
+    assert from_yaml.attacks == ["none", "mix[lsp=0.5,p5=0.25]"]
+    assert set(python["attack"]) == {"none", "mix"}
+    both = ("em:0.5,lsp:0.5", "em:0.2,lsp:0.2")
+    added = make_config(matrix_fields(None, {"mix": both, "dataset": (), "sets": ()}))
+    assert added.attacks[-2:] == ["mix[em=0.5,lsp=0.5]", "mix[em=0.2,lsp=0.2]"]
+    assert len(added.attacks) > 2, "it is added to those of the configuration"
+
+
+@pytest.mark.parametrize(
+    ("mixture", "problem"),
+    [
+        ("em:0.7,lsp:0.5", "add up to 1.2"),
+        ("emm:0.5,lsp:0.5", "did you mean em"),
+        ("em", "no share"),
+    ],
+)
+def test_a_bad_mixture_ends_with_a_sentence(mixture: str, problem: str) -> None:
+    result = call("run", "--mix", mixture, "--dry-run")
+    assert result.exit_code == 2
+    assert problem in result.output

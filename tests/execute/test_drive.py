@@ -227,3 +227,35 @@ def test_as_listed_each_poison_comes_before_its_first_cell(tiny: Dataset, store:
         ("cell", "none", "ueraser"),
         ("cell", "ar", "ueraser"),
     ]
+
+
+@pytest.fixture
+def mixed(tiny: Dataset, store: Store) -> list[Task]:
+    """Two poisons, the mixture of both, and a cell of the mixture and one of clean data."""
+    config = make_config({"attacks": "none,mix[lsp=0.5,p5=0.5]", "defenses": "standard"})
+    return pending(plan(config, [(tiny, dataset_ref(tiny))], "cpu", store), store)
+
+
+def test_a_mixture_begins_after_its_parts_and_its_cell_after_it(mixed: list[Task]) -> None:
+    pool, failed, _ = play(mixed, lambda _: ["done"])
+    assert not failed
+    lsp, p5, mixture = (task.key for task in mixed if task.kind == "poison")
+    (cell,) = (t.key for t in mixed if t.kind == "cell" and not t.cell.poison.is_clean)
+    order = [pool.begun.index(key) for key in (lsp, p5, mixture, cell)]
+    assert order == sorted(order)
+    assert len(pool.begun) == len(mixed) == 5
+
+
+@pytest.mark.parametrize("broken", [["lsp"], ["lsp", "p5"]])
+def test_a_mixture_fails_with_a_part_and_clean_cells_do_not(
+    mixed: list[Task], broken: list[str]
+) -> None:
+    def script(task: Task) -> list[str]:
+        return ["failed"] if task.cell.poison.attack.info.name in broken else ["done"]
+
+    pool, failed, events = play(mixed, script)
+    parts = [t.key for t in mixed if t.kind == "poison" and t.cell.attack_spec in broken]
+    waiting = [t.key for t in mixed if "mix" in t.cell.attack_spec]
+    assert set(failed) == {*parts, *waiting}
+    assert not set(waiting) & set(pool.begun)
+    assert sum(event[0] == "failed" for event in events) == len(failed), "each is announced once"

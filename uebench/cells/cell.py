@@ -10,31 +10,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
-import torch
-from torch import Tensor
-
-from ..common.spec import format_spec
-from ..data import Dataset
+from ..common.spec import Spec, format_spec
 from ..data.poison import CLEAN_BALL, Budget, Norm
 from ..learn.protocol import MEASURES, Protocol
-from ..methods.base import Attack, Defense, Method
+from ..methods.base import Defense, Method
 from ..methods.faults import blamed
-from ..methods.imported import ImportedPoison, imported_recipe
-from ..methods.registry import Kind, find
+from ..methods.imported import ImportedPoison
+from ..methods.mixture import mixed
+from ..methods.registry import build
 from ..methods.source import source_of
 from ..methods.victim import Victim
-from ..models import is_network, network_recipe
-from ..store.store import key_of, seed_of
+from ..models import network_recipe
+from ..store.store import key_of
 from ..victims.supervised import Supervised
 from .failure import Failure
+from .poison_ref import DatasetRef as DatasetRef
+from .poison_ref import PoisonRef as PoisonRef
+from .poison_ref import Share as Share
+from .poison_ref import dataset_ref as dataset_ref
 
 TRAINER_VERSION = 2
 """Increase this when the trainer's numbers change. It makes every stored cell stale."""
-
-CRAFTER_VERSION = 3
-"""Increase this when the seeding, quantisation or audit of all poisons changes."""
 
 LATER_FIELDS = {
     "alternate": False,
@@ -55,114 +53,6 @@ they are left out of the recipe, so that the keys of older cells stay what they 
 
 SUPERVISED = Supervised()
 """The victim of cells that name none; recipes leave it out, as they did before others came."""
-
-
-@dataclass(frozen=True)
-class DatasetRef:
-    """A data set identified by its content, with all that a worker needs to load it."""
-
-    name: str
-    fingerprint: str
-    n_classes: int
-    shape: tuple[int, int, int]
-    class_names: tuple[str, ...] = ()
-
-
-def dataset_ref(dataset: Dataset) -> DatasetRef:
-    """Return the reference that identifies a loaded data set by its content."""
-    return DatasetRef(
-        dataset.name, dataset.fingerprint, dataset.n_classes, dataset.shape, dataset.class_names
-    )
-
-
-class Share(NamedTuple):
-    """Which training images are poisoned: a fraction of all images, or of those of some classes."""
-
-    ratio: float = 1.0
-    classes: tuple[int, ...] = ()
-    """Labels of the poisoned classes; empty means all classes."""
-
-    def chosen(self, labels: Tensor, fingerprint: str, seed: int) -> Tensor:
-        """Return a mask, bool [n], of the images that are poisoned.
-
-        The draw depends on the data set and the poison seed alone, not on the attack, the defense
-        or the training seed, and a larger share contains every smaller one. So curves over the
-        ratio compare nested training sets.
-        """
-        chosen = torch.ones(len(labels), dtype=torch.bool)
-        if self.classes:
-            chosen &= torch.isin(labels.cpu(), torch.tensor(self.classes))
-        if self.ratio < 1:
-            rng = torch.Generator().manual_seed(seed_of("ratio", fingerprint, seed))
-            order = torch.randperm(len(labels), generator=rng)
-            chosen[order[round(self.ratio * len(labels)) :]] = False
-        return chosen
-
-
-@dataclass(frozen=True)
-class PoisonRef:
-    """A poison identified by its recipe: the resolved attack, its seed and the data set."""
-
-    dataset: DatasetRef
-    attack: Attack
-    seed: int
-    precision: Literal["fp32", "bf16"]
-    crafted_on: Share | None = None
-    """The images that the attack is given. None means all images; a share of the result is then
-    used."""
-
-    @property
-    def rng_seed(self) -> int:
-        """The seed of the attack's random generator.
-
-        It does not depend on the options, so that two budgets of one attack start from the same
-        network or the same kernels, and differ by the budget alone.
-        """
-        return seed_of("poison", self.attack.info.name, self.dataset.fingerprint, self.seed)
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether this is the clean data set, with no perturbation."""
-        return self.attack.info.name == "none"
-
-    def recipe(self) -> dict[str, Any]:
-        """Return everything that changes the poison; for an imported one, its content alone.
-
-        All callers share one dictionary, so do not change it.
-
-        Raises:
-            MethodError: the attack's `recipe` raises an exception.
-        """
-        return self._recipe
-
-    @cached_property
-    def _recipe(self) -> dict[str, Any]:
-        if isinstance(self.attack, ImportedPoison):
-            return imported_recipe(self.dataset.fingerprint, self.attack.sha256)
-        with blamed(self.attack, "recipe"):
-            options = dict(self.attack.recipe())
-        network: dict[str, Any] = {}
-        if is_network(str(options.get("surrogate"))):
-            network = network_recipe(options["surrogate"], self.dataset.shape)
-            options["surrogate"] = network["arch"]
-        return {
-            "what": "poison",
-            "crafter": CRAFTER_VERSION,
-            "dataset": self.dataset.fingerprint,
-            "attack": self.attack.info.name,
-            "version": self.attack.version,
-            "options": options,
-            "seed": self.seed,
-            "precision": self.precision,
-            **({"surrogate_form": network["form"]} if "form" in network else {}),
-            **({"crafted_on": list(self.crafted_on)} if self.crafted_on else {}),
-            **source_of(self.attack),
-        }
-
-    @cached_property
-    def key(self) -> str:
-        """The poison's key in the store."""
-        return key_of(self._recipe)
 
 
 @dataclass(frozen=True)
@@ -310,7 +200,8 @@ class Cell:
         if not tied or in_pixels or self.ball() != self._half_budget():
             return {}
         half = f"{255 * radius:g}/255" if norm == "linf" else f"{radius:g}"
-        bound = "has no bound" if self._budget.norm == "none" else "counts pixels"
+        bound = "has no single bound" if self.poison.parts else "has no bound"
+        bound = bound if self._budget.norm == "none" else "counts pixels"
         note = f"{half} in {norm}, as on clean data: the poison's budget {bound}"
         return {"half_budget": note}
 
@@ -340,6 +231,11 @@ class Cell:
         methods: list[Method] = [self.poison.attack, self.defense]
         return methods if self.victim == SUPERVISED else [*methods, self.victim]
 
+    @property
+    def all_methods(self) -> list[Method]:
+        """All methods whose code takes part: also the attacks of a mixture."""
+        return [*self.methods, *mixed(self.poison.attack)[1:]]
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data from which another process can build the same cell."""
         return {
@@ -363,19 +259,19 @@ class Cell:
         shape = cast(tuple[int, int, int], tuple(data["dataset"]["shape"]))
         names = tuple(data["dataset"]["class_names"])
         dataset = DatasetRef(**{**data["dataset"], "shape": shape, "class_names": names})
-        attack = cast(Attack, _method("attack", *data["attack"]))
+        attack = build("attack", Spec(*data["attack"]))
         share = data["crafted_on"]
         crafted_on = None if share is None else Share(share[0], tuple(share[1]))
         return Cell(
             PoisonRef(dataset, attack, data["poison_seed"], data["precision"], crafted_on),
             data["ratio"],
             tuple(data["classes"]),
-            cast(Defense, _method("defense", *data["defense"])),
+            build("defense", Spec(*data["defense"])),
             data["arch"],
             Protocol.model_validate(data["protocol"]),
             data["precision"],
             data["seed"],
-            victim=cast(Victim, _method("victim", *data["victim"])),
+            victim=build("victim", Spec(*data["victim"])),
         )
 
 
@@ -384,7 +280,3 @@ def seedless_key(recipe: Mapping[str, Any]) -> str:
     rest = {k: v for k, v in recipe.items() if k not in ("seed", "ratio_seed")}
     rest["poison"] = {k: v for k, v in rest["poison"].items() if k != "seed"}
     return key_of(rest)
-
-
-def _method(kind: Kind, name: str, options: dict[str, Any]) -> Any:
-    return find(kind, name).model_validate(options)

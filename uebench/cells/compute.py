@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..common.errors import MissingError
 from ..common.provenance import provenance, versions
 from ..data.dataset import Dataset, stored_dataset
 from ..data.dataset import keep_dataset as keep_dataset
-from ..data.poison import Poison, n_changed, poisoned, tensors_sha256
+from ..data.poison import Poison, measure, n_changed, poisoned, tensors_sha256
 from ..data.split import Split
 from ..methods.faults import blamed_for_its_code
 from ..methods.imported import ImportedPoison
@@ -79,11 +79,56 @@ def fetch_poison(
         runs.append(run)
         return _crafted(ref, train, run, device)
 
+    if ref.parts:
+        owners = ref.owners(train.labels)
+        parts = [fetch_poison(store, part, train, device, progress) for part in ref.parts]
+        return _poison_of(
+            *store.get_or_make("poison", ref.key, lambda: _mixed(ref, parts, owners, train, device))
+        )
     runs: list[Run] = []
     tensors, record = store.get_or_make("poison", ref.key, make)
     for run in runs:
         run.forget_checkpoints()
-    return Poison(tensors["images"], tensors["labels"], tensors["index"], record)
+    return _poison_of(tensors, record)
+
+
+def _poison_of(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Poison:
+    return Poison(tensors["images"], tensors["labels"], tensors["index"], dict(record))
+
+
+def _mixed(
+    ref: PoisonRef,
+    parts: Sequence[Poison],
+    owners: Tensor,
+    train: Split,
+    device: torch.device | str,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Put the poisons of a mixture together; return its tensors and the record to store with them.
+
+    Raises:
+        MethodError: the images exceed the budget that the parts have in common.
+    """
+    start = time.perf_counter()
+    data, covered, summary = train, torch.zeros(len(train), dtype=torch.bool), []
+    for number, (part, made) in enumerate(zip(ref.parts, parts, strict=True)):
+        own = owners == number
+        data = poisoned(data, made, own)
+        own &= torch.isin(torch.arange(len(train)), made.index)  # fewer where crafted on a subset
+        covered |= own
+        budget = part.attack.budget(train.shape)._asdict()
+        facts = {"images": int(own.sum()), "poison": part.key, "sha256": made.meta["sha256"]}
+        summary.append({"attack": str(part.attack), "budget": budget, **facts})
+    index = covered.nonzero()[:, 0]
+    mixed = Poison(data.images[index], train.labels[index], index)
+    measured = measure(train.images, mixed.images, index)
+    ref.attack.budget(train.shape).check(measured, train.shape, str(ref.attack))
+    seconds = time.perf_counter() - start + sum(p.meta.get("craft_seconds", 0.0) for p in parts)
+    record = {**measured.record(), "parts": summary, **_record_of(ref, mixed, seconds, device)}
+    for made in parts:
+        record["determinism"] = limited_by_poison(
+            record["determinism"], made.meta.get("determinism")
+        )
+    return {"images": mixed.images, "labels": mixed.labels, "index": index}, record
 
 
 def _crafted(
@@ -101,13 +146,20 @@ def _crafted(
     if rows is not None:
         poison = replace(poison, index=rows)
     tensors = {"images": poison.images, "labels": poison.labels, "index": poison.index}
-    record = {
-        **poison.meta,
+    seconds = time.perf_counter() - start
+    return tensors, {**poison.meta, **_record_of(ref, poison, seconds, device)}
+
+
+def _record_of(
+    ref: PoisonRef, poison: Poison, seconds: float, device: torch.device | str
+) -> dict[str, Any]:
+    """Return what is recorded of a new poison in addition to its measurements."""
+    return {
         "recipe": ref.recipe(),
         "spec": str(ref.attack),
-        "budget": ref.attack.budget(train.shape)._asdict(),
+        "budget": ref.attack.budget(ref.dataset.shape)._asdict(),
         "sha256": tensors_sha256(poison),
-        "craft_seconds": time.perf_counter() - start,
+        "craft_seconds": seconds,
         "peak_memory_mb": peak_memory_mb(device),
         "device": device_name(device),
         "versions": versions(),
@@ -119,7 +171,6 @@ def _crafted(
         ),
         "determinism": reproducibility(device),
     }
-    return tensors, record
 
 
 def poisoned_split(train: Split, poison: Poison, cell: Cell) -> Split:

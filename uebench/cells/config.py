@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,12 +17,14 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 
 from ..common.errors import UserError
 from ..common.options import explain_value, validated
 from ..common.spec import did_you_mean, normalise, parse_number, split_specs
 from ..common.yaml_file import read_yaml
+from ..methods.mixture import attacks_mixed, mixture_spec
 from .fields import MERGED, WHOLE, replace_field, spelled_out, under_protocol
 from .table_spec import TableSpec
 
@@ -103,6 +105,11 @@ class Config(BaseModel):
     """Attacks with options, such as em[eps=16/255]."""
     defenses: Specs = ["standard", "ueraser", "iss", "at"]
     """Defenses with options, such as iss[quality=30]."""
+    mix: Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)] = Field(
+        [], exclude=True
+    )
+    """Mixtures of several poisons in one training set, such as em:0.5,lsp:0.5, each with the shares
+    of all training images that its attacks poison. They are added to the attacks."""
     victims: Specs = ["supervised"]
     """Who trains the target models: supervised, or others with options, such as
     simclr[epochs=100]."""
@@ -146,6 +153,13 @@ class Config(BaseModel):
     table: TableSpec | None = None
     """Rows and columns of the table that `uebench table` prints; by default attacks and
     defenses."""
+
+    @model_validator(mode="after")
+    def _mixtures_are_attacks(self) -> Self:
+        """Add the mixtures to the attacks, where everything else looks for them."""
+        mixtures = [spec for spec in map(mixture_spec, self.mix) if spec not in self.attacks]
+        self.attacks, self.mix = [*self.attacks, *mixtures], []
+        return self
 
 
 def config_names() -> list[str]:
@@ -310,7 +324,7 @@ def dataset_specs(config: Config) -> list[str]:
 
 
 def method_names(config: Config) -> list[str]:
-    """Return the names of all attacks, defenses and victims of all parts.
+    """Return the names of all attacks, also those in mixtures, defenses and victims of all parts.
 
     Supervised training is left out, because its options are the protocol's.
     """
@@ -318,9 +332,43 @@ def method_names(config: Config) -> list[str]:
         spec for part in parts(config) for spec in (*part.attacks, *part.defenses, *part.victims)
     ]
     specs = [spec for spec in specs if spec != "supervised"]
-    return list(dict.fromkeys(spec_name(spec) for spec in specs))
+    names = (name for spec in specs for name in (spec_name(spec), *attacks_mixed(spec)))
+    return list(dict.fromkeys(names))
 
 
 def spec_name(spec: str) -> str:
     """Return the name of the method that a spec describes, without its options."""
     return normalise(spec.partition("[")[0])
+
+
+def method_overrides(config: Config, known: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the options that `--set em.rounds=5` and the like give, by method.
+
+    Args:
+        config: a configuration with the field `set`.
+        known: the methods of all its parts.
+
+    Raises:
+        UserError: a name is not METHOD.OPTION, or its method does not occur in the matrix.
+    """
+    overrides: dict[str, dict[str, Any]] = {}
+    for key, value in config.set.items():
+        method, dot, option = str(key).partition(".")
+        method, option = normalise(method), normalise(option)
+        if not dot or not option:
+            raise UserError(f"set {key!r} is not METHOD.OPTION; write it like em.rounds=5")
+        if method not in known:
+            raise UserError(
+                f"set {key}: {method} is not in this matrix{did_you_mean(method, known)}; "
+                f"it has {', '.join(known)}"
+            )
+        overrides.setdefault(method, {})[option] = value
+    return overrides
+
+
+def options_set(spec: str, overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the options that are set elsewhere for an attack, or for those that it mixes."""
+    own = dict(overrides.get(spec_name(spec), {}))
+    for name in attacks_mixed(spec):
+        own |= {f"{name}.{option}": value for option, value in overrides.get(name, {}).items()}
+    return own

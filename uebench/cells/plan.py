@@ -23,6 +23,7 @@ from ..methods.asked import Asked
 from ..methods.base import Attack, Defense, Facts
 from ..methods.faults import blamed
 from ..methods.imported import ImportedPoison, bind
+from ..methods.mixture import mixed
 from ..methods.registry import build_attack, build_defense
 from ..methods.source import code_read_once, source_of
 from ..models import parse_arch
@@ -35,13 +36,22 @@ from .config import (
     dataset_specs,
     make_config,
     method_names,
+    method_overrides,
+    options_set,
     parts,
     read_config,
     spec_name,
 )
 from .failure import Failure, failure
 from .purified import with_purified_sets
-from .refusals import check_batches, check_distinct, check_n_cells, check_shares, may_repeat
+from .refusals import (
+    check_batches,
+    check_distinct,
+    check_mixtures,
+    check_n_cells,
+    check_shares,
+    may_repeat,
+)
 
 __all__ = [
     "Config",
@@ -124,9 +134,9 @@ def _cells(
     absent: list[str] | None,
 ) -> Iterator[Cell]:
     """Yield the cells of one part on one data set, in the order of its lists."""
-    attacks = [build_attack(s, overrides.get(spec_name(s))) for s in config.attacks]
+    attacks = [build_attack(s, options_set(s, overrides)) for s in config.attacks]
     defenses = [build_defense(s, overrides.get(spec_name(s))) for s in config.defenses]
-    for method in [*(a.method for a in attacks), *(d.method for d in defenses)]:
+    for method in [*(m for a in attacks for m in mixed(a.method)), *(d.method for d in defenses)]:
         source_of(method)  # before its own code runs, which may change what it refers to
     setting = Setting.of(ref, _protocol(config, ref.name.partition("[")[0]), device, absent)
     typed = config.arch or [setting.protocol.arch]
@@ -147,6 +157,8 @@ def _cells(
         return replace(cell, poison=first)
 
     crafted = [(asked, setting.poison(attack)) for asked, attack in bound]
+    if isinstance(dataset, Dataset):
+        check_mixtures([poison for _, poison in crafted], config, labels, dataset)
     clean = setting.poison(build_attack("none"))
     pairs = [
         [_options_shown(setting.cell(poison, defense), asked, defense) for defense in defenses]
@@ -343,31 +355,6 @@ def _crafted_on_its_share(cell: Cell) -> Cell:
     options = ",".join(filter(None, (cell.attack_options, "craft_on=subset")))
     poison = replace(cell.poison, crafted_on=share)
     return replace(cell, poison=poison, attack_options=options)
-
-
-def method_overrides(config: Config, known: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the options that `--set em.rounds=5` and the like give, by method.
-
-    Args:
-        config: a configuration with the field `set`.
-        known: the methods of all its parts.
-
-    Raises:
-        UserError: a name is not METHOD.OPTION, or its method does not occur in the matrix.
-    """
-    overrides: dict[str, dict[str, Any]] = {}
-    for key, value in config.set.items():
-        method, dot, option = str(key).partition(".")
-        method, option = normalise(method), normalise(option)
-        if not dot or not option:
-            raise UserError(f"set {key!r} is not METHOD.OPTION; write it like em.rounds=5")
-        if method not in known:
-            raise UserError(
-                f"set {key}: {method} is not in this matrix{did_you_mean(method, known)}; "
-                f"it has {', '.join(known)}"
-            )
-        overrides.setdefault(method, {})[option] = value
-    return overrides
 
 
 def class_labels(classes: list[str], dataset: Dataset | DatasetRef) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from ..data.dataset import Dataset
 from ..learn.loops import n_batches
 from ..learn.protocol import Protocol
 from ..models import build_network
-from .cell import Share
+from .cell import PoisonRef, Share
 from .config import Config, parts, spec_name
 
 MOST_CELLS = 100_000
@@ -86,6 +87,31 @@ def check_shares(config: Config, labels: tuple[int, ...], dataset: Dataset) -> N
                 f"images{of_classes}, and poison seed {seed} draws none of them; give a larger "
                 "ratio, or 0 for clean training"
             )
+
+
+def check_mixtures(
+    poisons: Sequence[PoisonRef | object],
+    config: Config,
+    labels: tuple[int, ...],
+    dataset: Dataset,
+) -> None:
+    """Refuse a mixture of which some attack would poison no image.
+
+    Raises:
+        UserError: that is so for one of the ratios and poison seeds.
+    """
+    mixtures = [poison for poison in poisons if isinstance(poison, PoisonRef) and poison.parts]
+    for mixture, seed in itertools.product(mixtures, config.poison_seeds):
+        owners = replace(mixture, seed=seed).owners(dataset.train.labels)
+        for ratio in filter(None, config.ratio):
+            chosen = Share(ratio, labels).chosen(dataset.train.labels, dataset.fingerprint, seed)
+            present = owners[chosen].unique().tolist()
+            for number, part in enumerate(mixture.parts):
+                if number not in present:
+                    raise UserError(
+                        f"{part.attack.info.name} poisons no image of the mixture with ratio "
+                        f"{ratio:g}, poison seed {seed} and these classes; give it a larger share"
+                    )
 
 
 def check_batches(protocol: Protocol, archs: Sequence[str], dataset: Dataset) -> None:

@@ -91,6 +91,7 @@ def check(method: str | None, kind: Any, quick: bool, full: bool, as_json: bool)
 def _chosen(method: str | None, kind: Kind | None) -> list[tuple[Kind, str]]:
     """Return kind and spec of each method to test."""
     from ..common.spec import IMPORTED, PURIFIED, parse_spec
+    from ..methods.mixture import MIXTURE
     from ..methods.registry import KINDS, absent, build, methods, plugin_files
 
     kinds = [kind] if kind else list(KINDS)
@@ -112,6 +113,8 @@ def _chosen(method: str | None, kind: Kind | None) -> list[tuple[Kind, str]]:
             f"{name} is a fixed set of images, which computes nothing; `uebench audit` measures "
             "its file"
         )
+    if name == MIXTURE:
+        raise UserError(f"{name} puts the poisons of other attacks together; check those")
     kinds_of_name = [each for each in kinds if name in methods(each)]
     if not kinds_of_name:
         raise absent(kind or "method", name, [n for each in kinds for n in methods(each)])

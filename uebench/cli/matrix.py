@@ -50,6 +50,12 @@ matrix_options = options_of(
         help="Attacks, such as none,em[eps=16/255],lsp.",
     ),
     click.option(
+        "--mix",
+        multiple=True,
+        metavar="ATTACK:SHARE,...",
+        help="Several poisons in one training set, such as em:0.5,lsp:0.5; may be repeated.",
+    ),
+    click.option(
         "--defenses",
         metavar="LIST",
         shell_complete=complete_list("defenses"),
@@ -117,7 +123,7 @@ def matrix_flags(options: dict[str, Any]) -> list[str]:
     """Return the matrix flags that were given, as a user types them."""
     given = [
         name
-        for name in ("sets", *FIELDS, "craft_on", "dataset", "epochs")
+        for name in ("sets", *FIELDS, "mix", "craft_on", "dataset", "epochs")
         if options[name] not in (None, ())
     ]
     return [f"--{name.replace('_', '-')}" if name != "sets" else "--set" for name in given]
@@ -128,7 +134,7 @@ def matrix_fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]
     from ..cells.config import merged_fields
 
     given = {name: options.get(name) for name in (*FIELDS, "craft_on", "epochs")}
-    given["dataset"] = list(options["dataset"] or ()) or None
+    given |= {name: list(options[name] or ()) or None for name in ("dataset", "mix")}
     given["set"] = dict(map(assignment, options["sets"])) or None
     return merged_fields(config, {n: value for n, value in given.items() if value is not None})
 

@@ -83,7 +83,8 @@ def open_options(values: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> 
     return {
         name: value
         for name, value in values.items()
-        if isinstance(value, str) and value in {"auto", *_words(fields[name])}
+        if isinstance(value, str)
+        and value in {"auto", *(_words(fields[name]) if name in fields else ())}
     }
 
 

@@ -5,6 +5,7 @@ One grammar serves attacks, defenses, networks and data sets:
     spec    := name [ "[" option { "," option } "]" ]
     name    := snake_case | ("imported:" | "purified:" | "timm:") snake_case
     option  := key "=" value
+    key     := snake_case | attack [ "." snake_case ]   (the latter in mixtures of attacks alone)
 
 Names and keys are snake_case; `-` is read as `_`. Values stay text here: the method's own fields
 say what type they are, so `8/255` becomes a number only where a number is asked for.
@@ -25,6 +26,7 @@ from .text import comma_parts, escaped
 
 _TAIL = re.compile(r"(?P<path>.*?)(?P<options>\[[^\[\]]*=[^\[\]]*\])?", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_KEY = re.compile(r"(imported:)?[A-Za-z][A-Za-z0-9_-]{0,63}(\.[A-Za-z][A-Za-z0-9_-]{0,63})?")
 IMPORTED = "imported:"
 """What the name of an imported poison begins with, where an attack is asked for."""
 TIMM = "timm:"
@@ -99,7 +101,7 @@ def parse_spec(text: str) -> Spec:
     for part in comma_parts(rest[:-1] if bracket else ""):
         key, equals, value = part.partition("=")
         key = normalise(key)
-        if not equals or not _NAME.fullmatch(key) or not value.strip():
+        if not equals or not _KEY.fullmatch(key) or not value.strip():
             raise UserError(
                 f"{shorten(part)} in {shorten(text)} is not an option; write it like eps=16/255"
             )

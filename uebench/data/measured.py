@@ -67,6 +67,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "name", str(facts["name"])
     if "spec" in facts:
         yield "attack", str(facts["spec"])
+    for part in facts.get("parts", ()):
+        yield "part", f"{counted(part['images'], 'image')} by {part['attack']}"
     if "form" in facts:
         yield from _reading(facts)
     if made_from := facts.get("made_from"):
@@ -113,6 +115,8 @@ def _reading(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _budgets(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the budget that an attack kept, or the usual budgets with how many images keep them."""
     match facts.get("budget"):
+        case {"norm": "none"} if "parts" in facts:
+            yield "budget", "none in common; each part keeps its own"
         case {"norm": "none"}:
             yield "budget", "none; any change is allowed"
         case {"norm": norm, "eps": eps} if "craft_seconds" in facts:

@@ -43,13 +43,16 @@ class Agenda:
         self._ready: list[tuple[int, str]] = []
         self._later: list[tuple[float, int, str]] = []
         self._blocked: dict[str, list[str]] = {t.key: [] for t in tasks if t.kind == "poison"}
+        self._n_needs: dict[str, int] = {}
         self._tasks = {task.key: task for task in tasks}
         self._ranks = {key: rank for rank, key in enumerate(self._tasks)}
         self._first_rank = 0
         for key, task in self._tasks.items():
-            waiting_cells = self._blocked.get(task.cell.poison.key)
-            if task.kind == "cell" and waiting_cells is not None:
-                waiting_cells.append(key)
+            needs = [poison for poison in task.needs if poison in self._blocked]
+            for poison in needs:
+                self._blocked[poison].append(key)
+            if needs:
+                self._n_needs[key] = len(needs)
             else:
                 # ranks are appended in rising order, so the list is already a valid heap
                 self._ready.append((self._ranks[key], key))
@@ -86,21 +89,24 @@ class Agenda:
             heapq.heappush(self._ready, (self._first_rank, key))
 
     def finish(self, key: str) -> None:
-        """Remove a running task that is done and release the cells that waited for it."""
-        task = self._remove(key)
-        if task.kind == "poison":
-            for cell_key in self._blocked.pop(key):
-                heapq.heappush(self._ready, (self._ranks[cell_key], cell_key))
+        """Remove a running task that is done and release the tasks that waited for it last."""
+        self._remove(key)
+        for waiting in self._blocked.pop(key, ()):
+            self._n_needs[waiting] -= 1
+            if not self._n_needs[waiting] and waiting not in self.failed:
+                heapq.heappush(self._ready, (self._ranks[waiting], waiting))
 
     def give_up(self, key: str, why: Failure) -> list[tuple[Task, Failure]]:
-        """Record a failure; return it together with those of the cells that needed this poison."""
-        task = self._remove(key)
-        given_up = [(task, why)]
-        if task.kind == "poison":
-            reason = why.error if why.names_method else f"crafting failed: {why.error}"
-            consequence = Failure(reason, why.traceback, names_method=why.names_method)
-            given_up += [(self._tasks[k], consequence) for k in self._blocked.pop(key)]
-        self.failed |= {each.key: failure for each, failure in given_up}
+        """Record a failure; return it together with those of the tasks that needed this poison."""
+        given_up = [(self._remove(key), why)]
+        self.failed[key] = why
+        reason = why.error if why.names_method else f"crafting failed: {why.error}"
+        consequence = Failure(reason, why.traceback, names_method=why.names_method)
+        for task, _ in given_up:  # a mixture fails with one of its parts, and its cells with it
+            for waiting in self._blocked.pop(task.key, ()):
+                if waiting not in self.failed:
+                    self.failed[waiting] = consequence
+                    given_up.append((self._tasks[waiting], consequence))
         return given_up
 
     def patience(self, stop_at: float = math.inf) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..cells.cell import Cell
@@ -24,6 +24,12 @@ class Task:
     cell: Cell
     keep_model: bool = False
     """Whether the weights of a cell's target model are stored as well."""
+
+    @property
+    def needs(self) -> list[str]:
+        """The keys of the poisons that it is made from: a cell's own, or the parts of a mixture."""
+        poison = self.cell.poison
+        return [poison.key] if self.kind == "cell" else [part.key for part in poison.parts]
 
     def is_done(self, store: Store) -> bool:
         """Return whether the store has all that the task makes."""
@@ -69,6 +75,10 @@ def pending(
     for cell in missing:
         poison = cell.poison
         if not poison.is_clean and not store.has("poison", poison.key):
+            for part in poison.parts:
+                if not store.has("poison", part.key):
+                    alone = replace(cell, poison=part, attack_options="")
+                    tasks.setdefault(part.key, Task("poison", part.key, alone))
             tasks.setdefault(poison.key, Task("poison", poison.key, cell))
         if as_listed:
             tasks.setdefault(cell.key, Task("cell", cell.key, cell, keep_models))
@@ -113,15 +123,16 @@ def perform(task: Task, store: Store, device: str, progress: Progress | None) ->
 def plain(task: Task) -> dict[str, Any]:
     """Return a task as plain data for another process."""
     cell = task.cell
-    own = cell.recipe()
-    sources = [cell.poison.recipe().get("source"), own.get("source"), own.get("victim_source")]
+    own, poison = cell.recipe(), cell.poison
+    sources = [poison.recipe().get("source"), own.get("source"), own.get("victim_source")]
+    sources = sources[: len(cell.methods)] + [part.recipe().get("source") for part in poison.parts]
     return {
         "kind": task.kind,
         "key": task.key,
         "keep_model": task.keep_model,
         "cell": cell.to_json(),
-        "code": [loaded_code(method) for method in cell.methods],
-        "sources": sources[: len(cell.methods)],
+        "code": [loaded_code(method) for method in cell.all_methods],
+        "sources": sources,
     }
 
 
@@ -132,7 +143,7 @@ def from_plain(data: dict[str, Any]) -> Task:
         MethodError: the code of a method is not the code that the task was planned with.
     """
     cell = Cell.from_json(data["cell"])
-    for method, code, source in zip(cell.methods, data["code"], data["sources"], strict=True):
+    for method, code, source in zip(cell.all_methods, data["code"], data["sources"], strict=True):
         if loaded_code(method) != code:
             raise MethodError(
                 f"the code of {method.info.kind} {method.info.name} is not the code that this run "

@@ -23,6 +23,7 @@ from ..data.split import Split
 from ..store.store import Store, key_of
 from .asked import Asked
 from .base import Attack, MethodInfo
+from .mixture import Mixture
 from .run import Run
 
 Record = dict[str, Any]
@@ -125,11 +126,15 @@ def known_records(store: Store) -> list[tuple[str, Record]]:
 def bind(asked: Asked[Attack], store: Store, dataset: str, fingerprint: str) -> Asked[Attack]:
     """Return an imported attack with its content and budget on a data set; others as they are.
 
+    Those of a mixture are bound as well.
+
     Raises:
         UnknownNameError: no poison was imported under this name.
         PoisonError: it was imported for other data sets, or its images are gone.
     """
     attack = asked.method
+    if isinstance(attack, Mixture):
+        return Asked(attack.each(lambda part: bind(part, store, dataset, fingerprint).method))
     if not isinstance(attack, ImportedPoison):
         return asked
     name = attack.info.name.removeprefix(IMPORTED)

@@ -28,6 +28,7 @@ from .base import Attack, Defense, Method, MethodInfo
 from .code_files import GROUPS_OF_METHODS
 from .faults import in_words, last_line
 from .imported import imported_class
+from .mixture import MIXTURE, Mixture, Part, shares_and_options
 from .purified import purified_class
 from .source import remember_code
 from .victim import Victim
@@ -237,6 +238,8 @@ def find(kind: Kind, name: str) -> type[Method]:
         return known[name]
     if kind == "attack" and name.startswith(IMPORTED):
         return imported_class(name)
+    if kind == "attack" and name == MIXTURE:
+        return Mixture
     if kind == "defense" and name.startswith(PURIFIED):
         return purified_class(name)
     for plugin in _broken:
@@ -272,8 +275,13 @@ def build(kind: Kind, spec: str | Spec, overrides: Mapping[str, Any] | None = No
         ValueError: bad options, all of them at once, each with its range or nearest name.
     """
     name, options = parse_spec(spec) if isinstance(spec, str) else spec
-    cls = find(kind, name)
-    return validated(cls, {**(overrides or {}), **options}, owner=name)
+    cls, given = find(kind, name), {**(overrides or {}), **options}
+    if cls is Mixture:
+        parts = shares_and_options(given).items()
+        return Mixture(
+            parts=tuple(Part(build(kind, Spec(name, own)), share) for name, (share, own) in parts)
+        )
+    return validated(cls, given, owner=name)
 
 
 def build_attack(spec: str, overrides: Mapping[str, Any] | None = None) -> Asked[Attack]:
@@ -293,4 +301,5 @@ def build_victim(spec: str, overrides: Mapping[str, Any] | None = None) -> Asked
 
 def known_titles() -> dict[str, str]:
     """Return the title that tables use for each registered method, by name."""
-    return {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
+    known = {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
+    return {MIXTURE: Mixture.info.title, **known}

@@ -98,6 +98,7 @@ def _facts(path: Path, meta: dict[str, Any], measured: bool) -> list[str]:
         ("data set fingerprint", f"`{meta.get('fingerprint', 'unknown')}`"),
         ("poison seed", recipe.get("seed", meta.get("seed", "unknown"))),
         ("images", meta.get("images", "see the file")),
+        *_parts(meta),
         ("budget", _budget(meta.get("budget", {}))),
         (f"largest change, {source}", _largest(meta)),
         ("PSNR, SSIM (means)", f"{_number(meta, 'psnr_mean')} dB, {_number(meta, 'ssim_mean')}"),
@@ -106,6 +107,16 @@ def _facts(path: Path, meta: dict[str, Any], measured: bool) -> list[str]:
     if path.is_file():
         facts.append(("sha256 of the file", f"`{sha256_of(path)}`"))
     return ["| | |", "| --- | --- |", *(f"| {name} | {_cell(value)} |" for name, value in facts)]
+
+
+def _parts(meta: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a line for each attack of a mixture: its images and its own budget."""
+    lines = []
+    for part in meta.get("parts") or ():
+        match part:
+            case {"attack": str(spec), "images": int(n), "budget": budget}:
+                lines.append(("part of the mixture", f"{n} images: `{spec}`, {_budget(budget)}"))
+    return lines
 
 
 def _loading(path: Path, meta: dict[str, Any], spec: str) -> list[str]:

@@ -30,7 +30,7 @@ def catalog(kinds: list[str]) -> dict[str, list[_Row]]:
 
 def _rows(kind: str) -> list[_Row]:
     if kind == "attacks":
-        return _methods("attack") + _imported()
+        return [*_methods("attack"), _mixtures(), *_imported()]
     if kind == "defenses":
         return _methods("defense") + _purified()
     if kind == "victims":
@@ -71,6 +71,14 @@ def _methods(kind: Literal["attack", "defense", "victim"]) -> list[_Row]:
     return rows + [
         {"name": "(broken)", "title": "", "source": b.error, "origin": b.origin} for b in broken()
     ]
+
+
+def _mixtures() -> _Row:
+    """Return the row of mixtures, which are attacks made of attacks and not in the registry."""
+    from ..methods.mixture import Mixture
+
+    info = Mixture.info
+    return {"name": info.name, "title": info.title, "source": info.source, "origin": info.origin}
 
 
 def _imported() -> list[_Row]:
@@ -119,6 +127,7 @@ def kind_of(name: str) -> str:
         UserError: it belongs to none, and the message has the nearest name, or to several.
     """
     from ..execute.choose import EXECUTORS
+    from ..methods.mixture import MIXTURE
     from ..methods.registry import KINDS, absent, methods
 
     name = normalise(name)
@@ -127,6 +136,7 @@ def kind_of(name: str) -> str:
     if name.startswith(PURIFIED):
         return "defense"
     known: dict[str, list[str]] = {kind: list(methods(kind)) for kind in KINDS}
+    known["attack"].append(MIXTURE)
     known |= {"protocol": list(PROTOCOLS), "executor": list(EXECUTORS)}
     kinds = [kind for kind in SHOWN if name in known[kind]]
     if not kinds:
@@ -164,6 +174,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             "text": inspect.getdoc(executor) or "",
             "options": _options(executor, {}),
         }
+    from ..methods.mixture import MIXTURE
     from ..methods.registry import KINDS, find
 
     about = {}
@@ -181,7 +192,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
         "version": cls.version,
         "text": inspect.getdoc(cls) or "",
         "about": (inspect.getdoc(module) or "") if module is not None else "",
-        "options": _options(cls, {}),
+        "options": [] if name == MIXTURE else _options(cls, {}),
         **about,
     }
 

@@ -331,7 +331,7 @@ def _compute(
 
 def _of_this_session(cells: list[Cell]) -> bool:
     """Return whether a method was defined or changed in this session: no worker can load that."""
-    methods = {type(m): m for cell in cells for m in cell.methods}
+    methods = {type(m): m for cell in cells for m in cell.all_methods}
     return any(exists_only_here(method) for method in methods.values())
 
 

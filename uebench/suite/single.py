@@ -9,8 +9,8 @@ from typing import Any
 from ..cells.by_victim import by_victim
 from ..cells.cell import dataset_ref
 from ..cells.compute import fetch_poison, train_cell, training_run
-from ..cells.config import checked_seed, make_config, spec_name
-from ..cells.plan import Setting, method_overrides
+from ..cells.config import checked_seed, make_config, method_overrides, options_set, spec_name
+from ..cells.plan import Setting
 from ..common.errors import MethodError
 from ..data import Dataset
 from ..data.load import as_dataset
@@ -22,6 +22,7 @@ from ..learn.threads import one_thread
 from ..methods.asked import Asked
 from ..methods.base import Attack
 from ..methods.imported import bind, imported_class
+from ..methods.mixture import attacks_mixed
 from ..methods.registry import build_attack, build_defense
 from ..store.store import Store
 
@@ -60,11 +61,10 @@ def craft(
     device, seed = usable_devices(device)[0], checked_seed(seed)
     loaded = as_dataset(dataset)
     config = make_config({"attacks": [attack], "protocol": protocol, "set": dict(set or {})})
-    name = spec_name(attack)
-    overrides = method_overrides(config, [name])
+    overrides = method_overrides(config, [spec_name(attack), *attacks_mixed(attack)])
     chosen = named_protocol(protocol, loaded.name.partition("[")[0], **config.protocol_options)
     store = store or Store()
-    asked = build_attack(attack, overrides.get(name))
+    asked = build_attack(attack, options_set(attack, overrides))
     bound = bind(asked, store, loaded.name, loaded.fingerprint)
     ref = Setting.of(dataset_ref(loaded), chosen, device).poison_or_raise(bound, seed)
     with one_thread(device), step_display(f"craft {ref.attack.info.name}", quiet) as show:

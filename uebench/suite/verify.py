@@ -221,10 +221,11 @@ def _recorded_recipe(run_json: Mapping[str, Any], key: Any) -> dict[str, Any]:
 def _copy_imported(cells: list[Cell], source: Store, target: Store) -> None:
     """Copy imported poisons and purified sets, which cannot be recomputed, into another store."""
     for cell in cells:
-        if isinstance(cell.poison.attack, ImportedPoison):
-            entry = source.read("poison", cell.poison.key)
-            if entry is not None:
-                target.write("poison", cell.poison.key, entry[1], entry[0])
+        for poison in (cell.poison, *cell.poison.parts):
+            if isinstance(poison.attack, ImportedPoison):
+                entry = source.read("poison", poison.key)
+                if entry is not None:
+                    target.write("poison", poison.key, entry[1], entry[0])
         if isinstance(cell.defense, PurifiedSet):
             copy_purified(cell.defense, source, target, cell.poison.key)
 

@@ -8,15 +8,15 @@ import torch
 from uebench.common.errors import UnknownNameError, UserError
 from uebench.common.spec import parse_spec
 from uebench.methods.base import Facts
-from uebench.methods.mixture import Mixture, attacks_mixed, mixture_spec
+from uebench.methods.mixture import MixedPoison, attacks_mixed, mixture_spec
 from uebench.methods.registry import build, build_attack
 
 LABELS = torch.cat([torch.full((n,), label) for label, n in enumerate((400, 90, 10))])
 
 
-def mixture(spec: str) -> Mixture:
+def mixture(spec: str) -> MixedPoison:
     method = build_attack(spec).method
-    assert isinstance(method, Mixture)
+    assert isinstance(method, MixedPoison)
     return method
 
 

@@ -16,7 +16,7 @@ from ..data import Dataset
 from ..methods.base import Attack
 from ..methods.faults import blamed
 from ..methods.imported import ImportedPoison, imported_recipe
-from ..methods.mixture import Mixture
+from ..methods.mixture import MixedPoison
 from ..methods.source import source_of
 from ..models import is_network, network_recipe
 from ..store.store import key_of, seed_of
@@ -96,7 +96,7 @@ class PoisonRef:
     @cached_property
     def parts(self) -> tuple[PoisonRef, ...]:
         """The poisons of a mixture, each as its attack makes it alone; empty for other attacks."""
-        if not isinstance(self.attack, Mixture):
+        if not isinstance(self.attack, MixedPoison):
             return ()
         return tuple(replace(self, attack=part.attack) for part in self.attack.parts)
 
@@ -114,7 +114,7 @@ class PoisonRef:
     def _recipe(self) -> dict[str, Any]:
         if isinstance(self.attack, ImportedPoison):
             return imported_recipe(self.dataset.fingerprint, self.attack.sha256)
-        if isinstance(self.attack, Mixture):
+        if isinstance(self.attack, MixedPoison):
             return self._recipe_of(self.attack)
         with blamed(self.attack, "recipe"):
             options = dict(self.attack.recipe())
@@ -136,7 +136,7 @@ class PoisonRef:
             **source_of(self.attack),
         }
 
-    def _recipe_of(self, mixture: Mixture) -> dict[str, Any]:
+    def _recipe_of(self, mixture: MixedPoison) -> dict[str, Any]:
         """Return the recipe of a mixture: that of each part, without what all of them share."""
         shared = {
             "what": "poison",
@@ -170,7 +170,7 @@ class PoisonRef:
         Raises:
             UserError: a part's share rounds to no image.
         """
-        assert isinstance(self.attack, Mixture)
+        assert isinstance(self.attack, MixedPoison)
         return self.attack.owners(labels, seed_of("mix", self.dataset.fingerprint, self.seed))
 
     @cached_property

@@ -134,7 +134,7 @@ def matrix_fields(config: str | None, options: dict[str, Any]) -> dict[str, Any]
     from ..cells.config import merged_fields
 
     given = {name: options.get(name) for name in (*FIELDS, "craft_on", "epochs")}
-    given |= {name: list(options[name] or ()) or None for name in ("dataset", "mix")}
+    given |= {name: list(options.get(name) or ()) or None for name in ("dataset", "mix")}
     given["set"] = dict(map(assignment, options["sets"])) or None
     return merged_fields(config, {n: value for n, value in given.items() if value is not None})
 

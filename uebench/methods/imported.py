@@ -23,7 +23,7 @@ from ..data.split import Split
 from ..store.store import Store, key_of
 from .asked import Asked
 from .base import Attack, MethodInfo
-from .mixture import Mixture
+from .mixture import MixedPoison
 from .run import Run
 
 Record = dict[str, Any]
@@ -133,7 +133,7 @@ def bind(asked: Asked[Attack], store: Store, dataset: str, fingerprint: str) -> 
         PoisonError: it was imported for other data sets, or its images are gone.
     """
     attack = asked.method
-    if isinstance(attack, Mixture):
+    if isinstance(attack, MixedPoison):
         return Asked(attack.each(lambda part: bind(part, store, dataset, fingerprint).method))
     if not isinstance(attack, ImportedPoison):
         return asked

@@ -38,7 +38,7 @@ class Part(NamedTuple):
     share: float
 
 
-class Mixture(Attack):
+class MixedPoison(Attack):
     """Gives each of several attacks its own share of the training images."""
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -64,12 +64,12 @@ class Mixture(Attack):
             yield name, share(part)
             yield from ((f"{name}.{option}", v) for option, v in options(part.attack).items())
 
-    def each(self, change: Callable[[Asked[Attack]], Attack]) -> Mixture:
+    def each(self, change: Callable[[Asked[Attack]], Attack]) -> MixedPoison:
         """Return the mixture with every attack replaced by what `change` returns for it."""
         parts = tuple(Part(change(Asked(part.attack)), part.share) for part in self.parts)
         return self.with_options(parts=parts)
 
-    def resolve(self, facts: Facts) -> Mixture:
+    def resolve(self, facts: Facts) -> MixedPoison:
         """Return the mixture with the options of all its attacks filled in."""
         return self.each(lambda attack: attack.resolve(facts))
 
@@ -123,7 +123,7 @@ class Mixture(Attack):
 
 def mixed(attack: Attack) -> list[Attack]:
     """Return an attack, followed by those that it mixes if it is a mixture."""
-    parts = attack.parts if isinstance(attack, Mixture) else ()
+    parts = attack.parts if isinstance(attack, MixedPoison) else ()
     return [attack, *(part.attack for part in parts)]
 
 

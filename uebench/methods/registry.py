@@ -28,7 +28,7 @@ from .base import Attack, Defense, Method, MethodInfo
 from .code_files import GROUPS_OF_METHODS
 from .faults import in_words, last_line
 from .imported import imported_class
-from .mixture import MIXTURE, Mixture, Part, shares_and_options
+from .mixture import MIXTURE, MixedPoison, Part, shares_and_options
 from .purified import purified_class
 from .source import remember_code
 from .victim import Victim
@@ -239,7 +239,7 @@ def find(kind: Kind, name: str) -> type[Method]:
     if kind == "attack" and name.startswith(IMPORTED):
         return imported_class(name)
     if kind == "attack" and name == MIXTURE:
-        return Mixture
+        return MixedPoison
     if kind == "defense" and name.startswith(PURIFIED):
         return purified_class(name)
     for plugin in _broken:
@@ -276,9 +276,9 @@ def build(kind: Kind, spec: str | Spec, overrides: Mapping[str, Any] | None = No
     """
     name, options = parse_spec(spec) if isinstance(spec, str) else spec
     cls, given = find(kind, name), {**(overrides or {}), **options}
-    if cls is Mixture:
+    if cls is MixedPoison:
         parts = shares_and_options(given).items()
-        return Mixture(
+        return MixedPoison(
             parts=tuple(Part(build(kind, Spec(name, own)), share) for name, (share, own) in parts)
         )
     return validated(cls, given, owner=name)
@@ -302,4 +302,4 @@ def build_victim(spec: str, overrides: Mapping[str, Any] | None = None) -> Asked
 def known_titles() -> dict[str, str]:
     """Return the title that tables use for each registered method, by name."""
     known = {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
-    return {MIXTURE: Mixture.info.title, **known}
+    return {MIXTURE: MixedPoison.info.title, **known}

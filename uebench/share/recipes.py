@@ -12,7 +12,7 @@ from ..common.json_file import RUN
 from ..common.spec import format_spec, parse_number, parse_spec, printable, split_path
 from ..data import load_dataset
 from ..data.catalog import DATASETS
-from ..methods.mixture import Mixture
+from ..methods.mixture import MixedPoison
 from ..methods.registry import KINDS, methods
 from ..report.cells import SUPERVISED_VICTIM
 from ..report.records import DatasetFacts
@@ -179,7 +179,7 @@ def _check_methods(contents: Contents) -> Remarks:
     if used != run.methods.keys():
         yield f"{RUN} names the methods {', '.join(run.methods)}, not those of cells.csv"
     here = {name: cls.info for kind in KINDS for name, cls in methods(kind).items()}
-    here[Mixture.info.name] = Mixture.info
+    here[MixedPoison.info.name] = MixedPoison.info
     for name, facts in run.methods.items():
         info = here.get(name)
         if info is not None and (info.title, info.source) == (facts.title, facts.source):

@@ -75,9 +75,9 @@ def _methods(kind: Literal["attack", "defense", "victim"]) -> list[_Row]:
 
 def _mixtures() -> _Row:
     """Return the row of mixtures, which are attacks made of attacks and not in the registry."""
-    from ..methods.mixture import Mixture
+    from ..methods.mixture import MixedPoison
 
-    info = Mixture.info
+    info = MixedPoison.info
     return {"name": info.name, "title": info.title, "source": info.source, "origin": info.origin}
 
 

@@ -11,6 +11,7 @@ from uebench.report.charts import Chart, charts
 from uebench.report.formats import to_markdown
 from uebench.report.latex import to_latex
 from uebench.report.over_victims import by_victim_layouts
+from uebench.report.page import render
 from uebench.report.plots import draw
 from uebench.report.victim_figures import victims_figures
 
@@ -106,3 +107,20 @@ def test_one_network_is_no_plot(tmp_path: Path) -> None:
     write_cells(cells(("", "em", "standard", 0.2)), tmp_path / "cells.csv")
     with pytest.raises(ValueError, match="only one network and victim; run it with --arch linear"):
         draw(read_results(tmp_path), "victims", tmp_path)
+
+
+def test_the_page_shows_the_worst_case_after_the_last_and_of_the_best_epoch(
+    tmp_path: Path,
+) -> None:
+    both = cells(
+        *(("", "em", "standard", 0.2), ("simclr", "em", "standard", 0.6)),
+        *(("", "none", "standard", 0.9), ("simclr", "none", "standard", 0.7)),
+    ).assign(test_acc_best=0.75)
+    write_cells(both, tmp_path / "cells.csv")
+    page = render(read_results(tmp_path, TITLES))
+    for metric, worst in (("last", "60.0 (SimCLR)"), ("best", "75.0 (Supervised)")):
+        shown = page.partition(f'class="over-victims of-{metric}">')[2].partition("</section>")[0]
+        assert "worst case over victims (for the attacker)" in shown
+        assert f"<td>{worst}</td>" in shown
+    write_cells(both[both["victim"] == ""], tmp_path / "cells.csv")
+    assert "over-victims" not in render(read_results(tmp_path)), "one victim has no such table"

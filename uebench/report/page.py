@@ -24,9 +24,11 @@ from .entries import View, audit_of, fact_list, seconds, value_in_words
 from .figures import figures
 from .folder import Picture, Results
 from .groups import MethodSpec
+from .layout import Layout
 from .matrix import png_uri
+from .over_victims import by_victim_layouts
 from .series import Figure, curves_figures, method_title
-from .tables import Metric
+from .tables import Metric, leaderboards
 from .templates import asset, rendered
 
 PAGE = "index.html"
@@ -62,6 +64,7 @@ def render(results: Results, meanings: Meanings = NOTHING_MEANT) -> str:
         counts=_counts(results),
         tabs=tabs(boards, results),
         boards=boards,
+        over_victims=_over_victims(results),
         entries=entries,
         curves=curves_views(results),
         figures=figure_views(results),
@@ -73,6 +76,17 @@ def render(results: Results, meanings: Meanings = NOTHING_MEANT) -> str:
         cells_csv="data:text/csv;base64,"
         + base64.b64encode(results.cells.to_csv(index=False).encode()).decode(),
     )
+
+
+def _over_victims(results: Results) -> list[tuple[str, Layout]]:
+    """Return the tables of attacks by victim, each with the metric that it shows."""
+    return [
+        (name, table)
+        for name, metric in METRIC_NAMES
+        for table, _ in by_victim_layouts(
+            leaderboards(results.cells_with_chance, metric), results.titles
+        )
+    ]
 
 
 def _counts(results: Results) -> list[tuple[str, str]]:

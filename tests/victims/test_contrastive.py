@@ -124,6 +124,13 @@ def test_the_papers_conventions_are_named() -> None:
     assert resolved("simclr[convention=aue,epochs=7]").epochs == 7, "the user's options win"
 
 
+def test_a_warm_up_that_takes_the_whole_training_is_refused() -> None:
+    assert resolved("simclr[epochs=7,warmup_epochs=6]").warmup_epochs == 6
+    for spec in ("simclr[epochs=7,warmup_epochs=7]", "byol[convention=cp,warmup_epochs=1000]"):
+        with pytest.raises(ValueError, match=r"leaves none of the (7|1000) epochs"):
+            resolved(spec)
+
+
 def test_the_key_has_what_a_convention_means_and_not_its_name(tiny: Dataset) -> None:
     def key(spec: str, **options: Any) -> str:
         given = {"attacks": "none", "defenses": "standard", "victims": spec}

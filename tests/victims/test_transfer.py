@@ -154,6 +154,27 @@ def test_images_are_resized_and_normalised_inside_the_network(weights: Path, tin
     assert set(plain.state_dict()) == set(model.model.state_dict())
 
 
+def test_the_network_of_the_protocol_transfer_is_a_fine_tuned_resnet18(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(build_network("resnet18[form=imagenet]", 7, tiny.shape, 5).state_dict(), path)
+    models: list[torch.nn.Module] = []
+    monkeypatch.setattr(transfer, "train_supervised", lambda data, target, run, m: models.append(m))
+    facts = Facts("test", tiny.n_classes, tiny.shape, 1, ARCH)
+    victim = build_victim(f"finetune[weights={path},size=96,normalise=imagenet]").resolve(facts)
+    standard, protocol = build_defense("standard").method, named_protocol("transfer")
+    target = Target("resnet18", protocol, standard, tiny.test, tiny.train)
+    victim.train(tiny.train, target, make_run(tiny))
+    alone = build_network(f"resnet18_imagenet[weights={path},size=96]", 2, tiny.shape, 0)
+    (tuned,) = models
+    assert tuned.state_dict().keys() == alone.state_dict().keys()
+    head = {n: v for n, v in tuned.state_dict().items() if ".fc." in n}
+    alone.load_state_dict(head, strict=False)  # each draws its new last layer
+    images = tiny.train.pixels(torch.arange(4))
+    assert torch.equal(tuned.eval()(images), alone.eval()(images))
+
+
 def test_a_defense_acts_in_the_loss_of_a_pretrained_victim(weights: Path, tiny: Dataset) -> None:
     clean = uebench.craft("none", tiny, device="cpu")
     curves = [

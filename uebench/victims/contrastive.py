@@ -102,20 +102,31 @@ class Contrastive(Victim):
     worth, or those of the training set itself."""
 
     def resolve(self, facts: Facts) -> Self:
-        """Return the victim with the settings of its convention in place of those left open."""
+        """Return the victim with the settings of its convention in place of those left open.
+
+        Raises:
+            UserError: the warm-up that the user set takes the whole training.
+        """
         batch_size = self.batch_size
         if isinstance(batch_size, str):
             ours = min(LARGEST_BATCH, BATCH_FACTOR * facts.batch_size)
             batch_size = ours if self.convention == "ours" else LARGEST_BATCH
-        epochs = EPOCHS_FACTOR * facts.epochs if isinstance(self.epochs, str) else self.epochs
+        of_convention = CONVENTIONS.get(self.convention, {"epochs": EPOCHS_FACTOR * facts.epochs})
+        epochs = of_convention["epochs"] if isinstance(self.epochs, str) else self.epochs
         ours = {
             "epochs": epochs,
             "warmup_epochs": WARMUP_SHARE * epochs,
             "crop": 0.2,
             "probe": "clean",
         }
-        chosen = CONVENTIONS.get(self.convention, ours)
+        chosen = ours | of_convention
         lr = self.rate * batch_size / LARGEST_BATCH
+        warmup = self.warmup_epochs
+        if not isinstance(warmup, str) and warmup >= epochs:
+            raise UserError(
+                f"{self.info.name}: warmup_epochs={warmup:g} leaves none of the {epochs} epochs "
+                "for the learning rate to fall; set fewer"
+            )
         return self.fill_auto(**chosen, batch_size=batch_size, lr=lr)
 
     def recipe(self) -> dict[str, Any]:

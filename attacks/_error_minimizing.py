@@ -36,7 +36,15 @@ from uebench import (
 )
 from uebench.store.arrays import chunks, zeros
 
-from ._shared import Batches, ImageView, cross_entropy_of, descend, noisy_images, unchanged
+from ._shared import (
+    Batches,
+    ImageLoss,
+    ImageView,
+    cross_entropy_of,
+    descend,
+    noisy_images,
+    unchanged,
+)
 
 USUAL_ROUNDS = 12
 """Rounds after which the stop test has usually ended a search: 7 to 11 on 3,000 to 10,000 images,
@@ -109,6 +117,15 @@ class ErrorMinimizing(Attack):
         """Return how the surrogate sees poisoned images in a stage of one round."""
         return unchanged
 
+    @property
+    def loss_draws(self) -> int:
+        """Evaluations of a random loss whose gradients a step of the noise sums."""
+        return 1
+
+    def image_loss(self, model: nn.Module, run: Run, seen_in: Stage) -> ImageLoss:
+        """Return the loss that the steps of a stage lower."""
+        return cross_entropy_of(model, run, self.view(run, seen_in))
+
     def resolve(self, facts: Facts) -> ErrorMinimizing:
         """Return the attack with budget, network, steps and stop test filled in."""
         large = max(facts.shape[1:]) >= 64
@@ -129,7 +146,7 @@ class ErrorMinimizing(Attack):
         batch = min(self.batch_size, n)
         changed = CLASS_SHARE * n if self.by_class else n
         rounds = min(self.rounds, USUAL_ROUNDS)
-        return round(rounds * (self.train_steps * batch + self.steps * changed))
+        return round(rounds * (self.train_steps * batch + self.steps * self.loss_draws * changed))
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Return noise that a network in training finds easy, and other networks too."""
@@ -191,7 +208,7 @@ class ErrorMinimizing(Attack):
     ) -> None:
         """Take the surrogate's steps of one round on the poisoned images, in train mode."""
         model.train()
-        loss_of = cross_entropy_of(model, run, self.view(run, "training"))
+        loss_of = self.image_loss(model, run, "training")
         for _ in range(self.train_steps):
             batch = next(order)
             if len(batch) < 2:  # batch norm needs two images; an order may end in a single one
@@ -209,7 +226,7 @@ class ErrorMinimizing(Attack):
     ) -> None:
         """Lower every image's loss by changing its noise, in place."""
         descend(
-            cross_entropy_of(model, run, self.view(run, "noise")),
+            self.image_loss(model, run, "noise"),
             data,
             data.labels,
             noise,
@@ -218,6 +235,7 @@ class ErrorMinimizing(Attack):
             step=self.step,
             steps=self.steps,
             batch_size=self.batch_size,
+            draws=self.loss_draws,
         )
 
     def _descend_classes(

@@ -15,7 +15,7 @@ from uebench.methods.registry import build_attack
 from uebench.methods.run import Run
 
 ARCH = "resnet8[width=2]"
-TRAINED_ALONG = ["em", "em[wise=class]", "adaptive_em", "aue", "mi_ue", "rem", "sem"]
+TRAINED_ALONG = ["em", "em[wise=class]", "adaptive_em", "aue", "mi_ue", "rem", "sem", "pue", "gue"]
 TRAINED_BEFORE = ["tap", "entf", "aap", "hypo", "sep", "sep_fa", "sep_fa_vr"]
 
 

@@ -117,7 +117,7 @@ def test_the_page_shows_the_worst_case_after_the_last_and_of_the_best_epoch(
         *(("", "none", "standard", 0.9), ("simclr", "none", "standard", 0.7)),
     ).assign(test_acc_best=0.75)
     write_cells(both, tmp_path / "cells.csv")
-    page = render(read_results(tmp_path, TITLES))
+    page = render(read_results(tmp_path, {"em": "EM", "simclr": "SimCLR"}))
     for metric, worst in (("last", "60.0 (SimCLR)"), ("best", "75.0 (Supervised)")):
         shown = page.partition(f'class="over-victims of-{metric}">')[2].partition("</section>")[0]
         assert "worst case over victims (for the attacker)" in shown

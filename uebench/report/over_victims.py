@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..common.spec import parse_spec
+from .cells import SUPERVISED_VICTIM
 from .groups import MethodSpec, Settings
 from .layout import Layout, Shown, TableRow, sentence
 from .tables import Leaderboard
@@ -24,7 +25,7 @@ def by_victim_layouts(
 
     There is none where all target models were trained by one victim.
     """
-    titles = titles or {}
+    titles = {SUPERVISED_VICTIM: "Supervised", **(titles or {})}  # recorded of others alone
     groups: dict[Settings, list[Leaderboard]] = {}
     for board in boards:
         # each victim has epochs of its own

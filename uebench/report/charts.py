@@ -181,7 +181,11 @@ def charts(figure: Figure) -> list[Chart]:
     over = max((tick.at + LETTER * len(tick.text) / 2 for tick in x_ticks), default=0) - Chart.width
     if over > 0:  # a label would be cut off at the edge of the chart
         share = (x_ticks[-1].at - x_axis.start) / (x_axis.end - x_axis.start)
-        x_axis = replace(x_axis, end=x_axis.end - over / share)
+        if figure.x_names:  # the first name gets as much room as the last
+            room = over / (2 * share - 1)
+            x_axis = replace(x_axis, start=x_axis.start + room, end=x_axis.end - room)
+        else:
+            x_axis = replace(x_axis, end=x_axis.end - over / share)
         x_ticks = _x_ticks(figure, x_axis, points)
     chance = None if figure.chance is None else y_axis(100 * figure.chance)
     return [

@@ -141,8 +141,8 @@ def lsp() -> None:
 
 
 def em() -> None:
-    """One round of EM's search: 2 steps of the network and 20 of the noise on 512 images."""
-    n = 512
+    """One round of EM's search: 2 steps of the network and 20 of the noise on up to 512 images."""
+    n = min(options.images, 512)
     data = blank(n)
     attack = resolved(f"em[rounds=1,train_steps=2,batch_size={n},stop_accuracy=1.0]")
 

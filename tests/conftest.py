@@ -19,11 +19,14 @@ install_import_hook([*CHECKED, "uebench.attacks", "uebench.defenses"], "beartype
 import torch  # noqa: E402
 
 from uebench.data import Dataset, load_dataset  # noqa: E402
+from uebench.execute.local import PRELOADED  # noqa: E402
 from uebench.store.store import Store  # noqa: E402
 from uebench.testing import make_run, random_dataset  # noqa: E402
 
 __all__ = ["SHARED", "make_run", "random_dataset"]  # the last two for all tests
 torch.set_num_threads(1)
+# LSP needs it, and a tiny cell takes a tenth of the time that each worker would spend importing it
+PRELOADED.append("sklearn.datasets")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

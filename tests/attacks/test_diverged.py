@@ -10,11 +10,9 @@ from tests.conftest import make_run
 from uebench.common.errors import MethodError
 from uebench.data import Dataset
 from uebench.learn.loops import DivergedError
-from uebench.methods.base import Facts
-from uebench.methods.registry import build_attack
 from uebench.methods.run import Run
+from uebench.testing.subject import Subject
 
-ARCH = "resnet8[width=2]"
 TRAINED_ALONG = ["em", "em[wise=class]", "adaptive_em", "aue", "mi_ue", "rem", "sem", "pue", "gue"]
 TRAINED_BEFORE = ["tap", "entf", "aap", "hypo", "sep", "sep_fa", "sep_fa_vr"]
 
@@ -39,7 +37,6 @@ def test_a_network_that_diverged_ends_the_search(
         "surrogates",
         lambda run, data, arch, checkpoints, **_: [run.network(arch)] * checkpoints,
     )
-    facts = Facts("test", tiny.n_classes, tiny.shape, 1, ARCH)
-    attack = build_attack(spec).resolve(facts)
+    attack = Subject.of("attack", spec).attack(tiny)
     with pytest.raises((DivergedError, MethodError), match="diverged"):
         attack.craft(tiny.train, make_run(tiny))

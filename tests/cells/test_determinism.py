@@ -22,6 +22,7 @@ from uebench.store.store import Store
 from uebench.suite.run import execute, prepare
 
 MATRIX = {**FIELDS, "attacks": "none,lsp,ar", "defenses": "standard,ueraser_lite"}
+MATRIX["protocol_options"] = {"epochs": 1, "batch_size": 16}
 MATRIX["set"] = {"ar.draws": 5000}
 
 

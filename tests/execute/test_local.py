@@ -62,18 +62,17 @@ def numbers(frame: pd.DataFrame) -> list[list[object]]:
     return [list(row) for row in frame[NUMBERS].itertuples(index=False)]
 
 
-def test_the_number_of_processes_changes_no_number(tmp_path: Path) -> None:
-    one = execute(matrix(Store(tmp_path / "1"), jobs=1)).cells
+def test_the_number_of_processes_changes_no_number_and_a_second_run_computes_nothing(
+    store: Store, tmp_path: Path
+) -> None:
+    one = execute(matrix(store, jobs=1)).cells
     three = execute(matrix(Store(tmp_path / "3"), jobs=3)).cells
     assert (one["status"] == "ok").all()
     assert numbers(one) == numbers(three)
 
-
-def test_a_second_run_computes_nothing(store: Store) -> None:
-    first = execute(matrix(store, 2)).cells
     stamps = {p: p.stat().st_mtime_ns for p in store.base.rglob("meta.json")}
     again = execute(matrix(store, 2))
-    assert numbers(first) == numbers(again.cells)
+    assert numbers(one) == numbers(again.cells)
     assert stamps == {p: p.stat().st_mtime_ns for p in store.base.rglob("meta.json")}
 
 
@@ -188,6 +187,16 @@ def dying_forkserver(monkeypatch: pytest.MonkeyPatch, refusals: int) -> None:
     monkeypatch.setattr(os, "waitpid", waitpid)
 
 
+def test_without_a_forkserver_cells_fail_with_the_reason(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uebench.execute.local.START_PATIENCE_S", 0.2)
+    dying_forkserver(monkeypatch, refusals=10**9)
+    outcome = execute(matrix(store, 2, attacks="none"))
+    assert outcome.cells["status"].tolist() == ["failed", "failed"]
+    assert "died 2 times (no worker process can be started: " in outcome.cells["error"][0]
+
+
 LOOKS = """
 import os
 from uebench import Defense, defense
@@ -202,7 +211,10 @@ class Looks(Defense):
 """
 
 
-@pytest.mark.parametrize("refusals", [0, 1, 4, 5])
+# each starts a forkserver, which loads torch
+@pytest.mark.parametrize(
+    "refusals", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4)), 5]
+)
 def test_a_forkserver_that_is_being_killed_is_waited_for(
     refusals: int, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,16 +225,6 @@ def test_a_forkserver_that_is_being_killed_is_waited_for(
     outcome = execute(matrix(store, 2, attacks="none", defenses="standard,looks"))
     assert outcome.cells["error"].tolist() == ["", ""]
     assert "OMP_NUM_THREADS" not in os.environ, "the driver's own stays as it was"
-
-
-def test_without_a_forkserver_cells_fail_with_the_reason(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("uebench.execute.local.START_PATIENCE_S", 0.2)
-    dying_forkserver(monkeypatch, refusals=10**9)
-    outcome = execute(matrix(store, 2, attacks="none"))
-    assert outcome.cells["status"].tolist() == ["failed", "failed"]
-    assert "died 2 times (no worker process can be started: " in outcome.cells["error"][0]
 
 
 def test_methods_of_a_session_run_in_its_process() -> None:

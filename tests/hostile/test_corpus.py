@@ -1,5 +1,6 @@
 """Over a thousand hostile inputs: none runs code or ends in a traceback, none is slow or large."""
 
+import functools
 import multiprocessing
 import os
 import resource
@@ -31,6 +32,13 @@ MORE_BYTES = 500 * 10**6
 SMALL = ["--dataset", "synthetic[n_train=40,n_test=20,n_classes=2,size=16]", "--dry-run"]
 SIZES = {"specs": 420, "yamls": 160, "npzs": 150, "pictures": 120, "pickles": 240, "commands": 60}
 RUNNING = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "os.startfile")
+
+
+@functools.cache
+def corpus(kind: str) -> list[tuple[str, Any]]:
+    """Return the inputs of one kind, which several tests need, each with its name."""
+    return list(getattr(make, kind)(SIZES[kind]))
+
 
 _watching: list[str] = []
 _seen: list[str] = []
@@ -119,12 +127,12 @@ def small_synthetic(**options: int) -> Any:
 
 def test_specs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uebench.data.sources.make_synthetic", small_synthetic)
-    for name, text in make.specs(SIZES["specs"]):
+    for name, text in corpus("specs"):
         attempt(f"{name}: {text[:200]!r}", lambda text=text: try_spec(text))
 
 
 def test_configurations(tmp_path: Path) -> None:
-    for name, content in make.yamls(SIZES["yamls"]):
+    for name, content in corpus("yamls"):
         path = make.write(tmp_path, "c.yaml", content)
         attempt(name, lambda path=path: make_config(read_config(str(path))))
 
@@ -141,7 +149,7 @@ def test_a_few_anchors_are_followed(tmp_path: Path) -> None:
 
 
 def test_data_sets(tmp_path: Path) -> None:
-    for name, content in make.npzs(SIZES["npzs"]):
+    for name, content in corpus("npzs"):
         path = make.write(tmp_path, "d.npz", content)
         attempt(name, lambda path=path: try_npz(path))
 
@@ -151,7 +159,7 @@ def test_pictures(tmp_path: Path) -> None:
         for label in "ab":
             make.write(tmp_path, f"d/{part}/{label}/0.png", make.png((8, 8)))
     load_dataset(f"folder:{tmp_path / 'd'}")
-    for name, content in make.pictures(SIZES["pictures"]):
+    for name, content in corpus("pictures"):
         make.write(tmp_path, "d/train/a/0.png", content)
         attempt(name, lambda: load_dataset(f"folder:{tmp_path / 'd'}"))
     (tmp_path / "d/train/a/0.png").unlink()
@@ -161,7 +169,7 @@ def test_pictures(tmp_path: Path) -> None:
 
 
 def test_pickles_and_torch_files(tmp_path: Path) -> None:
-    for name, content in make.pickles(SIZES["pickles"]):
+    for name, content in corpus("pickles"):
         path = make.write(tmp_path, "p.pt" if name.startswith("torch") else "p.pkl", content)
         attempt(name, lambda path=path: read_poison(path, DATA))
 
@@ -170,7 +178,7 @@ def test_kernels_of_strangers(tmp_path: Path) -> None:
     from uebench.attacks.ar import read_kernels
 
     bomb = make.npz_cases()["bomb"]
-    for name, content in [("bomb.npz", bomb), *make.npzs(60), *make.pickles(60)]:
+    for name, content in [("bomb.npz", bomb), *corpus("npzs")[:60], *corpus("pickles")[:60]]:
         suffix = ".npz" if "npz" in name else ".pt"
         path = make.write(tmp_path, f"k{suffix}", content)
         attempt(f"kernels {name}", lambda path=path: read_kernels(path, 2, (3, 8, 8)))
@@ -237,8 +245,7 @@ def test_none_takes_500_mb(tmp_path: Path) -> None:
 
 
 def test_the_corpus_is_as_large_as_promised() -> None:
-    kinds = (make.specs, make.yamls, make.npzs, make.pictures, make.pickles)
-    made = [list(kind(SIZES[kind.__name__])) for kind in kinds]
+    made = [corpus(kind) for kind in ("specs", "yamls", "npzs", "pictures", "pickles")]
     assert sum(map(len, made)) + SIZES["commands"] >= 1100
     for cases in made:
         assert len({content for _, content in cases}) > 0.9 * len(cases), "they repeat"

@@ -54,6 +54,7 @@ def installed(tmp_path: Path) -> dict[str, str]:
 COMMANDS = """
 import json, sys
 from click.testing import CliRunner
+import uebench.attacks.em  # before the registry, which must still call it built-in
 from uebench.cli import main
 
 for arguments in json.loads(sys.argv[1]):
@@ -68,10 +69,11 @@ def test_an_installed_attack_is_listed_runs_and_is_in_the_table(tmp_path: Path) 
     data = "--dataset synthetic[n_train=40,n_test=20,n_classes=2,size=16] --device cpu"
     commands = [
         ["list", "attacks", "--json"],
+        ["list", "defenses", "--json"],
         ["run", *made.split(), *data.split(), "--arch", "resnet9[width=2]"],
         ["run", "--attacks", "broken_one"],
     ]
-    # one interpreter for all three, since each would load torch again
+    # one interpreter for all four, since each would load torch again
     session = subprocess.run(
         [sys.executable, "-c", COMMANDS, json.dumps(commands)],
         env=installed(tmp_path),
@@ -80,12 +82,14 @@ def test_an_installed_attack_is_listed_runs_and_is_in_the_table(tmp_path: Path) 
         text=True,
     )
     assert session.returncode == 0, session.stderr
-    listed, run, unknown = (json.loads(line) for line in session.stdout.splitlines())
+    listed, defenses, run, unknown = (json.loads(line) for line in session.stdout.splitlines())
 
     rows = {row["name"]: row for row in json.loads(listed[1])}
     assert rows["classwise_noise"]["origin"] == "entry point stranger"
     assert rows["(broken)"]["source"].startswith("RuntimeError: not today (broken_one.py, line 1")
     assert "em" in rows, "a broken plug-in harms only itself"
+    assert rows["em"]["origin"] == "built-in"
+    assert {row["name"]: row["origin"] for row in json.loads(defenses[1])}["at"] == "built-in"
     assert run[0] == 0, run[2]
     assert "Class-wise noise" in run[1]
     (cell,) = read_cells(tmp_path / "made").to_dict("records")

@@ -28,8 +28,8 @@ FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Smaller defaults and extra flags, so that the test takes seconds.
 SIZES = (60, 20, 10, 16, 0)
 """Default n_train, n_test, n_classes, size and seed of `synthetic`."""
-EPOCHS = 1
-"""Epochs of the protocol `quick`."""
+QUICK = {"epochs": 1, "arch": "resnet8[width=8]", "surrogate": "resnet8[width=8]"}
+"""What differs in the protocol `quick`."""
 FEWER = {
     "em": "--set em.rounds=1 --set em.train_steps=1 --set em.steps=1",
     "ar": "--set ar.draws=5000",
@@ -116,7 +116,7 @@ def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty folder with small defaults, and restore the registry afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(make_synthetic, "__defaults__", SIZES)
-    quick = PROTOCOLS["quick"].model_copy(update={"epochs": EPOCHS})
+    quick = PROTOCOLS["quick"].model_copy(update=QUICK)
     monkeypatch.setitem(PROTOCOLS, "quick", quick)
     registry.load()
     built_in = {

@@ -31,6 +31,9 @@ from .tasks import Listener, Task, perform_alone, plain
 NO_FORKSERVER = (ConnectionError, EOFError)
 """What starting a process raises if the forkserver is dead or dies in the meantime."""
 
+PRELOADED = ["uebench.execute.worker"]
+"""What a forkserver imports when it starts, so that no worker has to."""
+
 START_PATIENCE_S = 10.0
 """Longest wait for a forkserver that accepts connections."""
 
@@ -183,7 +186,7 @@ def _start_once(task: Task, orders: Orders) -> Worker:
     from .worker import work
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["uebench.execute.worker"])
+    context.set_forkserver_preload(PRELOADED)
     inbox, outbox = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(plain(task), orders, outbox), daemon=True)
     with outbox:

@@ -108,21 +108,32 @@ def detect(
     """
     asked, chosen = built_detectors(detectors), checked_seeds(seeds)
     device, store, loaded = usable_devices(device)[0], store or Store(), as_dataset(dataset)
-    if isinstance(poison, Poison):
-        name, suspect = "a poison from Python", poison
-        check_fits(suspect, loaded.train, loaded.name)
-    elif _is_path(poison):
-        name = printable(Path(poison).name)
-        suspect = _read(Path(poison), loaded, Reading(kind, scale, rounding, key))
-    elif (name := str(poison)) == "none":
-        train = loaded.train
-        suspect = Poison(train.images, train.labels, torch.arange(len(train)))
-    else:
-        given: dict[str, Any] = {"device": device, "store": store, "quiet": quiet}
-        suspect = craft(name, loaded, seed=poison_seed, protocol=protocol, **given)
+    reading = Reading(kind, scale, rounding, key)
+    how: dict[str, Any] = {"device": device, "store": store, "quiet": quiet}
+    how |= {"seed": poison_seed, "protocol": protocol}
+    name, suspect = _suspect(poison, loaded, reading, how)
     question = Question(name, suspect, loaded, device, store, quiet)
     with one_thread(device):
         return answer(question, asked, chosen)
+
+
+def _suspect(
+    poison: Poison | Path | str, dataset: Dataset, reading: Reading, how: dict[str, Any]
+) -> tuple[str, Poison]:
+    """Return the name and the images of a suspect set; an attack is crafted with `how`.
+
+    Raises:
+        PoisonError: it does not fit the data set, or its file cannot be used.
+    """
+    if isinstance(poison, Poison):
+        check_fits(poison, dataset.train, dataset.name)
+        return "a poison from Python", poison
+    if _is_path(poison):
+        return printable(Path(poison).name), _read(Path(poison), dataset, reading)
+    if poison == "none":
+        train = dataset.train
+        return "none", Poison(train.images, train.labels, torch.arange(len(train)))
+    return str(poison), craft(str(poison), dataset, **how)
 
 
 def built_detectors(specs: str | Iterable[str]) -> list[Detector]:
@@ -210,10 +221,9 @@ def _record(
     show: Callable[[float, str], None],
 ) -> dict[str, Any]:
     """Return a detector's record for one seed, from the store if it is there."""
-    spec, device = detector_spec(detector), question.device
     recipe = {
         "what": "detection",
-        "detector": spec.partition("[")[0],
+        "detector": detector_spec(detector).partition("[")[0],
         "version": detector.version,
         "options": detector.recipe(data.shape),
         "dataset": question.dataset.fingerprint,
@@ -225,7 +235,7 @@ def _record(
         shape=data.shape,
         n_classes=data.n_classes,
         seed=seed_of("detect", seed),
-        device=device,
+        device=question.device,
         store=question.store,
         progress=show,
         leads_to=target,
@@ -236,34 +246,42 @@ def _record(
         suspect = divided(data, clean, run)
         scores = detector.score(suspect, run)
         return {}, {
-            "detector": spec,
-            "suspect": question.name,
-            "seed": seed,
+            **_provenance(question, detector, recipe),
             "score": scores.held_out,
             "train_score": scores.train,
             "chance": scores.chance,
-            "threshold": detector.threshold,
             "poisoned": scores.held_out > detector.threshold,
             "n_train": len(suspect.fitted),
             "n_held_out": len(suspect.held_out),
             "seconds": time.perf_counter() - start,
-            "device": device_name(device),
-            "recipe": recipe,
-            "versions": versions(),
-            "provenance": provenance(
-                device,
-                seeds={"detector": seed},
-                data=question.dataset.fingerprint,
-                poison=sha256,
-            ),
-            "determinism": limited_by_poison(
-                reproducibility(device), question.poison.meta.get("determinism")
-            ),
         }
 
     record = question.store.get_or_make(*target, make)[1]
     run.forget_checkpoints()
     return record
+
+
+def _provenance(question: Question, detector: Detector, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return what a record says besides the measurement."""
+    device, seed = question.device, recipe["seed"]
+    return {
+        "detector": detector_spec(detector),
+        "suspect": question.name,
+        "seed": seed,
+        "threshold": detector.threshold,
+        "device": device_name(device),
+        "recipe": recipe,
+        "versions": versions(),
+        "provenance": provenance(
+            device,
+            seeds={"detector": seed},
+            data=recipe["dataset"],
+            poison=recipe["poison"],
+        ),
+        "determinism": limited_by_poison(
+            reproducibility(device), question.poison.meta.get("determinism")
+        ),
+    }
 
 
 def _summary(detector: Detector, records: list[dict[str, Any]], is_clean: bool) -> dict[str, Any]:

@@ -75,13 +75,6 @@ def import_purified(
     if not audit["usable"]:
         raise PoisonError(f"{path} is not usable: {audit['why_not_usable']}")
     purified = _in_order(purified, poison, f"{path}", of)
-    against = {
-        "clean": measure(loaded.train.images, purified.images, poison.index),
-        "poison": measure(poison.images, purified.images),
-    }
-    for what, measured in against.items():
-        if not measured.linf.max():
-            raise PoisonError(f"{path} is the {what} set itself; give the purified images")
     record = {
         **how_read,
         "by": by,
@@ -91,16 +84,32 @@ def import_purified(
         "poison_sha256": tensors_sha256(poison),
         "sha256": tensors_sha256(purified),
         "images": len(purified),
-        **{
-            f"{quantity}_to_{what}": measured.record()[f"{quantity}_mean"]
-            for what, measured in against.items()
-            for quantity in ("psnr", "ssim")
-        },
+        **_likeness(purified, poison, loaded, path),
         "file": printable(Path(path).name),
         "dataset": loaded.name,
     }
     remember_purified(store, name, ref.key, purified, record, replace)
     return {"name": f"{PURIFIED}{name}", **record}
+
+
+def _likeness(
+    purified: Poison, poison: Poison, dataset: Dataset, path: Path | str
+) -> dict[str, float]:
+    """Return how much purified images resemble the clean and the poisoned ones.
+
+    Raises:
+        PoisonError: they are one of the two.
+    """
+    likeness = {}
+    for name, measured in (
+        ("clean", measure(dataset.train.images, purified.images, poison.index)),
+        ("poison", measure(poison.images, purified.images)),
+    ):
+        if not measured.linf.max():
+            raise PoisonError(f"{path} is the {name} set itself; give the purified images")
+        for quantity in ("psnr", "ssim"):
+            likeness[f"{quantity}_to_{name}"] = measured.record()[f"{quantity}_mean"]
+    return likeness
 
 
 def _poison_of(

@@ -206,7 +206,9 @@ def prepare(
     _check_names([dataset.name for dataset in datasets])
     refs = [(dataset, dataset_ref(dataset)) for dataset in datasets]
     cells = plan(config, refs, devices[0], store)
-    matrix = Matrix(
+    if _of_this_session(cells):
+        _check_session(chosen, (time_limit_s, stop_after_s, chosen.memory_gb))
+    return Matrix(
         config,
         datasets,
         cells,
@@ -221,20 +223,6 @@ def prepare(
         log,
         reusable(reuse, cells, Records(store)),
     )
-    limits = (time_limit_s, stop_after_s, chosen.memory_gb)
-    if _of_this_session(cells) and limits != (None, None, None):
-        raise ExecutorError(
-            "a method that was defined or changed in this session can only run in this process, "
-            "where time and memory cannot be limited; put it into a file and load the file with "
-            "--plugin"
-        )
-    if _of_this_session(cells) and chosen.name != "local":
-        raise ExecutorError(
-            "a method that was defined or changed in this session cannot reach the workers of "
-            f"{chosen.name}; put it into a file and load the file with --plugin, or use the "
-            "executor local"
-        )
-    return matrix
 
 
 def reused_in_words(matrix: Matrix) -> str:
@@ -327,6 +315,26 @@ def _compute(
         return run_tasks(tasks, InProcessPool(orders, listen), listen)
     pool = matrix.executor.open(orders, matrix.devices, matrix.jobs, matrix.time_limit_s)
     return run_tasks(tasks, pool, listen, matrix.time_limit_s, stop_at)
+
+
+def _check_session(executor: Executor, limits: tuple[float | None, ...]) -> None:
+    """Refuse what cannot be done with methods that exist only in this session.
+
+    Raises:
+        ExecutorError: the executor has workers of its own, or a limit is set.
+    """
+    if limits != (None, None, None):
+        raise ExecutorError(
+            "a method that was defined or changed in this session can only run in this process, "
+            "where time and memory cannot be limited; put it into a file and load the file with "
+            "--plugin"
+        )
+    if executor.name != "local":
+        raise ExecutorError(
+            "a method that was defined or changed in this session cannot reach the workers of "
+            f"{executor.name}; put it into a file and load the file with --plugin, or use the "
+            "executor local"
+        )
 
 
 def _of_this_session(cells: list[Cell]) -> bool:

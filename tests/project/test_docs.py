@@ -44,6 +44,7 @@ REPLACEMENTS = [
     (r"^uebench (run|table) (table\d+|\d+)(?!.*--protocol)", r"\g<0> --protocol quick"),
     (r"^uebench run(?!.*(table|fig|--attacks)).*", r"\g<0> --attacks none,lsp"),
     (r"^uebench run(?!.*(table|fig|--defenses)).*", r"\g<0> --defenses standard,iss"),
+    (r"^uebench run fig3.*", r"\g<0> --ratio 0.5,1"),
     (r"^uebench check \S+", r"\g<0> --quick"),
     (r"--seeds 0,1,2", "--seeds 0,1"),
 ]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from uebench.execute.local import PRELOADED
 from uebench.store.arrays import _DTYPES
 from uebench.store.store import FullError, Store, StoreError, key_of, seed_of
 
@@ -153,7 +154,8 @@ def _make_slowly(root: str, queue: object) -> None:
 
 
 def test_only_one_of_several_processes_makes_an_entry(store: Store) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)  # whatever test starts it, all others can use it
     queue = context.SimpleQueue()
     workers = [
         context.Process(target=_make_slowly, args=(str(store.root), queue)) for _ in range(3)

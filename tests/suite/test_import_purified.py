@@ -19,7 +19,7 @@ from uebench.suite.import_purified import import_purified
 from uebench.suite.single import train
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
-FAST = {"protocol": "quick", "epochs": 1, "quiet": True}
+FAST = {"protocol": "quick", "arch": "resnet9[width=2]", "epochs": 1, "quiet": True}
 
 
 def call(*arguments: str) -> Result:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -19,17 +20,25 @@ DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
 RESULTS = Path(__file__).parents[2] / "results"
 
 
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, Path]:
+    """A table in Python, and the folder with its store, `home`, and its results."""
+    root = tmp_path_factory.mktemp("look")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UEBENCH_HOME", str(root / "home"))
+        options = {"arch": "resnet9[width=2]", "epochs": 2, "out": root / "results"}
+        return uebench.run(["none", "lsp"], ["standard", "iss"], DATA, **options), root
+
+
 @pytest.fixture
-def table(tmp_path: Path) -> pd.DataFrame:
-    """A table in Python; its folder is `results`."""
-    return uebench.run(
-        ["none", "lsp"],
-        ["standard", "iss"],
-        DATA,
-        arch="resnet9[width=2]",
-        epochs=2,
-        out=tmp_path / "results",
-    )
+def table(
+    computed: tuple[pd.DataFrame, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> pd.DataFrame:
+    """A table in Python; a copy of its folder is `results`."""
+    frame, root = computed
+    monkeypatch.setenv("UEBENCH_HOME", str(root / "home"))
+    shutil.copytree(root / "results", tmp_path / "results")
+    return frame
 
 
 def printed(*words: str) -> str:

@@ -199,13 +199,13 @@ def check_measured(cells: pd.DataFrame, metric: Metric) -> None:
         )
 
 
-def only_leaderboard(cells: pd.DataFrame, metric: Metric = "test_acc") -> Leaderboard:
-    """Return the one leaderboard of `cells`; arguments as for `leaderboards`.
+def only_leaderboard(cells: pd.DataFrame) -> Leaderboard:
+    """Return the one leaderboard of `cells`.
 
     Raises:
         ValueError: As for `leaderboards`, or there are no cells, or of several settings.
     """
-    boards = leaderboards(cells, metric)
+    boards = leaderboards(cells)
     if not boards:
         raise UserError("a leaderboard needs at least one cell, got none; run some first")
     if len(boards) > 1:

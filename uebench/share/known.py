@@ -210,13 +210,13 @@ def reusable(
     return wanted
 
 
-def disagreement(first: KnownCell, second: KnownCell, tolerance: float = TOLERANCE) -> list[str]:
+def disagreement(first: KnownCell, second: KnownCell) -> list[str]:
     """Return a sentence with both origins if two records of one cell disagree, else nothing."""
     if first is second:
         return []
     machines = [known.record.get("provenance") for known in (first, second)]
     one, two = (machine if isinstance(machine, dict) else {} for machine in machines)
-    outcome, text = agreement(first.row, second.row, same_machine_type(one, two), tolerance)
+    outcome, text = agreement(first.row, second.row, same_machine_type(one, two), TOLERANCE)
     if outcome != "differs":
         return []
     pair = f"{first.folder} and {second.folder}"

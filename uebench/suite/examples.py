@@ -56,7 +56,6 @@ def draw_examples(
     folder: Path,
     data_dir: Path | str | None = None,
     download: bool = False,
-    store: Store | None = None,
     formats: Sequence[str] = ("pdf", "png"),
 ) -> list[Path]:
     """Draw a picture for each data set of a run, with those of its poisons that are in the store.
@@ -70,7 +69,7 @@ def draw_examples(
             f"{results.folder} has no run.json that names its data set, from which the examples "
             "are drawn; run its command again with the same --out"
         )
-    store = store or Store()
+    store = Store()
     datasets = [load_dataset(str(spec), data_dir, download) for spec in specs]
     for dataset in datasets:
         known = results.run.datasets.get(dataset.name)

@@ -84,6 +84,28 @@ def test_crafted_files_are_imported_as_they_are() -> None:
         assert np.array_equal(images[3], np.asarray(picture))
 
 
+def test_a_mixture_takes_an_imported_part_and_its_card_and_audit_list_what_it_holds() -> None:
+    assert call("craft", "lsp", "--dataset", DATA, "--out", "lsp", *FAST[-2:]).exit_code == 0
+    assert call("import", "lsp", "--dataset", DATA, "--name", "theirs").exit_code == 0
+    spec = "mix[imported:theirs=0.5,random_class=0.25]"
+    crafted = call("craft", spec, "--dataset", DATA, "--out", "m.npz", *FAST[-2:])
+    assert crafted.exit_code == 0, crafted.output
+    lines = [line.split(maxsplit=1) for line in crafted.stdout.splitlines()]
+    parts = [text for name, text in lines if name == "part"]
+    assert [part.partition("[")[0] for part in parts] == [
+        "20 images by imported:theirs",
+        "10 images by random_class",
+    ]
+    with np.load("m.npz") as file:
+        assert len(file["index"]) == 30, "the other images are clean and not in the file"
+    audit = call("audit", "m.npz", "--dataset", DATA)
+    assert "30 of 40 training images" in audit.stdout
+    assert "as recorded" in audit.stdout
+    card = call("card", "m.npz", "--dataset", DATA)
+    assert card.stdout.count("| part of the mixture |") == 2
+    assert "20 images: `imported:theirs" in card.stdout
+
+
 @pytest.mark.usefixtures("noise")
 def test_pictures() -> None:
     assert call("craft", "lsp", "--dataset", DATA, "--picture", "p.png", *FAST[-2:]).exit_code == 0

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from uebench.common.errors import UnknownNameError, UserError
+from uebench.common.mixtures import attacks_mixed, mixture_spec
 from uebench.common.spec import parse_spec
 from uebench.methods.base import Facts
-from uebench.methods.mixture import MixedPoison, attacks_mixed, mixture_spec
+from uebench.methods.mixture import MixedPoison
 from uebench.methods.registry import build, build_attack
 
 LABELS = torch.cat([torch.full((n,), label) for label, n in enumerate((400, 90, 10))])

@@ -21,10 +21,10 @@ from pydantic import (
 )
 
 from ..common.errors import UserError
+from ..common.mixtures import attacks_mixed, mixture_spec
 from ..common.options import explain_value, validated
 from ..common.spec import did_you_mean, normalise, parse_number, split_specs
 from ..common.yaml_file import read_yaml
-from ..methods.mixture import attacks_mixed, mixture_spec
 from .fields import MERGED, WHOLE, replace_field, spelled_out, under_protocol
 from .table_spec import TableSpec
 

@@ -9,26 +9,19 @@ both. An attack's options carry its name: `mix[em=0.5,em.eps=16/255,lsp=0.5]`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from ..common.errors import MissingError, UserError
-from ..common.options import explain_value
-from ..common.spec import format_spec, parse_spec, shorten, split_specs
+from ..common.mixtures import MIXTURE
 from ..data.poison import Budget
 from ..data.split import Split
 from .asked import Asked
 from .base import Attack, Facts, MethodInfo
 from .run import Run
-
-MIXTURE = "mix"
-"""The name of mixtures, where an attack is asked for."""
-_EXAMPLE = "mix[em=0.5,lsp=0.5]"
-_Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Part(NamedTuple):
@@ -125,77 +118,3 @@ def mixed(attack: Attack) -> list[Attack]:
     """Return an attack, followed by those that it mixes if it is a mixture."""
     parts = attack.parts if isinstance(attack, MixedPoison) else ()
     return [attack, *(part.attack for part in parts)]
-
-
-def mixture_spec(text: str) -> str:
-    """Return the spec of a mixture that is written as `em:0.5,lsp[norm=linf]:0.5`.
-
-    Raises:
-        UserError: an attack has no share.
-    """
-    options: list[str] = []
-    for part in split_specs(text):
-        spec, colon, share = part.rpartition(":")
-        if not colon or not share.strip() or "]" in share:
-            raise UserError(
-                f"{shorten(part)} of the mixture has no share; write ATTACK:SHARE for each attack, "
-                "such as em:0.5,lsp:0.5"
-            )
-        name, own = parse_spec(spec)
-        options += [f"{name}={share}", *(f"{name}.{key}={value}" for key, value in own.items())]
-    return format_spec(MIXTURE, ",".join(options))
-
-
-def attacks_mixed(spec: str) -> list[str]:
-    """Return the names of the attacks that the spec of a mixture mixes; of others none."""
-    if spec.partition("[")[0].strip() != MIXTURE:
-        return []
-    return [name for name in parse_spec(spec).options if "." not in name]
-
-
-def shares_and_options(
-    options: Mapping[str, Any],
-) -> dict[str, tuple[float, dict[str, Any]]]:
-    """Return the share and the options of each attack of a mixture, by name and in order of name.
-
-    Raises:
-        UserError: they are no mixture; the message says what is wrong and what to do.
-    """
-    shares = {name: value for name, value in options.items() if "." not in name}
-    for name in options:
-        owner, dot, _ = name.partition(".")
-        if dot and owner not in shares:
-            raise UserError(f"{MIXTURE}: {name} is set, but {owner} has no share; add {owner}=0.5")
-    for name in shares:
-        if name in (MIXTURE, "none"):
-            raise UserError(
-                f"{MIXTURE}: {name} cannot be mixed in; images that no attack has a share of stay "
-                f"clean, so name the other attacks, as in {_EXAMPLE}"
-            )
-    if len(shares) < 2:
-        raise UserError(
-            f"{MIXTURE} needs the shares of two or more attacks, as in {_EXAMPLE}; to poison a "
-            "share of the images with one attack, use --ratio"
-        )
-    numbers = {name: _share(name, value) for name, value in shares.items()}
-    if (total := sum(numbers.values())) > 1 + 1e-9:
-        raise UserError(
-            f"{MIXTURE}: the shares of {', '.join(numbers)} add up to {total:g}, and all images "
-            "are 1; lower them"
-        )
-    return {
-        name: (
-            numbers[name],
-            {k.removeprefix(f"{name}."): v for k, v in options.items() if k.startswith(f"{name}.")},
-        )
-        for name in sorted(numbers)
-    }
-
-
-def _share(name: str, value: Any) -> float:
-    try:
-        return TypeAdapter(_Share).validate_python(value)
-    except ValidationError as error:
-        raise UserError(
-            f"{MIXTURE}: {explain_value(error, f'the share of {name}', _Share)}"
-        ) from None

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..common.errors import MethodError, UnknownNameError, UserError
+from ..common.mixtures import MIXTURE, shares_and_options
 from ..common.options import validated
 from ..common.spec import IMPORTED, PURIFIED, Spec, parse_spec, unknown
 from .asked import Asked
@@ -28,7 +29,7 @@ from .base import Attack, Defense, Method, MethodInfo
 from .code_files import GROUPS_OF_METHODS
 from .faults import in_words, last_line
 from .imported import imported_class
-from .mixture import MIXTURE, MixedPoison, Part, shares_and_options
+from .mixture import MixedPoison, Part
 from .purified import purified_class
 from .source import remember_code
 from .victim import Victim

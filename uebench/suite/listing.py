@@ -126,8 +126,8 @@ def kind_of(name: str) -> str:
     Raises:
         UserError: it belongs to none, and the message has the nearest name, or to several.
     """
+    from ..common.mixtures import MIXTURE
     from ..execute.choose import EXECUTORS
-    from ..methods.mixture import MIXTURE
     from ..methods.registry import KINDS, absent, methods
 
     name = normalise(name)
@@ -174,7 +174,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             "text": inspect.getdoc(executor) or "",
             "options": _options(executor, {}),
         }
-    from ..methods.mixture import MIXTURE
+    from ..common.mixtures import MIXTURE
     from ..methods.registry import KINDS, find
 
     about = {}

@@ -12,6 +12,7 @@ from ..cells.compute import fetch_poison, train_cell, training_run
 from ..cells.config import checked_seed, make_config, method_overrides, options_set, spec_name
 from ..cells.plan import Setting
 from ..common.errors import MethodError
+from ..common.mixtures import attacks_mixed
 from ..data import Dataset
 from ..data.load import as_dataset
 from ..data.poison import Poison, PoisonError, check_fits, measure, n_changed, poisoned
@@ -22,7 +23,6 @@ from ..learn.threads import one_thread
 from ..methods.asked import Asked
 from ..methods.base import Attack
 from ..methods.imported import bind, imported_class
-from ..methods.mixture import attacks_mixed
 from ..methods.registry import build_attack, build_defense
 from ..store.store import Store
 

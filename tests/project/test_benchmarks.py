@@ -13,7 +13,7 @@ from uebench.testing import gpu_stand_in
 ROOT = Path(__file__).parents[2]
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
 BOTH_LINEAR = ["--arch", "linear", "--theirs", "linear"]
-SMALL = ["--arch", "resnet8[width=8]", "--rounds", "1"]
+SMALL = ["--arch", "resnet8[width=2]", "--rounds", "1"]
 
 
 @pytest.fixture(autouse=True)

@@ -54,7 +54,7 @@ class AdversarialTraining(Defense):
     """Length of a step; auto: a fifth of the radius."""
     augment: Annotated[
         Literal["none", "cutout", "mixup", "randaugment", "ueraser_lite"],
-        Option(variant=True, later=True),
+        Option(later=True),
     ] = "none"
     """What is done to the images before the search, after crop and flip."""
 
@@ -158,6 +158,7 @@ class AdversarialTraining(Defense):
 class At4(AdversarialTraining):
     """PGD-10 adversarial training within 4/255 in linf, whatever the poison's budget."""
 
+    published_as: ClassVar[str] = "at"
     norm: Annotated[Literal["linf", "l2"], Auto()] = "linf"
     """Norm of the ball; auto: the poison's."""
     radius: Annotated[Fraction255, Field(gt=0, le=100), Auto(("half",))] = 4 / 255

@@ -3,6 +3,7 @@
 Source: Li et al., AAAI 2025, arXiv:2311.18403. After crop and flip, at each presentation, every
 pixel draws a displacement of its own, which breaks the class-wise convolutions of CUDA. Test images
 stay as they are. The authors' public code cannot run as released; this follows its operation.
+Published as COIN at severity 4; the numbers that we have are second-hand means over architectures.
 Departs from it: the displaced images are rounded to 8 bits, not truncated.
 
 Cost: a training step of ResNet-18 takes 1.01 (1.00 to 1.03) of the time of standard training

@@ -7,6 +7,8 @@ the first stage that prediction is subtracted from the images. In the second, a 
 a larger rate is trained on the result, and its reconstruction is what the target model is trained
 on. Neither stage needs clean images or weights of others; test images stay as they are.
 
+Published as D-VAE: BridgePure's column is the one that we have.
+
 The latent code is sampled, also while purifying, so that the result depends on a seed. It is fixed
 by the training set and the options: all training seeds of a cell share one purified set, which is
 computed once and kept in the store.

@@ -1,7 +1,8 @@
 """ISS, image shortcut squeezing: the training images are compressed before training.
 
 Source: Liu et al., "Image Shortcut Squeezing", ICML 2023, arXiv:2301.13838. The squeeze is fixed
-and comes before crop and flip; test images stay as they are.
+and comes before crop and flip; test images stay as they are. Published by ISS and APBench as JPEG
+(`iss`), grayscale (`iss[mode=gray]`) and BDR (`iss[mode=bdr]`).
 """
 
 from __future__ import annotations

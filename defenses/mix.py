@@ -2,6 +2,7 @@
 
 Sources: DeVries and Taylor, arXiv:1708.04552; Zhang et al., arXiv:1710.09412; Yun et al.,
 arXiv:1905.04899.
+Published under the same names, by APBench and ISS among others.
 Departs from them: every image draws its own square, share or box, while the authors' code of mixup
 and cutmix draws one per batch. `probability` is 1; the public code of EM and ISS mixes with
 probability 0.5, for cutmix in places twice per image, which makes 0.75.

@@ -4,7 +4,8 @@ Source: Kim and Sandoval-Segura, "Learning from Convolution-based Unlearnable Da
 arXiv:2411.01742. At each presentation an image is sharpened by a random 3x3 kernel without padding,
 which makes 30 px of 32, and then keeps only the lowest frequencies of its cosine transform. Crop
 and flip follow, and the crop fills the image up to its size again. Test images stay as they are.
-The authors rotate the images of CIFAR-100 as well: `rotation`.
+The authors rotate the images of CIFAR-100 as well: `rotation`. Published as RSK+FF; `keep=1` is
+their RSK without the filter.
 
 Cost: a training step of ResNet-18 takes 1.02 (0.99 to 1.03) of the time of standard training
 (`benchmarks/step_costs.py --images 128`: bf16, one thread of a shared AMD EPYC, torch 2.14,

@@ -3,6 +3,7 @@
 Source: Qin et al., "Learning the Unlearnable: Adversarial Augmentations Suppress Unlearnable
 Example Attacks", arXiv:2303.15127; Table 13 for the augmentation's numbers. What the authors'
 public code does otherwise are the options `strength`, `kornia`, `draw`, `select` and `bn`.
+APBench's column UEraser is `ueraser_max`, whatever its name says.
 Departs from it: every image draws its own TrivialAugment operation, as the paper says, while the
 code draws one per batch (`draw=batch`). Gradient clipping at 5 is that of the authors' notebook.
 """

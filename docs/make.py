@@ -17,6 +17,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from uebench.common.text import duration
 from uebench.methods.registry import KINDS, Kind, methods
 from uebench.report import leaderboards, read_results
 from uebench.report.colors import ink_on, ramp
@@ -108,12 +109,37 @@ def page(kind: Kind, name: str) -> str:
         "",
         *options(name, method["options"]),
         "",
+        *cost(kind, name),
         "## Published numbers",
         "",
         *published(kind, name),
         "",
     ]
     return "\n".join(text)
+
+
+def cost(kind: Kind, name: str) -> list[str]:
+    """Return the section on what a method costs, if the benchmarks have measured it."""
+    file = HERE / "costs" / f"{FOLDERS[kind]}.csv"
+    rows = list(csv.DictReader(file.open(newline=""))) if file.exists() else []
+    row = next((row for row in rows if row[kind] == name), None)
+    if row is None:
+        return []
+    if kind == "attack":
+        text = (
+            f"Crafting for 50,000 CIFAR images takes {int(row['passes']):,} passes of the surrogate"
+            f" per image and about {duration(float(row['seconds']))} of one core with the surrogate"
+            " of the protocol `quick` (resnet8), estimated by `benchmarks/craft_costs.py` from a "
+            "part of the search."
+        )
+    else:
+        text = (
+            f"A training step of {row['arch']} takes {row['median']} ({row['lowest']} to "
+            f"{row['highest']}) times as long as under standard training, without what the defense "
+            "computes before the training (`benchmarks/step_costs.py`). The share of an "
+            "augmentation is smaller with larger networks."
+        )
+    return ["## Cost", "", f"{text} Measured on {row['machine']}, in processor time.", ""]
 
 
 def plain(text: str) -> str:

@@ -81,6 +81,15 @@ def test_numbers_at_second_hand_count_only_where_they_are_asked_for(published, c
         ("cuda", "at", "norm=l2,radius=0.5", {"cuda-2023"}),
         ("ops", "at", "radius=8/255", {"apbench-2023", "ops-2023", "bridgepure-2024"}),
         ("ops", "at", "", set()),
+        ("em", "at8", "", "the same"),
+        ("em", "at4", "", {"ueraser-2023"}),
+        ("em", "at4", "radius=8/255", "the same"),
+        ("lsp", "at8", "", {"apbench-2023", "bridgepure-2024"}),
+        ("cuda", "at_l2", "", {"cuda-2023"}),
+        ("cuda", "at_l2", "radius=0.75", {"cuda-2023"}),
+        ("cuda", "at8", "augment=cutout", set()),
+        ("ops", "at8", "augment=cutout", {"ops-2023"}),
+        ("em", "at", "radius=8/255,augment=mixup", {"ops-2023"}),
     ],
 )
 def test_adversarial_training_is_compared_at_its_radius(

@@ -79,6 +79,9 @@ class Method(BaseModel):
     )
     version: ClassVar[int] = 1
     """Raise it when the method's numbers change: results of older versions are not reused."""
+    published_as: ClassVar[str] = ""
+    """The method whose published numbers are compared with this one, where this one only presets
+    options of that method."""
     info: ClassVar[MethodInfo]
 
     def options(self) -> dict[str, Any]:

@@ -31,9 +31,17 @@ def known_meanings() -> dict[str, Meaning]:
                 usual |= {"eps": attack.options()["eps"]} if usual.get("eps") == "auto" else {}
                 norm, eps = attack.budget(facts.shape).ball
                 half = {"norm": norm, "radius": eps / 2}
+        base = methods(cls.info.kind).get(cls.published_as) if cls.published_as else None
+        preset = {
+            name: info.default
+            for name, info in fields.items()
+            if base is not None and info.default != base.model_fields[name].default
+        }
         meanings[cls.info.name] = Meaning(
             frozenset(name for name, info in fields.items() if option_of(info).variant),
             frozenset(option_texts({name: value}, fields) for name, value in usual.items()),
             frozenset(format_options({name: value}) for name, value in half.items()),
+            cls.published_as,
+            frozenset(option_texts({name: value}, fields) for name, value in preset.items()),
         )
     return meanings

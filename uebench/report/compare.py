@@ -32,6 +32,10 @@ class Meaning:
     variants: frozenset[str] = frozenset()
     usual: frozenset[str] = frozenset()
     half: frozenset[str] = frozenset()
+    preset_of: str = ""
+    """The method that this one is with other defaults, under whose name numbers are published."""
+    preset: frozenset[str] = frozenset()
+    """Those defaults, as options of that method."""
 
 
 Meanings = Mapping[str, Meaning]
@@ -214,6 +218,19 @@ def distinguishing(name: str, options: str, meanings: Meanings) -> frozenset[str
     )
 
 
+def as_published(name: str, options: str, meanings: Meanings) -> tuple[str, frozenset[str]]:
+    """Return a method and what sets it apart, with a preset as the method that it is one of."""
+    meaning = meanings.get(name, Meaning())
+    if not meaning.preset_of:
+        return name, distinguishing(name, options, meanings)
+    given = comma_parts(options)
+    names = {part.partition("=")[0] for part in given}
+    implied = [part for part in sorted(meaning.preset) if part.partition("=")[0] not in names]
+    return meaning.preset_of, distinguishing(
+        meaning.preset_of, ",".join([*implied, *given]), meanings
+    )
+
+
 def _schedule(entry: Ours) -> tuple[str, str, str]:
     return entry.settings.dataset, entry.settings.arch, entry.settings.protocol
 
@@ -229,13 +246,14 @@ def _matching(
     wanted = distinguishing(entry.attack, entry.attack_options, meanings)
     beside = entry.beside if entry.attack == "none" else ""
     implied = _half_of(entry, dataset, meanings)
-    defense = distinguishing(entry.defense, entry.defense_options, meanings) - implied
+    name, options = as_published(entry.defense, entry.defense_options, meanings)
+    defense = options - implied
     found = [
         row
         for row in published
         if row.dataset == dataset
         and row.attack == entry.attack
-        and row.defense == entry.defense
+        and row.defense == name
         and distinguishing(row.attack, row.attack_options, meanings) == wanted
         and (
             row.beside == beside

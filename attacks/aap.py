@@ -21,7 +21,7 @@ from uebench import Option, Training, attack
 from ._adversarial import AdversarialNoise
 
 
-@attack("aap", title="AAP", source="arXiv:2402.04010")
+@attack("aap", title="AAP", source="arXiv:2402.04010", family="error-maximizing")
 class AAP(AdversarialNoise):
     """Adversarial examples of a network trained under contrastive augmentation, through it."""
 

@@ -25,7 +25,12 @@ from ._shared import ImageView, unchanged
 Letters = Annotated[str, AfterValidator(lambda letters: Policy(letters).letters)]
 
 
-@attack("adaptive_em", title="Adaptive EM", source="arXiv:2303.15127, section 4.3")
+@attack(
+    "adaptive_em",
+    title="Adaptive EM",
+    source="arXiv:2303.15127, section 4.3",
+    family="error-minimizing",
+)
 class AdaptiveEM(ErrorMinimizing):
     """Error-minimizing noise whose network and noise see UEraser's augmentation, with gradients."""
 

@@ -52,7 +52,7 @@ CANDIDATES = 8192
 """Candidates drawn at a time."""
 
 
-@attack("ar", title="AR", source="arXiv:2206.03693")
+@attack("ar", title="AR", source="arXiv:2206.03693", family="surrogate-free")
 class AR(Attack):
     """Autoregressive noise from searched 3x3 kernels, one per class and channel."""
 

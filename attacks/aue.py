@@ -24,7 +24,7 @@ from ._alternating import Alternating
 from ._shared import ImageView
 
 
-@attack("aue", title="AUE", source="arXiv:2402.04010")
+@attack("aue", title="AUE", source="arXiv:2402.04010", family="error-minimizing")
 class AUE(Alternating):
     """Error-minimizing noise whose network and noise see contrastive augmentation."""
 

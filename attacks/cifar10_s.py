@@ -19,7 +19,7 @@ from ._error_minimizing import ErrorMinimizing
 from ._one_pixel import OnePixelOptions, find_shortcuts, paint
 
 
-@attack("cifar10_s", title="CIFAR10-S", source="arXiv:2205.12141")
+@attack("cifar10_s", title="CIFAR10-S", source="arXiv:2205.12141", family="error-minimizing")
 class CIFAR10S(OnePixelOptions, ErrorMinimizing):
     """Error-minimizing noise of every image, and the one pixel that OPS sets."""
 

@@ -28,7 +28,7 @@ AUTHORS_SEED = 0
 """The seed of numpy's generator in the authors' code."""
 
 
-@attack("cuda", title="CUDA", source="arXiv:2303.04278")
+@attack("cuda", title="CUDA", source="arXiv:2303.04278", family="surrogate-free")
 class CUDA(Attack):
     """Convolves all images of a class with one random filter, and scales each to its maximum."""
 

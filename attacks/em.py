@@ -15,7 +15,7 @@ from uebench import attack
 from ._error_minimizing import ErrorMinimizing
 
 
-@attack("em", title="EM", source="arXiv:2101.04898")
+@attack("em", title="EM", source="arXiv:2101.04898", family="error-minimizing")
 class EM(ErrorMinimizing):
     """Error-minimizing noise: a network and the noise minimise the loss in turn."""
 

@@ -23,7 +23,7 @@ from uebench import Option, Training, attack
 from ._adversarial import AdversarialNoise, Objective
 
 
-@attack("entf", title="EntF", source="openreview:zKvm1ETDOq")
+@attack("entf", title="EntF", source="openreview:zKvm1ETDOq", family="error-maximizing")
 class EntF(AdversarialNoise):
     """Noise that moves the features of an adversarially trained network away from their class."""
 

@@ -36,7 +36,7 @@ from uebench import (
 from ._shared import cross_entropy_of, descend
 
 
-@attack("hypo", title="HYPO", source="arXiv:2102.04716")
+@attack("hypo", title="HYPO", source="arXiv:2102.04716", family="error-minimizing")
 class HYPO(Attack):
     """Noise that lowers a cleanly trained network's loss on every image."""
 

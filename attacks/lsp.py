@@ -24,7 +24,7 @@ PAINTED_VALUES = 2**19
 """Most values that are painted at a time, so that they fit a core's cache."""
 
 
-@attack("lsp", title="LSP", source="arXiv:2111.00898")
+@attack("lsp", title="LSP", source="arXiv:2111.00898", family="surrogate-free")
 class LSP(Attack):
     """Points of well-separated Gaussian clusters, one per class, painted as coloured patches."""
 

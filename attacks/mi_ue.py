@@ -45,7 +45,7 @@ TINY = 1e-8
 """Added to each exponential, as in the authors' code."""
 
 
-@attack("mi_ue", title="MI-UE", source="arXiv:2603.03725")
+@attack("mi_ue", title="MI-UE", source="arXiv:2603.03725", family="error-minimizing")
 class MIUE(Alternating):
     """Noise that makes the features of each class alike and unlike those of the others."""
 

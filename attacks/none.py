@@ -12,7 +12,7 @@ from torch import Tensor
 from uebench import Attack, Fraction255, Run, Split, UserError, attack
 
 
-@attack("none", title="Clean", source="no perturbation")
+@attack("none", title="Clean", source="no perturbation", family="")
 class NoAttack(Attack):
     """The clean training set."""
 

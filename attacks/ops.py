@@ -25,7 +25,7 @@ from uebench import Attack, Budget, Facts, Run, Split, attack
 from ._one_pixel import OnePixelOptions, find_shortcuts, paint
 
 
-@attack("ops", title="OPS", source="arXiv:2205.12141")
+@attack("ops", title="OPS", source="arXiv:2205.12141", family="surrogate-free")
 class OPS(OnePixelOptions, Attack):
     """Sets one pixel, the same in all images of a class, where it changes the images the most."""
 

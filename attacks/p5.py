@@ -18,7 +18,7 @@ from uebench import Attack, Facts, Fraction255, Run, Split, attack, random_start
 from ._class_wise import check_classes, spread_over_images
 
 
-@attack("p5", title="P5", source="arXiv:2102.04716")
+@attack("p5", title="P5", source="arXiv:2102.04716", family="surrogate-free")
 class P5(Attack):
     """A random direction per class, scaled to the budget."""
 

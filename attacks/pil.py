@@ -38,7 +38,7 @@ SEARCHED = 2**18
 """Values of the images whose noise is searched together, so that they fit a core's cache."""
 
 
-@attack("pil", title="PIL", source="arXiv:2601.19967")
+@attack("pil", title="PIL", source="arXiv:2601.19967", family="error-minimizing")
 class PIL(Attack):
     """Noise that makes a linear model certain of the class, and the image useless to it."""
 

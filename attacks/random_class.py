@@ -18,7 +18,12 @@ from uebench import Attack, Facts, Run, Split, attack
 from ._class_wise import check_classes, spread_over_images
 
 
-@attack("random_class", title="Random, class-wise", source="arXiv:2101.04898")
+@attack(
+    "random_class",
+    title="Random, class-wise",
+    source="arXiv:2101.04898",
+    family="surrogate-free",
+)
 class RandomClass(Attack):
     """Uniform noise within the budget, drawn once per class."""
 

@@ -24,7 +24,7 @@ MOST_SHUFFLED = 20
 codes; with more signs two classes hardly ever draw the same, and all draw again if they do."""
 
 
-@attack("regions", title="Regions", source="arXiv:2206.03693")
+@attack("regions", title="Regions", source="arXiv:2206.03693", family="surrogate-free")
 class Regions(Attack):
     """A grid of tiles per class, each with a random sign in every channel."""
 

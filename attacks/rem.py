@@ -41,7 +41,7 @@ from uebench import (
 from ._shared import Batches, ImageLoss, cross_entropy_of, descend
 
 
-@attack("rem", title="REM", source="arXiv:2203.14533")
+@attack("rem", title="REM", source="arXiv:2203.14533", family="error-minimizing")
 class REM(Attack):
     """Error-minimizing noise made against an inner adversary and random crops and flips."""
 

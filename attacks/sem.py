@@ -23,7 +23,7 @@ from ._shared import ImageLoss, cross_entropy_of
 from .rem import REM
 
 
-@attack("sem", title="SEM", source="arXiv:2311.13091")
+@attack("sem", title="SEM", source="arXiv:2311.13091", family="error-minimizing")
 class SEM(REM):
     """Error-minimizing noise made against random perturbations and random crops and flips."""
 

@@ -18,6 +18,6 @@ from uebench import attack
 from ._ensemble import SelfEnsemble
 
 
-@attack("sep", title="SEP", source="arXiv:2211.12005")
+@attack("sep", title="SEP", source="arXiv:2211.12005", family="error-maximizing")
 class SEP(SelfEnsemble):
     """Adversarial examples of all checkpoints of one training, towards another class."""

@@ -15,6 +15,6 @@ from uebench import attack
 from ._ensemble import FeatureEnsemble
 
 
-@attack("sep_fa", title="SEP-FA", source="arXiv:2211.12005")
+@attack("sep_fa", title="SEP-FA", source="arXiv:2211.12005", family="error-maximizing")
 class SEPFA(FeatureEnsemble):
     """Noise that aligns features with those of another class, in all checkpoints of a training."""

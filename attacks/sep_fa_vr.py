@@ -27,7 +27,7 @@ from ._ensemble import FeatureEnsemble, feature_distance
 from ._shared import AT_ONCE, ImageLoss, class_means, refused_if_nan
 
 
-@attack("sep_fa_vr", title="SEP-FA-VR", source="arXiv:2211.12005")
+@attack("sep_fa_vr", title="SEP-FA-VR", source="arXiv:2211.12005", family="error-maximizing")
 class SEPFAVR(FeatureEnsemble):
     """Feature-aligning noise against all checkpoints, with gradients of reduced variance."""
 

@@ -21,6 +21,6 @@ from uebench import attack
 from ._adversarial import AdversarialNoise
 
 
-@attack("tap", title="TAP", source="arXiv:2106.10807")
+@attack("tap", title="TAP", source="arXiv:2106.10807", family="error-maximizing")
 class TAP(AdversarialNoise):
     """Adversarial examples of a clean network, towards the next class, under shifts and flips."""

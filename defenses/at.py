@@ -39,7 +39,7 @@ from uebench.augment import Policy, cutout, mixup, rand_augment
 from ._batch import mixed_cross_entropy
 
 
-@defense("at", title="AT", source="arXiv:1706.06083")
+@defense("at", title="AT", source="arXiv:1706.06083", family="adversarial training")
 class AdversarialTraining(Defense):
     """PGD-7 adversarial training within half of the poison's budget, in the poison's norm."""
 
@@ -154,7 +154,7 @@ class AdversarialTraining(Defense):
         return point.contiguous(memory_format=torch.channels_last)
 
 
-@defense("at4", title="AT (4/255)", source="arXiv:1706.06083")
+@defense("at4", title="AT (4/255)", source="arXiv:1706.06083", family="adversarial training")
 class At4(AdversarialTraining):
     """PGD-10 adversarial training within 4/255 in linf, whatever the poison's budget."""
 
@@ -169,7 +169,7 @@ class At4(AdversarialTraining):
     """Length of a step; auto: a fifth of the radius."""
 
 
-@defense("at8", title="AT (8/255)", source="arXiv:1706.06083")
+@defense("at8", title="AT (8/255)", source="arXiv:1706.06083", family="adversarial training")
 class At8(At4):
     """PGD-10 adversarial training within 8/255 in linf, whatever the poison's budget."""
 
@@ -179,7 +179,7 @@ class At8(At4):
     """Length of a step; auto: a fifth of the radius."""
 
 
-@defense("at_l2", title="AT (l2)", source="arXiv:1706.06083")
+@defense("at_l2", title="AT (l2)", source="arXiv:1706.06083", family="adversarial training")
 class AtL2(At4):
     """PGD-10 adversarial training in l2, whatever the poison's budget."""
 
@@ -191,7 +191,7 @@ class AtL2(At4):
     """Length of a step; auto: a fifth of the radius."""
 
 
-@defense("trades", title="TRADES", source="arXiv:1901.08573")
+@defense("trades", title="TRADES", source="arXiv:1901.08573", family="adversarial training")
 class Trades(AdversarialTraining):
     """Cross-entropy on clean images, plus the divergence of the predictions within the ball.
 

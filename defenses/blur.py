@@ -17,7 +17,7 @@ from uebench import Defense, Run, defense
 from uebench.augment import gaussian_blur
 
 
-@defense("blur", title="Gaussian blur", source="a common baseline")
+@defense("blur", title="Gaussian blur", source="a common baseline", family="squeeze")
 class Blur(Defense):
     """The cropped and flipped images are blurred; test images stay as they are."""
 

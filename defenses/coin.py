@@ -23,7 +23,7 @@ from torch import Tensor
 from uebench import Defense, Run, defense
 
 
-@defense("coin", title="COIN", source="arXiv:2311.18403")
+@defense("coin", title="COIN", source="arXiv:2311.18403", family="augmentation")
 class Coin(Defense):
     """Bilinear resampling at random displacements, wrapped around at the borders."""
 

@@ -57,7 +57,7 @@ FREE_EPOCHS = 11
 """Epochs in which the perturbation's size is not punished at all."""
 
 
-@defense("dvae", title="D-VAE", source="arXiv:2405.01460")
+@defense("dvae", title="D-VAE", source="arXiv:2405.01460", family="purification")
 class DisentanglingVAE(Defense):
     """The training set is purified in two stages before the target model is trained."""
 

@@ -19,7 +19,7 @@ from uebench.augment import fewer_bits, grayscale, jpeg
 Mode = Literal["jpeg", "gray", "bdr", "gray+jpeg", "bdr+jpeg", "bdr+gray", "bdr+gray+jpeg"]
 
 
-@defense("iss", title="ISS", source="arXiv:2301.13838")
+@defense("iss", title="ISS", source="arXiv:2301.13838", family="squeeze")
 class ImageShortcutSqueezing(Defense):
     """JPEG, grayscale or fewer bits, once for each training image."""
 

@@ -23,7 +23,7 @@ from uebench.augment import Mixture, cutmix, cutout, mixup
 from ._batch import dense, mixed_cross_entropy
 
 
-@defense("cutout", title="Cutout", source="arXiv:1708.04552")
+@defense("cutout", title="Cutout", source="arXiv:1708.04552", family="augmentation")
 class Cutout(Defense):
     """A black square at a random place of each image, cut by the borders."""
 
@@ -61,7 +61,7 @@ class Mixed(Defense):
         return mixed_cross_entropy(logits, labels, mixed, run.cross_entropy).mean()
 
 
-@defense("mixup", title="Mixup", source="arXiv:1710.09412")
+@defense("mixup", title="Mixup", source="arXiv:1710.09412", family="augmentation")
 class Mixup(Mixed):
     """Each image is a weighted mean of itself and another one, and so are their losses."""
 
@@ -70,7 +70,7 @@ class Mixup(Mixed):
         return mixup(images, rng, self.beta, self.probability)
 
 
-@defense("cutmix", title="CutMix", source="arXiv:1905.04899")
+@defense("cutmix", title="CutMix", source="arXiv:1905.04899", family="augmentation")
 class CutMix(Mixed):
     """A box of another image is pasted into each, and the losses are weighed by area."""
 

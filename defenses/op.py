@@ -55,7 +55,7 @@ LR = 0.1
 """Of the logistic regression; divided by ten after half and after three quarters of its epochs."""
 
 
-@defense("op", title="OP", source="arXiv:2305.19254")
+@defense("op", title="OP", source="arXiv:2305.19254", family="purification")
 class OrthogonalProjection(Defense):
     """Images lose their part in the row space of a linear model that was fitted to the poison."""
 

@@ -17,7 +17,7 @@ from uebench import Defense, Run, defense
 from uebench.augment import auto_augment, rand_augment, trivial_augment_wide
 
 
-@defense("autoaugment", title="AutoAugment", source="arXiv:1805.09501")
+@defense("autoaugment", title="AutoAugment", source="arXiv:1805.09501", family="augmentation")
 class AutoAugment(Defense):
     """One of the 25 sub-policies that were found for CIFAR-10, drawn for each image."""
 
@@ -26,7 +26,7 @@ class AutoAugment(Defense):
         return auto_augment(images, run.rng)
 
 
-@defense("randaugment", title="RandAugment", source="arXiv:1909.13719")
+@defense("randaugment", title="RandAugment", source="arXiv:1909.13719", family="augmentation")
 class RandAugment(Defense):
     """Some operations of one magnitude, drawn for each image."""
 
@@ -40,7 +40,7 @@ class RandAugment(Defense):
         return rand_augment(images, run.rng, self.n, self.magnitude)
 
 
-@defense("trivialaugment", title="TrivialAugment", source="arXiv:2103.10158")
+@defense("trivialaugment", title="TrivialAugment", source="arXiv:2103.10158", family="augmentation")
 class TrivialAugment(Defense):
     """One operation of a random magnitude, drawn for each image; the Wide space."""
 

@@ -29,7 +29,7 @@ SPREAD = 0.1
 """Standard deviation of the kernel's middle and of its four neighbours."""
 
 
-@defense("rsk_ff", title="RSK+FF", source="arXiv:2411.01742")
+@defense("rsk_ff", title="RSK+FF", source="arXiv:2411.01742", family="squeeze")
 class SharpenAndFilter(Defense):
     """Random sharpening, then a low-pass filter in the cosine transform."""
 

@@ -52,7 +52,7 @@ DROPS = 0.75, 0.9
 """Shares of its epochs after which the learning rate is divided by ten."""
 
 
-@defense("sda_an", title="SDA+AN", source="arXiv:2312.08898")
+@defense("sda_an", title="SDA+AN", source="arXiv:2312.08898", family="adversarial training")
 class StrongAugmentationAdversarialNoise(Defense):
     """A simple network's adversarial noise hides the poison; strong augmentation does the rest."""
 

@@ -5,6 +5,6 @@ from __future__ import annotations
 from uebench import Defense, defense
 
 
-@defense("standard", title="Standard", source="no defense")
+@defense("standard", title="Standard", source="no defense", family="")
 class Standard(Defense):
     """Cross-entropy on cropped and flipped images."""

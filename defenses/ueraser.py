@@ -31,7 +31,7 @@ OF_MANY_COPIES = ("repeats", "select", "bn")
 Epochs = Annotated[int, Field(ge=0, le=10_000), Auto(("auto", "all"))]
 
 
-@defense("ueraser", title="UEraser", source=SOURCE)
+@defense("ueraser", title="UEraser", source=SOURCE, family="augmentation")
 class UEraser(Defense):
     """The largest loss of K augmentations during the first epochs, one augmentation after."""
 
@@ -134,7 +134,7 @@ class UEraser(Defense):
             return dense(self._augmentation()(images, run.rng))
 
 
-@defense("ueraser_lite", title="UEraser-Lite", source=SOURCE)
+@defense("ueraser_lite", title="UEraser-Lite", source=SOURCE, family="augmentation")
 class UEraserLite(UEraser):
     """UEraser without adversarial epochs: one random augmentation of each image."""
 
@@ -142,7 +142,7 @@ class UEraserLite(UEraser):
     """First epochs with K copies."""
 
 
-@defense("ueraser_max", title="UEraser-Max", source=SOURCE)
+@defense("ueraser_max", title="UEraser-Max", source=SOURCE, family="augmentation")
 class UEraserMax(UEraser):
     """UEraser with K copies in every epoch."""
 
@@ -150,7 +150,7 @@ class UEraserMax(UEraser):
     """First epochs with K copies; all: every epoch."""
 
 
-@defense("augment", title="Augmentation", source=f"{SOURCE}, Table 8")
+@defense("augment", title="Augmentation", source=f"{SOURCE}, Table 8", family="augmentation")
 class Ablation(UEraser):
     """Parts of UEraser's augmentation; with repeats above 1 the hardest draw, as UEraser does."""
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,7 +122,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ("show emm", "did you mean em"),
         ("show", "show needs a NAME"),
         ("show defense", "`uebench list defenses` prints the names"),
-        ("show model em", "KIND must be attack, defense, victim, protocol or executor"),
+        ("show model em", "KIND must be attack, defense, victim, dataset, protocol or executor"),
         ("craft emm --out x.npz", "did you mean em"),
         ("craft lsp --out file", "is there already"),
         ("audit none.npz --dataset synthetic", "no such file"),
@@ -340,3 +341,30 @@ def test_listing_methods_loads_no_large_library_except_torch() -> None:
     code += f"sys.exit(', '.join(name for name in {idle} if name in sys.modules) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_data_set_shows_its_options() -> None:
+    shown = call("show", "synthetic", "--json")
+    options = {row["name"]: row["default"] for row in json.loads(shown.stdout)["options"]}
+    assert options == {
+        **{"n_train": "3000", "n_test": "1000", "n_classes": "10", "size": "32", "seed": "0"}
+    }
+    for name in ("folder", "folder:PATH", "npz:images.npz"):
+        assert call("show", name).exit_code == 0, name
+    listed = {
+        row["name"]: row["options"] for row in json.loads(call("list", "datasets", "--json").stdout)
+    }
+    assert listed["folder:PATH"] == "n_train, n_test, size"
+    assert listed["imagenet_subset"] == "n_classes, size, n_train, n_test"
+    wrong = call("show", "dataset", "cifra10")
+    assert wrong.exit_code == 2
+    assert "did you mean cifar10" in wrong.stderr
+
+
+def test_a_warning_about_all_numbers_is_printed_once() -> None:
+    """The table says that no model has learned, so the summary below it does not say it again."""
+    arguments = ["run", *FAST, "--attacks", "none,lsp", "--defenses", "standard", "--out", "made"]
+    result = call(*arguments)
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.output.split())
+    assert len(re.findall(r"[Tt]he clean model has not learned", text)) == 1

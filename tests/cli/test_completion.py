@@ -101,6 +101,12 @@ def test_every_verb_has_an_example_and_is_in_the_help() -> None:
         assert f"\n  uebench {verb}" in told, "a line each"
 
 
+def test_no_summary_of_a_verb_is_cut() -> None:
+    text = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
+    assert "new  " in text
+    assert "..." not in text
+
+
 def test_no_colours_off_a_terminal() -> None:
     for arguments in (["list", "attacks"], ["show", "attack", "em"], ["check", "none", "--quick"]):
         assert "\x1b" not in CliRunner().invoke(main, arguments).stdout

@@ -178,6 +178,7 @@ IMPORT = f"--dataset {DATA} --name x"
         (f"craft lsp --dataset {DATA} --picture a.jpg", "must end in .png"),
         (f"craft lsp --dataset {DATA} --picture text.png", "is there already"),
         (f"craft lsp --dataset {DATA} --out a.pt", ".pt is not written; give FILE.npz"),
+        (f"craft lsp --dataset {DATA} --out x.gif", ".gif is not written; give FILE.npz"),
         (f"audit perturbation.pt --dataset {DATA} --picture folder", "must end in .png"),
         (f"audit runs.pkl --dataset {DATA}", "it was not run"),
     ],
@@ -270,6 +271,9 @@ def test_craft_prints_lines_with_units_and_json_on_request() -> None:
     assert lines["budget"] == "l2 0.6521, kept by all images"
     printed = json.loads(call(*asked, "--out", "b.npz", "--json").stdout)
     assert printed["sha256"] == lines["sha256"]
+    alone = call(*asked, "--json")
+    assert json.loads(alone.stdout)["sha256"] == lines["sha256"]
+    assert "wrote" not in alone.stderr
     assert "1 pixel\n" in call("audit", "a.npz", "--dataset", DATA).stdout
 
 

@@ -128,3 +128,24 @@ def test_examples_show_the_poisons_that_the_store_has(
     refused = call("plot", tmp_path / "other", "--kind", "examples")
     assert refused.exit_code == 2
     assert "is not the data set of these results" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "command", ["plot {} --kind curves --out fig.pdf", "report {} --out page.html"]
+)
+def test_a_file_name_for_a_folder_is_refused(
+    command: str, made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(*command.format(made[0]).split())
+    assert result.exit_code == 2
+    assert "is the name of a file, and a folder is written" in " ".join(result.stderr.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_notes_in_a_pipe_are_not_broken_into_lines(made: tuple[Path, Path]) -> None:
+    result = call("table", made[0])
+    note = next(line for line in result.stdout.splitlines() if "protocol" in line)
+    assert "Accuracy after the last epoch" in note
+    assert note.endswith("."), "the whole note is one line"
+    assert len(note) > 160

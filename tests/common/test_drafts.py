@@ -16,9 +16,11 @@ from uebench.common.drafts import (
     clear_drafts,
     draft_path,
     new_folder,
+    refuse_file_name,
     replaced_file,
     replaced_folder,
 )
+from uebench.common.errors import UserError
 from uebench.common.text import write_text
 
 OURS = ("cells.csv", "board.csv", "stale.csv", "pictures/new.png", "pictures/old.png")
@@ -245,3 +247,13 @@ def test_drafts_of_running_processes_and_of_other_machines_stay_for_a_day(tmp_pa
         os.utime(draft, (time.time() - drafts.DEAD_AGE_S - 60,) * 2)
     clear_drafts(path)
     assert {running, mine} == set(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["fig.pdf", "results.csv", "set.ZIP"])
+def test_a_folder_does_not_get_the_name_of_a_file(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is the name of a file, and a folder is written"):
+        refuse_file_name(tmp_path / name)
+    (tmp_path / name).mkdir()
+    refuse_file_name(tmp_path / name)  # the user has decided otherwise
+    refuse_file_name(tmp_path / "v1.5")
+    refuse_file_name(tmp_path / "cifar10.new")

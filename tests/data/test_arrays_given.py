@@ -62,6 +62,11 @@ WRONG_IMAGES: dict[str, tuple[Any, str]] = {
     "out of range": (IMAGES.long() + 1, "int64 .* from 1 to 256; .* outside 0..255"),
     "bool": (IMAGES > 100, "bool"),
     "channels last": (IMAGES.permute(0, 2, 3, 1), r"8, 10, 3\]; give .*permute\(0, 3, 1, 2\)"),
+    "numpy floats channels last": (
+        IMAGES.permute(0, 2, 3, 1).numpy() / 255,
+        r"uint8 \[n, c, h, w\] .* to 1; give \(255 \* images\)\.round\(\)\.astype\(np\.uint8\)"
+        r"\.transpose\(0, 3, 1, 2\)$",
+    ),
     "numpy channels last": (IMAGES.permute(0, 2, 3, 1).numpy(), r"transpose\(0, 3, 1, 2\)"),
     "one image": (IMAGES[0], r"\[3, 8, 10\]"),
     "flat": (IMAGES.flatten(1), r"\[12, 240\]"),

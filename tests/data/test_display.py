@@ -15,6 +15,7 @@ from PIL import Image
 
 import uebench
 from tests.conftest import random_dataset
+from uebench.common.errors import UserError
 from uebench.data import Dataset
 from uebench.data.dataset import from_splits
 from uebench.data.pictures import EACH, GAP, LINE, STRIP_TILE, contact_sheet, samples
@@ -104,6 +105,7 @@ def test_show_displays_in_a_notebook_and_opens_a_viewer_elsewhere(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison, shown = brighter(tiny, dataset=tiny), []
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(("viewer", image.size)))
     poison.show()
     kernel = SimpleNamespace(
@@ -114,6 +116,16 @@ def test_show_displays_in_a_notebook_and_opens_a_viewer_elsewhere(
     poison.show()
     size = poison.picture().size
     assert shown == [("viewer", size), ("notebook", size)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
+def test_show_without_a_display_says_how_to_write_a_file(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=r"poison\.picture\(\)\.save\('picture\.png'\)"):
+        brighter(tiny, dataset=tiny).show()
 
 
 @pytest.mark.parametrize("name", ["poison.npz", "poison.safetensors", "poison"])

@@ -74,6 +74,13 @@ def test_the_lines_of_a_run_and_of_one_task_say_what_is_left(
         display(("done", cells[1], 1.0, ""))
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["[1/2] cell a: 90.0 s, about 90 s left", "[2/2] cell b: 0.0 s"]
+    poison = task("poison", "p")
+    with ProgressDisplay(2, False, TimeLeft([poison, cells[0]], 1)) as display:
+        display(("start", poison, 0.0, ""))
+        clock.s += 60.0
+        display(("progress", poison, 0.25, "round 5"))
+    line = capsys.readouterr().err
+    assert line == "        poison p: 25% round 5, about 3 min left\n", "no training was timed yet"
     with step_display("craft em", False) as show:
         show(0.1, "round 1")
         clock.s += 120.0

@@ -53,6 +53,14 @@ def test_every_poison_and_the_clean_data_get_a_row_and_every_detector_a_column(
     assert call("report", str(out)).exit_code == 0
     assert 'id="detection"' in (out / "index.html").read_text()
     assert call("validate", str(out)).exit_code == 0
+    assert call("publish", str(out), str(tmp_path / "bundle"), "--licence", "MIT").exit_code == 0
+    assert read_detection(tmp_path / "bundle") == rows
+    assert "detection.csv" in (tmp_path / "bundle" / "README.md").read_text()
+    assert call("validate", str(tmp_path / "bundle")).exit_code == 0
+    both = ("merge", str(tmp_path / "bundle"), str(out), "--out", str(tmp_path / "both"))
+    assert call(*both).exit_code == 0
+    assert read_detection(tmp_path / "both") == rows, "an answer of both folders is kept once"
+    assert 'id="detection"' in (tmp_path / "both" / "index.html").read_text()
 
 
 def test_without_the_flag_there_is_no_table(tmp_path: Path) -> None:

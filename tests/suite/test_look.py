@@ -141,8 +141,10 @@ def test_list_methods_lists_what_can_be_run() -> None:
     names = [row["name"] for kind in ("attacks", "defenses", "victims") for row in listed[kind]]
     assert every["name"].tolist() == names
     assert set(uebench.list_methods("defense")["kind"]) == {"defense"}
-    with pytest.raises(UserError, match="kind must be attack, defense"):
-        uebench.list_methods("attacks")
+    for kind in ("attack", "defense", "victim"):
+        assert uebench.list_methods(kind).equals(uebench.list_methods(f"{kind}s"))
+    with pytest.raises(UserError, match="kind must be attacks, defenses, victims or left out"):
+        uebench.list_methods("models")
 
 
 def test_what_holds_no_results_is_refused(table: pd.DataFrame, tmp_path: Path) -> None:

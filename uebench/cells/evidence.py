@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data import Dataset
 from ..data.pictures import strip, write_strip
 from ..data.poison import Poison
-from ..report.folder import PICTURES_FOLDER, picture_name
+from ..report.folder import PICTURES_FOLDER, Picture, picture_name
 from ..report.records import write_records
 from ..store.store import Store
 from .cell import Cell, PoisonRef
@@ -29,10 +29,12 @@ def keep_evidence(
     datasets: Sequence[Dataset],
     records: Records,
     earlier: Path,
+    reused: Sequence[Mapping[str, Picture]] = (),
 ) -> None:
     """Write `records.json` and `pictures/` from the store's records of these cells.
 
-    Pictures that the folder of an earlier run has are taken from there: names hold the key.
+    Pictures that the folder of an earlier run has are taken from there: names hold the key. Those
+    of poisons that the store lacks are taken from the folders whose cells are reused.
     """
     by_key = {cell.key: records.cell(cell) for cell in cells}
     write_records(folder / "records.json", {key: r for key, r in by_key.items() if r is not None})
@@ -46,6 +48,9 @@ def keep_evidence(
             shutil.copy2(earlier / path, folder / path)
         elif dataset is not None and records.poison(ref) is not None:
             _draw(ref, dataset, folder / path, records.store)
+        elif theirs := next((each[ref.key[:8]] for each in reused if ref.key[:8] in each), None):
+            (folder / PICTURES_FOLDER).mkdir(exist_ok=True)
+            (folder / path).write_bytes(theirs.png)
 
 
 def facts(cells: Sequence[Cell]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..common.drafts import clear_drafts
+from ..common.drafts import clear_drafts, refuse_file_name
 from ..common.errors import UserError
 from ..common.json_file import RUN
 from ..common.provenance import git_state, machine, mixed_versions, origins, versions
@@ -70,6 +70,8 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
         "poison_seed": cell.poison.seed,
         "epochs": cell.victim.epochs_of(cell.protocol),
         "recipe": cell.recipe_key,
+        "attack_family": cell.poison.attack.info.family,
+        "defense_family": cell.defense.info.family,
         "victim": "" if cell.victim == SUPERVISED else cell.victim_spec,
         **dict.fromkeys(MEASURED, None),
         **{"device": "", "poison_sha256": ""},
@@ -114,6 +116,7 @@ def check_folder(folder: Path) -> None:
         OutputError: it cannot be written, or it holds a cells.csv that no run wrote, which must not
             be overwritten.
     """
+    refuse_file_name(folder)
     try:
         clear_drafts(folder.resolve())  # before it is created: a kill may have left it to restore
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..common.errors import UserError
+from ..common.text import stdout_console
 from .completion import complete_method
-from .shared import echo, json_option, plugin_option, stdout_console
+from .shared import echo, json_option, plugin_option
 
 if TYPE_CHECKING:
     from ..methods.registry import Kind
@@ -33,7 +34,7 @@ _KIND = click.Choice(["attack", "defense", "victim"])
     help="Existing folder in which the package's folder is created.",
 )
 def new(kind: str, name: str, into: str) -> None:
-    """Create a package with a small working attack, defense or victim.
+    """Create a package with a small, working method of your own.
 
     Turn it into your own. The package has the method in one file, a test, a pyproject.toml with the
     entry point, and a README. NAME is the method's name on the command line and in configurations.

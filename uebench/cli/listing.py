@@ -53,15 +53,16 @@ def list_(kind: str | None, as_json: bool) -> None:
 @json_option
 @plugin_option
 def show(kind: str | None, name: str | None, as_json: bool) -> None:
-    """Describe a method, protocol or executor and its options.
+    """Describe a method, data set, protocol or executor and its options.
 
     Each option is shown with its default and the values that it accepts. KIND is attack, defense,
-    victim, protocol or executor; it is needed only if NAME belongs to several of them.
+    victim, dataset, protocol or executor; it is needed only if NAME belongs to several of them.
 
     \b
     uebench show em
     uebench show attack em
     uebench show protocol paper
+    uebench show synthetic
     """  # noqa: D301
     from ..suite.listing import describe, kind_of, print_description
 

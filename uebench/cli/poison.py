@@ -112,8 +112,11 @@ def craft_verb(
     from ..data.poison_writing import check_target, write_poison
     from ..suite.single import craft as craft_poison
 
-    if out is None and picture is None:
-        raise UserError("craft has nothing to write; give --out FILE.npz or --picture FILE.png")
+    if out is None and picture is None and not as_json:
+        raise UserError(
+            "craft has nothing to write; give --out FILE.npz or --picture FILE.png, or --json for "
+            "the measurements alone"
+        )
     if out is not None:
         check_target(Path(out))
     _check_picture(picture)
@@ -131,7 +134,8 @@ def craft_verb(
         write_poison(poison, Path(out), loaded, dataset)
     _draw(picture, poison, loaded, f"{attack} on {loaded.name}")
     output({k: v for k, v in poison.meta.items() if k != "recipe"}, as_json, print_measured)
-    echo(f"wrote {' and '.join(filter(None, (out, picture)))}", err=True)
+    if written := " and ".join(filter(None, (out, picture))):
+        echo(f"wrote {written}", err=True)
 
 
 @click.command("audit")

@@ -179,7 +179,7 @@ def run_verb(
             outcome = replace(outcome, detection=detect_poisons(matrix, asked, quiet))
         suite_run.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
         _print_outcome(matrix, outcome, as_json, compare)
-        _print_end(matrix, outcome, folder, quiet)
+        _print_end(matrix, outcome, folder, quiet, warn=as_json)
 
 
 @contextlib.contextmanager
@@ -291,8 +291,11 @@ def _print_outcome(matrix: Matrix, outcome: RunOutcome, as_json: bool, compare: 
         click.echo(warning, err=True)
 
 
-def _print_end(matrix: Matrix, outcome: RunOutcome, folder: Path, quiet: bool) -> None:
-    """Print what a run showed and what to type next; exit with status 1 if cells are missing."""
+def _print_end(matrix: Matrix, outcome: RunOutcome, folder: Path, quiet: bool, warn: bool) -> None:
+    """Print what a run showed and what to type next; exit with status 1 if cells are missing.
+
+    `warn` is whether no table has printed the warnings about the numbers.
+    """
     from ..cells.plan import table_titles
     from ..report import leaderboards, summary, unlearned
 
@@ -300,7 +303,7 @@ def _print_end(matrix: Matrix, outcome: RunOutcome, folder: Path, quiet: bool) -
     n_skipped = int((outcome.cells["status"] == "skipped").sum())
     if not quiet:
         boards = leaderboards(outcome.cells)
-        for line in summary(boards, table_titles(matrix.cells)):
+        for line in summary(boards, table_titles(matrix.cells), warn=warn):
             echo(line, err=True)
         learned = not any(unlearned(board) for board in boards)
         echo(f"finished in {outcome.seconds:.0f} s; the results are in {folder}", err=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from ..common.text import counted
-from .shared import data_dir_option, echo, json_option, stdout_console
+from ..common.text import counted, stdout_console
+from .shared import data_dir_option, echo, json_option
 
 NO_LICENCE = "None was stated. The images derive from the clean data set, whose terms apply."
 SHOWN_PROBLEMS = 20

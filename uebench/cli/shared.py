@@ -8,16 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from ..common.drafts import refuse_file_name
 from ..common.errors import UserError
-from ..common.text import one_line, plain_text
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
+from ..common.text import one_line, plain_text, stdout_console
 
 C = TypeVar("C", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -93,16 +90,6 @@ data_options = options_of(
 )
 
 
-def stdout_console() -> Console:
-    """Return the console for text on stdout: as wide as the terminal, or 160 columns without one.
-
-    rich uses colours on terminals alone, and never if NO_COLOR is set.
-    """
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-
-
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], summary: str) -> None:
     """Print a table whose texts are never read as markup, and a line below it."""
     from rich.table import Table
@@ -137,9 +124,10 @@ def writable(folder: str | Path) -> Path:
     """Return a folder that exists or can be created, and can be written.
 
     Raises:
-        UserError: it cannot.
+        UserError: it cannot, or has the name of a file.
     """
     folder = Path(folder)
+    refuse_file_name(folder)
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise UserError(f"{folder} cannot be written; give another folder with --out")

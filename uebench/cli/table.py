@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..common.errors import UserError
+from ..common.text import stdout_console
 from .matrix import matrix_fields, matrix_flags, matrix_options, take_flags_from_config
-from .shared import data_options, metric_options, plugin_option, stdout_console
+from .shared import data_options, metric_options, plugin_option
 
 if TYPE_CHECKING:
     from ..report.arrange import Arrangement

@@ -18,8 +18,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from .errors import UserError
 from .process import place, runs, start_time
 
+FILE_ENDINGS = frozenset(
+    (
+        *(".bin", ".bmp", ".bz2", ".csv", ".gif", ".gz", ".h5", ".hdf5", ".htm", ".html", ".jpeg"),
+        *(".jpg", ".json", ".md", ".npy", ".npz", ".parquet", ".pdf", ".pickle", ".pkl", ".png"),
+        *(".pt", ".pth", ".safetensors", ".svg", ".tar", ".tex", ".tgz", ".tif", ".tiff", ".txt"),
+        *(".webp", ".xz", ".yaml", ".yml", ".zip", ".7z"),
+    )
+)
+"""Endings of names that nobody means a folder by."""
 DEAD_AGE_S = 24 * 3600.0
 """Age at which a draft counts as dead if its process belongs to another machine or container."""
 
@@ -50,6 +60,19 @@ def clear_drafts(path: Path) -> None:
                 draft.rename(path)
         for draft, _, _ in dead:
             remove_draft(draft)
+
+
+def refuse_file_name(folder: Path) -> None:
+    """Refuse the name of a file where a folder is written, unless there is a folder of this name.
+
+    Raises:
+        UserError: it is one.
+    """
+    if folder.suffix.lower() in FILE_ENDINGS and not folder.is_dir():
+        raise UserError(
+            f"{folder} is the name of a file, and a folder is written; give the name of a folder, "
+            f"such as {folder.with_suffix('')}"
+        )
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 HOME = Path(__file__).parents[1]
-SHOWN = ("attack", "defense", "victim", "protocol", "executor")
+SHOWN = ("attack", "defense", "victim", "dataset", "protocol", "executor")
 """Kinds whose names `uebench show` describes."""
 PLOTS = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "victims", "examples")
 """The kinds of plots that `uebench plot` draws."""

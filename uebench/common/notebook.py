@@ -2,10 +2,13 @@
 
 import base64
 import io
+import os
 import sys
 from collections.abc import Sequence
 from html import escape
 from typing import Any
+
+from .errors import UserError
 
 
 def in_notebook() -> bool:
@@ -18,6 +21,28 @@ def in_notebook() -> bool:
 def display(shown: Any, **options: Any) -> Any:
     """Display an object in the notebook that this process is the kernel of; see IPython's."""
     return sys.modules["IPython"].display.display(shown, **options)
+
+
+def show_picture(picture: Any, call: str) -> None:
+    """Show a PIL image in the notebook or, outside of one, in the system's viewer of images.
+
+    Args:
+        picture: the image.
+        call: what returned it, for the advice how to write it to a file.
+
+    Raises:
+        UserError: there is neither a notebook nor a display.
+    """
+    if in_notebook():
+        display(picture)
+        return
+    has_display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if sys.platform == "linux" and not has_display:  # the viewer would fail, or nothing happens
+        raise UserError(
+            "there is neither a notebook nor a display; write the picture to a file with "
+            f"{call}.save('picture.png')"
+        )
+    picture.show()
 
 
 def pictures_html(heading: str, pictures: Sequence[tuple[str, bytes]]) -> str:

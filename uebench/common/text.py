@@ -5,12 +5,19 @@ module removes whatever a terminal would obey (ANSI sequences, control codes, ma
 the writing direction). Escaping for LaTeX and Markdown is left to their writers.
 """
 
+from __future__ import annotations
+
 import os
 import re
+import sys
 import unicodedata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .drafts import replaced_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 CAPTION = "uebench"
 """Name of the PNG text that holds the caption of a picture, as JSON."""
@@ -69,6 +76,19 @@ def duration(seconds: float) -> str:
     if seconds < 6000:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
+
+
+def stdout_console() -> Console:
+    """Return the console for text on stdout; rich uses colours on terminals alone.
+
+    Without a terminal tables may have 160 columns, and sentences are not broken into lines, so that
+    a program can search them.
+    """
+    from rich.console import Console
+
+    on_terminal = sys.stdout.isatty()
+    width = None if on_terminal else 160
+    return Console(width=width, soft_wrap=not on_terminal, highlight=False, markup=False)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -170,11 +170,13 @@ def stored_dataset(store: Store, name: str, fingerprint: str) -> Dataset | None:
 
 def _split(name: str, part: str, images: Any, labels: Any, names: tuple[str, ...]) -> Split:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in CHANNELS:
-        got = f"got uint8 {list(images.shape)}"
+        got, turn = f"got uint8 {list(images.shape)}", ""
+        if images.ndim == 4 and images.shape[3] not in CHANNELS and images.shape[1] in CHANNELS:
+            turn = ".transpose(0, 2, 3, 1)"
         if images.dtype != np.uint8:
-            got = in_levels(images, "images")
-        elif images.ndim == 4 and images.shape[1] in CHANNELS:
-            got += "; give images.transpose(0, 2, 3, 1)"
+            got = in_levels(images, "images", turn)
+        elif turn:
+            got += f"; give images{turn}"
         raise DatasetError(f"{name}: {part}_images must be uint8 [n, h, w, 3], {got}")
     if len(images) != len(labels):
         raise DatasetError(

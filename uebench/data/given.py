@@ -38,20 +38,27 @@ def as_images(values: Any) -> UInt8[Tensor, "n c h w"]:
         ValueError: they have another type or shape.
     """
     images = _as_tensor(values, "images")
+    shape, turn = list(images.shape), ""
+    misplaced = images.ndim != 4 or shape[1] not in CHANNELS
+    if misplaced and shape[3:] in ([1], [3]):
+        turn = f".{'permute' if isinstance(values, Tensor) else 'transpose'}(0, 3, 1, 2)"
     if images.dtype != torch.uint8:
-        raise ValueError(f"images must be uint8 in 0..255; {in_levels(values, 'images')}")
-    shape = list(images.shape)
-    if images.ndim != 4 or shape[1] not in CHANNELS:
-        turn = "permute" if isinstance(values, Tensor) else "transpose"
-        hint = f"; give images.{turn}(0, 3, 1, 2)" if shape[3:] in ([1], [3]) else ""
+        which = " [n, c, h, w]" if misplaced else ""
+        advice = in_levels(values, "images", turn)
+        raise ValueError(f"images must be uint8{which} in 0..255; {advice}")
+    if misplaced:
+        hint = f"; give images{turn}" if turn else ""
         raise ValueError(
             f"images must be [n, c, h, w] with 1 or 3 channels, got the shape {shape}{hint}"
         )
     return images if images.is_contiguous() else copied(images)
 
 
-def in_levels(values: Any, what: str) -> str:
-    """Return type, shape and range of images that are not uint8, and how to convert them."""
+def in_levels(values: Any, what: str, turn: str = "") -> str:
+    """Return type, shape and range of images that are not uint8, and how to convert them.
+
+    `turn` is what also has to be done with them, such as `.transpose(0, 2, 3, 1)`.
+    """
     array = _as_tensor(values, what)
     is_tensor = isinstance(values, Tensor)
     cast, view = (
@@ -66,14 +73,14 @@ def in_levels(values: Any, what: str) -> str:
     got += f" from {low:.4g} to {high:.4g}"
     if not low >= 0 or not high <= 255:  # NaN is in no range
         if array.dtype == torch.int8:
-            return f"{got}; if levels above 127 were wrapped, give {what}{view}"
+            return f"{got}; if levels above 127 were wrapped, give {what}{view}{turn}"
         if not torch.isfinite(array.sum()):
             return f"{got}; there are NaN or infinite values: fix them first"
         return f"{got}; values lie outside 0..255: undo the normalisation or find the mistake"
     if not array.is_floating_point():
-        return f"{got}; give {what}{cast}"
+        return f"{got}; give {what}{cast}{turn}"
     scaled = f"(255 * {what})" if high <= 1 else what
-    return f"{got}; give {scaled}.round(){cast}"
+    return f"{got}; give {scaled}.round(){cast}{turn}"
 
 
 def as_whole_numbers(values: Any, n: int, what: str) -> Int[Tensor, " n"]:

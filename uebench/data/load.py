@@ -35,6 +35,27 @@ TREES: dict[str, Callable[..., Dataset]] = {
 """Data sets of image files in `--data-dir`, which are decoded once into the store."""
 
 
+MEANINGS = {
+    "n_train": "Number of training images: the first ones of each class; synthetic draws as many.",
+    "n_test": "Number of test images, likewise.",
+    "n_classes": "Number of classes: the first ones.",
+    "size": "Pixels of a side, to which images are resized; synthetic draws them in this size.",
+    "seed": "Seed of the pictures.",
+}
+"""What the options of data sets mean."""
+
+
+def dataset_options(name: str) -> dict[str, int | None]:
+    """Return the options of a data set with their defaults; None takes what there is."""
+    if name == "synthetic":
+        parameters = inspect.signature(make_synthetic).parameters
+        return {key: parameter.default for key, parameter in parameters.items()}
+    if name in TREES:
+        own = inspect.signature(TREES[name]).parameters
+        return {k: own[k].default for k in own if k in MEANINGS}
+    return dict.fromkeys((*_FIRST, "size") if name == "folder" else _FIRST)
+
+
 def load_dataset(
     spec: str,
     data_dir: Path | str | None = None,
@@ -63,8 +84,7 @@ def load_dataset(
         typed, tail = split_path(rest)
         path = Path(typed).expanduser()
         given = parse_spec(kind + tail).options
-        known = (*_FIRST, "size") if kind == "folder" else _FIRST
-        options = _whole_numbers(kind, given, known)
+        options = _whole_numbers(kind, given, dataset_options(kind))
         size = options.pop("size", None)
         try:
             loaded = sources.npz(path) if kind == "npz" else sources.folder(path, size)
@@ -76,23 +96,18 @@ def load_dataset(
         return _first(loaded, options)
     _refuse_bare_path(spec.strip())
     name, given = parse_spec(spec)
+    if name not in DATASETS:
+        raise unknown("dataset", name, DATASETS)
+    known = dataset_options(name)
+    options = _whole_numbers(name, given, known)
+    changed = {k: v for k, v in options.items() if v != known[k]}
     if name == "synthetic":
-        parameters = inspect.signature(make_synthetic).parameters
-        options = _whole_numbers(name, given, parameters)
-        changed = {k: v for k, v in options.items() if v != parameters[k].default}
         return sources.synthetic(format_spec(name, changed), **options)
-    if name in DATASETS and DATASETS[name].torchvision:
-        options = _whole_numbers(name, given, _FIRST)
-        root = Path(data_dir).expanduser() if data_dir is not None else None
-        return _first(sources.torchvision_set(name, root, download), options)
-    if name in TREES:
-        parameters = inspect.signature(TREES[name]).parameters
-        theirs = [k for k in parameters if k not in ("name", "root", "outline")]
-        options = _whole_numbers(name, given, theirs)
-        changed = {k: v for k, v in options.items() if v != parameters[k].default}
-        root = Path(data_dir).expanduser() if data_dir is not None else sources.default_data_dir()
-        return TREES[name](format_spec(name, changed), root, **options, outline=outline)
-    raise unknown("dataset", name, DATASETS)
+    if DATASETS[name].torchvision:
+        folder = Path(data_dir).expanduser() if data_dir is not None else None
+        return _first(sources.torchvision_set(name, folder, download), options)
+    root = Path(data_dir).expanduser() if data_dir is not None else sources.default_data_dir()
+    return TREES[name](format_spec(name, changed), root, **options, outline=outline)
 
 
 def _refuse_bare_path(spec: str) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..common.errors import MethodError
-from ..common.notebook import display, in_notebook, pictures_html, png_bytes
+from ..common.notebook import pictures_html, png_bytes, show_picture
 from ..store.arrays import add_bytes, chunks, copied, zeros
 from .dataset import Dataset
 from .given import PoisonError as PoisonError
@@ -253,12 +253,12 @@ class Poison:
         return contact_sheet(self, clean, f"{self.meta.get('spec', 'a poison')} on {clean.name}")
 
     def show(self, dataset: Dataset | None = None) -> None:
-        """Show `picture` in the notebook or, outside of one, in the system's viewer of images."""
-        picture = self.picture(dataset)
-        if in_notebook():
-            display(picture)
-        else:
-            picture.show()
+        """Show `picture` in the notebook or, outside of one, in the system's viewer of images.
+
+        Raises:
+            UserError: there is neither a notebook nor a display.
+        """
+        show_picture(self.picture(dataset), "poison.picture()")
 
     def save(self, path: Path | str, dataset: Dataset | None = None) -> None:
         """Write the poison as .npz, .safetensors or, under any other name, a folder of PNG files.

@@ -13,16 +13,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..common.drafts import new_folder, replaced_file
+from ..common.drafts import FILE_ENDINGS, new_folder, replaced_file
 from ..common.spec import split_path
 from ..common.text import write_text
 from ..store.arrays import chunks, zeros
 from .dataset import Dataset
 from .given import PoisonError
 from .pictures import PoisonLike
-
-NOT_WRITTEN = (".npy", ".pt", ".pth", ".pkl", ".pickle", ".zip", ".tar", ".gz", ".png", ".h5")
-"""Endings that nobody means a folder by."""
 
 
 def check_target(path: Path, option: str = "--out") -> None:
@@ -33,7 +30,7 @@ def check_target(path: Path, option: str = "--out") -> None:
             format that is not written.
     """
     is_poison = option != "--picture"
-    if is_poison and path.suffix.lower() in NOT_WRITTEN:
+    if is_poison and path.suffix in FILE_ENDINGS and path.suffix not in (".npz", ".safetensors"):
         raise PoisonError(
             f"{option} {path}: {path.suffix} is not written; give FILE.npz, FILE.safetensors or a "
             "folder for PNG files"

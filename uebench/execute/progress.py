@@ -166,6 +166,11 @@ class ProgressDisplay:
             return
         kind, task, share, text = event
         text = one_line(text)  # it may quote the message of somebody's method
+        if kind == "start":
+            self.started[task.key] = time.monotonic()
+        elif kind == "progress" and share > 0 and task.key in self.started:
+            spent = time.monotonic() - self.started[task.key]
+            text = ", ".join(filter(None, (text, left_in_words(spent * (1 - share) / share))))
         if self.progress is not None:
             self._bar(kind, task, share, text)
         else:
@@ -200,7 +205,7 @@ class ProgressDisplay:
         """Print a line for an event, but not for every small step of progress."""
         now = time.monotonic()
         if kind == "start":
-            self.started[task.key] = self.last_line[task.key] = now
+            self.last_line[task.key] = now
             return
         if kind == "progress":
             if now - self.last_line.get(task.key, now) >= LINE_EVERY_S:

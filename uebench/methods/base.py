@@ -36,6 +36,8 @@ class MethodInfo:
     source: str
     origin: str
     """Where it was registered: `built-in`, `entry point NAME`, `file PATH` or `session`."""
+    family: str = "other"
+    """What it has in common with others, such as `augmentation`; wide tables are grouped by it."""
 
 
 @dataclass(frozen=True)

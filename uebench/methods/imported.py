@@ -61,7 +61,7 @@ def imported_class(name: str) -> type[ImportedPoison]:
 
     class Imported(ImportedPoison):
         __doc__ = ImportedPoison.__doc__
-        info = MethodInfo("attack", name, name, "an imported file", "imported")
+        info = MethodInfo("attack", name, name, "an imported file", "imported", "imported")
 
     return Imported
 

@@ -47,7 +47,7 @@ def purified_class(name: str) -> type[PurifiedSet]:
 
     class Purified(PurifiedSet):
         __doc__ = PurifiedSet.__doc__
-        info = MethodInfo("defense", name, name, "an imported file", "imported")
+        info = MethodInfo("defense", name, name, "an imported file", "imported", "purification")
 
     return Purified
 

@@ -56,22 +56,26 @@ _files: list[Path] = []
 _state = {"origin": "session", "loaded": False}
 
 
-def attack(name: str, *, title: str, source: str) -> Callable[[A], A]:
+def attack(name: str, *, title: str, source: str, family: str = "other") -> Callable[[A], A]:
     """Register an `Attack` under a name, with its title in tables and its source.
 
+    `family` is the group of attacks that a wide table shows it in, such as `error-minimizing`.
+
     Raises:
         ValueError: the name is not snake_case or is taken.
     """
-    return _registering("attack", name, title, source)
+    return _registering("attack", name, title, source, family)
 
 
-def defense(name: str, *, title: str, source: str) -> Callable[[D], D]:
+def defense(name: str, *, title: str, source: str, family: str = "other") -> Callable[[D], D]:
     """Register a `Defense` under a name, with its title in tables and its source.
 
+    `family` is the group of defenses that a wide table shows it in, such as `augmentation`.
+
     Raises:
         ValueError: the name is not snake_case or is taken.
     """
-    return _registering("defense", name, title, source)
+    return _registering("defense", name, title, source, family)
 
 
 def victim(name: str, *, title: str, source: str) -> Callable[[V], V]:
@@ -83,7 +87,9 @@ def victim(name: str, *, title: str, source: str) -> Callable[[V], V]:
     return _registering("victim", name, title, source)
 
 
-def _registering(kind: Kind, name: str, title: str, source: str) -> Callable[[M], M]:
+def _registering(
+    kind: Kind, name: str, title: str, source: str, family: str = "other"
+) -> Callable[[M], M]:
     """Return the decorator of a class, which gets this name unless another method has it."""
 
     def register(cls: M) -> M:
@@ -98,7 +104,7 @@ def _registering(kind: Kind, name: str, title: str, source: str) -> Callable[[M]
         taken = _methods[kind].get(name)
         if taken is not None and not (origin == taken.info.origin == "session"):
             raise UserError(f"{kind} {name} is taken by {taken.info.origin}; choose another name")
-        cls.info = MethodInfo(kind, name, title, source, origin)
+        cls.info = MethodInfo(kind, name, title, source, origin, family)
         _methods[kind][name] = cls
         return cls
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..common.errors import UserError
-from .layout import BEST_DEFENSE, IN_ROWS, WORST_ATTACK, Layout, Shown, TableRow
+from .layout import BEST_DEFENSE, IN_ROWS, WORST_ATTACK, Layout, Shown, TableRow, head_groups
 from .paper import check_width
 from .words import Label
 
@@ -65,13 +65,17 @@ def compact(table: Layout, widest: int, widest_column: int = 10**9) -> Layout:
     return replace(short, rows=tuple(rows))
 
 
+_METHODS = ("attack", "defense")
+"""What the rows of a leaderboard are called."""
+
+
 def transposed(table: Layout) -> Layout:
     """Return a table with its rows as columns.
 
     Raises:
-        UserError: it has two levels of headings, which have no place on the other side.
+        UserError: it is a paper's table with two levels of headings.
     """
-    if table.stub or table.groups:
+    if (table.stub or table.groups) and table.corner not in _METHODS:
         raise UserError(
             f"the table {table.caption!r} has headings over its rows or columns and cannot be "
             "transposed; leave out --transpose"
@@ -81,6 +85,7 @@ def transposed(table: Layout) -> Layout:
             Label(label.title, label.options, mark=label.mark),
             tuple(row.cells[number] for row in table.rows),
             WORST if label.aside == BEST_DEFENSE[1] else "poison",
+            table.heads_above[number],
         )
         for number, label in enumerate(table.columns)
     )
@@ -88,6 +93,8 @@ def transposed(table: Layout) -> Layout:
         table,
         caption=table.caption.replace(IN_ROWS, "defenses in rows, attacks in columns"),
         corner="defense" if table.corner == "attack" else "",
+        stub="kind" if table.groups else "",
+        groups=head_groups(row.group for row in table.rows),
         columns=tuple(row.label for row in table.rows),
         rows=rows,
     )

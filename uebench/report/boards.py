@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import TypeVar
 
-from ..common.text import counted
+from ..common.text import counted, one_line
 from .colors import ink_on, ramp
 from .compare import NOTHING_MEANT, Compared, Meanings, ours_of, with_published
 from .comparison import caveats
@@ -183,7 +183,7 @@ def _board(
         cost = _crafting([board.entry(attack, d) for d in board.defenses]) if attack else ""
         rows.append(
             {"part": both_rows[0].part, "cells": row, "cost": cost}
-            | _names(both_rows[0].label, attack)
+            | _names(both_rows[0].label, attack, board)
         )
         if attack and any(links):
             matrices.append((method_title(results, attack), links))
@@ -193,7 +193,7 @@ def _board(
         "settings": settings,
         "size": _size(board),
         "columns": [
-            _names(label, defense)
+            _names(label, defense, board)
             for label, defense in zip(layouts[0].columns, defenses, strict=True)
         ],
         "rows": rows,
@@ -220,10 +220,11 @@ def _pairs(first: Sequence[T], second: Sequence[T]) -> Iterator[tuple[T, T]]:
     return zip(first, second, strict=True)
 
 
-def _names(label: Label, method: MethodSpec | None) -> View:
+def _names(label: Label, method: MethodSpec | None, board: Leaderboard) -> View:
     """Return the names by which filters find a row or column; worst cases have only a label."""
     name, spec = (method.name, str(method)) if method else ("", "")
-    return {"label": label, "method": name, "spec": spec}
+    family = one_line(board.families.get(method, "")) if method else ""
+    return {"label": label, "method": name, "spec": spec, "family": family}
 
 
 def published_in_words(compared: Compared | None) -> str:

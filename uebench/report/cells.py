@@ -88,6 +88,8 @@ COLUMNS: dict[str, Column] = {
     "victim": TEXT,
     "dfr_acc": _ACCURACY,
     "weight_noise_acc": _ACCURACY,
+    "attack_family": TEXT,
+    "defense_family": TEXT,
 }
 """Every column in its order."""
 

@@ -25,15 +25,20 @@ MOST_NAMED = 4
 """The most defenses named in a line, and the most attacks listed with ties."""
 
 
-def summary(boards: Sequence[Leaderboard], titles: Titles | None = None) -> list[str]:
-    """Return the summary of the leaderboards, with names replaced by their `titles`."""
+def summary(
+    boards: Sequence[Leaderboard], titles: Titles | None = None, *, warn: bool = True
+) -> list[str]:
+    """Return the summary of the leaderboards, with names replaced by their `titles`.
+
+    `warn` is whether it has the warnings, which a table also has.
+    """
     titles = titles or {}
     lines: list[str] = []
     for board, head in zip(boards, _heads(boards, titles), strict=True):
         if len(boards) > 1:
             lines.append(f"{head}:")
         lines += [line for a in board.attacks if (line := _of_attack(board, a, titles))]
-        lines += warnings(board, titles)
+        lines += warnings(board, titles) if warn else []
         if not unlearned(board):
             lines += [*conclusions(board, titles), *noise(board, titles, MOST_NAMED)]
     return lines

@@ -5,7 +5,7 @@ The writers (Markdown, LaTeX, terminal, page) take a `Layout` and add only their
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from typing import Literal
@@ -94,14 +94,18 @@ class Layout:
         return (row.group, str(row.label)) if self.stub else (str(row.label),)
 
     def parts(self) -> list[list[tuple[tuple[str, ...], TableRow]]]:
-        """Return the rows by part with the texts before their numbers; a part is named once."""
-        return [
-            [
-                (self.labels(row if i == 0 else replace(row, group="")), row)
-                for i, row in enumerate(rows)
-            ]
-            for _, rows in groupby(self.rows, lambda row: row.part)
-        ]
+        """Return the rows by part with the texts before their numbers; a group is named once."""
+        parts = []
+        for _, rows in groupby(self.rows, lambda row: row.part):
+            groups = [list(same) for _, same in groupby(rows, lambda row: row.group)]
+            parts.append(
+                [
+                    (self.labels(row if i == 0 else replace(row, group="")), row)
+                    for same in groups
+                    for i, row in enumerate(same)
+                ]
+            )
+        return parts
 
 
 def layout(
@@ -135,10 +139,13 @@ def layout(
             cells.append(_extreme(board.best_defense(attack), "≥", board.opponents, titles))
         elif board.poisons:
             cells.append(Shown())
-        rows.append(TableRow(label, tuple(cells), "clean" if attack.is_clean else "poison"))
+        part, family = "clean" if attack.is_clean else "poison", board.families.get(attack, "")
+        rows.append(TableRow(label, tuple(cells), part, one_line(family)))
     columns = [method_label(defense, titles) for defense in board.defenses]
+    heads = [one_line(board.families.get(defense, "")) for defense in board.defenses]
     if board.poisons and worst_cases:
         columns.append(Label(BEST_DEFENSE[0], aside=BEST_DEFENSE[1]))
+        heads.append("")
         extremes = [board.worst_attack(defense) for defense in board.defenses]
         worst = (_extreme(extreme, "≤", board.attacks, titles) for extreme in extremes)
         rows.append(TableRow(Label(WORST_ATTACK), (*worst, Shown()), "worst"))
@@ -160,7 +167,15 @@ def layout(
         rows=tuple(rows),
         note=". ".join(sentences) + ".",
         warnings=tuple(sentence(each) for each in warnings(learned, titles)),
+        stub="kind" if any(row.group for row in rows) else "",
+        groups=head_groups(heads),
     )
+
+
+def head_groups(heads: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """Return the headings above columns, each with its number of columns; none if all are empty."""
+    groups = tuple((head, len(list(same))) for head, same in groupby(heads))
+    return groups if any(head for head, _ in groups) else ()
 
 
 def _origins_in_words(board: Leaderboard, titles: Titles) -> list[str]:

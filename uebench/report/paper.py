@@ -83,8 +83,13 @@ def width_of(table: Layout) -> float:
     for number, label in enumerate(table.columns):
         cells = (_cell_width(row.cells[number]) for row in table.rows)
         columns.append([_width(str(replace(label, options="", aside=""))), *cells])
-    space = 2 * COLUMN_SEP_PT * (len(columns) - 1)
-    return (sum(max(widths, default=0.0) for widths in columns) + space) / POINTS
+    widths = [max(column, default=0.0) for column in columns]
+    start = len(table.heads)
+    for head, n in table.groups:  # TeX widens the last column under a wide heading
+        covered = sum(widths[start : start + n]) + 2 * COLUMN_SEP_PT * (n - 1)
+        widths[start + n - 1] += max(0.0, _width(head) - covered)
+        start += n
+    return (sum(widths) + 2 * COLUMN_SEP_PT * (len(columns) - 1)) / POINTS
 
 
 def _cell_width(cell: Shown) -> float:

@@ -16,6 +16,8 @@ from .groups import CellRow, MethodSpec, Settings, by_pair, grouped, the_attack,
 from .statistics import Stat, best_within_noise, mean_ranks
 
 Metric = Literal["test_acc", "test_acc_best", "robust_acc", "gap"]
+WIDE = 9
+"""The fewest attacks, or defenses, that a table groups by their families."""
 METRICS: tuple[Metric, ...] = ("test_acc", "test_acc_best")
 """The metrics that every cell has, which the page shows."""
 
@@ -87,6 +89,8 @@ class Leaderboard:
     several_poisons: Mapping[MethodSpec, int] = field(default_factory=dict)
     """The attacks whose cells were trained on different poisons although recipe and seed are the
     same, with the largest number of poisons of one seed."""
+    families: Mapping[MethodSpec, str] = field(default_factory=dict)
+    """The families of the methods by which the table is grouped; only wide tables are."""
 
     @property
     def poisons(self) -> tuple[MethodSpec, ...]:
@@ -223,19 +227,36 @@ def only_leaderboard(cells: pd.DataFrame) -> Leaderboard:
 
 def _leaderboard(settings: Settings, runs: Sequence[CellRow], metric: Metric) -> Leaderboard:
     by_cell = by_pair(runs)
-    attacks = dict.fromkeys(attack for attack, _ in by_cell)
-    defenses = dict.fromkeys(defense for _, defense in by_cell)
+    attacks = list(dict.fromkeys(attack for attack, _ in by_cell))
+    attacks.sort(key=lambda attack: not attack.is_clean)  # stable
+    defenses = list(dict.fromkeys(defense for _, defense in by_cell))
+    families: dict[MethodSpec, str] = {}
+    families |= _families(attacks, {the_attack(r): r["attack_family"] for r in runs})
+    families |= _families(defenses, {the_defense(r): r["defense_family"] for r in runs})
+    for methods in (attacks, defenses):
+        order = list(dict.fromkeys(families.get(method, "") for method in methods))
+        methods.sort(key=lambda method: order.index(families.get(method, "")))
     return Leaderboard(
         settings=settings,
         metric=metric,
-        attacks=tuple(sorted(attacks, key=lambda attack: not attack.is_clean)),  # stable
+        attacks=tuple(attacks),
         defenses=tuple(defenses),
         entries={cell: _entry(its_runs) for cell, its_runs in by_cell.items()},
         versions=tuple(sorted({run["suite_version"] for run in runs} - {""})),
         chance=next((r["chance"] for r in runs if r["chance"] is not None), None),
         without_effect=tuple(a for a in attacks if not a.is_clean and _has_no_effect(a, runs)),
         several_poisons={a: n for a in attacks if (n := _n_poisons_per_seed(a, runs)) > 1},
+        families=families,
     )
+
+
+def _families(
+    methods: Sequence[MethodSpec], family_of: Mapping[MethodSpec, str]
+) -> dict[MethodSpec, str]:
+    """Return the families by which a table groups its methods: none if there are few methods."""
+    if len(methods) < WIDE or len({family_of[method] for method in methods} - {""}) < 2:
+        return {}
+    return {method: family_of[method] for method in methods}
 
 
 def _n_poisons_per_seed(attack: MethodSpec, runs: Sequence[CellRow]) -> int:

@@ -84,7 +84,7 @@ def _table(whole: Layout, columns: Sequence[int], options: ConsoleOptions, mark:
         over, label = whole.heads_above[column], whole.columns[column]
         # Each option on its own line keeps a column narrow.
         below = textwrap.fill(label.below, 18) if label.aside else label.below.replace(",", ",\n")
-        lines = [over, label.title, below]
+        lines = [textwrap.fill(over, max(12, len(label.title))), label.title, below]
         words = _text("\n".join(filter(None, lines)), options)
         widest = None if label.aside else _WIDEST_COLUMN  # opponents' names follow the number
         table.add_column(words, justify="right", overflow="fold", max_width=widest)

@@ -6,10 +6,11 @@ import html
 import shutil
 from pathlib import Path
 
-from ..common.drafts import new_folder
+from ..common.drafts import new_folder, refuse_file_name
 from ..common.errors import UserError
 from ..common.text import escaped
 from ..report import read_cells, read_results, write_cells
+from ..report.detection import DETECTION
 from ..report.page import PAGE
 from ..report.records import read_records, read_run
 from .described import planned_or_none
@@ -34,6 +35,7 @@ def publish(results: Path, folder: Path, licence: str) -> Path:
         UserError: the results were not written by a run.
     """
     read_run(results, ("recipes", "poisons", "versions"))
+    refuse_file_name(folder)
     if folder.exists():
         raise BundleError(f"{folder} already exists; choose another name, or remove it")
     wanted = {POISONS, README, *(path.name for path in results.iterdir())}
@@ -42,8 +44,9 @@ def publish(results: Path, folder: Path, licence: str) -> Path:
     given = {README: f"{LICENCE}{licence}\n", PAGE: f"<title>{name} · uebench</title>"}
     try:
         with new_folder(folder) as draft:
+            copied = (*RECORDED_FILES, *TABLE, DETECTION)
             for path in sorted([*results.glob("[!.]*"), *results.glob("pictures/[!.]*")]):
-                if path.name in (*RECORDED_FILES, *TABLE) or path.suffix in PICTURES:
+                if path.name in copied or path.suffix in PICTURES:
                     _copy(path, draft / path.relative_to(results))
             _hash_again(results, draft)
             for file in wanted & given.keys():

@@ -22,6 +22,7 @@ from ..cells.plan import make_config
 from ..common.json_file import RUN
 from ..common.text import one_line
 from ..methods.meanings import known_meanings
+from ..report.detection import DETECTION
 from ..report.folder import PICTURES_FOLDER, Results, read_results
 from ..report.formats import leaderboard_texts
 from ..report.page import PAGE, render
@@ -43,6 +44,7 @@ MEANINGS = {
     RUN: "command, versions, recipes by key and the measurements of each poison",
     "records.json": "curves, confusion matrices and times of the models by key",
     PICTURES_FOLDER: "clean images, perturbations and poisoned images of each poison",
+    DETECTION: "what detectors say about each poison",
     "table.csv": "the paper's table as data",
     "table.md": "the paper's table in Markdown",
     "table.tex": "the paper's table in LaTeX",

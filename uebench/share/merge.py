@@ -25,6 +25,7 @@ from ..common.provenance import origins
 from ..common.text import escaped, write_text
 from ..methods.meanings import known_meanings
 from ..report import Results, conform_cells, leaderboards, read_results, write_leaderboards
+from ..report.detection import Detection, write_detection
 from ..report.folder import PICTURES_FOLDER, Picture, is_result, picture_name
 from ..report.groups import CellRow, Settings, the_attack, the_defense
 from ..report.page import write_page
@@ -69,13 +70,15 @@ class Merged:
     records: Mapping[str, Mapping[str, Any]]
     shown: Mapping[str, CellRecord]
     pictures: Mapping[str, Picture]
+    detection: Sequence[Detection] = ()
 
     def results(self, folder: Path, titles: Titles | None = None) -> Results:
         """Return what reports read, under the name of a folder; `titles` fill gaps."""
         facts = RunFacts.model_validate(self.run)
         known = {name: method.title for name, method in facts.methods.items() if method.title}
         both = {**(titles or {}), **known}
-        return Results(folder, self.cells, facts, self.shown, self.pictures, both)
+        parts = (self.shown, self.pictures, both, self.detection)
+        return Results(folder, self.cells, facts, *parts)
 
     def write(self, folder: Path) -> Results:
         """Write a results folder, all of its files or none, and return what reports read of it."""
@@ -84,6 +87,8 @@ class Merged:
             write_text(draft / RUN, json.dumps(self.run, indent=1) + "\n")
             write_records(draft / RECORDS, self.records)
             write_leaderboards(self.cells, draft, results.titles)
+            if self.detection:
+                write_detection(self.detection, draft)
             attacks = {key[:8]: poison["recipe"] for key, poison in results.run.poisons.items()}
             for key, picture in self.pictures.items():
                 name = picture_name(str(attacks[key].get("attack", "imported")), key)
@@ -163,10 +168,24 @@ def merged(paths: Sequence[Path | str], command: Sequence[str] = ()) -> Merged:
     records = {key: known.record for key, known in union.by_key.items()}
     run = {"command": list(command), **_run(sources, names, keys, records)}
     shown = {key: record for s in reversed(sources) for key, record in s.records.items()}
-    read = [read_results(source.folder).pictures for source in sources]
+    read = [read_results(source.folder) for source in sources]
     kept = {key[:8] for key in run["poisons"]}
-    pictures = {k: picture for each in reversed(read) for k, picture in each.items() if k in kept}
-    return Merged(cells, run, records, {k: shown[k] for k in records}, pictures)
+    pictures = {k: p for each in reversed(read) for k, p in each.pictures.items() if k in kept}
+    detection = _detection(read, sources, names)
+    return Merged(cells, run, records, {k: shown[k] for k in records}, pictures, detection)
+
+
+def _detection(
+    read: Sequence[Results], sources: Sequence[Contents], names: Mapping[str, str]
+) -> list[Detection]:
+    """Return what detectors said in all folders; of one question, the first folder's answer."""
+    answers: dict[tuple[Any, ...], Detection] = {}
+    for results, source in zip(read, sources, strict=True):
+        for row in results.detection:
+            name = names.get(_fingerprint(source, {"dataset": row.dataset}), row.dataset)
+            question = (name, row.attack, row.attack_options, row.poison_seed, row.detector)
+            answers.setdefault(question, row.model_copy(update={"dataset": name}))
+    return list(answers.values())
 
 
 def merge(paths: Sequence[Path | str], out: Path, command: Sequence[str] = ()) -> Results:

@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from rich.table import Table
 
 from ..cells.cell import SUPERVISED, Cell
 from ..cells.compute import training_run
-from ..common.text import counted, duration, one_line, plain_text
+from ..common.text import counted, duration, one_line, plain_text, stdout_console
 from ..execute.tasks import Task, pending
 from ..learn.stopwatch import Stopwatch
 from ..learn.threads import one_thread
@@ -37,7 +36,7 @@ _N_EPOCHS = 4
 
 def print_estimate(matrix: Matrix) -> None:
     """Print the plan to stdout."""
-    console = Console(highlight=False, markup=False, width=None if Console().is_terminal else 160)
+    console = stdout_console()
     tasks = pending(matrix.cells, matrix.records, keep_models=matrix.keep_models)
     missing = {task.key for task in tasks}
     table = Table("dataset", "attack", "defense", "network", "ratio", "seed", "state", box=None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +15,7 @@ from ..cells.config import config_names, read_config
 from ..common.errors import UserError
 from ..common.names import SHOWN
 from ..common.spec import IMPORTED, PURIFIED, normalise, unknown
-from ..common.text import counted, one_line, plain_text
+from ..common.text import counted, one_line, plain_text, stdout_console
 from ..data import DATASETS
 from ..learn.protocol import PROTOCOLS, Protocol
 
@@ -51,8 +50,22 @@ def _rows(kind: str) -> list[_Row]:
 
         titles = {name: executor_class(name).title for name in EXECUTORS}
     else:
-        titles = {name: known.title for name, known in DATASETS.items()}
+        from ..data.load import dataset_options
+
+        return [
+            {
+                "name": name,
+                "title": known.title,
+                "options": ", ".join(dataset_options(_bare(name))),
+            }
+            for name, known in DATASETS.items()
+        ]
     return [{"name": name, "title": title} for name, title in titles.items()]
+
+
+def _bare(name: str) -> str:
+    """Return the name of a data set without its path, as in `npz:PATH`."""
+    return name.partition(":")[0]
 
 
 def _methods(kind: Literal["attack", "defense", "victim"]) -> list[_Row]:
@@ -121,7 +134,7 @@ def _protocol_title(protocol: Protocol) -> str:
 
 
 def kind_of(name: str) -> str:
-    """Return which of the kinds in `SHOWN` a name belongs to.
+    """Return which of the kinds in `SHOWN` a name belongs to; a data set may have its path.
 
     Raises:
         UserError: it belongs to none, and the message has the nearest name, or to several.
@@ -135,9 +148,11 @@ def kind_of(name: str) -> str:
         return "attack"
     if name.startswith(PURIFIED):
         return "defense"
+    name = _bare(name)
     known: dict[str, list[str]] = {kind: list(methods(kind)) for kind in KINDS}
     known["attack"].append(MIXTURE)
     known |= {"protocol": list(PROTOCOLS), "executor": list(EXECUTORS)}
+    known["dataset"] = [_bare(each) for each in DATASETS]
     kinds = [kind for kind in SHOWN if name in known[kind]]
     if not kinds:
         raise absent("name", name, [each for names in known.values() for each in names])
@@ -148,7 +163,7 @@ def kind_of(name: str) -> str:
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
-    """Return a method, protocol or executor and, for each option, default, range and meaning.
+    """Return a method, data set, protocol or executor, and default, range and meaning of options.
 
     Raises:
         UnknownNameError: there is no such name; the message has the nearest one.
@@ -174,6 +189,8 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             "text": inspect.getdoc(executor) or "",
             "options": _options(executor, {}),
         }
+    if kind == "dataset":
+        return _dataset(_bare(name))
     from ..common.mixtures import MIXTURE
     from ..methods.registry import KINDS, find
 
@@ -194,6 +211,37 @@ def describe(kind: str, name: str) -> dict[str, Any]:
         "about": (inspect.getdoc(module) or "") if module is not None else "",
         "options": [] if name == MIXTURE else _options(cls, {}),
         **about,
+    }
+
+
+def _dataset(name: str) -> dict[str, Any]:
+    """Return what is known of a data set, and its options.
+
+    Raises:
+        UnknownNameError: there is no such data set.
+    """
+    from ..data.load import MEANINGS, dataset_options
+
+    known = {_bare(each): (each, row) for each, row in DATASETS.items()}
+    if name not in known:
+        raise unknown("data set", name, list(known))
+    typed, row = known[name]
+    facts = [f"Use it as --dataset {typed} or, with options, --dataset {typed}[n_train=1000]."]
+    if row.class_names:
+        facts.append(f"Its classes: {', '.join(row.class_names)}.")
+    return {
+        "name": typed,
+        "title": row.title,
+        "text": "\n".join(facts),
+        "options": [
+            {
+                "name": option,
+                "default": "what there is" if default is None else str(default),
+                "accepts": "a whole number",
+                "meaning": MEANINGS[option],
+            }
+            for option, default in dataset_options(name).items()
+        ],
     }
 
 
@@ -256,9 +304,10 @@ def _options(model: Any, values: dict[str, Any]) -> list[_Row]:
 
 def print_catalog(lists: dict[str, list[_Row]]) -> None:
     """Print lists to stdout, each as a table."""
-    console = Console(highlight=False)
+    console = stdout_console()
     for kind, rows in lists.items():
-        columns = [c for c in ("name", "title", "source", "origin") if any(c in r for r in rows)]
+        known = ("name", "title", "source", "origin", "options")
+        columns = [column for column in known if any(column in row for row in rows)]
         table = Table(*columns, title=kind, title_justify="left", box=None, pad_edge=False)
         for row in rows:
             table.add_row(*(Text(one_line(str(row.get(column, "")))) for column in columns))
@@ -268,7 +317,7 @@ def print_catalog(lists: dict[str, list[_Row]]) -> None:
 
 def print_description(description: dict[str, Any]) -> None:
     """Print to stdout what `describe` returned."""
-    console = Console(highlight=False)
+    console = stdout_console()
     origin = "  ".join(str(description[key]) for key in ("source", "origin") if key in description)
     console.print(Text(one_line(f"{description['name']}: {description['title']}"), style="bold"))
     if origin:

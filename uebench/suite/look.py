@@ -26,7 +26,7 @@ from ..data.measured import Measurements
 from ..data.poison import Poison, PoisonError
 from ..data.poison_files import audit_poison
 from ..methods.meanings import known_meanings
-from ..methods.registry import KINDS, Kind, known_titles
+from ..methods.registry import KINDS, known_titles
 from ..report import Results, conform_cells, leaderboards, read_results, write_page
 from ..report.compare import ours_of, with_published
 from ..report.display import Comparison, Leaderboards, Plots
@@ -259,11 +259,11 @@ def read_and_audit(path: Path, dataset: Dataset, **reading: Any) -> tuple[Poison
     return poison, Measurements({**how_read, **audit_poison(poison, dataset, has_labels)})
 
 
-def list_methods(kind: Kind | None = None) -> pd.DataFrame:
+def list_methods(kind: str | None = None) -> pd.DataFrame:
     """Return the attacks, defenses and victims that can be run, one row each.
 
     Args:
-        kind: `attack`, `defense` or `victim`; by default all.
+        kind: `attacks`, `defenses` or `victims`, or the singular; by default all.
 
     Returns:
         The columns kind, name, title, source (the paper) and origin (who registered it).
@@ -271,8 +271,9 @@ def list_methods(kind: Kind | None = None) -> pd.DataFrame:
     Raises:
         UserError: there is no such kind.
     """
-    if kind is not None and kind not in KINDS:
-        raise UserError(f"kind must be {', '.join(KINDS)} or left out for all, got {kind!r}")
-    lists = catalog([f"{each}s" for each in KINDS if kind in (None, each)])
+    plurals = [f"{each}s" for each in KINDS]
+    if kind not in (None, *KINDS, *plurals):
+        raise UserError(f"kind must be {', '.join(plurals)} or left out for all, got {kind!r}")
+    lists = catalog([each for each in plurals if kind in (None, each, each[:-1])])
     rows = [{"kind": each[:-1], **row} for each, methods in lists.items() for row in methods]
     return pd.DataFrame(rows, columns=["kind", "name", "title", "source", "origin"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -43,6 +44,8 @@ class Matrix:
     """What curves are written for: `tensorboard`, or nothing."""
     reused: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Records from other results folders, by the cell's key, which the store lacks."""
+    reuse: Sequence[Path] = ()
+    """These results folders, which have pictures of their poisons."""
 
     @cached_property
     def records(self) -> Records:

@@ -39,7 +39,7 @@ from ..report import read_results, write_page
 from ..report.detection import write_detection
 from ..report.display import ResultTable
 from ..report.folder import is_result
-from ..share.known import reusable
+from ..share.known import results_folders, reusable
 from ..store.prune import tidy
 from ..store.store import Store
 from .detect_poisons import asked_detectors, check_all_detectable, detect_poisons
@@ -110,8 +110,8 @@ def run(
         dry_run: whether to return the planned cells without computing or writing anything; those
             that are not in the store are `skipped`.
         quiet: whether to hide progress.
-        **fields: any other field of `uebench.cells.plan.Config`, such as `seeds=[0, 1, 2]` or
-            `epochs=30`.
+        **fields: any other field of `uebench.cells.config.Config`, such as `seeds=[0, 1, 2]`,
+            `epochs=30`, or `times_epochs=1.5` for a multiple of the protocol's epochs.
 
     Returns:
         The columns of cells.csv as a DataFrame that shows itself as leaderboards. Accuracies lie in
@@ -222,6 +222,7 @@ def prepare(
         keep_models,
         log,
         reusable(reuse, cells, Records(store)),
+        tuple(results_folders(reuse)) if reuse else (),
     )
 
 
@@ -362,7 +363,8 @@ def save(matrix: Matrix, outcome: RunOutcome, folder: Path, command: list[str]) 
         )
         if outcome.detection:
             write_detection(outcome.detection, draft)
-        keep_evidence(draft, cells, matrix.datasets, records, earlier=folder)
+        theirs = [read_results(other).pictures for other in matrix.reuse]
+        keep_evidence(draft, cells, matrix.datasets, records, folder, theirs)
         write_page(replace(read_results(draft), folder=folder), draft, known_meanings())
         if matrix.config.table is not None:
             titles = table_titles(matrix.cells)

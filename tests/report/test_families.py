@@ -65,7 +65,7 @@ def test_defenses_of_one_family_stand_next_to_each_other(wide, tmp_path):
     page = write_page(read_results(tmp_path)).read_text()
     heads = re.findall(r'<button type="button" class="sort">(.*?)</button>', page)
     assert "cutmix<small>augmentation</small>" in heads
-    assert heads[0] == "standard"
+    assert "standard" in heads, "it has no family"
 
 
 def test_groups_of_columns_become_groups_of_rows_and_back(wide):

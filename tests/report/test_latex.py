@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from uebench.common.errors import UserError
 from uebench.report.arrange import Arrangement, transposed
+from uebench.report.display import Leaderboards
 from uebench.report.latex import escape_latex, latex_tables, to_latex
 from uebench.report.layout import Layout, layout
 from uebench.report.paper import WIDTHS, inches, width_of
@@ -201,3 +203,25 @@ def test_grids_with_headings_are_not_transposed():
     table = Layout("t", "a", (Label("x"),), (), "", groups=(("over", 1),))
     with pytest.raises(ValueError, match="cannot be transposed; leave out --transpose"):
         transposed(table)
+
+
+def test_the_latex_of_python_is_that_of_the_command_line(cells):
+    """One form: options of methods in footnotes, the size of footnotes, and one choice of width."""
+    frame = cells(
+        *(
+            {"attack": attack, "attack_options": options, "defense": defense}
+            for attack, options in (("none", ""), ("rem", "train_steps=300,adv_steps=4"))
+            for defense in ("standard", "iss")
+        )
+    )
+    boards = Leaderboards(tuple(leaderboards(frame)), {})
+    fitted, free = boards.to_latex(width="column"), boards.to_latex()
+    body = re.compile(r"(?s)\\begin\{tabular\}.*?\\end\{tabular\}")
+    assert body.findall(fitted) == body.findall(free) != []
+    assert r"rem\textsuperscript{a}" in free
+    assert r"\footnotesize" in free
+    assert "resizebox" not in fitted
+    turned = boards.to_latex(width="column", transpose=True, worst_cases=False, note=False)
+    assert r"defense & clean & rem\textsuperscript{a} \\" in turned
+    with pytest.raises(UserError, match=r"needs \d\.\d\d in at the size of footnotes"):
+        boards.to_latex(width=1.5)

@@ -35,7 +35,7 @@ TREES: dict[str, Callable[..., Dataset]] = {
 """Data sets of image files in `--data-dir`, which are decoded once into the store."""
 
 
-MEANINGS = {
+OPTION_MEANINGS = {
     "n_train": "Number of training images: the first ones of each class; synthetic draws as many.",
     "n_test": "Number of test images, likewise.",
     "n_classes": "Number of classes: the first ones.",
@@ -52,7 +52,7 @@ def dataset_options(name: str) -> dict[str, int | None]:
         return {key: parameter.default for key, parameter in parameters.items()}
     if name in TREES:
         own = inspect.signature(TREES[name]).parameters
-        return {k: own[k].default for k in own if k in MEANINGS}
+        return {k: own[k].default for k in own if k in OPTION_MEANINGS}
     return dict.fromkeys((*_FIRST, "size") if name == "folder" else _FIRST)
 
 

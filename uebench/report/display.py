@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ..common.notebook import pictures_html
 from ..common.text import counted, one_line
+from .arrange import Arrangement
 from .boards import color_scales
 from .colors import ink_on, ramp
 from .compare import Compared
@@ -24,6 +25,7 @@ from .comparison import comparison_layout, comparison_records
 from .formats import markdown_table, to_csv, to_frame, to_json, to_markdown
 from .latex import to_latex
 from .layout import Layout, Shown, layout
+from .paper import inches
 from .tables import Leaderboard, leaderboards
 from .terminal import TerminalTables
 from .words import Titles
@@ -62,9 +64,45 @@ class Leaderboards:
         """Return the tables as GitHub Markdown."""
         return to_markdown(self.boards, self.titles)
 
-    def to_latex(self) -> str:
-        """Return the tables as LaTeX, which needs the package booktabs."""
-        return to_latex(self.boards, self.titles)
+    def to_latex(
+        self,
+        *,
+        width: str | float | None = None,
+        transpose: bool = False,
+        worst_cases: bool = True,
+        note: bool = True,
+        caption: str | None = None,
+        label: str | None = None,
+        standalone: bool = False,
+    ) -> str:
+        """Return the tables as LaTeX, as `uebench table --format latex` prints them.
+
+        It needs the package booktabs, and graphicx where a table is scaled to the line.
+
+        Args:
+            width: `column` (3.25 in), `page` (6.75 in) or inches that each table must fit at the
+                size of footnotes; by default, one that is wider than the line is scaled to it.
+            transpose: whether defenses are rows and attacks are columns.
+            worst_cases: whether the worst cases are shown.
+            note: whether the settings stand below a table.
+            caption: plain text; by default the contents of the table.
+            label: what to give to `ref`; by default derived from the settings.
+            standalone: whether to return a whole document.
+
+        Raises:
+            UserError: a table does not fit the width; the message says what would fit.
+        """
+        inches_wide = None if width is None else inches(str(width))
+        arrangement = Arrangement(transpose, worst_cases, inches_wide)
+        return to_latex(
+            self.boards,
+            self.titles,
+            caption=caption,
+            label=label,
+            standalone=standalone,
+            arrangement=arrangement,
+            note=note,
+        )
 
     def __repr__(self) -> str:
         return _as_text([layout(board, self.titles) for board in self.boards])

@@ -9,16 +9,21 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from ..common.text import one_line
+from .arrange import Arrangement, compact
 from .cells import SUPERVISED_VICTIM
 from .layout import Layout, Shown, layout
 from .over_victims import by_victim_layouts
-from .paper import COLUMN_SEP_PT, WIDTHS
+from .paper import COLUMN_SEP_PT, WIDTHS, width_of
 from .tables import Boards, Leaderboard, several
 from .words import Label, Titles
 
-PACKAGES = r"% Needs \usepackage{booktabs} and \usepackage{graphicx} (for \resizebox)."
+PACKAGES = (
+    r"% Needs \usepackage{booktabs}, and \usepackage{graphicx} if a table is wider than the line."
+)
+SCALED = r"  \ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
 FITTED_PACKAGES = r"% Needs \usepackage{booktabs}."
 
 _PREAMBLE = r"""\documentclass{article}
@@ -76,8 +81,12 @@ def to_latex(
     caption: str | None = None,
     label: str | None = None,
     standalone: bool = False,
+    arrangement: Arrangement | None = None,
+    note: bool = True,
 ) -> str:
-    r"""Return a `table` environment for each leaderboard; too wide ones are scaled to the line.
+    r"""Return a `table` environment for each leaderboard, at the size of footnotes.
+
+    Unless the arrangement has a width, a table that is wider than the line is scaled to it.
 
     Args:
         boards: One leaderboard or several.
@@ -86,10 +95,19 @@ def to_latex(
         label: What to give to `\ref`; by default derived from the settings. Labels that would
             be repeated get -2, -3 and so on.
         standalone: Return a whole document instead of something to `\input`.
+        arrangement: Its width, whether it is transposed, and whether it has worst cases.
+        note: Whether the settings stand below a table.
+
+    Raises:
+        UserError: A table does not fit the width, or cannot be transposed.
     """
-    laid_out = [(layout(board, titles), label or board_label(board)) for board in several(boards)]
+    arrangement = arrangement or Arrangement()
+    laid_out = [
+        (arrangement.of(partial(layout, board, titles)), label or board_label(board))
+        for board in several(boards)
+    ]
     laid_out += by_victim_layouts(several(boards), titles)
-    return latex_tables(laid_out, caption, standalone)
+    return latex_tables(laid_out, caption, standalone, width=arrangement.width, note=note)
 
 
 def latex_tables(
@@ -106,12 +124,9 @@ def latex_tables(
         tables: the layouts and what to give to `ref` for each.
         caption: by default that of the layout.
         standalone: return a document.
-        width: the width in inches that each table must fit at the size of footnotes; by default,
-            wide tables are scaled to the line.
+        width: the width in inches for which the tables were arranged; by default, tables that are
+            wider than the line are scaled to it.
         note: whether the settings stand below a table.
-
-    Raises:
-        UserError: a table does not fit the width.
     """
     used: list[str] = []
     environments = []
@@ -119,10 +134,7 @@ def latex_tables(
         used.append(name)
         times = used.count(name)
         label = name if times == 1 else f"{name}-{times}"
-        if width is None:
-            environments.append(_table(table if note else replace(table, note=""), caption, label))
-        else:
-            environments.append(_fitted(table, caption, label, width, note))
+        environments.append(_table(table, caption, label, width, note))
     if not standalone:
         return "\n".join([PACKAGES if width is None else FITTED_PACKAGES, *environments])
     body = "\\clearpage\n".join(environments) or "No leaderboard."
@@ -162,37 +174,16 @@ def _escaped(character: str) -> str:
     return _GREEK.get(character) or f"U+{ord(character):04X}"
 
 
-def _table(table: Layout, caption: str | None, label: str) -> str:
-    head = [*map(escape_latex, table.heads), *map(_head, table.columns)]
-    lines = [
-        r"\begin{table}[tbp]",
-        r"  \centering",
-        rf"  \caption{{{escape_latex(caption or table.caption)}.}}",
-        rf"  \label{{{label}}}",
-        r"  \sbox0{%",
-        rf"  \begin{{tabular}}{{{'l' * len(table.heads)}{'r' * len(table.columns)}}}",
-        r"    \toprule",
-        *_groups(table),
-        f"    {' & '.join(head)} \\\\",
-        *_body(table),
-        r"    \bottomrule",
-        r"  \end{tabular}}%",
-        r"  \ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
-        r"  \par\smallskip",
-        *(
-            rf"  {{\footnotesize\textbf{{{escape_latex(warning)}}}\par}}"
-            for warning in table.warnings
-        ),
-        rf"  {{\footnotesize {escape_latex(table.note)}\par}}",
-        r"\end{table}",
-        "",
-    ]
-    return "\n".join(lines)
+def _table(table: Layout, caption: str | None, label: str, width: float | None, note: bool) -> str:
+    """Return a table at the size of footnotes; one that is wider than a column spans both.
 
-
-def _fitted(table: Layout, caption: str | None, label: str, width: float, note: bool) -> str:
-    """Return a table in footnotesize; one that is wider than a column spans both."""
-    environment = "table*" if width > WIDTHS["column"] * 1.2 else "table"
+    Without a width, nothing is known of its place: a line that is narrower than the table then
+    scales it.
+    """
+    if width is None:
+        table = compact(table, 0, 0)
+    wide = width_of(table) if width is None else width
+    environment = "table*" if wide > WIDTHS["column"] * 1.2 else "table"
     columns = [_marked(replace(column, options="", aside="")) for column in table.columns]
     footnotes = [
         rf"\textsuperscript{{{letter}}}\,{escape_latex(options.replace(',', ', '))}."
@@ -210,13 +201,15 @@ def _fitted(table: Layout, caption: str | None, label: str, width: float, note: 
         rf"  \caption{{{escape_latex(caption or table.caption)}.}}",
         rf"  \label{{{label}}}",
         rf"  \setlength{{\tabcolsep}}{{{COLUMN_SEP_PT:g}pt}}",
+        *([r"  \sbox0{%"] if width is None else []),
         rf"  \begin{{tabular}}{{@{{}}{'l' * len(table.heads)}{'r' * len(columns)}@{{}}}}",
         r"    \toprule",
         *_groups(table),
         f"    {' & '.join([*map(escape_latex, table.heads), *columns])} \\\\",
-        *_body(table, remark=""),
+        *_body(table),
         r"    \bottomrule",
-        r"  \end{tabular}",
+        r"  \end{tabular}" + ("}%" if width is None else ""),
+        *([SCALED] if width is None else []),
         *(rf"  \par\smallskip{{\raggedright {text}\par}}" for text in below),
         rf"\end{{{environment}}}",
         "",
@@ -243,26 +236,19 @@ def _groups(table: Layout) -> list[str]:
     return [f"    {' & '.join(heads)} \\\\", f"    {' '.join(filter(None, rules))}"]
 
 
-def _body(table: Layout, remark: str = r"\scriptsize ") -> list[str]:
-    """Return the rows with a rule between parts; `remark` is the size of remarks."""
+def _body(table: Layout) -> list[str]:
+    """Return the rows with a rule between parts."""
     lines = []
     for part in table.parts():
         lines.append(r"    \midrule")
         for labels, row in part:
             cells = [*map(escape_latex, labels[:-1]), _marked(row.label)]
-            cells += [_cell(cell, remark) for cell in row.cells]
+            cells += [_cell(cell) for cell in row.cells]
             lines.append(f"    {' & '.join(cells)} \\\\")
     return lines
 
 
-def _head(label: Label) -> str:
-    title = escape_latex(label.title)
-    if not label.below:
-        return title
-    return rf"\shortstack[r]{{{title}\\{{\scriptsize {escape_latex(label.below)}}}}}"
-
-
-def _cell(cell: Shown, remark: str) -> str:
+def _cell(cell: Shown) -> str:
     if cell.value == "—":
         return "--"
     text = escape_latex(cell.value)
@@ -271,4 +257,4 @@ def _cell(cell: Shown, remark: str) -> str:
         text = f"{escape_latex(cell.bound)} {text}"
     if cell.spread:
         text += rf" $\pm$ {cell.spread}"
-    return text + (rf" {{{remark}({escape_latex(cell.remark)})}}" if cell.remark else "")
+    return text + (rf" {{({escape_latex(cell.remark)})}}" if cell.remark else "")

@@ -16,7 +16,7 @@ from .groups import CellRow, MethodSpec, Settings, by_pair, grouped, the_attack,
 from .statistics import Stat, best_within_noise, mean_ranks
 
 Metric = Literal["test_acc", "test_acc_best", "robust_acc", "gap"]
-WIDE = 9
+FEWEST_GROUPED = 9
 """The fewest attacks, or defenses, that a table groups by their families."""
 METRICS: tuple[Metric, ...] = ("test_acc", "test_acc_best")
 """The metrics that every cell has, which the page shows."""
@@ -254,7 +254,7 @@ def _families(
     methods: Sequence[MethodSpec], family_of: Mapping[MethodSpec, str]
 ) -> dict[MethodSpec, str]:
     """Return the families by which a table groups its methods: none if there are few methods."""
-    if len(methods) < WIDE or len({family_of[method] for method in methods} - {""}) < 2:
+    if len(methods) < FEWEST_GROUPED or len({family_of[method] for method in methods} - {""}) < 2:
         return {}
     return {method: family_of[method] for method in methods}
 

@@ -133,12 +133,18 @@ def _table_rows(text: str) -> list[str]:
     if "<tr" in text:
         cells = [re.sub(r"<[^>]*>", " ", row) for row in re.findall(r"(?s)<tr.*?</tr>", text)]
         return [one_line(html.unescape(row)) for row in cells]
-    return [line for line in text.splitlines() if line.startswith("|") or line.endswith("\\\\")]
+    lines = [line for line in text.splitlines() if line.startswith("|") or line.endswith("\\\\")]
+    return [line for line in lines if r"\shortstack" not in line]  # headings of older versions
 
 
 def _label_and_numbers(row: str) -> tuple[str, list[str]]:
-    """Return the text before the first number of a row, and its numbers."""
-    return re.split(r"[\d*]|\\textbf", row)[0], re.findall(r"\d[\d.,]*", row)
+    """Return the name at the start of a row, without its options, and the row's numbers.
+
+    Versions of uebench print options with the name, or in a footnote that a letter stands for.
+    """
+    row = row.replace("{[}", "[").replace("worst case over attacks", "worst case")
+    label = re.split(r"[\d*\[&|]|\\text", row.lstrip("| "))[0]
+    return label.strip(), re.findall(r"\d[\d.,]*", row)
 
 
 def _is_part(short: list[str], whole: list[str]) -> bool:

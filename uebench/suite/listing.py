@@ -220,7 +220,7 @@ def _dataset(name: str) -> dict[str, Any]:
     Raises:
         UnknownNameError: there is no such data set.
     """
-    from ..data.load import MEANINGS, dataset_options
+    from ..data.load import OPTION_MEANINGS, dataset_options
 
     known = {_bare(each): (each, row) for each, row in DATASETS.items()}
     if name not in known:
@@ -238,7 +238,7 @@ def _dataset(name: str) -> dict[str, Any]:
                 "name": option,
                 "default": "what there is" if default is None else str(default),
                 "accepts": "a whole number",
-                "meaning": MEANINGS[option],
+                "meaning": OPTION_MEANINGS[option],
             }
             for option, default in dataset_options(name).items()
         ],

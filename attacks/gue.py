@@ -34,7 +34,7 @@ TINY = 1e-8
 """Added to the squared length that lambda is divided by, as in the authors' code."""
 
 
-@attack("gue", title="GUE", source="arXiv:2401.17523")
+@attack("gue", title="GUE", source="arXiv:2401.17523", family="bi-level")
 class GUE(Attack):
     """Noise of a generator that plays a game against the network that is trained on it."""
 

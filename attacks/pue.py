@@ -29,7 +29,7 @@ from ._error_minimizing import ErrorMinimizing, Stage
 from ._shared import ImageLoss, cross_entropy_of
 
 
-@attack("pue", title="PUE", source="arXiv:2405.03316")
+@attack("pue", title="PUE", source="arXiv:2405.03316", family="error-minimizing")
 class PUE(ErrorMinimizing):
     """Error-minimizing noise that holds for networks whose weights differ from the surrogate's."""
 

@@ -48,7 +48,7 @@ TINY = 1e-5
 """Added to both sides of a ratio, as in the authors' code."""
 
 
-@attack("tue", title="TUE", source="arXiv:2210.10114")
+@attack("tue", title="TUE", source="arXiv:2210.10114", family="surrogate-free")
 class TUE(Attack):
     """Noise whose classes are driven apart, without a network."""
 

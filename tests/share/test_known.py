@@ -56,10 +56,8 @@ def test_only_cells_that_no_folder_has_are_computed(folders: Path, tmp_path: Pat
         assert sentence.split(" (commit")[0][:40] in (out / name).read_text()
     assert origin in (out / "leaderboard.csv").read_text()
     assert problems(out) == []
-    pictures = [
-        {path.name for path in (f / "pictures").iterdir()} for f in (folders / "seed0", out)
-    ]
-    assert pictures[0] == pictures[1] != set()
+    pictures = {path.name for path in (folders / "seed0" / "pictures").iterdir()}
+    assert {path.name for path in (out / "pictures").iterdir()} == pictures != set()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UEBENCH_HOME", str(tmp_path / "empty"))
         uebench.run("none,lsp", "standard", reuse=bundle, out=tmp_path / "new", **OPTIONS)

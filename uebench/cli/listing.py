@@ -53,7 +53,7 @@ def list_(kind: str | None, as_json: bool) -> None:
 @json_option
 @plugin_option
 def show(kind: str | None, name: str | None, as_json: bool) -> None:
-    """Describe a method, data set, protocol or executor and its options.
+    """Describe a method, data set, protocol or executor.
 
     Each option is shown with its default and the values that it accepts. KIND is attack, defense,
     victim, dataset, protocol or executor; it is needed only if NAME belongs to several of them.

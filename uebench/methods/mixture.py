@@ -35,7 +35,12 @@ class MixedPoison(Attack):
     """Gives each of several attacks its own share of the training images."""
 
     info: ClassVar[MethodInfo] = MethodInfo(
-        "attack", MIXTURE, "Mixture", "other attacks, each on its share of the images", "built-in"
+        "attack",
+        MIXTURE,
+        "Mixture",
+        "other attacks, each on its share of the images",
+        "built-in",
+        "mixture",
     )
 
     parts: tuple[Part, ...]

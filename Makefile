@@ -55,7 +55,7 @@ types: $(VENV)/.installed
 check: lint types test
 
 $(VENV)/.installed: pyproject.toml setup.py
-	@$(PYTHON) -c 'import sys; sys.exit("uebench needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; type make PYTHON=python3.12, say" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("uebench needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 ifeq ($(UV),)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'

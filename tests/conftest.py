@@ -71,7 +71,7 @@ def small() -> Dataset:
 
 @pytest.fixture(scope="session")
 def cifar() -> Dataset:
-    """1,000 lossless training images of CIFAR-10, where the shared data lies beside the project."""
+    """1,000 lossless training images of CIFAR-10, if the shared data is next to the project."""
     path = SHARED / "cifar10-small.npz"
     if not path.is_file():
         pytest.skip("needs ../shared/data/cifar10-small.npz, which is not part of the project")

@@ -92,7 +92,7 @@ def test_only_the_legacy_export_drops_what_is_negative_and_both_clip(tiny: Datas
     assert torch.equal(legacy.export(data, -delta), images)
 
 
-def test_class_wise_noise_is_one_pattern_a_class() -> None:
+def test_class_wise_noise_is_one_pattern_per_class() -> None:
     data = load_dataset("synthetic[n_train=120,n_test=30,n_classes=3,size=16]")
     attack = made(data, "em[wise=class,rounds=30,batch_size=16,stop_accuracy=0.999]")
     assert attack.options()["steps"] == 1

@@ -51,7 +51,7 @@ def test_noise_leaves_a_lower_loss_under_random_perturbations(stripes: Dataset) 
     assert means[0] < 0.8 * means[1], means
 
 
-def test_the_search_draws_one_perturbation_a_view_and_the_surrogate_keeps_its_adversary(
+def test_the_search_draws_one_perturbation_per_view_and_the_surrogate_keeps_its_adversary(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[bool, Tensor]] = []

@@ -61,7 +61,7 @@ def test_longer_training_is_a_multiple_of_whatever_the_protocol_has(tiny: Datase
     assert [cell.protocol.epochs for cell in cells(tiny, **one)] == [1, 2]
 
 
-def test_clean_models_are_trained_as_beside_each_attack(tiny: Dataset) -> None:
+def test_clean_models_are_trained_as_next_to_each_attack(tiny: Dataset) -> None:
     planned = cells(
         tiny, attacks="em,lsp[eps=1]", defenses="standard,at", clean_beside=["standard", "at"]
     )

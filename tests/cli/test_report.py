@@ -47,7 +47,7 @@ def test_a_run_leaves_all_that_its_report_needs(
         ">made ·", ">moved ·"
     )
     assert "What this folder does not tell" not in page, "nothing is missing"
-    assert page.count("data:image/png;base64") >= 2 + 6, "two poisons and a matrix a cell"
+    assert page.count("data:image/png;base64") >= 2 + 6, "two poisons and one matrix per cell"
     assert not (tmp_path / "nothing").exists()
     read = read_results(folder)
     assert len(read.records) == 6

@@ -85,7 +85,7 @@ def test_two_generations_of_one_name_are_two_types(monkeypatch: pytest.MonkeyPat
     provenance._cpu_model.cache_clear()
 
 
-def test_origins_are_told_once_each() -> None:
+def test_each_origin_is_named_once() -> None:
     one, two = provenance.provenance("cpu", data="x"), provenance.provenance("cpu", data="y")
     records = {
         "a": {"provenance": one},
@@ -97,7 +97,7 @@ def test_origins_are_told_once_each() -> None:
     assert second == {"versions": {"torch": "1"}, "cells": ["c"]}
 
 
-def test_rows_of_two_versions_are_told(tiny: Dataset, store: Store, tmp_path: Path) -> None:
+def test_rows_of_two_versions_are_reported(tiny: Dataset, store: Store, tmp_path: Path) -> None:
     keep_dataset(store, tiny)
     cells = [planned(tiny, attacks="none", defenses="standard", seeds=seed) for seed in (0, 1)]
     for cell in cells:

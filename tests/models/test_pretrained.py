@@ -167,7 +167,7 @@ def test_without_weights_one_sentence_says_where_to_put_them(
     assert not (tmp_path / "data").exists()
 
 
-def test_weights_beside_the_data_sets_are_found(
+def test_weights_next_to_the_data_sets_are_found(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UEBENCH_DATA", str(tmp_path))

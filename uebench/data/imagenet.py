@@ -95,7 +95,7 @@ def tiny_imagenet(
     folder = _folder_with(name, root, "tiny-imagenet-200", "val/val_annotations.txt")
     names = class_folders(folder / "train")
     train, test = list_files(folder / "train", names), _annotated(folder / "val", names)
-    # beside the images of a class lies a list of boxes, which is nobody's mistake
+    # a list of boxes lies next to the images of a class, which is not an error
     parts = Files(train.paths, train.labels), test
     parts = parts[0].first(n_train, "n_train"), parts[1].first(n_test, "n_test")
     return _decoded(name, folder, parts, names, 64, 1.0, outline)

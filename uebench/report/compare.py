@@ -183,7 +183,7 @@ def with_published(
 def rank_correlations(compared: Sequence[Compared]) -> dict[str, tuple[float, int]]:
     """Return Spearman's correlation of ours with each source, and over how many of our entries.
 
-    A clean entry that stands beside several attacks is one entry, whose published numbers are
+    A clean entry that stands next to several attacks is one entry, whose published numbers are
     averaged: repeated, it would count as agreement several times.
     """
     found = {}

@@ -27,8 +27,8 @@ def publish(results: Path, folder: Path, licence: str) -> Path:
 
     It holds the cells, `run.json`, the models' records (`records.json`), the hashes and budgets of
     the poisons (`poisons.json`), a README.md, SHA256SUMS, the tables and, if they exist, the web
-    page and the pictures. Tables and page are made again, so that they show what the data say. In
-    texts, the path of the user's home folder is replaced by `~`.
+    page and the pictures. The tables and the page are written again, so that they show what the
+    data say. In texts, the path of the user's home folder is replaced by `~`.
 
     Raises:
         BundleError: the folder exists or cannot be created.

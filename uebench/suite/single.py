@@ -139,7 +139,7 @@ def _check_trainable(poison: Poison, dataset: Dataset) -> None:
     """Refuse a poison that training would not use as its owner expects.
 
     Raises:
-        PoisonError: it is no poison, does not fit the data set, or has labels of its own.
+        PoisonError: it is not a Poison, does not fit the data set, or has labels of its own.
     """
     if not isinstance(poison, Poison):
         raise PoisonError(

@@ -2,7 +2,7 @@
 
 A network without its last layer, the encoder, learns to map two augmented views of an image to
 similar features. Then it is frozen, and a linear layer is fitted to its features with labels, whose
-accuracy on the test images is the result, beside that of nearest neighbours (`knn_acc`).
+accuracy on the test images is the result, next to that of nearest neighbours (`knn_acc`).
 
 Sources: the augmentation is SimCLR's (arXiv:2002.05709). The papers on poisons follow three public
 conventions, which the option `convention` names: `apbench` (arXiv:2308.03258), `cp`

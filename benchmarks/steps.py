@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from uebench import Facts, Run
 from uebench.augment.color import Kornia
 from uebench.common.provenance import machine
+from uebench.learn.protocol import Protocol, named_protocol
 from uebench.methods.registry import build_defense
 from uebench.models import build_network
 
@@ -171,6 +174,12 @@ def adversarial_loss(
         return F.cross_entropy(model(point), labels)
 
     return loss
+
+
+def protocol_of(args: argparse.Namespace, **changes: Any) -> Protocol:
+    """Return the protocol that a script's `--protocol` names, with the network of `--arch`."""
+    network = {"arch": args.arch} if args.arch else {}
+    return named_protocol(args.protocol, **network, **changes)
 
 
 def machine_name(device: torch.device) -> str:

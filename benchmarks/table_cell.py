@@ -21,12 +21,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from steps import Bench, installed_behaviour, kornia_loss, machine_name
+from steps import Bench, installed_behaviour, kornia_loss, machine_name, protocol_of
 from torch import nn
 
 from uebench import Facts, load_dataset
 from uebench.cells.plan import resolve_precision
-from uebench.learn.protocol import named_protocol
 from uebench.methods.registry import build_defense
 from uebench.report.published import read_published
 from uebench.victims.supervised import train_model
@@ -52,7 +51,7 @@ def main() -> None:
     cpu = torch.device("cpu")
     precision = resolve_precision("auto", "cpu")
     bench = Bench(cpu, precision, args.theirs, THEIR_BATCH, args.rounds)
-    protocol = named_protocol(args.protocol, args.arch)
+    protocol = protocol_of(args)
     print(
         f"torch {torch.__version__}, {machine_name(cpu)}; theirs: {args.theirs}, fp32, "
         f"{THEIR_EPOCHS} epochs; ours: {protocol.arch}, {precision}, {protocol.epochs} epochs"
@@ -109,7 +108,7 @@ def their_step(bench: Bench, copies: int) -> Callable[[], None]:
 def our_epoch(bench: Bench, args: argparse.Namespace, defense: str) -> Callable[[], None]:
     """Return a training of one epoch under a defense, without a test of any size."""
     data = load_dataset(f"synthetic[n_train={args.images},n_test=10]")
-    protocol = named_protocol(args.protocol, args.arch, epochs=1, eval_every=10)
+    protocol = protocol_of(args, epochs=1, eval_every=10)
     facts = Facts("cifar10", data.n_classes, data.shape, 1, protocol.arch)
     method = build_defense(defense).resolve(facts)
 

@@ -36,7 +36,12 @@ def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> None:
         (
             "table_cell.py",
             ["--images", "10", "--rounds", "1", "--protocol", "quick", *BOTH_LINEAR],
-            ["the hardest of 5", "93.4 printed", "not looked up", "times faster"],
+            ["theirs: linear", "ours: linear", "the hardest of 5", "93.4 printed", "times faster"],
+        ),
+        (
+            "cell_profile.py",
+            ["--images", "10", "--rounds", "1", "--arch", "linear"],
+            ["of the product's", "convolutions and products", "flushed to zero", "NCHW"],
         ),
         ("defenses.py", ["--batch", "4", "--epochs", "1", *SMALL], ["K = 5", "PGD-7", "JPEG"]),
     ],

@@ -11,11 +11,19 @@ from uebench.report.records import read_run
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent for path in ROOT.glob("results/*/cells.csv"))
 TABLES = {
-    "cifar table": "cifar10",
-    "8k table": "cifar10-8k",
-    "seeds table": "cifar10-small",
+    "results.md": {
+        "cifar table": "cifar10",
+        "8k table": "cifar10-8k",
+        "seeds table": "cifar10-small",
+    },
+    "differences.md": {
+        "EM table": "differences-em",
+        "kornia table": "differences-kornia",
+        "adaptive table": "differences-adaptive",
+        "LSP table": "differences-lsp",
+    },
 }
-"""The tables of docs/results.md, and the folders of results that they show."""
+"""The tables of pages in docs/, and the folders of results that they show."""
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -25,10 +33,13 @@ def test_leaderboards_follow_from_the_cells(folder: Path) -> None:
         assert (folder / name).read_text() == text, f"{name}; run the command of run.json again"
 
 
-@pytest.mark.parametrize(("mark", "folder"), TABLES.items())
-def test_the_page_of_results_shows_the_tables_of_the_results(mark: str, folder: str) -> None:
-    page = (ROOT / "docs" / "results.md").read_text()
-    shown = page.partition(f"<!-- {mark} -->")[2].partition(f"<!-- end of {mark} -->")[0]
+@pytest.mark.parametrize(
+    ("page", "mark", "folder"),
+    [(page, *table) for page, tables in TABLES.items() for table in tables.items()],
+)
+def test_a_page_shows_the_tables_of_the_results(page: str, mark: str, folder: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    shown = text.partition(f"<!-- {mark} -->")[2].partition(f"<!-- end of {mark} -->")[0]
     caption, blank, table = (
         (ROOT / "results" / folder / "leaderboard.md").read_text().split("\n", 2)
     )

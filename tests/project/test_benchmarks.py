@@ -40,8 +40,8 @@ def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> None:
         ),
         (
             "cell_profile.py",
-            ["--images", "10", "--rounds", "1", "--arch", "linear"],
-            ["of the product's", "convolutions and products", "flushed to zero", "NCHW"],
+            ["--images", "10", "--rounds", "1", "--arch", "linear", "--defenses", "standard,at"],
+            ["at: ", "of the product's", "convolutions and products", "flushed to zero", "NCHW"],
         ),
         ("defenses.py", ["--batch", "4", "--epochs", "1", *SMALL], ["K = 5", "PGD-7", "JPEG"]),
     ],

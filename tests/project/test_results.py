@@ -18,8 +18,6 @@ TABLES = {
     },
     "differences.md": {
         "EM table": "differences-em",
-        "kornia table": "differences-kornia",
-        "adaptive table": "differences-adaptive",
         "LSP table": "differences-lsp",
     },
 }

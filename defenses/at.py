@@ -12,7 +12,7 @@ The field's "AT" is often another one: `at8` is what OPS, EntF, BridgePure, MI-U
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F

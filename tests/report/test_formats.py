@@ -132,7 +132,7 @@ def test_the_same_cells_and_titles_give_the_same_texts(small, tmp_path):
 
 
 def test_the_note_mentions_the_best_epoch_and_partial_poisoning(cells):
-    text = to_markdown(leaderboard(cells({"ratio": 0.5, "classes": "truck"}), "test_acc_best"))
+    text = to_markdown(*leaderboards(cells({"ratio": 0.5, "classes": "truck"}), "test_acc_best"))
     assert "62.5" in text
     assert "poisoning ratio 0.5, poisoned classes truck" in text
     assert "of the best epoch, which was chosen on the test set" in text

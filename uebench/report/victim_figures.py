@@ -4,7 +4,7 @@ With networks from a linear model to a ResNet it shows how deep a network must b
 work: shallow ones do not learn from some poisons what deep ones do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -24,8 +24,7 @@ def victims_figures(results: Results, metric: Metric = "test_acc") -> list[Figur
     figures = []
     for settings, runs in merged.items():
         done = [run for run in runs if run["status"] == "ok"]
-        archs, victims = {_arch(run) for run in done}, {_victim(run) for run in done}
-        name_of = partial(_name, len(archs) > 1, len(victims) > 1)
+        name_of = partial(_name, {(_victim(run), _arch(run)) for run in done})
         names = list(dict.fromkeys(map(name_of, done)))
         if len(names) < 2:
             continue
@@ -49,9 +48,22 @@ def _place(names: Sequence[str], name_of: Callable[[CellRow], str], run: CellRow
     return float(names.index(name_of(run)))
 
 
-def _name(has_archs: bool, has_victims: bool, run: CellRow) -> str:
-    """Return a short name of a target model: what differs of its network and its victim."""
-    return ", ".join([_arch(run)] * has_archs + [_victim(run)] * has_victims)
+def _name(models: Collection[tuple[str, str]], run: CellRow) -> str:
+    """Return a short name of a target model, since names stand side by side below the axis.
+
+    Supervised models are called by their networks where these differ, and those of another victim
+    by the victim, with the network only if the victim trains several.
+
+    Args:
+        models: victim and network of all target models of the figure.
+        run: one of them.
+    """
+    victim, arch = _victim(run), _arch(run)
+    is_supervised = victim == SUPERVISED_VICTIM
+    scope = models if is_supervised else {model for model in models if model[0] == victim}
+    if len({network for _, network in scope}) < 2:
+        return victim
+    return arch if is_supervised else f"{arch}, {victim}"
 
 
 def _arch(run: CellRow) -> str:

@@ -59,7 +59,9 @@ def main() -> None:
     surrogate = named_protocol("quick", "").surrogate
     facts = Facts("cifar10", train.n_classes, train.shape, 1, surrogate)
     machine = f"{machine_name(torch.device('cpu'))}, torch {torch.__version__}, bf16"
-    craft_seconds(build_attack(SHORT["em"]).resolve(facts), train.subset(torch.arange(64)))
+    craft_seconds(
+        build_attack(SHORT["em"]).resolve(facts), train.subset(torch.arange(min(64, len(train))))
+    )
     rows = []
     built_in = [name for name, cls in methods("attack").items() if cls.info.origin == "built-in"]
     for name in args.attacks or built_in:
@@ -74,7 +76,8 @@ def main() -> None:
         else:  # part of the work, such as AR's search for kernels, does not grow with the images
             half = craft_seconds(attack, train.subset(torch.arange(n // 2)))
             total = seconds + max(0.0, seconds - half) / (n - n // 2) * (IMAGES - n)
-        figures = {"passes": round(passes), "seconds": f"{total:.2g}", "machine": machine}
+        seconds_text = f"{float(f'{total:.2g}'):g}"
+        figures = {"passes": round(passes), "seconds": seconds_text, "machine": machine}
         rows.append({"attack": name, **figures})
         print(f"{name:14} {passes:8,.0f} passes {total:12,.1f} s", flush=True)
     if args.csv:

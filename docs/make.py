@@ -126,11 +126,16 @@ def cost(kind: Kind, name: str) -> list[str]:
     if row is None:
         return []
     if kind == "attack":
+        passes = int(row["passes"])
+        network = (
+            f"{passes:,} passes of the surrogate per image and " if passes else "no network, and "
+        )
+        part = ", with the surrogate of the protocol `quick` (resnet8)" if passes else ""
         text = (
-            f"Crafting for 50,000 CIFAR images takes {int(row['passes']):,} passes of the surrogate"
-            f" per image and about {duration(float(row['seconds']))} of one core with the surrogate"
-            " of the protocol `quick` (resnet8), estimated by `benchmarks/craft_costs.py` from a "
-            "part of the search."
+            f"Crafting for 50,000 CIFAR images takes {network}about "
+            f"{duration(float(row['seconds']))} of one core{part}. `benchmarks/craft_costs.py` "
+            "estimates it from fewer images and steps, including the checks of the result, which "
+            "alone take about 10 s."
         )
     else:
         text = (
@@ -139,7 +144,12 @@ def cost(kind: Kind, name: str) -> list[str]:
             "computes before the training (`benchmarks/step_costs.py`). The share of an "
             "augmentation is smaller with larger networks."
         )
-    return ["## Cost", "", f"{text} Measured on {row['machine']}, in processor time.", ""]
+    return [
+        "## Cost",
+        "",
+        f"{text} Measured on {row['machine']}, in processor time alongside other work.",
+        "",
+    ]
 
 
 def plain(text: str) -> str:

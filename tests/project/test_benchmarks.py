@@ -1,5 +1,6 @@
 """Every benchmark runs in its smallest form; `gpu.py` runs on a stand-in for a GPU."""
 
+import csv
 import json
 import runpy
 import sys
@@ -103,3 +104,18 @@ def test_the_drivers_overhead_is_measured(
     output = capsys.readouterr().out
     assert "a tick with 20 waiting cells" in output
     assert "cell recipes: 4\npoison recipes: 2\ncell reads: 4\n" in output
+
+
+def test_what_crafting_costs_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["p5", "tue", "hypo"]
+    sizes = ["--searched", "20", "--cheap", "20"]
+    run(monkeypatch, "craft_costs.py", "--dataset", DATA, *sizes, "--csv", "costs.csv", *names)
+    rows = list(csv.DictReader(Path("costs.csv").read_text().splitlines()))
+    assert [(row["attack"], row["passes"]) for row in rows] == [
+        ("p5", "0"),
+        ("tue", "0"),
+        ("hypo", "250"),
+    ]
+    assert all(float(row["seconds"]) > 0 for row in rows)

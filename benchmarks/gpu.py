@@ -245,10 +245,7 @@ def attacks() -> dict[str, float]:
 def packing() -> dict[str, float]:
     """Count cells per minute with more and more cells at the same time."""
     found = {}
-    for jobs in [
-        1,
-        *range(1, options.jobs + 1),
-    ]:  # the first pass warms up
+    for jobs in (1, *range(1, options.jobs + 1)):  # the first pass warms up
         config = make_config(
             {
                 "attacks": ["none"],
@@ -262,13 +259,10 @@ def packing() -> dict[str, float]:
             }
         )
         matrix = prepare(config, options.device, jobs)
-        start = time.perf_counter()
         outcome = execute(matrix)
-        taken = time.perf_counter() - start
         if outcome.failures:
             raise SystemExit(next(iter(outcome.failures.values())).error)
-        found[f"{jobs} side by side"] = 60 * len(matrix.cells) / taken
-        rate = 60 * len(matrix.cells) / taken
+        rate = found[f"{jobs} side by side"] = 60 * len(matrix.cells) / outcome.seconds
         print(f"  {jobs} at a time: {rate:8.1f} one-epoch cells per minute", flush=True)
     return found
 

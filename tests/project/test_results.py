@@ -18,6 +18,8 @@ TABLES = {
     },
     "differences.md": {
         "EM table": "differences-em",
+        "kornia table": "differences-kornia",
+        "adaptive table": "differences-adaptive",
         "LSP table": "differences-lsp",
     },
 }

@@ -268,7 +268,7 @@ def test_craft_prints_lines_with_units_and_json_on_request() -> None:
     assert re.fullmatch(r"mean [\d.]+, largest [\d.]+, levels of 255", lines["linf"])
     assert re.fullmatch(r"mean [\d.]+, largest [\d.]+, in the pixel range \[0, 1\]", lines["l2"])
     assert re.fullmatch(r"mean [\d.]+ dB", lines["PSNR"])
-    assert lines["budget"] == "l2 0.6521, kept by all images"
+    assert lines["budget"] == "l2 0.6521, kept by all images, apart from rounding to 8 bits"
     printed = json.loads(call(*asked, "--out", "b.npz", "--json").stdout)
     assert printed["sha256"] == lines["sha256"]
     alone = call(*asked, "--json")

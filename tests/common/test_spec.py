@@ -69,6 +69,8 @@ def test_levels_are_written_as_fractions(levels: int) -> None:
 def test_the_nearest_name_is_offered() -> None:
     assert did_you_mean("ueraser_light", ["ueraser_lite", "at"]) == " (did you mean ueraser_lite?)"
     assert did_you_mean("zzz", ["ueraser_lite"]) == ""
+    assert did_you_mean("lps", ["ops", "lsp"]) == did_you_mean("lps", ["lsp", "ops"])
+    assert did_you_mean("lps", ["ops", "lsp"]) == " (did you mean lsp?)"
 
 
 @pytest.mark.parametrize("text", ["1e99999999/2", "1/0", "1/2/3", "a/b", "nan/2", "/2", "1//2"])

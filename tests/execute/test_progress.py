@@ -62,6 +62,19 @@ def test_a_failure_takes_its_work_away_and_a_restart_begins_again(clock: SimpleN
     assert left.seconds() == 0
 
 
+def test_no_time_left_is_not_printed(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [task("cell", key) for key in "ab"]
+    with ProgressDisplay(2, False, TimeLeft(cells, 2)) as display:
+        for cell in cells:
+            display(("start", cell, 0.0, ""))
+        clock.s = 9.0
+        display(("progress", cells[1], 1.0, ""))
+        display(("done", cells[0], 1.0, ""))
+    assert capsys.readouterr().err.rstrip().endswith(": 9.0 s")
+
+
 def test_the_lines_of_a_run_and_of_one_task_say_what_is_left(
     clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:

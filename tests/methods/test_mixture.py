@@ -74,7 +74,7 @@ def test_the_budget_is_the_largest_if_the_attacks_share_a_norm(
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("em:0.7,lsp:0.5", "em, lsp add up to 1.2"),
+        ("em:0.7,lsp:0.5", "em, lsp add up to 1.2, which is more than 1"),
         ("em:-0.5,lsp:0.5", "the share of em must be a number in (0, 1], got -0.5"),
         ("em:0,lsp:0.5", "the share of em must be a number in (0, 1], got 0"),
         ("em:half,lsp:0.5", "got half"),

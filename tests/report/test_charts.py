@@ -127,6 +127,14 @@ def test_ticks_are_round_and_inside() -> None:
     assert log_ticks(8, 300) == [10, 20, 50, 100, 200]
 
 
+@given(SECONDS, st.floats(1.6, 10))
+def test_a_narrow_logarithmic_axis_has_two_ticks_or_more(low: float, ratio: float) -> None:
+    assert log_ticks(5.3, 11) == [6, 8, 10], "of 1, 2 and 5 times powers of ten, only 10"
+    values = log_ticks(low, low * ratio)
+    assert 2 <= len(values) <= 6
+    assert all(low * 0.999 <= value <= low * ratio * 1.001 for value in values)
+
+
 def test_the_axis_of_seconds_has_plain_numbers(results: Results) -> None:
     points = (Point(46, 0.1, math.nan, 1), Point(350, 0.6, math.nan, 1))
     panels = (Panel("", (Line("", 0, points),)),)

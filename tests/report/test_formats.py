@@ -96,7 +96,7 @@ def test_opponents_that_tie_are_all_named_or_counted(cells):
     assert "| 10.0 (3 tied) |" in worst_case(0.1, 0.1, 0.1)
 
 
-UNLEARNED = "The clean model has not learned: 12.0 % at best are within noise of chance (10.0 %"
+UNLEARNED = "The clean model has not learned: the best accuracy, 12.0 %, is within noise of chance"
 
 
 @pytest.fixture

@@ -74,9 +74,9 @@ def test_a_run_that_learned_nothing_draws_no_conclusion_about_attacks() -> None:
     lines = summary(leaderboards(cells(tiny, n_test=200, chance=0.1)))
     assert lines[0].startswith("clean data: 10.0 %")
     assert lines[3:] == [
-        "the clean model has not learned: 11.0 % at best are within noise of chance "
-        "(10.0 %, 200 test images); this run says nothing about attacks yet, so give it more "
-        "epochs or more images"
+        "the clean model has not learned: the best accuracy, 11.0 %, is within noise of "
+        "chance (10.0 %, 200 test images); this run says nothing about attacks yet, so give it "
+        "more epochs or more images"
     ]
     lines = summary(leaderboards(cells(ONE_SEED, n_test=200)))
     assert any(line.startswith("strongest attack") for line in lines), "chance unknown"

@@ -73,8 +73,8 @@ def shares_and_options(
     numbers = {name: _share(name, value) for name, value in shares.items()}
     if (total := sum(numbers.values())) > 1 + 1e-9:
         raise UserError(
-            f"{MIXTURE}: the shares of {', '.join(numbers)} add up to {total:g}, and all images "
-            "are 1; lower them"
+            f"{MIXTURE}: the shares of {', '.join(numbers)} add up to {total:g}, which is "
+            "more than 1 (all images); lower them"
         )
     return {
         name: (

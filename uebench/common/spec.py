@@ -157,7 +157,9 @@ def format_spec(name: str, options: Mapping[str, Any] | str) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean X?)` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    # Letters in the wrong order cost difflib as much as wrong letters, but are the likelier slip.
+    near.sort(key=lambda other: sorted(other) != sorted(name))
     return f" (did you mean {near[0]}?)" if near else ""
 
 

@@ -121,7 +121,8 @@ def _budgets(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "budget", "none; any change is allowed"
         case {"norm": norm, "eps": eps} if "craft_seconds" in facts:
             radius = f"{255 * eps:.4g}/255" if norm == "linf" else f"{eps:.4g}"
-            yield "budget", f"{norm} {radius}, kept by all images"
+            rounding = ", apart from rounding to 8 bits" if norm == "l2" else ""
+            yield "budget", f"{norm} {radius}, kept by all images{rounding}"
     if "budgets" in facts:
         for name, budget in facts["budgets"].items():
             yield f"budget {name}", _budget_in_words(budget, facts["images"])

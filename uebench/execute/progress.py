@@ -75,8 +75,8 @@ def _work(task: Task) -> float:
 
 
 def left_in_words(seconds: float | None) -> str:
-    """Return an estimated time as `about 12 min left`; nothing if there is no estimate."""
-    return "" if seconds is None else f"about {duration(seconds)} left"
+    """Return an estimated time as `about 12 min left`; nothing if it is unknown or 0."""
+    return f"about {duration(seconds)} left" if seconds else ""
 
 
 @contextmanager

@@ -126,7 +126,7 @@ class Arrangement:
         changes = {turned: (not self.transpose, self.worst_cases)}
         if self.worst_cases:
             changes["--no-worst-cases"] = self.transpose, False
-            changes[f"{turned} --no-worst-cases"] = not self.transpose, False
+            changes[f"--no-worst-cases {turned}"] = not self.transpose, False
         others = dict[str, Layout]()
         for typed, change in changes.items():
             with contextlib.suppress(UserError):  # it cannot be transposed

@@ -275,9 +275,14 @@ def ticks(
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times the powers of ten between `low` and `high`, at most six of them."""
+    """Return 1, 2 and 5 times the powers of ten between `low` and `high`, at most six of them.
+
+    Where fewer than three of them lie in the range, equidistant round values are returned instead.
+    """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
+    if len(values) < 3:
+        values = ticks(low, high, 5)
     return values[:: max(1, math.ceil(len(values) / 6))]
 
 

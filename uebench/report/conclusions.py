@@ -89,14 +89,14 @@ def unlearned_warning(
     if best is None or chance is None or not _near_chance(best, chance, n_test):
         return ""
     images = f", {n_test} test images" if n_test else ""
-    distance = "are within noise of" if _within_noise(best, chance, n_test) else "are barely above"
+    distance = "within noise of" if _within_noise(best, chance, n_test) else "barely above"
     who, remedy = "the clean model has not learned", "give it more epochs or more images"
     if not any(stat.n for stat in clean):
         who = "no model has learned"
         remedy = "add the attack none, which shows what the training achieves on clean data"
     return (
-        f"{who}: {percent(best.mean)} % at best {distance} chance ({percent(chance)} %{images}); "
-        f"this run says nothing about attacks yet, so {remedy}"
+        f"{who}: the best accuracy, {percent(best.mean)} %, is {distance} chance "
+        f"({percent(chance)} %{images}); this run says nothing about attacks yet, so {remedy}"
     )
 
 

@@ -181,7 +181,9 @@ def draw_plots(
         UserError: an option is bad, or the results have nothing to plot.
     """
     if width is not None and kind == "examples":
-        raise UserError("width is for plots with axes; examples are pictures of a fixed size")
+        raise UserError(
+            "width is for plots with axes, and examples are pictures of a fixed size; leave it out"
+        )
     width_in = None if width is None else inches(str(width))
     chosen = (
         split_specs(given) if isinstance(given, str) else list(given or ())

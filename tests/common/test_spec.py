@@ -70,6 +70,7 @@ def test_the_nearest_name_is_offered() -> None:
     assert did_you_mean("ueraser_light", ["ueraser_lite", "at"]) == " (did you mean ueraser_lite?)"
     assert did_you_mean("zzz", ["ueraser_lite"]) == ""
     assert did_you_mean("lps", ["ops", "lsp"]) == did_you_mean("lps", ["lsp", "ops"])
+    assert did_you_mean("resnet81", ["resnet18", "resnet8"]) == " (did you mean resnet8?)"
     assert did_you_mean("lps", ["ops", "lsp"]) == " (did you mean lsp?)"
 
 

@@ -158,9 +158,10 @@ def format_spec(name: str, options: Mapping[str, Any] | str) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean X?)` for the nearest known name, or nothing."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    # Letters in the wrong order cost difflib as much as wrong letters, but are the likelier slip.
-    near.sort(key=lambda other: sorted(other) != sorted(name))
-    return f" (did you mean {near[0]}?)" if near else ""
+    # Of equally similar names, swapped letters are a likelier slip than wrong ones.
+    ratios = {other: difflib.SequenceMatcher(None, other, name).ratio() for other in near}
+    best = max(near, key=lambda other: (ratios[other], sorted(other) == sorted(name)), default="")
+    return f" (did you mean {best}?)" if best else ""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

@@ -98,6 +98,20 @@ def test_plots_are_pictures_and_files(table: pd.DataFrame, tmp_path: Path) -> No
     assert uebench.plot(table, "confusion")
     with pytest.raises(UserError, match=r"no plot 'curve'; the kinds are curves, ratio"):
         uebench.plot(table, "curve")
+    with pytest.raises(UserError, match="pictures of a fixed size; leave it out"):
+        uebench.plot(table, "examples", width="column")
+
+
+@pytest.mark.parametrize("out", [None, "plots"])
+def test_a_format_of_plots_that_does_not_exist_is_refused(
+    table: pd.DataFrame, tmp_path: Path, out: str | None
+) -> None:
+    folder = out and tmp_path / out
+    with pytest.raises(UserError, match=r"formats must be some of pdf, png, svg, got bmp$"):
+        uebench.plot(table, out=folder, formats=["png", "bmp"])
+    assert not (tmp_path / "plots").exists()
+    assert uebench.plot(table, out=folder, formats="svg")
+    assert {path.suffix for path in tmp_path.glob("plots/*")} == ({".svg"} if out else set())
 
 
 def test_the_page_is_that_of_the_run(table: pd.DataFrame, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from ..data.poison_files import audit_poison
 from ..methods.meanings import known_meanings
 from ..methods.registry import KINDS, known_titles
 from ..report import Results, conform_cells, leaderboards, read_results, write_page
+from ..report.canvas import PLOT_FORMATS
 from ..report.compare import ours_of, with_published
 from ..report.display import Comparison, Leaderboards, Plots
 from ..report.paper import inches
@@ -120,7 +121,7 @@ def plot(
     kind: str = "curves",
     *,
     out: Path | str | None = None,
-    formats: Sequence[str] = ("pdf", "png"),
+    formats: str | Sequence[str] = ("pdf", "png"),
     **options: Any,
 ) -> Plots:
     """Draw the figures of results, and write them to files if a folder is given.
@@ -129,19 +130,24 @@ def plot(
         results: a table of `uebench.run` or a part of it, a results folder, or several folders.
         kind: `curves`, `ratio`, `confusion`, `budget`, `repeats`, `cost`, `victims` or `examples`.
         out: the folder for the files; by default none are written.
-        formats: the formats of the files: `pdf`, `png` or `svg`.
+        formats: the formats of the files: one or more of `pdf`, `png` and `svg`.
         **options: `best`, `metric`, `width`, `attacks`, `defenses`, `data_dir` and `download`, as
             the flags of `uebench plot`.
 
     Raises:
-        UserError: there is no such kind, or the results have nothing to plot.
+        UserError: there is no such kind or format, or the results have nothing to plot.
     """
     if kind not in PLOTS:
         raise UserError(f"there is no plot {kind!r}; the kinds are {', '.join(PLOTS)}")
+    formats = (formats,) if isinstance(formats, str) else tuple(formats)
+    if unknown := [each for each in formats if each not in PLOT_FORMATS]:
+        raise UserError(
+            f"formats must be some of {', '.join(PLOT_FORMATS)}, got {', '.join(map(str, unknown))}"
+        )
     content = results_of(results)
     paths: list[Path] = []
     if out is not None:
-        paths = draw_plots(content, kind, Path(out), formats=tuple(formats), **options)
+        paths = draw_plots(content, kind, Path(out), formats=formats, **options)
     with tempfile.TemporaryDirectory() as scratch:
         if out is None or "png" not in formats:
             paths = draw_plots(content, kind, Path(scratch), formats=("png",), **options)

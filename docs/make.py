@@ -121,7 +121,8 @@ def page(kind: Kind, name: str) -> str:
 def cost(kind: Kind, name: str) -> list[str]:
     """Return the section on what a method costs, if the benchmarks have measured it."""
     file = HERE / "costs" / f"{FOLDERS[kind]}.csv"
-    rows = list(csv.DictReader(file.open(newline=""))) if file.exists() else []
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    rows = list(csv.DictReader(text.splitlines()))
     row = next((row for row in rows if row[kind] == name), None)
     if row is None:
         return []

@@ -91,7 +91,7 @@ def check(method: str | None, kind: Any, quick: bool, full: bool, as_json: bool)
 
 def _chosen(method: str | None, kind: Kind | None) -> list[tuple[Kind, str]]:
     """Return kind and spec of each method to test."""
-    from ..common.mixtures import MIXTURE
+    from ..common.names import MIXTURE
     from ..common.spec import IMPORTED, PURIFIED, parse_spec
     from ..methods.registry import KINDS, absent, build, methods, plugin_files
 

@@ -11,11 +11,10 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from .errors import UserError
+from .names import MIXTURE
 from .options import explain_value
 from .spec import format_spec, parse_spec, shorten, split_specs
 
-MIXTURE = "mix"
-"""The name of mixtures, where an attack is asked for."""
 _EXAMPLE = "mix[em=0.5,lsp=0.5]"
 _Share = Annotated[float, Field(gt=0, le=1)]
 

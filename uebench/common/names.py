@@ -15,6 +15,8 @@ import re
 from pathlib import Path
 
 HOME = Path(__file__).parents[1]
+MIXTURE = "mix"
+"""The name of mixtures, where an attack is asked for."""
 SHOWN = ("attack", "defense", "victim", "dataset", "protocol", "executor")
 """Kinds whose names `uebench show` describes."""
 PLOTS = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "victims", "examples")
@@ -42,6 +44,8 @@ def names(kind: str) -> list[str]:
         return []
     files = sorted(folder.glob("[!_]*.py")) if folder else []
     registered = [name for file in files for name in _marked(file, kind[:-1])]
+    if kind == "attacks":
+        registered.append(MIXTURE)
     entries = importlib.metadata.entry_points(group=f"uebench.{kind}")
     imported = _imported("imported" if kind == "attacks" else "purified")
     return [*sorted({*registered, *(entry.name for entry in entries)}), *imported]

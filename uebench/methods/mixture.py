@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..common.errors import MissingError, UserError
-from ..common.mixtures import MIXTURE
+from ..common.names import MIXTURE
 from ..data.poison import Budget
 from ..data.split import Split
 from .asked import Asked

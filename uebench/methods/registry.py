@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..common.errors import MethodError, UnknownNameError, UserError
-from ..common.mixtures import MIXTURE, shares_and_options
+from ..common.mixtures import shares_and_options
+from ..common.names import MIXTURE
 from ..common.options import validated
 from ..common.spec import IMPORTED, PURIFIED, Spec, parse_spec, unknown
 from .asked import Asked

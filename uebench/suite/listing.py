@@ -139,7 +139,7 @@ def kind_of(name: str) -> str:
     Raises:
         UserError: it belongs to none, and the message has the nearest name, or to several.
     """
-    from ..common.mixtures import MIXTURE
+    from ..common.names import MIXTURE
     from ..execute.choose import EXECUTORS
     from ..methods.registry import KINDS, absent, methods
 
@@ -191,7 +191,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
         }
     if kind == "dataset":
         return _dataset(_bare(name))
-    from ..common.mixtures import MIXTURE
+    from ..common.names import MIXTURE
     from ..methods.registry import KINDS, find
 
     about = {}

@@ -200,3 +200,19 @@ def test_poisons_of_one_recipe_with_several_hashes_are_kept_apart(
     (board,) = leaderboards(both.cells)
     assert board.several_poisons == {MethodSpec("lsp"): 2}
     assert {f.test: f.problems for f in validate(both.folder) if f.problems} == {}
+
+
+def test_a_folder_from_before_there_were_families_is_merged_with_a_newer_one(
+    folders: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(folders / "seed1", old)
+    cells = pd.read_csv(old / "cells.csv", dtype=str, keep_default_na=False)
+    cells.drop(columns=["attack_family", "defense_family"]).to_csv(old / "cells.csv", index=False)
+    run = json.loads((old / "run.json").read_text())
+    run["git"] = {"commit": "0" * 40, "dirty": False}
+    (old / "run.json").write_text(json.dumps(run))
+    both = merge([folders / "seed0", old], tmp_path / "both")
+    lsp = both.cells[both.cells["attack"] == "lsp"]
+    assert lsp["attack_family"].tolist() == ["surrogate-free"] * 2
+    assert {f.test: f.problems for f in validate(tmp_path / "both") if f.problems} == {}

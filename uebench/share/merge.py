@@ -7,6 +7,7 @@ their own, as in the results of one run.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +20,12 @@ from ..cells.cell import seedless_key
 from ..cells.config import dataset_specs, make_config, parts
 from ..cells.results import check_folder, measured
 from ..common.drafts import replaced_folder
-from ..common.errors import UserError
+from ..common.errors import MethodError, UserError
 from ..common.json_file import RUN
 from ..common.provenance import origins
 from ..common.text import escaped, write_text
 from ..methods.meanings import known_meanings
+from ..methods.registry import Kind, find
 from ..report import Results, conform_cells, leaderboards, read_results, write_leaderboards
 from ..report.detection import Detection, write_detection
 from ..report.folder import PICTURES_FOLDER, Picture, is_result, picture_name
@@ -155,7 +157,10 @@ def merged(paths: Sequence[Path | str], command: Sequence[str] = ()) -> Merged:
         known = {(k.row["key"], *_place(k.row)): k for k in known_cells(source)}
         for row in source.rows:
             recipe = source.run.recipes.get(str(row["key"]), {})
-            named = {**row, "dataset": names.get(_fingerprint(source, row), row["dataset"])}
+            named = {
+                **_with_families(row),
+                "dataset": names.get(_fingerprint(source, row), row["dataset"]),
+            }
             if not row["recipe"] and "poison" in recipe:
                 named["recipe"] = seedless_key(recipe)
             union.add(named, known.get((row["key"], *_place(row))))
@@ -200,6 +205,20 @@ def merge(paths: Sequence[Path | str], out: Path, command: Sequence[str] = ()) -
     union = merged(paths, command)
     check_folder(out)
     return union.write(out)
+
+
+def _with_families(row: CellRow) -> CellRow:
+    """Return a row with the families of its methods, which folders of older versions do not have.
+
+    The family of a method that is not installed here stays empty.
+    """
+    filled = dict(row)
+    kinds: tuple[Kind, Kind] = ("attack", "defense")
+    for kind in kinds:
+        if not row[f"{kind}_family"]:
+            with contextlib.suppress(UserError, MethodError):
+                filled[f"{kind}_family"] = find(kind, row[kind]).info.family
+    return filled
 
 
 def _place(row: CellRow) -> tuple[Any, ...]:

@@ -92,7 +92,7 @@ def test_a_spoiled_cell_is_computed_again(store: Store) -> None:
 
 
 def test_jobs_must_be_positive(store: Store) -> None:
-    with pytest.raises(ValueError, match="jobs must be at least 1, got -1"):
+    with pytest.raises(ValueError, match="jobs must be a whole number of at least 1, got -1"):
         matrix(store, -1)
 
 

@@ -199,3 +199,18 @@ def test_a_data_set_is_a_name_or_a_dataset(tiny: Dataset, wrong: Any) -> None:
         uebench.train(uebench.craft("lsp", tiny), "standard", wrong)
     with pytest.raises(uebench.UserError, match=r"uebench\.data\.from_arrays"):
         uebench.import_poison("x.npz", wrong, "x")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"jobs": "two"}, "jobs must be a whole number of at least 1, got 'two'"),
+        ({"jobs": 1.5}, "jobs must be a whole number of at least 1, got 1.5"),
+        ({"time_limit": "x"}, "time_limit must be a number of minutes, got 'x'"),
+        ({"stop_after_s": "soon"}, "the time to stop after must be a number above 0 s, got 'soon'"),
+        ({"time_limit": np.float64(-1)}, "the time limit must be a number above 0 s, got"),
+    ],
+)
+def test_limits_that_are_no_numbers_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(uebench.UserError, match=words):
+        uebench.run("none", "standard", DATA, **options)

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +161,15 @@ def _in_seconds(name: str, minutes: float | None, seconds: float | None) -> floa
     """Return a limit that is given in minutes or in seconds, None if it is not given.
 
     Raises:
-        UserError: it is given in both.
+        UserError: it is given in both, or is no number.
     """
     if minutes is not None and seconds is not None:
         raise UserError(f"{name} is given in minutes and in seconds ({name}_s); give one of them")
-    return seconds if minutes is None else 60 * minutes
+    if minutes is None:
+        return seconds
+    if not isinstance(minutes, Real):
+        raise UserError(f"{name} must be a number of minutes, got {minutes!r}")
+    return 60 * minutes
 
 
 def prepare(
@@ -250,16 +255,17 @@ def _check_limits(jobs: int | None, time_limit_s: float | None, stop_after_s: fl
     """Refuse numbers that no run can keep to; None means no limit.
 
     Raises:
-        UserError: a number is not positive.
+        UserError: a value is no number, or not positive.
     """
-    if jobs is not None and jobs < 1:
+    if jobs is not None and (not isinstance(jobs, Integral) or jobs < 1):
         raise UserError(
-            f"jobs must be at least 1, got {jobs}; leave it out for one job per core or GPU"
+            f"jobs must be a whole number of at least 1, got {jobs!r}; leave it out for one job "
+            "per core or GPU"
         )
     for what, limit_s in (("time limit", time_limit_s), ("time to stop after", stop_after_s)):
-        if limit_s is not None and not limit_s > 0:
+        if limit_s is not None and not (isinstance(limit_s, Real) and limit_s > 0):
             raise UserError(
-                f"the {what} must be above 0 s, got {limit_s}; leave it out for no limit"
+                f"the {what} must be a number above 0 s, got {limit_s!r}; leave it out for no limit"
             )
 
 

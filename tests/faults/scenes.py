@@ -222,10 +222,12 @@ def workers_killed(stage: Stage, times: int) -> Tally:
     killed: list[int] = []
 
     def kill() -> None:
-        while not ended.wait(stage.random.uniform(0.05, 1.5)) and len(killed) < times:
+        pause = 0.01  # the first worker is killed as soon as it is there: a run may take a second
+        while not ended.wait(pause) and len(killed) < times:
             server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
             workers = [pid for pid in children(server or 0) if alive(pid)]
             if workers:
+                pause = stage.random.uniform(0.05, 1.5)
                 killed.append(stage.random.choice(workers))
                 with contextlib.suppress(OSError):
                     os.kill(killed[-1], signal.SIGKILL)

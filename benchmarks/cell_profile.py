@@ -18,15 +18,12 @@ from typing import Any
 from unittest import mock
 
 import torch
-from steps import Bench, machine_name, protocol_of
+from steps import Bench, epoch_under, machine_name, processor_seconds
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from uebench import Facts, load_dataset
 from uebench.cells.plan import resolve_precision
-from uebench.methods.registry import build_defense
-from uebench.victims.supervised import train_model
 
 KINDS = {
     "convolutions and products": ("conv", "mm", "linear", "addmm", "bmm"),
@@ -78,21 +75,6 @@ def main() -> None:
         print(f"  {statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})  {title}", flush=True)
 
 
-def epoch_under(name: str, bench: Bench, args: argparse.Namespace) -> Callable[[], None]:
-    """Return a training of one epoch under a defense, without a test of any size."""
-    data = load_dataset(f"synthetic[n_train={args.images},n_test=10]")
-    protocol = protocol_of(args, epochs=1, eval_every=10)
-    facts = Facts("cifar10", data.n_classes, data.shape, 1, protocol.arch)
-    method = build_defense(name).resolve(facts)
-    two = data.test.subset(torch.arange(2))
-
-    def epoch() -> None:
-        run = bench.run()
-        train_model(data.train, two, protocol.arch, method.adjust(protocol), method, run)
-
-    return epoch
-
-
 class Operations(TorchDispatchMode):
     """Counts the operations of products and convolutions, as torch's own counter does.
 
@@ -117,9 +99,7 @@ def profiled(call: Callable[[], None]) -> tuple[dict[str, float], float]:
     counter = Operations()
     with counter:
         call()
-    start = time.process_time()
-    call()
-    seconds = time.process_time() - start
+    seconds = processor_seconds(call)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         call()
     totals: dict[str, float] = defaultdict(float)
@@ -144,13 +124,6 @@ def speed_of_a_product(precision: str) -> float:
         matrix @ matrix
         times.append(time.process_time() - start)
     return 2 * PRODUCT**3 / min(times)
-
-
-def processor_seconds(call: Callable[[], None]) -> float:
-    """Return the processor time of a call in seconds."""
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 @contextmanager

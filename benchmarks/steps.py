@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uebench import Facts, Run
+from uebench import Facts, Run, load_dataset
 from uebench.augment.color import Kornia
 from uebench.common.provenance import machine
 from uebench.learn.protocol import Protocol, named_protocol
 from uebench.methods.registry import build_defense
 from uebench.models import build_network
+from uebench.victims.supervised import train_model
 
 SHAPE = (3, 32, 32)
 CLASSES = 10
@@ -180,6 +181,28 @@ def protocol_of(args: argparse.Namespace, **changes: Any) -> Protocol:
     """Return the protocol that a script's `--protocol` names, with the network of `--arch`."""
     network = {"arch": args.arch} if args.arch else {}
     return named_protocol(args.protocol, **network, **changes)
+
+
+def epoch_under(name: str, bench: Bench, args: argparse.Namespace) -> Callable[[], None]:
+    """Return a training of one epoch under a defense, without a test of any size."""
+    data = load_dataset(f"synthetic[n_train={args.images},n_test=10]")
+    protocol = protocol_of(args, epochs=1, eval_every=10)
+    facts = Facts("cifar10", data.n_classes, data.shape, 1, protocol.arch)
+    method = build_defense(name).resolve(facts)
+    two = data.test.subset(torch.arange(2))
+
+    def epoch() -> None:
+        run = bench.run()
+        train_model(data.train, two, protocol.arch, method.adjust(protocol), method, run)
+
+    return epoch
+
+
+def processor_seconds(call: Callable[[], None]) -> float:
+    """Return the processor time of a call in seconds, on which other processes have little say."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
 
 
 def machine_name(device: torch.device) -> str:

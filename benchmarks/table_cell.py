@@ -15,20 +15,26 @@ Accuracies are those that the paper prints, and those of `--results` where the c
 import argparse
 import csv
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from steps import Bench, installed_behaviour, kornia_loss, machine_name, protocol_of
+from steps import (
+    Bench,
+    epoch_under,
+    installed_behaviour,
+    kornia_loss,
+    machine_name,
+    processor_seconds,
+    protocol_of,
+)
 from torch import nn
 
-from uebench import Facts, load_dataset
+from uebench import Facts
 from uebench.cells.plan import resolve_precision
 from uebench.methods.registry import build_defense
 from uebench.report.published import read_published
-from uebench.victims.supervised import train_model
 
 DEFENSES = ("standard", "ueraser_lite", "ueraser")
 THEIR_EPOCHS = 200
@@ -57,7 +63,7 @@ def main() -> None:
         f"{THEIR_EPOCHS} epochs; ours: {protocol.arch}, {precision}, {protocol.epochs} epochs"
     )
     kinds: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
-        name: (their_step(bench, copies), our_epoch(bench, args, defense))
+        name: (their_step(bench, copies), epoch_under(defense, bench, args))
         for name, copies, defense in (
             ("plain", 0, "standard"),
             ("one copy", 1, "ueraser_lite"),
@@ -103,28 +109,6 @@ def their_step(bench: Bench, copies: int) -> Callable[[], None]:
         return bench.plain_step(plain)
     rng = torch.Generator().manual_seed(0)
     return bench.plain_step(kornia_loss(images, labels, copies, installed_behaviour(), rng))
-
-
-def our_epoch(bench: Bench, args: argparse.Namespace, defense: str) -> Callable[[], None]:
-    """Return a training of one epoch under a defense, without a test of any size."""
-    data = load_dataset(f"synthetic[n_train={args.images},n_test=10]")
-    protocol = protocol_of(args, epochs=1, eval_every=10)
-    facts = Facts("cifar10", data.n_classes, data.shape, 1, protocol.arch)
-    method = build_defense(defense).resolve(facts)
-
-    def epoch() -> None:
-        two = data.test.subset(torch.arange(2))
-        run = bench.run()
-        train_model(data.train, two, protocol.arch, method.adjust(protocol), method, run)
-
-    return epoch
-
-
-def processor_seconds(call: Callable[[], None]) -> float:
-    """Return the processor time of a call in seconds, on which other processes have little say."""
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 def hours(epoch_seconds: dict[str, float], defense: str, epochs: int) -> float:

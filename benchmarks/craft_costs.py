@@ -10,11 +10,10 @@ follows what another image costs; the steps of TUE are shortened as well.
 
 import argparse
 import csv
-import time
 from pathlib import Path
 
 import torch
-from steps import machine_name
+from steps import machine_name, processor_seconds
 
 from uebench import Attack, Facts, Run, Split, load_dataset
 from uebench.learn.protocol import named_protocol
@@ -90,9 +89,7 @@ def main() -> None:
 def craft_seconds(attack: Attack, data: Split) -> float:
     """Return the processor seconds of crafting; the first call also pays for what loads once."""
     run = Run(shape=data.shape, n_classes=data.n_classes, seed=0, precision="bf16")
-    start = time.process_time()
-    attack.craft(data, run)
-    return time.process_time() - start
+    return processor_seconds(lambda: attack.craft(data, run))
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def epoch_under(name: str, bench: Bench, args: argparse.Namespace) -> Callable[[
     return epoch
 
 
-def processor_seconds(call: Callable[[], None]) -> float:
+def processor_seconds(call: Callable[[], object]) -> float:
     """Return the processor time of a call in seconds, on which other processes have little say."""
     start = time.process_time()
     call()

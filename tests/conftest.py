@@ -20,6 +20,7 @@ import torch  # noqa: E402
 
 from uebench.data import Dataset, load_dataset  # noqa: E402
 from uebench.execute.local import PRELOADED  # noqa: E402
+from uebench.methods import registry  # noqa: E402
 from uebench.store.store import Store  # noqa: E402
 from uebench.testing import make_run, random_dataset  # noqa: E402
 
@@ -50,6 +51,16 @@ def printable(text: str) -> str:
 def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test away from the user's store."""
     monkeypatch.setenv("UEBENCH_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(autouse=True)
+def _methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what a test registered, so that the next one may use the same names."""
+    registry.load()
+    known = {kind: dict(classes) for kind, classes in registry._methods.items()}
+    monkeypatch.setattr(registry, "_methods", known)
+    monkeypatch.setattr(registry, "_broken", list(registry._broken))
+    monkeypatch.setattr(registry, "_files", list(registry._files))
 
 
 @pytest.fixture

@@ -43,14 +43,6 @@ STEPS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the plug-ins of a test."""
-    registry.load()
-    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
-    monkeypatch.setattr(registry, "_files", [])
-
-
 @pytest.fixture(scope="module", params=STEPS)
 def broken_run(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from uebench.cli import main
-from uebench.methods import registry
 from uebench.report import read_cells
 
 BAD = '''
@@ -35,12 +34,8 @@ def call(*arguments: str) -> Result:
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a folder of its own, and forget plug-ins afterwards."""
+    """Work in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    registry.load()
-    known = {kind: dict(found) for kind, found in registry._methods.items()}
-    monkeypatch.setattr(registry, "_methods", known)
-    monkeypatch.setattr(registry, "_files", [])
 
 
 BUILD = """

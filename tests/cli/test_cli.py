@@ -18,7 +18,6 @@ from uebench.cells.results import gather
 from uebench.cli import main
 from uebench.data import load_dataset
 from uebench.learn.protocol import PROTOCOLS
-from uebench.methods import registry
 from uebench.report import read_cells
 from uebench.store.store import Store
 
@@ -186,10 +185,7 @@ def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
     assert "is not YAML (line 2)" in result.stderr
 
 
-def test_failed_cells_give_exit_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.load()
-    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
-    monkeypatch.setattr(registry, "_files", [])
+def test_failed_cells_give_exit_1(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(
         "from uebench import Attack, attack\n"
         "@attack('bad', title='Bad', source='a test')\n"

@@ -6,7 +6,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from uebench.cli import main
-from uebench.methods import registry
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
 METHOD = '''"""A stranger's attack."""
@@ -33,9 +32,6 @@ def call(*words: str) -> Result:
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UEBENCH_DEBUG", "")
-    registry.load()
-    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
-    monkeypatch.setattr(registry, "_files", [])
 
 
 def write_method(step: str, body: str) -> None:

@@ -82,7 +82,7 @@ def test_python_takes_minutes_as_the_flags_do_and_plans_without_computing() -> N
     assert list(planned["epochs"]) == [2, 2]
     with pytest.raises(ValueError, match="time_limit is given in minutes and in seconds"):
         uebench.run(**asked, time_limit=1, time_limit_s=60)
-    with pytest.raises(ValueError, match=r"the time limit must be above 0 s, got -60"):
+    with pytest.raises(ValueError, match=r"the time limit must be a number above 0 s, got -60"):
         uebench.run(**asked, time_limit=-1)
 
 

@@ -14,7 +14,6 @@ from PIL import Image
 
 from tests.cli.test_cli import DATA, FAST, call
 from uebench.data import load_dataset
-from uebench.methods import registry
 from uebench.report import read_cells
 
 OTHER = "synthetic[n_train=30,n_test=20,n_classes=2,size=16]"
@@ -228,9 +227,8 @@ class Faulty(Attack):
     ],
 )
 def test_an_attack_that_breaks_is_reported_with_its_line(
-    body: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    body: str, told: str, tmp_path: Path
 ) -> None:
-    _forget_plugins_after(monkeypatch)
     (tmp_path / "faulty.py").write_text(FAULTY.replace("{body}", body))
     plugin = ["--plugin", "faulty.py"]
     result = call("craft", "faulty", *plugin, "--dataset", DATA, "--out", "a.npz")
@@ -243,21 +241,12 @@ def test_an_attack_that_breaks_is_reported_with_its_line(
     assert "tracebacks are in " in ran.stderr
 
 
-def test_an_attack_that_returns_nothing_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _forget_plugins_after(monkeypatch)
+def test_an_attack_that_returns_nothing_is_reported(tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY.replace("{body}", "data.images * 0"))
     result = call("craft", "faulty", "--plugin", "faulty.py", "--dataset", DATA, "--out", "a.npz")
     assert result.exit_code == 1
     told = "faulty: perturb returned NoneType; a float tensor of shape (40, 3, 16, 16) is needed"
     assert told in " ".join(result.stderr.split())
-
-
-def _forget_plugins_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.load()
-    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
-    monkeypatch.setattr(registry, "_files", [])
 
 
 def test_craft_prints_lines_with_units_and_json_on_request() -> None:

@@ -16,7 +16,6 @@ from uebench.cells.cell import dataset_ref
 from uebench.cells.compute import fetch_dataset, keep_dataset
 from uebench.cli import main
 from uebench.data import load_dataset
-from uebench.methods import registry
 from uebench.store import prune as storage
 from uebench.store.store import Store, StoreError, key_of
 
@@ -105,9 +104,6 @@ class Fills(Defense):
 def test_a_disk_that_fills_in_the_middle_ends_the_run_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry.load()
-    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
-    monkeypatch.setattr(registry, "_files", [])
     monkeypatch.chdir(tmp_path)
     with mounted(tmp_path / "small", "size=2m") as folder:
         monkeypatch.setenv("UEBENCH_HOME", str(folder))

@@ -102,16 +102,6 @@ def plugin(tmp_path: Path, times: int) -> None:
     uebench.methods.registry.load_file(path)
 
 
-@pytest.fixture(autouse=True)
-def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the plug-ins of a test."""
-    from uebench.methods import registry
-
-    registry.load()
-    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
-    monkeypatch.setattr(registry, "_files", [])
-
-
 def test_a_method_that_raises_fails_only_its_cells(
     tmp_path: Path, store: Store, capfd: pytest.CaptureFixture[str]
 ) -> None:

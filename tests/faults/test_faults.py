@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from uebench.methods import registry
-
 from . import scenes
 from .scenes import Stage, Tally
 
@@ -13,17 +11,9 @@ pytestmark = pytest.mark.timeout(600)  # on a busy machine; seconds on two free 
 
 
 @pytest.fixture(scope="module")
-def shared_stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     """One stage for all scenes: its reference is computed once, and its forkserver serves all."""
     return Stage(tmp_path_factory.mktemp("stage"))
-
-
-@pytest.fixture
-def stage(shared_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    registry.load()
-    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
-    monkeypatch.setattr(registry, "_files", [])
-    return shared_stage
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.methods.veil import forget_modules
-from uebench.methods import registry
 
 
 @pytest.fixture
 def clean_methods(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Forget the methods and modules that a test loads."""
-    registry.load()
+    """Forget the modules that a test loads."""
     path = list(sys.path)
-    monkeypatch.setattr(registry, "_methods", {k: dict(v) for k, v in registry._methods.items()})
-    monkeypatch.setattr(registry, "_files", [])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield
     sys.path[:] = path

@@ -7,7 +7,6 @@ from pydantic import Field
 
 from uebench import Attack, Auto, Facts, Fraction255, UserError, attack, auto
 from uebench.common.errors import MethodError
-from uebench.methods import registry
 from uebench.methods.registry import build_attack
 
 FACTS = Facts("test", 10, (3, 32, 32), 1, "resnet8")
@@ -21,13 +20,6 @@ class Stepping(Attack):
 
     def resolve(self, facts: Facts) -> Any:
         return self.fill_auto(step=self.eps / 10)
-
-
-@pytest.fixture(autouse=True)
-def _restore(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.load()
-    known = {kind: dict(methods) for kind, methods in registry._methods.items()}
-    monkeypatch.setattr(registry, "_methods", known)
 
 
 def named(cls: type[Attack]) -> str:

@@ -26,16 +26,6 @@ class Plugged(Attack):
 '''
 
 
-@pytest.fixture(autouse=True)
-def _restore(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget what a test registered."""
-    registry.load()
-    kept = {kind: dict(found) for kind, found in registry._methods.items()}
-    monkeypatch.setattr(registry, "_methods", kept)
-    monkeypatch.setattr(registry, "_broken", list(registry._broken))
-    monkeypatch.setattr(registry, "_files", list(registry._files))
-
-
 def test_the_contract_names_are_there() -> None:
     assert {"none", "em", "lsp", "ar"} <= set(methods("attack"))
     wanted = {"standard", "ueraser", "ueraser_lite", "ueraser_max", "iss", "at"}

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from uebench import Attack, Defense, attack, defense
-from uebench.methods import registry
 from uebench.testing import UnmetError, attack_conformance, conform
 from uebench.testing.conformance import outcome_of, promised
 from uebench.testing.costs import _status
@@ -33,11 +32,7 @@ class Sound(Attack):
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register what these tests need for their time alone."""
-    registry.load()
-    known = {kind: dict(found) for kind, found in registry._methods.items()}
-    monkeypatch.setattr(registry, "_methods", known)
+def _registered() -> None:
     attack("sound", title="Sound", source="a test")(Sound)
 
 

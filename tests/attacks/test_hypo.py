@@ -49,6 +49,7 @@ def crafted(dataset: Dataset, store: Store, spec: str = SPEC) -> tuple[Poison, n
     return poison, surrogate(dataset, store)
 
 
+@pytest.mark.slow
 def test_noise_lowers_the_surrogates_loss_image_by_image(
     pictures: Dataset, shared_store: Store
 ) -> None:

@@ -186,6 +186,7 @@ def test_each_draw_and_each_training_step_has_a_crop_of_its_own(
     assert all((x - 0.5).abs().max() <= 4 / 255 + 1e-6 for x in shown), "of crops, not of images"
 
 
+@pytest.mark.slow
 def test_training_lowers_the_robust_loss_of_fresh_noise() -> None:
     data = load_dataset("synthetic[n_train=60,n_test=10,n_classes=2,size=16]")
     spec = "rem[steps=4,step=4/255,adv_steps=2,transform_draws=1,batch_size=30,train_steps={}]"

@@ -29,6 +29,7 @@ class Uncentred(torch.nn.Module):
         return x + 0.5
 
 
+@pytest.mark.slow
 def test_noise_leaves_a_lower_loss_under_random_perturbations(stripes: Dataset) -> None:
     """Lower than the same search without perturbations does, on one network for both."""
     run = make_run(stripes)

@@ -50,6 +50,7 @@ def feature_distances(
     ]
 
 
+@pytest.mark.slow
 def test_noise_moves_all_checkpoints_to_the_target_class(
     stripes: Dataset, shared_store: Store
 ) -> None:

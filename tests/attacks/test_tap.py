@@ -52,6 +52,7 @@ def share(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     return (model(images).argmax(1) == labels).float().mean().item()
 
 
+@pytest.mark.slow
 def test_images_are_the_next_class_for_the_surrogate_and_for_another_network(
     stripes: Dataset, shared_store: Store
 ) -> None:
@@ -190,6 +191,7 @@ def test_surrogates_are_trained_as_the_authors_do(
     assert {how["held_out"] for how in asked.values()} == {0}, "the last epoch is taken"
 
 
+@pytest.mark.slow
 def test_aap_holds_under_the_augmentation_better_than_tap(
     stripes: Dataset, shared_store: Store
 ) -> None:
@@ -213,6 +215,7 @@ def test_aap_holds_under_the_augmentation_better_than_tap(
     assert losses["aap"] < 0.6 * losses["tap"], losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["push", "pull"])
 def test_entf_moves_features_away_from_the_own_mean(
     objective: str, stripes: Dataset, shared_store: Store

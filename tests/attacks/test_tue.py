@@ -66,6 +66,7 @@ def test_noise_is_less_alike_between_classes_than_uniform_noise_of_each_class(
     assert probe.score(delta[300:].numpy(), labels[300:].numpy()) == 1
 
 
+@pytest.mark.slow
 def test_the_paper_s_gradient_separates_the_classes_but_not_as_well(pictures: Dataset) -> None:
     """Its signed steps, which never get shorter, keep the noise of a class apart."""
     uniform = 2 * torch.rand(400, 768, generator=torch.Generator().manual_seed(0)) - 1

@@ -33,6 +33,7 @@ def by_key(store: Store, jobs: int, **fields: Any) -> dict[str, Any]:
     return {cell["key"]: cell for cell in results(matrix.cells, store)}
 
 
+@pytest.mark.slow
 def test_jobs_and_order_do_not_change_any_bit(tmp_path: Path) -> None:
     one = by_key(Store(tmp_path / "1"), 1)
     turned = {"attacks": "ar,lsp,none", "defenses": "ueraser_lite,standard"}

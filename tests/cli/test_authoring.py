@@ -75,9 +75,8 @@ def python(code: str, folder: Path, *arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "kinds", [pytest.param(["attack"], marks=pytest.mark.slow), ["defense", "victim"]], ids="-".join
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kinds", [["attack"], ["defense", "victim"]], ids="-".join)
 def test_new_packages_pass_at_once(kinds: list[str], tmp_path: Path) -> None:
     for kind in kinds:
         name = NAMES[kind]

@@ -308,6 +308,7 @@ def test_help_and_lists_of_configurations_do_not_load_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_terminal_but_no_file_sees_at_once_that_torch_is_loading() -> None:
     arguments = ["run", "--attacks", "nosuch", "--dataset", DATA]
     command = [sys.executable, "-m", "uebench", *arguments]

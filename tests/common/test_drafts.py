@@ -148,7 +148,7 @@ def test_a_folder_that_fails_leaves_the_old_one(folder: Path) -> None:
     assert hidden(folder) == []
 
 
-@pytest.mark.parametrize("hindrance", [None, two_renames])
+@pytest.mark.parametrize("hindrance", [None, pytest.param(two_renames, marks=pytest.mark.slow)])
 def test_a_kill_at_each_operation_leaves_one_whole_folder(
     hindrance: Callable[[pytest.MonkeyPatch], None] | None,
     tmp_path: Path,

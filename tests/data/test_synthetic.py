@@ -74,6 +74,7 @@ def test_mean_colour_and_spread_do_not_tell_the_class(default: SyntheticArrays) 
     assert _nearest_mean_accuracy(both[0], default[1], both[1], default[3]) < 0.3
 
 
+@pytest.mark.slow
 def test_linear_probe_on_pixels_is_poor(default: SyntheticArrays) -> None:
     """Multinomial logistic regression on raw pixels does not solve the task."""
     x, y, t, z = (torch.from_numpy(a) for a in default[:4])

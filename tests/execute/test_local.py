@@ -130,7 +130,8 @@ def test_a_process_that_dies_again_fails(tmp_path: Path, store: Store) -> None:
     assert (tmp_path / "mark").read_text() == "2", "no endless retries"
 
 
-@pytest.mark.parametrize("own", ["", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("own", ["", "1"])
 def test_a_package_of_our_name_in_the_folder_is_not_taken(own: str, tmp_path: Path) -> None:
     folder, script = tmp_path / "here", tmp_path / "bin" / "uebench"
     (folder / "uebench").mkdir(parents=True)
@@ -201,10 +202,8 @@ class Looks(Defense):
 """
 
 
-# each starts a forkserver, which loads torch
-@pytest.mark.parametrize(
-    "refusals", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4)), 5]
-)
+@pytest.mark.slow  # each starts a forkserver, which loads torch
+@pytest.mark.parametrize("refusals", [0, 1, 4, 5])
 def test_a_forkserver_that_is_being_killed_is_waited_for(
     refusals: int, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +293,7 @@ def test_a_run_that_is_to_stop_after_a_while_leaves_a_table(tmp_path: Path) -> N
     assert cells["status"].tolist() == ["ok", "ok"]
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_run_like_ctrl_c(tmp_path: Path) -> None:
     options = ["--attacks", "none", "--defenses", "standard,waits"]
     store = Store(tmp_path / "store")

@@ -72,6 +72,7 @@ def test_an_interrupted_and_killed_run_gives_the_same_table(cluster: Any, tmp_pa
     assert on_ray == records(Store(tmp_path / "here"), attacks="lsp", defenses="standard")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_no_cluster_at_the_address_is_one_sentence(tmp_path: Path) -> None:
     options = ["--executor", "ray[address=127.0.0.1:1]"]

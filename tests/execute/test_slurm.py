@@ -79,6 +79,7 @@ def test_an_interrupted_and_killed_run_gives_the_same_table(
     assert on_slurm == here
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_refusal_of_slurm_is_one_sentence(cluster: dict[str, str], tmp_path: Path) -> None:
     options = ["--executor", "slurm[partition=nowhere]"]

@@ -17,7 +17,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 
 
 @pytest.mark.parametrize(
-    "scene", [scenes.out_of_memory, scenes.hanging, scenes.diverging, scenes.rude_method]
+    "scene",
+    [
+        pytest.param(scenes.out_of_memory, marks=pytest.mark.slow),
+        scenes.hanging,
+        scenes.diverging,
+        scenes.rude_method,
+    ],
 )
 def test_what_a_method_does_harms_its_cell_alone(
     stage: Stage, scene: Callable[[Stage], Tally]
@@ -29,6 +35,7 @@ def test_killed_workers_are_replaced(stage: Stage) -> None:
     assert scenes.workers_killed(stage, 3).lost == []
 
 
+@pytest.mark.slow
 def test_a_killed_forkserver_is_replaced(stage: Stage) -> None:
     assert scenes.forkserver_killed(stage).lost == []
 

@@ -232,6 +232,7 @@ def _bounded(cases: list[tuple[str, Callable[[], Any]]], told: str) -> None:
     Path(told).write_text("\n".join(wrong))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 def test_none_takes_500_mb(tmp_path: Path) -> None:
     cases = _worst(tmp_path)

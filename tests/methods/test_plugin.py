@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from uebench.report import read_cells
 
 ATTACK = '''
@@ -63,6 +65,7 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_an_installed_attack_is_listed_runs_and_is_in_the_table(tmp_path: Path) -> None:
     assert len(ATTACK.strip().splitlines()) < 40
     made = "--attacks classwise_noise[eps=16/255] --defenses standard --epochs 1 --out made"

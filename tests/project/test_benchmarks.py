@@ -29,6 +29,7 @@ def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> None:
     runpy.run_path(path, run_name="__main__")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments", "rows"),
     [
@@ -70,6 +71,7 @@ def test_agreement_of_two_results_is_printed(
     assert f"{paper} and {sprint}: 0.88 over 18 cells" in output, "as results/README.md has it"
 
 
+@pytest.mark.slow
 def test_gpu_script_measures_a_stand_in(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

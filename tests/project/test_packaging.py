@@ -105,6 +105,7 @@ def test_a_wheel_made_from_the_sdist_works_in_a_fresh_environment(
     assert "FAIL" not in run(uebench, "validate", "results")
 
 
+@pytest.mark.slow
 def test_an_uninstalled_clone_explains_how_to_install_it(clone: Path) -> None:
     # without the editable install's hook: only this folder and the dependencies are importable
     code = (

@@ -20,6 +20,7 @@ COMMITTED = rf"(cells\.csv|run\.json|records\.json|{SUMMARIES}|pictures/[\w-]+\.
 which only the images of the poison itself can give."""
 
 
+@pytest.mark.slow
 def test_make_pages_draws_the_page_of_a_committed_folder(tmp_path: Path) -> None:
     folder = tmp_path / "cifar10-em"
     shutil.copytree(ROOT / "results/cifar10-em", folder)

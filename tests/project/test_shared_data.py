@@ -7,7 +7,10 @@ from uebench.data import Dataset
 from uebench.data.poison_files import audit_poison
 
 
-@pytest.mark.parametrize(("spec", "norm", "most"), [("lsp", "l2", 1.413), ("ar", "l2", 1.109)])
+@pytest.mark.parametrize(
+    ("spec", "norm", "most"),
+    [("lsp", "l2", 1.413), pytest.param("ar", "l2", 1.109, marks=pytest.mark.slow)],
+)
 def test_attacks_stay_within_their_budgets_on_real_images(
     spec: str, norm: str, most: float, cifar: Dataset
 ) -> None:

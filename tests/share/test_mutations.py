@@ -214,6 +214,7 @@ def unexpected(missed: list[str]) -> list[str]:
     return [m for m in missed if not any(re.search(pattern, m) for pattern in UNDETECTABLE)]
 
 
+@pytest.mark.slow
 def test_a_sample_of_changed_leaves_is_found(bundle: Path) -> None:
     chosen = random.Random(0).sample(mutations(bundle), 25)
     assert not unexpected(survivors(bundle, chosen))

@@ -147,6 +147,7 @@ def small_attack(name: str, kernels: Path) -> Attack:
     return build_attack(name, options[name]).resolve(facts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lsp", "ar", "em"])
 def test_memory_does_not_grow_with_the_set_that_is_poisoned(
     name: str, kernels: Path, scarce: None
@@ -163,6 +164,7 @@ def test_memory_does_not_grow_with_the_set_that_is_poisoned(
     assert grown(measure) == []
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_set_that_is_kept_audited_and_trained_on(
     scarce: None, store: Store, tmp_path: Path
 ) -> None:

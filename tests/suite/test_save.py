@@ -97,7 +97,8 @@ def test_nothing_of_an_earlier_run_stays_and_everything_of_the_user(
 
 
 @pytest.mark.parametrize(
-    "step", [pytest.param(1, marks=pytest.mark.slow), pytest.param(9, id="every ninth")]
+    "step",
+    [pytest.param(1, marks=pytest.mark.slow), pytest.param(29, id="every twenty-ninth")],
 )
 def test_a_kill_while_saving_leaves_the_old_or_the_new_folder(
     step: int, outcomes: tuple[Outcome, Outcome], tmp_path: Path

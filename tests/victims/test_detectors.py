@@ -42,8 +42,8 @@ def scores(spec: str, dataset: Dataset, images: torch.Tensor, seed: int = 0) -> 
         ("noise[steps=100]", ["lsp", "random_class", "ops"]),
         ("edge_pixels", ["cuda"]),
         # crops of 4 px blur a pattern of 16 px, and few images need a strong one and many epochs
-        ("two_layer[epochs=150,width=128]", ["lsp[eps=8]"]),
-        ("bias_shift[epochs=20,arch=resnet8]", ["lsp[eps=4]"]),
+        pytest.param("two_layer[epochs=150,width=128]", ["lsp[eps=8]"], marks=pytest.mark.slow),
+        pytest.param("bias_shift[epochs=20,arch=resnet8]", ["lsp[eps=4]"], marks=pytest.mark.slow),
     ],
 )
 def test_poisons_are_found_and_clean_pictures_are_not(

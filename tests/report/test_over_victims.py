@@ -47,6 +47,7 @@ def test_the_worst_case_is_the_highest_accuracy_over_the_victims() -> None:
     ]
     shown = {str(row.label): [str(cell) for cell in row.cells] for row in table.rows}
     assert shown == {"clean": ["90.0", "70.0", ""], "EM": ["20.0", "60.0", "60.0 (SimCLR)"]}
+    assert table.note.startswith(boards[0].settings.dataset), "a name as it is, in lower case"
     assert table.note.endswith("Accuracy under standard.")
     assert label == "tab:uebench-victims-1"
     assert "worst case over victims" in to_markdown(boards, TITLES)

@@ -28,6 +28,8 @@ from ..common.yaml_file import read_yaml
 from .fields import MERGED, WHOLE, replace_field, spelled_out, under_protocol
 from .table_spec import TableSpec
 
+_A_RANGE = "write it like 0-2, which is 0, 1 and 2"
+
 
 def _list(value: Any) -> Any:
     """Return a comma-separated string or a single number as a list."""
@@ -44,13 +46,14 @@ def _seed_list(value: Any) -> Any:
     for each in values:  # also those of a range or an array
         match = re.fullmatch(r"(\d{1,10})-(\d{1,10})", each) if isinstance(each, str) else None
         if match is None:
+            if isinstance(each, str) and "-" in each.strip()[1:]:
+                raise UserError(f"the range {each} has no whole numbers as its ends; {_A_RANGE}")
             seeds.append(each)
             continue
         first, last = map(int, match.groups())
         if not 0 <= last - first < _MOST_SEEDS:
             raise UserError(
-                f"the range {each} must rise and have at most {_MOST_SEEDS:,} seeds; write it like "
-                "0-2, which is 0, 1 and 2"
+                f"the range {each} must rise and have at most {_MOST_SEEDS:,} seeds; {_A_RANGE}"
             )
         seeds += range(first, last + 1)
     return seeds

@@ -11,7 +11,7 @@ from dataclasses import replace
 from ..common.spec import parse_spec
 from .cells import SUPERVISED_VICTIM
 from .groups import MethodSpec, Settings
-from .layout import Layout, Shown, TableRow, sentence
+from .layout import Layout, Shown, TableRow
 from .tables import Leaderboard
 from .words import CLEAN, Label, Titles, method_label, named, percent, settings_in_words
 
@@ -66,7 +66,7 @@ def _layout(boards: Sequence[Leaderboard], titles: Titles) -> Layout:
         corner="attack",
         columns=(*columns, Label(OVER_VICTIMS[0], aside=OVER_VICTIMS[1])),
         rows=tuple(rows),
-        note=sentence(", ".join(settings_in_words(common, titles)), f"accuracy {which}"),
+        note=f"{', '.join(settings_in_words(common, titles))}. Accuracy {which}.",
     )
 
 

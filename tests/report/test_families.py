@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from tests.browser import css, needs_chromium, opened_page
 from tests.report.test_latex import _compile as compiled
 from tests.report.test_latex import needs_pdflatex
 from uebench.methods.registry import methods
@@ -66,6 +67,23 @@ def test_defenses_of_one_family_stand_next_to_each_other(wide, tmp_path):
     heads = re.findall(r'<button type="button" class="sort">(.*?)</button>', page)
     assert "cutmix<small>augmentation</small>" in heads
     assert "standard" in heads, "it has no family"
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("squeeze", ["iss", "blur"]),
+        ("Adversarial training, cutout", ["cutout", "at", "trades"]),
+        ("other", ["mine"]),
+    ],
+)
+def test_the_name_of_a_kind_selects_its_methods(text, left, driver, wide, tmp_path):
+    write_cells(wide, tmp_path / "cells.csv")
+    with opened_page(driver, write_page(read_results(tmp_path)).as_uri()):
+        driver.find_element("css selector", "[data-filter=columns]").send_keys(text)
+        heads = css(driver, ".heat thead th.defense")
+        assert [head.get_attribute("data-method") for head in heads] == left
 
 
 def test_groups_of_columns_become_groups_of_rows_and_back(wide):

@@ -40,8 +40,9 @@
     render();
   };
 
-  // A term that is the whole name of methods selects them; any other selects what contains it.
-  const names = ({ dataset }) => [dataset.method, dataset.spec, dataset.title, dataset.name].map((name) => name.toLowerCase());
+  // A term that is the whole name of methods, or of their kind, selects them; any other selects what contains it.
+  const names = ({ dataset: { method, spec, title, name, family } }) =>
+    [method, spec, title, name, family].map((text) => text.toLowerCase());
   const selected = (elements, text) => {
     const terms = text.toLowerCase().split(/,(?![^[]*\])/).map((term) => term.trim()).filter(Boolean);
     const matches = terms.map((term) => {

@@ -43,8 +43,9 @@ from uebench import Facts, Split, __version__, augment, pgd
 from uebench.augment.color import Kornia
 from uebench.augment.diamond_square import grow
 from uebench.cells.cell import Cell
+from uebench.cells.config import make_config
 from uebench.cells.failure import Failure
-from uebench.cells.plan import make_config, resolve_precision, table_titles
+from uebench.cells.plan import resolve_precision, table_titles
 from uebench.cells.results import check_folder, gather
 from uebench.common.spec import split_specs
 from uebench.data.poison import quantise

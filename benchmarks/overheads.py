@@ -21,7 +21,8 @@ from typing import Any
 from unittest.mock import patch
 
 from uebench.cells.cell import Cell, PoisonRef, dataset_ref
-from uebench.cells.plan import make_config, plan
+from uebench.cells.config import make_config
+from uebench.cells.plan import plan
 from uebench.data import load_dataset
 from uebench.execute.agenda import Agenda
 from uebench.execute.tasks import Task

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from uebench.cells.cell import Cell, dataset_ref
-from uebench.cells.compute import compute, fetch_dataset, fetch_poison, keep_dataset, poisoned_split
-from uebench.cells.plan import make_config, plan
+from uebench.cells.compute import compute, fetch_dataset, fetch_poison, poisoned_split
+from uebench.cells.config import make_config
+from uebench.cells.plan import plan
 from uebench.cells.results import gather
 from uebench.data import Dataset
+from uebench.data.dataset import keep_dataset
 from uebench.data.poison import Norm
 from uebench.methods.base import Defense
 from uebench.store.store import Store

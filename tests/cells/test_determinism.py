@@ -9,6 +9,7 @@ import torch
 
 import uebench.cells.determinism as module
 from tests.execute.driver import FIELDS, results
+from uebench.cells.config import make_config
 from uebench.cells.determinism import (
     CUBLAS,
     NO_DETERMINISTIC,
@@ -17,7 +18,7 @@ from uebench.cells.determinism import (
     n_irreproducible,
     reproducibility,
 )
-from uebench.cells.plan import make_config, resolve_precision
+from uebench.cells.plan import resolve_precision
 from uebench.store.store import Store
 from uebench.suite.run import execute, prepare
 

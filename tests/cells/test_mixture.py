@@ -10,10 +10,12 @@ import torch
 
 import uebench
 from uebench.cells.cell import Cell, dataset_ref, seedless_key
-from uebench.cells.compute import compute, fetch_poison, keep_dataset
-from uebench.cells.plan import make_config, plan
+from uebench.cells.compute import compute, fetch_poison
+from uebench.cells.config import make_config
+from uebench.cells.plan import plan
 from uebench.common.errors import UserError
 from uebench.data import Dataset
+from uebench.data.dataset import keep_dataset
 from uebench.execute.tasks import from_plain, pending, plain
 from uebench.share.validate import findings
 from uebench.store.store import Store

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from uebench.cells.cell import Cell, DatasetRef
-from uebench.cells.plan import make_config, plan
+from uebench.cells.config import make_config
+from uebench.cells.plan import plan
 from uebench.methods.registry import methods
 from uebench.store.store import Store
 

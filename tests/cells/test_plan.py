@@ -7,14 +7,8 @@ import pytest
 import torch
 
 from uebench.cells.cell import Cell, dataset_ref
-from uebench.cells.plan import (
-    class_labels,
-    config_names,
-    make_config,
-    plan,
-    read_config,
-    resolve_precision,
-)
+from uebench.cells.config import config_names, make_config, read_config
+from uebench.cells.plan import class_labels, plan, resolve_precision
 from uebench.data import Dataset
 
 

@@ -3,8 +3,8 @@
 import torch
 
 from tests.cells.test_cell import planned
-from uebench.cells.compute import compute, keep_dataset
-from uebench.data.dataset import from_arrays
+from uebench.cells.compute import compute
+from uebench.data.dataset import from_arrays, keep_dataset
 from uebench.report.confusion import ConfusionMatrix
 from uebench.store.store import Store
 

@@ -9,11 +9,12 @@ from click.testing import CliRunner
 
 from tests.cells.test_cell import planned
 from uebench import __version__
-from uebench.cells.compute import compute, keep_dataset
+from uebench.cells.compute import compute
 from uebench.cells.results import gather, version_warning
 from uebench.cli import main
 from uebench.common import provenance
 from uebench.data import Dataset
+from uebench.data.dataset import keep_dataset
 from uebench.report import write_cells
 from uebench.store.store import Store
 

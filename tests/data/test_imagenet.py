@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from uebench.cells.cell import dataset_ref
-from uebench.cells.plan import make_config
+from uebench.cells.config import make_config
 from uebench.cli import main
 from uebench.data import Dataset, DatasetError, folders, imagenet, load_dataset
 from uebench.learn.protocol import named_protocol

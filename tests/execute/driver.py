@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from uebench.cells.plan import make_config
+from uebench.cells.config import make_config
 from uebench.store.store import Store
 from uebench.suite.run import execute, prepare
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from uebench.cells.cell import dataset_ref
+from uebench.cells.config import make_config
 from uebench.cells.failure import Failure, failure
-from uebench.cells.plan import make_config, plan
+from uebench.cells.plan import plan
 from uebench.data import Dataset
 from uebench.execute.agenda import Agenda
 from uebench.execute.base import Pool, Report

@@ -13,9 +13,10 @@ import torch
 from click.testing import CliRunner
 
 from uebench.cells.cell import dataset_ref
-from uebench.cells.compute import fetch_dataset, keep_dataset
+from uebench.cells.compute import fetch_dataset
 from uebench.cli import main
 from uebench.data import load_dataset
+from uebench.data.dataset import keep_dataset
 from uebench.store import prune as storage
 from uebench.store.store import Store, StoreError, key_of
 

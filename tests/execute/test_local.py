@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import uebench
-from uebench.cells.plan import make_config
+from uebench.cells.config import make_config
 from uebench.execute.tasks import pending
 from uebench.methods.registry import attack
 from uebench.store.store import Store
@@ -233,7 +233,7 @@ RUN = """
 import sys
 from uebench.execute.tasks import pending
 from uebench.suite.run import execute, prepare
-from uebench.cells.plan import make_config
+from uebench.cells.config import make_config
 from uebench.store.store import Store
 fields = {fields!r}
 print(execute(prepare(make_config(fields), "cpu", 2, store=Store({store!r}))).cells["key"].tolist())

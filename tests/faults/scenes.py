@@ -22,7 +22,7 @@ from typing import Any
 
 import uebench.methods.registry
 from uebench.cells.cell import Cell
-from uebench.cells.plan import make_config
+from uebench.cells.config import make_config
 from uebench.store.store import Store
 from uebench.suite.matrix import RunOutcome
 from uebench.suite.run import execute, prepare
@@ -128,7 +128,7 @@ class Stage:
         program = (
             "import json, sys\n"
             "from uebench.suite.run import execute, prepare\n"
-            "from uebench.cells.plan import make_config\n"
+            "from uebench.cells.config import make_config\n"
             "from uebench.methods.registry import load_file\n"
             "from uebench.store.store import Store\n"
             "from pathlib import Path\n"

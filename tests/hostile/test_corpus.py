@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from tests.data.foreign.helpers import DATA
 from tests.hostile import generators as make
-from uebench.cells.plan import make_config, read_config
+from uebench.cells.config import make_config, read_config
 from uebench.cli import main
 from uebench.data import load_dataset
 from uebench.data.foreign import read_poison

@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from tests.cells.test_cell import planned
 from uebench import Defense
 from uebench.cells.cell import Cell
-from uebench.cells.compute import compute, fetch_poison, keep_dataset
+from uebench.cells.compute import compute, fetch_poison
 from uebench.cli import main
 from uebench.data import Dataset
+from uebench.data.dataset import keep_dataset
 from uebench.learn import checkpoint as module
 from uebench.learn.checkpoint import Checkpoint, Unfinished, interval, pack, unpack
 from uebench.learn.protocol import named_protocol

@@ -13,7 +13,8 @@ import torch
 import uebench
 from tests.methods.veil import forget_modules, method, typed
 from uebench.cells.cell import dataset_ref, source_of
-from uebench.cells.plan import make_config, plan
+from uebench.cells.config import make_config
+from uebench.cells.plan import plan
 from uebench.common.errors import MethodError
 from uebench.execute.tasks import Task, from_plain, plain
 from uebench.methods import registry, source

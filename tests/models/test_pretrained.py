@@ -9,10 +9,12 @@ from safetensors.torch import save_file
 
 import uebench
 from uebench.cells.cell import Cell, dataset_ref
-from uebench.cells.compute import compute, keep_dataset
-from uebench.cells.plan import make_config, plan
+from uebench.cells.compute import compute
+from uebench.cells.config import make_config
+from uebench.cells.plan import plan
 from uebench.cli import main
 from uebench.data import Dataset
+from uebench.data.dataset import keep_dataset
 from uebench.models import build_network, network_recipe, parse_arch, shown_arch
 from uebench.models.pretrained import FILE, MEAN, SD
 from uebench.store.store import Store

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from uebench.cells.cell import Cell, dataset_ref
-from uebench.cells.compute import compute, keep_dataset
+from uebench.cells.compute import compute
 from uebench.cells.config import config_names, dataset_specs, make_config, parts
 from uebench.cells.paper_table import paper_grid, stand_in
 from uebench.cells.plan import plan
 from uebench.cells.results import gather
 from uebench.cli.matrix import FIELDS, matrix_fields
 from uebench.data import Dataset, load_dataset
+from uebench.data.dataset import keep_dataset
 from uebench.models import build_network
 from uebench.models.pretrained import FILE
 from uebench.report.grid import grid_layout

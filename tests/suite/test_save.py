@@ -11,7 +11,7 @@ import pytest
 
 import uebench
 from tests.killing import killed_at_each_operation
-from uebench.cells.plan import make_config
+from uebench.cells.config import make_config
 from uebench.data import load_dataset
 from uebench.data.poison_writing import write_poison
 from uebench.methods.imported import known_records

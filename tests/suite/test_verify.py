@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from uebench.cells.cell import TRAINER_VERSION
-from uebench.cells.plan import make_config
+from uebench.cells.config import make_config
 from uebench.cli import main
 from uebench.learn.protocol import PROTOCOLS
 from uebench.report import read_cells

@@ -14,8 +14,9 @@ from torch import nn
 
 from tests.cells.test_cell import planned
 from tests.learn.test_checkpoint import NUMBERS, KilledError, killing_after, left
-from uebench.cells.compute import compute, keep_dataset
+from uebench.cells.compute import compute
 from uebench.data import Dataset, split
+from uebench.data.dataset import keep_dataset
 from uebench.store import arrays as memory
 from uebench.store.store import Store
 from uebench.testing import gpu_stand_in

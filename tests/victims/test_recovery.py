@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from tests.conftest import make_run
 from uebench.cells.cell import Cell, dataset_ref
-from uebench.cells.compute import compute, keep_dataset
-from uebench.cells.plan import make_config, plan
+from uebench.cells.compute import compute
+from uebench.cells.config import make_config
+from uebench.cells.plan import plan
 from uebench.cells.results import gather
 from uebench.data import Dataset, Split
+from uebench.data.dataset import keep_dataset
 from uebench.store.store import Store
 from uebench.victims import recovery
 from uebench.victims.recovery import recovery_record

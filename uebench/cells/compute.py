@@ -15,7 +15,6 @@ from torch import Tensor
 from ..common.errors import MissingError
 from ..common.provenance import provenance, versions
 from ..data.dataset import Dataset, stored_dataset
-from ..data.dataset import keep_dataset as keep_dataset
 from ..data.poison import Poison, measure, n_changed, poisoned, tensors_sha256
 from ..data.split import Split
 from ..methods.faults import blamed_for_its_code

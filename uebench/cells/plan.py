@@ -32,14 +32,11 @@ from .by_victim import by_victim
 from .cell import Cell, DatasetRef, PoisonRef, Share
 from .config import (
     Config,
-    config_names,
     dataset_specs,
-    make_config,
     method_names,
     method_overrides,
     options_set,
     parts,
-    read_config,
     spec_name,
 )
 from .failure import Failure, failure
@@ -52,17 +49,6 @@ from .refusals import (
     check_shares,
     may_repeat,
 )
-
-__all__ = [
-    "Config",
-    "config_names",
-    "dataset_specs",
-    "make_config",
-    "plan",
-    "read_config",
-    "resolve_precision",
-    "table_titles",
-]
 
 
 def resolve_precision(asked: str, device: str) -> Any:

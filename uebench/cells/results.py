@@ -21,9 +21,10 @@ from ..report.confusion import ConfusionMatrix
 from ..report.records import origin_in_words, record_sha256
 from ..store.store import Store
 from .cell import SUPERVISED, Cell
+from .config import Config
 from .evidence import facts
 from .failure import Failure
-from .plan import Config, table_titles
+from .plan import table_titles
 from .records import Records
 
 MEASURED = (

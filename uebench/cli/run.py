@@ -16,7 +16,7 @@ import click
 
 from ..common.text import counted
 from .completion import complete_config
-from .matrix import matrix_fields, matrix_options, take_flags_from_config
+from .matrix import matrix_fields, matrix_flags, matrix_options, take_flags_from_config
 from .shared import data_options, echo, options_of, plugin_option, quiet_option, starting
 from .table import print_detection, print_run
 
@@ -114,13 +114,6 @@ executor_options = options_of(
 def run_verb(
     config: str | None,
     out: str | None,
-    executor: str,
-    jobs: int | None,
-    time_limit: float | None,
-    stop_after: float | None,
-    deterministic: bool,
-    keep_models: bool,
-    log: str | None,
     as_json: bool,
     compare: bool,
     detect: bool,
@@ -141,26 +134,12 @@ def run_verb(
     uebench run --attacks em,mine --plugin mine.py --reuse results/em
     """  # noqa: D301
     with starting():
-        from ..cells import plan, results
-        from ..suite import run as suite_run
+        from ..cells.results import check_folder
         from ..suite.detect_poisons import asked_detectors, check_all_detectable, detect_poisons
+        from ..suite.run import save
 
     asked = asked_detectors(detect, detectors)
-    matrix = suite_run.prepare(
-        plan.make_config(matrix_fields(config, options)),
-        options["device"],
-        jobs,
-        options["data_dir"],
-        options["download"],
-        executor=executor,
-        time_limit_s=None if time_limit is None else 60 * time_limit,
-        stop_after_s=None if stop_after is None else 60 * stop_after,
-        deterministic=deterministic,
-        keep_models=keep_models,
-        log=log,
-        outline=options["dry_run"],
-        reuse=options["reuse"],
-    )
+    matrix = _planned(config, options)
     if options["dry_run"]:
         from ..suite.estimate import print_estimate
 
@@ -169,7 +148,7 @@ def run_verb(
     if asked:
         check_all_detectable(matrix)
     folder = Path(out) if out else _default_folder(config, options, matrix)
-    results.check_folder(folder)
+    check_folder(folder)
     quiet = options["quiet"]
     with _stopped_by_faults():
         if not quiet:
@@ -177,9 +156,34 @@ def run_verb(
         outcome = _execute(matrix, quiet)
         if asked:
             outcome = replace(outcome, detection=detect_poisons(matrix, asked, quiet))
-        suite_run.save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
+        save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
         _print_outcome(matrix, outcome, as_json, compare)
         _print_end(matrix, outcome, folder, quiet, warn=as_json)
+
+
+def _planned(config: str | None, options: dict[str, Any]) -> Matrix:
+    """Return the planned matrix that CONFIG and the flags describe."""
+    from ..cells.config import make_config
+    from ..suite.run import prepare
+
+    def in_seconds(minutes: float | None) -> float | None:
+        return None if minutes is None else 60 * minutes
+
+    return prepare(
+        make_config(matrix_fields(config, options)),
+        options["device"],
+        options["jobs"],
+        options["data_dir"],
+        options["download"],
+        executor=options["executor"],
+        time_limit_s=in_seconds(options["time_limit"]),
+        stop_after_s=in_seconds(options["stop_after"]),
+        deterministic=options["deterministic"],
+        keep_models=options["keep_models"],
+        log=options["log"],
+        outline=options["dry_run"],
+        reuse=options["reuse"],
+    )
 
 
 @contextlib.contextmanager
@@ -359,7 +363,6 @@ def _default_folder(config: str | None, options: dict[str, Any], matrix: Matrix)
     """Return results/NAME for an unchanged configuration, else results/run-HASH of the cells."""
     from ..store.store import key_of
 
-    neutral = ("reuse", "device", "data_dir", "download", "quiet", "dry_run")
-    if not any(value for name, value in options.items() if name not in neutral):
+    if not matrix_flags(options):
         return Path("results") / Path(config or "quick").stem
     return Path("results") / f"run-{key_of({'cells': [cell.key for cell in matrix.cells]})[:8]}"

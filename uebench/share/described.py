@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..cells.cell import Cell, DatasetRef
-from ..cells.plan import dataset_specs, make_config, plan
+from ..cells.config import dataset_specs, make_config
+from ..cells.plan import plan
 from ..cells.results import measured
 from ..cells.results import row as row_of
 from ..common.errors import UserError

@@ -17,8 +17,8 @@ from typing import Any
 
 from .. import report
 from ..cells.cell import Cell
+from ..cells.config import make_config
 from ..cells.paper_table import paper_grid, table_texts
-from ..cells.plan import make_config
 from ..common.json_file import RUN
 from ..common.text import one_line
 from ..methods.meanings import known_meanings

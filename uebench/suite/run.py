@@ -15,17 +15,17 @@ from typing import Any
 import pandas as pd
 
 from ..cells.cell import Cell, dataset_ref
-from ..cells.compute import keep_dataset
-from ..cells.config import merged_fields
+from ..cells.config import Config, dataset_specs, make_config, merged_fields
 from ..cells.evidence import keep_evidence
 from ..cells.failure import Failure
 from ..cells.paper_table import paper_grid, write_table
-from ..cells.plan import Config, dataset_specs, make_config, plan, table_titles
+from ..cells.plan import plan, table_titles
 from ..cells.records import Records
 from ..cells.results import check_folder, gather, write_results
 from ..common.drafts import replaced_folder
 from ..common.errors import UserError
 from ..data import load_dataset
+from ..data.dataset import keep_dataset
 from ..execute.base import Executor, ExecutorError, Orders
 from ..execute.choose import build_executor
 from ..execute.drive import run_tasks
@@ -81,7 +81,7 @@ def run(
     Cells that are in the store are not computed again. Arguments have the names and the meaning of
     the flags of `uebench run`: without attacks, defenses, data set, network and protocol, the
     matrix is that of the configuration `quick`, and otherwise what is left out has its default in
-    `uebench.cells.plan.Config`.
+    `uebench.cells.config.Config`.
 
     Args:
         attacks: specs such as `em` or `em[eps=16/255]`; by default none, EM, LSP and AR.

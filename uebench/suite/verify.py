@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..cells.cell import LATER_FIELDS, Cell, dataset_ref
-from ..cells.plan import Config, dataset_specs, make_config, plan
+from ..cells.config import Config, dataset_specs, make_config
+from ..cells.plan import plan
 from ..cells.results import row
 from ..common.errors import UserError
 from ..common.json_file import RUN, read_run_json

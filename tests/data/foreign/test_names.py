@@ -12,7 +12,8 @@ import uebench
 from tests.data.foreign.helpers import DATA, DELTAS, GREY, IMAGES, N
 from uebench.cells.cell import PoisonRef, dataset_ref
 from uebench.cells.compute import fetch_poison
-from uebench.cells.plan import make_config, plan
+from uebench.cells.config import make_config
+from uebench.cells.plan import plan
 from uebench.data import Dataset
 from uebench.data.poison import Poison, PoisonError
 from uebench.store.store import Store

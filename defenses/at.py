@@ -5,8 +5,9 @@ arXiv:2303.15127, the step of a fifth of the radius that of the authors of HYPO 
 
 The field's "AT" is often another one: `at8` is what OPS, EntF, BridgePure, MI-UE and APBench print,
 `at4` what REM and SEM print, and `at_l2` one of the three radii of CUDA's table (its other two are
-`at_l2[radius=0.25]` and `at_l2[radius=0.75]`). Table 5 of OPS combines AT with an augmentation:
-`at8[augment=cutout]`, `mixup` or `randaugment`.
+`at_l2[radius=0.25]` and `at_l2[radius=0.75]`; its steps are shorter, 0.15 of the radius). Table 5
+of OPS combines AT with an augmentation: `at8[augment=cutout]`, `mixup` or `randaugment`. The
+authors of TRADES search within 8/255 by steps of 0.007: `trades[radius=8/255,step=0.007]`.
 """
 
 from __future__ import annotations
@@ -63,15 +64,15 @@ class AdversarialTraining(Defense):
         filled = self.fill_auto(norm=facts.norm, radius=facts.eps / 2)
         if filled.norm != facts.norm and filled.radius != self.radius:
             raise UserError(
-                f"at: radius=half of a {facts.norm} budget says nothing about {filled.norm}; "
-                "give the radius as a number"
+                f"{self.info.name}: radius=half of a {facts.norm} budget says nothing about "
+                f"{filled.norm}; give the radius as a number"
             )
         filled = filled.fill_auto(step=filled.radius / 5)
         for name, value in (("radius", filled.radius), ("step", filled.step)):
             if filled.norm == "linf" and value > 1:
                 raise UserError(
-                    f"at: a linf {name} lies in (0, 1], got {value:g}; divide by 255, "
-                    f"{name}={value:g}/255"
+                    f"{self.info.name}: a linf {name} lies in (0, 1], got {value:g}; divide by "
+                    f"255, {name}={value:g}/255"
                 )
         return filled
 
@@ -196,7 +197,8 @@ class Trades(AdversarialTraining):
     """Cross-entropy on clean images, plus the divergence of the predictions within the ball.
 
     The search raises the divergence instead of the loss, as that of Zhang et al., ICML 2019. Ball
-    and random start are those of `at`, where the authors' code starts 0.001 from each image.
+    and random start are those of `at`, where the authors' code starts 0.001 from each image. Clean
+    and adversarial images pass the network as one batch, so that batch norm has common statistics.
     """
 
     beta: Annotated[float, Field(ge=0, le=1000)] = 6.0

@@ -4,8 +4,8 @@ Source: Kim and Sandoval-Segura, "Learning from Convolution-based Unlearnable Da
 arXiv:2411.01742. At each presentation an image is sharpened by a random 3x3 kernel without padding,
 which makes 30 px of 32, and then keeps only the lowest frequencies of its cosine transform. Crop
 and flip follow, and the crop fills the image up to its size again. Test images stay as they are.
-The authors rotate the images of CIFAR-100 as well: `rotation`. Published as RSK+FF; `keep=1` is
-their RSK without the filter.
+The authors also rotate the images of CIFAR-100, after crop and flip: `rotation`. Published as
+RSK+FF; `keep=1` is their RSK without the filter.
 
 Cost: a training step of ResNet-18 takes 1.02 (0.99 to 1.03) of the time of standard training
 (`benchmarks/step_costs.py --images 128`: bf16, one thread of a shared AMD EPYC, torch 2.14,
@@ -15,7 +15,7 @@ processor time, median and range of 3 rounds).
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -38,7 +38,7 @@ class SharpenAndFilter(Defense):
     keep: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Share of the rows and of the columns of the cosine transform that is kept; 1: all."""
     rotation: Annotated[float, Field(ge=0, le=180), Auto()] = auto()
-    """Largest rotation in degrees before the crop; auto: 15 on cifar100, else 0."""
+    """Largest rotation in degrees, after crop and flip; auto: 15 on cifar100, else 0."""
 
     def resolve(self, facts: Facts) -> SharpenAndFilter:
         """Return the defense with its rotation, unless the images are too small for it."""
@@ -51,18 +51,25 @@ class SharpenAndFilter(Defense):
             )
         return self.fill_auto(rotation=15.0 if facts.dataset == "cifar100" else 0.0)
 
+    def recipe(self) -> dict[str, Any]:
+        """Return the options, and that a rotation follows the crop, which it once preceded."""
+        return self.options() | ({"rotated": "after the crop"} if self.rotation else {})
+
     def adjust(self, protocol: Protocol) -> Protocol:
         """Ask for the padding that makes up for what the kernel takes off the image."""
         return protocol.asked(crop_padding=1)
 
     def before_crop(self, images: UInt8[Tensor, "b c h w"], run: Run) -> Float[Tensor, "b c h1 w1"]:
         """Return the sharpened and filtered images, 2 px smaller on each axis."""
-        pixels = low_passed(sharpened(images.float() / 255, self.center, run.rng), self.keep)
+        return low_passed(sharpened(images.float() / 255, self.center, run.rng), self.keep)
+
+    def after_crop(self, images: Float[Tensor, "b c h w"], run: Run) -> Float[Tensor, "b c h w"]:
+        """Return the rotated images."""
         if not self.rotation:
-            return pixels
-        draws = torch.rand(len(pixels), generator=run.rng, device=pixels.device) * 2 - 1
+            return images
+        draws = torch.rand(len(images), generator=run.rng, device=images.device) * 2 - 1
         angle = draws * self.rotation * math.pi / 180
-        return warp_pixels(pixels, affine_matrix(angle, 0 * angle, 1 + 0 * angle))
+        return warp_pixels(images, affine_matrix(angle, 0 * angle, 1 + 0 * angle))
 
 
 def sharpened(

@@ -5,8 +5,8 @@ Simple networks learn a poison at once, so a network of two linear layers is tra
 (PGD-10, 8/255) on the poisoned images; the noise that raises its loss on an image hides what it has
 learned. That noise is added to the training images once, before the target model is trained with
 the augmentation of contrastive learning: a resized crop of 10 to 100 % of the area, mirroring,
-colour jitter and random gray. That crop takes the place of the protocol's crop and flip, which are
-switched off. Test images stay as they are.
+colour jitter and random gray. It takes the place of the protocol's crop and flip, which are
+switched off; images are not mirrored where the protocol does not. Test images stay as they are.
 
 The authors' numbers are not known to us; they train ResNet-18 for 200 epochs.
 
@@ -23,7 +23,7 @@ training seeds share one noisy set, which is computed once and kept in the store
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
@@ -32,13 +32,16 @@ from torch import Tensor, nn
 
 from uebench import (
     Adversary,
+    Auto,
     Defense,
+    Facts,
     Fraction255,
     Option,
     Protocol,
     Run,
     Split,
     Training,
+    auto,
     defense,
 )
 from uebench.augment import contrastive
@@ -60,6 +63,8 @@ class StrongAugmentationAdversarialNoise(Defense):
     """Add the adversarial noise; false leaves the strong augmentation alone."""
     augment: bool = True
     """Train with the strong augmentation; false leaves the protocol's crop and flip."""
+    mirror: Annotated[bool, Auto()] = auto()
+    """Mirror half of the images in the strong augmentation; auto: if the protocol does."""
     epochs: Annotated[int, Field(ge=1, le=10_000), Option(quick=1)] = 100
     """Passes of the simple network over the training set."""
     width: Annotated[int, Field(ge=1, le=65_536), Option(quick=16)] = 3072
@@ -75,6 +80,17 @@ class StrongAugmentationAdversarialNoise(Defense):
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
     """Images per step of the simple network's training."""
 
+    def resolve(self, facts: Facts) -> StrongAugmentationAdversarialNoise:
+        """Return the defense, which mirrors images if the protocol does."""
+        return self.fill_auto(mirror=facts.flip)
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the options, without `mirror` where images are mirrored, as they once always were.
+
+        So the keys of those results hold.
+        """
+        return {k: v for k, v in self.options().items() if k != "mirror" or not v}
+
     def adjust(self, protocol: Protocol) -> Protocol:
         """Switch the protocol's crop and flip off, since the augmentation has its own."""
         if not self.augment:
@@ -85,7 +101,7 @@ class StrongAugmentationAdversarialNoise(Defense):
         """Return the training set with the adversarial noise of the simple network."""
         if not self.noise:
             return data
-        options = {k: v for k, v in self.options().items() if k != "augment"}
+        options = {k: v for k, v in self.options().items() if k not in ("augment", "mirror")}
         recipe = {"data": content_hash(data), "precision": run.precision, **options}
         tensors = run.kept(
             f"{self.info.name}, version {self.version}",
@@ -96,7 +112,9 @@ class StrongAugmentationAdversarialNoise(Defense):
 
     def after_crop(self, images: Float[Tensor, "b c h w"], run: Run) -> Float[Tensor, "b c h w"]:
         """Return the strongly augmented images."""
-        return contrastive(images, run.rng) if self.augment else images
+        if not self.augment:
+            return images
+        return contrastive(images, run.rng, mirror=self.mirror)
 
     def _noisy(self, data: Split, run: Run) -> Tensor:
         """Return the 8-bit images with the noise that raises the simple network's loss."""

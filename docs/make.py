@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from uebench.common.text import duration
+from uebench.methods.meanings import known_meanings
 from uebench.methods.registry import KINDS, Kind, methods
 from uebench.report import leaderboards, read_results
 from uebench.report.colors import ink_on, ramp
+from uebench.report.compare import as_published, distinguishing
 from uebench.suite.listing import describe
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "results" / "published"
 FOLDERS: dict[Kind, str] = {kind: f"{kind}s" for kind in KINDS}
+MEANINGS = known_meanings()
 DATASET = "cifar10"
 """The data set whose published numbers a page prints; the CSV files have the others too."""
 
@@ -199,7 +202,8 @@ def published(kind: Kind, name: str) -> list[str]:
     for file in sorted(PUBLISHED.glob("*.csv")):
         with file.open(newline="") as lines:
             for row in csv.DictReader(lines):
-                if row[kind] == name and row["dataset"] == DATASET and row["arch"] == "resnet18":
+                here = row["dataset"] == DATASET and row["arch"] == "resnet18"
+                if here and is_of(kind, name, row):
                     pair = typed(row, kind), typed(row, other)
                     copied = " [S]" if row.get("secondhand") else ""
                     rows[pair][file.stem].append(row["accuracy"] + copied)
@@ -228,6 +232,23 @@ def published(kind: Kind, name: str) -> list[str]:
         cells = [", ".join(dict.fromkeys(by_source.get(source, []))) for source in sources]
         body.append(f"| `{own}` | `{who}` | " + " | ".join(cells) + " |")
     return [*text, *head, *body]
+
+
+def is_of(kind: Kind, name: str, row: dict[str, str]) -> bool:
+    """Return whether a published row is of a method, or of a preset under its method's name.
+
+    `at8` is printed as `at[radius=8/255]`, with or without an augmentation, and `at4` as plain `at`
+    where half of the attack's budget is 4/255.
+    """
+    base, preset = as_published(name, "", MEANINGS)
+    if base == name or row[kind] != base:
+        return row[kind] == name
+    attack = MEANINGS.get(row["attack"])
+    half = attack.half if attack and not row["attack_options"] else frozenset()
+    given = distinguishing(base, row[f"{kind}_options"], MEANINGS)
+    decided = {option.partition("=")[0] for option in preset}
+    others = {option.partition("=")[0] for option in given - half - preset}
+    return preset <= given | half and not decided & others
 
 
 def typed(row: dict[str, str], kind: Kind) -> str:

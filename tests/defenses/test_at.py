@@ -61,6 +61,9 @@ def test_bad_radii() -> None:
         build_defense("at[radius=4]").resolve(Facts(**FACTS))
     with pytest.raises(ValueError, match="give the radius as a number"):
         build_defense("at[norm=l2]").resolve(Facts(**FACTS))
+    for preset, bad in (("at8", "radius=8"), ("trades", "radius=8"), ("at_l2", "radius=half")):
+        with pytest.raises(ValueError, match=f"^{preset}: "):
+            build_defense(f"{preset}[{bad}]").resolve(Facts(**FACTS))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from scipy.fft import dctn, idctn
 
 from tests.conftest import make_run, random_dataset
 from uebench import Facts, Protocol, UserError
+from uebench.augment.affine import affine_matrix, warp_pixels
 from uebench.data import Dataset
 from uebench.defenses.coin import displaced
 from uebench.defenses.rsk_ff import low_passed, sharpened
@@ -97,6 +98,26 @@ def test_only_cifar100_is_rotated() -> None:
     for name, rotation in (("cifar10", 0.0), ("cifar100", 15.0)):
         defense = build_defense("rsk_ff").resolve(Facts(name, 10, (3, 32, 32), 2, "resnet8"))
         assert defense.options()["rotation"] == rotation
+
+
+def test_the_rotation_follows_the_crop_and_turns_about_the_middle_of_the_window(
+    tiny: Dataset,
+) -> None:
+    facts = Facts("test", 2, tiny.shape, 2, "resnet8")
+    turned = build_defense("rsk_ff[rotation=20]").resolve(facts)
+    straight = build_defense("rsk_ff").resolve(facts)
+    images = tiny.train.images
+    before = turned.before_crop(images, make_run(tiny))
+    assert torch.equal(before, straight.before_crop(images, make_run(tiny)))
+    pixels = tiny.train.pixels()
+    assert straight.after_crop(pixels, make_run(tiny)) is pixels
+    moved = turned.after_crop(pixels, make_run(tiny))
+    angle = (torch.rand(len(pixels), generator=make_run(tiny).rng) * 2 - 1) * math.radians(20)
+    matrix = affine_matrix(angle, torch.zeros_like(angle), torch.ones_like(angle))
+    assert torch.equal(moved, warp_pixels(pixels, matrix))
+    # results of the order that it had at first are not reused, and all others are
+    assert turned.recipe() == {**turned.options(), "rotated": "after the crop"}
+    assert straight.recipe() == straight.options()
 
 
 def test_images_that_leave_no_frequency_are_refused() -> None:

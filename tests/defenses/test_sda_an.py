@@ -1,11 +1,13 @@
 """SDA+AN: the noise of a simple network, and the augmentation that replaces crop and flip."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.cells.test_plan import cells
 from tests.conftest import make_run
 from uebench import Defense, Facts, Protocol, Split
 from uebench.augment import contrastive
@@ -91,6 +93,32 @@ def test_the_augmentation_replaces_the_protocols_crop_and_flip(tiny: Dataset) ->
     assert torch.equal(seen[0], contrastive(images, make_run(tiny).rng))
     sda_an(tiny, f"{FAST},augment=false").loss(Recorder(), images, tiny.train.labels, run)
     assert torch.equal(seen[1], images)
+
+
+def test_images_are_mirrored_only_where_the_protocol_does(tiny: Dataset, tmp_path: Path) -> None:
+    facts = Facts("test", 2, tiny.shape, 4, "resnet8")
+    flipped = build_defense(f"sda_an[{FAST}]").resolve(facts)
+    digits = build_defense(f"sda_an[{FAST}]").resolve(replace(facts, flip=False))
+    asked = build_defense(f"sda_an[{FAST},mirror=true]").resolve(replace(facts, flip=False))
+    images = tiny.train.pixels()
+    seen = digits.after_crop(images, make_run(tiny))
+    assert torch.equal(seen, contrastive(images, make_run(tiny).rng, mirror=False))
+    assert not torch.equal(seen, flipped.after_crop(images, make_run(tiny)))
+    assert asked == flipped
+    assert "mirror" not in flipped.recipe(), "the keys of older results hold"
+    assert digits.recipe()["mirror"] is False
+    # the noise is the same
+    store = Store(tmp_path)
+    flipped.prepare(tiny.train, make_run(tiny, store=store))
+    kept = [item for item in tmp_path.rglob("*") if item.is_file()]
+    digits.prepare(tiny.train, make_run(tiny, store=store))
+    assert kept == [item for item in tmp_path.rglob("*") if item.is_file()]
+
+
+def test_digits_are_planned_without_mirroring(tiny: Dataset) -> None:
+    for flip in (False, True):
+        (cell,) = cells(tiny, attacks="none", defenses="sda_an", set={"protocol.flip": flip})
+        assert cell.defense.options()["mirror"] is flip
 
 
 @pytest.mark.parametrize("option", ["eps=0", "eps=8", "steps=0", "step=2", "width=0", "epochs=0"])

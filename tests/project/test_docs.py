@@ -166,6 +166,20 @@ def test_links_point_to_files_that_exist(path: Path) -> None:
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+def test_a_presets_page_has_the_numbers_that_are_published_under_its_methods_name() -> None:
+    def rows(name: str) -> list[str]:
+        text = (ROOT / "docs" / "defenses" / f"{name}.md").read_text()
+        return re.findall(r"^\| `(.+)` \|.* \d", text.partition("## Published")[2], re.MULTILINE)
+
+    assert "at[norm=l2,radius=0.5,steps=10]` | `cuda" in rows("at_l2")
+    assert "at[radius=8/255,steps=10]` | `ops" in rows("at8")
+    assert "at[radius=8/255,steps=10,augment=cutout]` | `ops" in rows("at8")
+    assert "at[steps=10]` | `rem" in rows("at4"), "half of the budget is 4/255"
+    assert not [row for row in rows("at8") if "radius=8/255" not in row]
+    assert not [row for row in rows("at4") if "radius" in row or "` | `lsp" in row]
+    assert not rows("trades")
+
+
 def test_method_pages_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = runpy.run_path(str(ROOT / "docs" / "make.py"))["pages"]()
     assert len(pages) > 20

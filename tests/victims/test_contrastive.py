@@ -250,6 +250,42 @@ def test_defenses_act_on_images_before_the_views(tiny: Dataset) -> None:
     assert views[1][0].abs().max() == 0
 
 
+@pytest.mark.parametrize(("lost", "border"), [((2, 2), 1), ((1, 3), 2), ((-3, -2), 0)])
+def test_images_that_a_defense_returns_in_another_size_fit_the_network(
+    lost: tuple[int, int], border: int, tiny: Dataset
+) -> None:
+    c, h, w = tiny.shape
+
+    class Resized(uebench.Defense):
+        def before_crop(self, images: torch.Tensor, run: uebench.Run) -> torch.Tensor:
+            return torch.ones(len(images), c, h - lost[0], w - lost[1])
+
+        def after_crop(self, images: torch.Tensor, run: uebench.Run) -> torch.Tensor:
+            assert images.shape[1:] == tiny.shape
+            inside = images[:, :, border : h - border, border : w - border]
+            assert (inside == 1).all(), "no more is black than has to be"
+            return images
+
+    victim: Contrastive = SimCLR(epochs=1, crop=0.2)
+    target = Target("resnet8", PROTOCOLS["quick"], Resized(), tiny.test, tiny.train)
+    first, _ = victim._views(tiny.train, torch.arange(6), target, make_run(tiny))
+    assert first.shape == (6, *tiny.shape)
+
+
+def test_a_defense_that_makes_images_smaller_trains_under_a_contrastive_victim(
+    tiny: Dataset,
+) -> None:
+    options = "epochs=1,hidden=8,dim=4,batch_size=20"
+    table = uebench.run(
+        *("none", "rsk_ff", tiny.name),
+        victims=[f"simclr[{options}]"],
+        protocol="quick",
+        arch="resnet9[width=2]",
+        quiet=True,
+    )
+    assert list(table["status"]) == ["ok"]
+
+
 def test_contrastive_learning_finds_classes_without_labels() -> None:
     """On 400 images of two kinds of stripes, whose colours say nothing."""
     rng = torch.Generator().manual_seed(0)

@@ -47,6 +47,7 @@ def by_victim(
         protocol.epochs,
         protocol.surrogate,
         batch_size=protocol.batch_size,
+        flip=protocol.flip,
     )
     check_distinct("victims", specs, [_resolved(each, facts)[0] for each in asked])
     for each in asked:

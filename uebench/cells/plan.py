@@ -190,8 +190,11 @@ class Setting:
         """
         family = ref.name.partition("[")[0]
         surrogate = parse_arch(protocol.surrogate, absent)[0]
-        size = protocol.batch_size
-        facts = Facts(family, ref.n_classes, ref.shape, protocol.epochs, surrogate, batch_size=size)
+        facts = Facts(
+            *(family, ref.n_classes, ref.shape, protocol.epochs, surrogate),
+            batch_size=protocol.batch_size,
+            flip=protocol.flip,
+        )
         return Setting(ref, facts, protocol, resolve_precision(protocol.precision, device))
 
     def poison(self, attack: Asked[Attack], seed: int = 0) -> PoisonRef | Unresolved:

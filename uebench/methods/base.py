@@ -56,6 +56,7 @@ class Facts:
             says nothing. Only defenses see the poison's own norm and eps: attacks are resolved
             before them.
         batch_size: images per step of the target model's training.
+        flip: whether the protocol mirrors images at random.
     """
 
     dataset: str
@@ -66,6 +67,7 @@ class Facts:
     norm: Norm = "linf"
     eps: float = 8 / 255
     batch_size: int = 128
+    flip: bool = True
 
 
 class Method(BaseModel):

@@ -18,6 +18,7 @@ Departs from them:
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -234,7 +235,10 @@ class Contrastive(Victim):
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
         """Return two views of the images of a batch, after what the defense does to images."""
         images = target.defense.before_crop(data.take(batch), run)
-        images = crop_flip(images, run.rng, 0, False, size=data.shape[1:])  # fits a defense's size
+        # a defense may return images of another size: larger ones are cropped, smaller ones padded
+        sides = zip(data.shape[1:], images.shape[2:], strict=True)
+        padding = max(0, *(math.ceil((wanted - side) / 2) for wanted, side in sides))
+        images = crop_flip(images, run.rng, padding, False, size=data.shape[1:])
         if images.dtype == torch.uint8:
             images = images.float().div_(255)
         images = target.defense.after_crop(images, run)

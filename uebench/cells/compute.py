@@ -109,13 +109,13 @@ def _mixed(
     """
     start = time.perf_counter()
     data, covered, summary = train, torch.zeros(len(train), dtype=torch.bool), []
-    for number, (part, made) in enumerate(zip(ref.parts, parts, strict=True)):
+    for number, (part, poison) in enumerate(zip(ref.parts, parts, strict=True)):
         own = owners == number
-        data = poisoned(data, made, own)
-        own &= torch.isin(torch.arange(len(train)), made.index)  # fewer where crafted on a subset
+        data = poisoned(data, poison, own)
+        own &= torch.isin(torch.arange(len(train)), poison.index)  # fewer where crafted on a subset
         covered |= own
         budget = part.attack.budget(train.shape)._asdict()
-        facts = {"images": int(own.sum()), "poison": part.key, "sha256": made.meta["sha256"]}
+        facts = {"images": int(own.sum()), "poison": part.key, "sha256": poison.meta["sha256"]}
         summary.append({"attack": str(part.attack), "budget": budget, **facts})
     index = covered.nonzero()[:, 0]
     mixed = Poison(data.images[index], train.labels[index], index)
@@ -123,9 +123,9 @@ def _mixed(
     ref.attack.budget(train.shape).check(measured, train.shape, str(ref.attack))
     seconds = time.perf_counter() - start + sum(p.meta.get("craft_seconds", 0.0) for p in parts)
     record = {**measured.record(), "parts": summary, **_record_of(ref, mixed, seconds, device)}
-    for made in parts:
+    for poison in parts:
         record["determinism"] = limited_by_poison(
-            record["determinism"], made.meta.get("determinism")
+            record["determinism"], poison.meta.get("determinism")
         )
     return {"images": mixed.images, "labels": mixed.labels, "index": index}, record
 
@@ -283,15 +283,15 @@ def train_cell(
     if weights is not None:
         # clones, since tensors that share memory cannot be written
         weights |= {k: v.cpu().contiguous().clone() for k, v in trained.model.state_dict().items()}
-    asked: dict[str, Any] = {}
+    on_request: dict[str, Any] = {}
     if cell.protocol.robust:
-        asked |= robust_record(trained.model, test, *cell.ball(), run)
+        on_request |= robust_record(trained.model, test, *cell.ball(), run)
     if cell.protocol.recovery:
-        asked |= recovery_record(trained.model, dataset.train.to(run.device), test, run)
+        on_request |= recovery_record(trained.model, dataset.train.to(run.device), test, run)
     return {
         **run.notes,
         **trained.record,
-        **asked,
+        **on_request,
         **cell.ball_note(),
         "prepare_seconds": prepare_seconds,
     }

@@ -33,8 +33,8 @@ class Task:
 
     def is_done(self, store: Store) -> bool:
         """Return whether the store has all that the task makes."""
-        made = [self.kind, *(["model"] if self.keep_model else [])]
-        return all(store.has(kind, self.key) for kind in made)
+        kinds = [self.kind, *(["model"] if self.keep_model else [])]
+        return all(store.has(kind, self.key) for kind in kinds)
 
     def describe(self) -> str:
         """Return the task in a few words, for progress lines."""

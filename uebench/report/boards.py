@@ -170,14 +170,14 @@ def _board(
     rows, matrices = [], []
     for attack, both_rows in zip(attacks, _pairs(*(each.rows for each in layouts)), strict=True):
         links, row = [], []
-        for defense, faces in zip(defenses, _pairs(*(r.cells for r in both_rows)), strict=True):
+        for defense, texts in zip(defenses, _pairs(*(r.cells for r in both_rows)), strict=True):
             pair = (attack, defense) if attack and defense else None
             link = cells.link(pair, settings) if pair else None
             # The worst cases have no colours, since they repeat numbers of the cells.
-            last, best = (_face(shown, scale if pair else None) for shown in faces)
+            last, best = (_in_metric(shown, scale if pair else None) for shown in texts)
             entry = board.entry(*pair) if pair else BoardEntry()
             cell = {"last": last, "best": best, "href": link["href"] if link else ""}
-            row.append(cell | _beside(entry, cells.published.get(pair) if pair else None))
+            row.append(cell | _with_accuracy(entry, cells.published.get(pair) if pair else None))
             if pair:
                 links.append(link if link and link["picture"] else None)
         cost = _crafting([board.entry(attack, d) for d in board.defenses]) if attack else ""
@@ -241,8 +241,8 @@ def _sources(compared: Compared) -> str:
     )
 
 
-def _beside(entry: BoardEntry, compared: Compared | None) -> View:
-    """Return what can be shown with a cell's accuracy: published numbers, and its cost."""
+def _with_accuracy(entry: BoardEntry, compared: Compared | None) -> View:
+    """Return what is shown with a cell's accuracy on request: published numbers, and its cost."""
     span = dict.fromkeys(map(percent, compared.span)) if compared else ()
     cost = "" if math.isnan(entry.train_seconds) else seconds(entry.train_seconds)
     return {
@@ -269,7 +269,7 @@ def _about_published(compared: Sequence[Compared]) -> str:
     )
 
 
-def _face(shown: Shown, scale: tuple[float, float] | None) -> View:
+def _in_metric(shown: Shown, scale: tuple[float, float] | None) -> View:
     """Return a cell in one metric: its text, and its accuracy in percent, which sorts columns."""
     accuracy, color = shown.accuracy, ""
     if accuracy is not None and scale is not None:

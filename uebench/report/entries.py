@@ -113,7 +113,7 @@ def _shown_run(results: Results, run: CellRow) -> View:
         "error": run["error"],
         "traceback": str(results.run.failures.get(key, {}).get("traceback", "")),
         "measured": _measured(run),
-        "made": _made(run, record),
+        "training": _training_facts(run, record),
         "options": _options(results, key),
         "charts": _charts(record.curve),
         "confusion": confusion(matrix, names) if matrix else None,
@@ -144,7 +144,8 @@ def _measured(run: CellRow) -> FactList:
     )
 
 
-def _made(run: CellRow, record: CellRecord) -> FactList:
+def _training_facts(run: CellRow, record: CellRecord) -> FactList:
+    """Return what a training cost, and the hashes and versions that identify it."""
     share, speed, memory = record.augment_share, record.images_per_second, run["peak_memory_mb"]
     return fact_list(
         {

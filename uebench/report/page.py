@@ -71,7 +71,7 @@ def render(results: Results, meanings: Meanings = NOTHING_MEANT) -> str:
         detection=detection_layouts(results.detection, results.titles),
         poisons=poison_views(results),
         gaps=results.gaps,
-        made=_made(results),
+        provenance=_provenance(results),
         methods=_methods(results),
         cells_csv="data:text/csv;base64,"
         + base64.b64encode(results.cells.to_csv(index=False).encode()).decode(),
@@ -146,7 +146,7 @@ def poison_views(results: Results) -> list[View]:
         spec = one_line(str(poison.get("spec") or attack or poison.get("file") or key[:8]))
         method = attacks.get(str(poison.get("sha256")), MethodSpec(spec.partition("[")[0]))
         picture = results.pictures.get(key[:8], Picture(b"", 0, 0))
-        made = {
+        origin = {
             "recipe": spec,
             "budget": poison.get("budget"),
             "seed": recipe.get("seed"),
@@ -156,20 +156,21 @@ def poison_views(results: Results) -> list[View]:
         poisons.append(
             {
                 "id": "poison-" + re.sub(r"[^A-Za-z0-9_-]", "", key[:8]),
-                "title": method_title(results, method) + f", seed {made['seed']}" * several,
+                "title": method_title(results, method) + f", seed {origin['seed']}" * several,
                 "picture": png_uri(picture.png) if picture.png else "",
                 "width": picture.width,
                 # Each class with the number of its columns in the picture.
                 "classes": list(Counter(picture.classes).items()),
                 "factor": f"× {picture.factor:.3g}; {picture.why}" if picture.factor else "",
                 "audit": audit_of(poison),
-                "made": fact_list(made),
+                "origin": fact_list(origin),
             }
         )
     return poisons
 
 
-def _made(results: Results) -> dict[str, Any]:
+def _provenance(results: Results) -> dict[str, Any]:
+    """Return what the results come from: command, configuration, versions, machine and data."""
     run = results.run
     versions = Counter(
         ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items()))

@@ -102,26 +102,7 @@ def paper_grid(
     runs = [
         _Run(cell, row, spec, titles) for cell, row in zip(cells, plain_rows(frame), strict=True)
     ]
-    placed: dict[tuple[Place, Place], list[_Run]] = {}
-    beside: dict[tuple[Place, Place], str] = {}
-    aside = [run for run in runs if run.is_clean and spec.clean == "column"]
-    clean: dict[Any, list[_Run]] = {}
-    for run in aside:
-        clean.setdefault(run.trained_as, []).append(run)
-    used: set[int] = set()
-    for run in runs:
-        if run.is_clean and aside:
-            continue
-        for other in clean.get(run.trained_as, ()):
-            place = (run.row, _aside(run.column))
-            if other not in placed.setdefault(place, []):
-                placed[place].append(other)
-            beside[place] = run.cell.poison.attack.info.name
-            used.add(id(other))
-        placed.setdefault((run.row, run.column), []).append(run)
-    for run in aside:
-        if id(run) not in used:
-            placed.setdefault((run.row, run.column), []).append(run)
+    placed, beside = _placed(runs, spec)
     rows, columns = _heads(spec.rows), _heads(spec.columns)
     spots = {
         place: _spot(place, its, beside.get(place, ""), metric, (rows, columns))
@@ -145,6 +126,37 @@ def paper_grid(
         settings=(*_common(cells, spec), *_origins(frame)),
         best=best_places(spots),
     )
+
+
+def _placed(
+    runs: Sequence[_Run], spec: TableSpec
+) -> tuple[dict[tuple[Place, Place], list[_Run]], dict[tuple[Place, Place], str]]:
+    """Return the runs at each place of the table, and the attack next to each clean place.
+
+    If clean training has columns of its own, a clean run is shown once for each attack whose cells
+    were trained in the same way, and at its own place if there is no such attack.
+    """
+    placed: dict[tuple[Place, Place], list[_Run]] = {}
+    beside: dict[tuple[Place, Place], str] = {}
+    aside = [run for run in runs if run.is_clean and spec.clean == "column"]
+    clean: dict[Any, list[_Run]] = {}
+    for run in aside:
+        clean.setdefault(run.trained_as, []).append(run)
+    used: set[int] = set()
+    for run in runs:
+        if run.is_clean and aside:
+            continue
+        for other in clean.get(run.trained_as, ()):
+            place = (run.row, _aside(run.column))
+            if other not in placed.setdefault(place, []):
+                placed[place].append(other)
+            beside[place] = run.cell.poison.attack.info.name
+            used.add(id(other))
+        placed.setdefault((run.row, run.column), []).append(run)
+    for run in aside:
+        if id(run) not in used:
+            placed.setdefault((run.row, run.column), []).append(run)
+    return placed, beside
 
 
 def table_texts(grid: Grid) -> dict[str, str]:

@@ -233,26 +233,16 @@ def import_(
         --name avatar
     """  # noqa: D301
     from ..data import load_dataset
-    from ..data.foreign import Reading
     from ..methods.imported import poison_name
     from ..suite.import_poison import import_poison
-    from ..suite.import_purified import import_purified
 
     only_purified = {"of": of, "by": by, "poison_seed": poison_seed, "protocol": protocol}
-    given: dict[str, Any] = {
-        key: value for key, value in only_purified.items() if value is not None
-    }
+    given = {key: value for key, value in only_purified.items() if value is not None}
     if purified:
-        if of is None or by is None:
-            raise UserError(
-                "--purified needs --of ATTACK, whose poison was purified, and --by METHOD"
-            )
-        loaded = load_dataset(dataset, data_dir)
-        given |= {"reading": Reading(**reading), "replace": replace}
-        record = import_purified(path, loaded, name, **given)
+        record = _import_purified(path, dataset, name, data_dir, reading, replace, **given)
         output(record, as_json, print_purified)
-        shown = ["run", "--dataset", dataset, "--attacks", of, "--defenses", record["name"]]
-        echo(f"next: uebench {shlex.join(shown)}", err=True)
+        words = ["run", "--dataset", dataset, "--attacks", f"{of}", "--defenses", record["name"]]
+        echo(f"next: uebench {shlex.join(words)}", err=True)
         return
     if given:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in given)
@@ -265,6 +255,32 @@ def import_(
     measured |= {key: value for key, value in poison.meta.items() if key not in hidden}
     output(measured, as_json, print_measured)
     echo(f"next: uebench run --dataset {shlex.quote(dataset)} --attacks imported:{name}", err=True)
+
+
+def _import_purified(
+    path: str,
+    dataset: str,
+    name: str,
+    data_dir: str | None,
+    reading: dict[str, Any],
+    replace: bool,
+    **purification: Any,
+) -> dict[str, Any]:
+    """Register a purified training set and return its record.
+
+    Raises:
+        UserError: it is not given what was purified, and by which method.
+    """
+    from ..data import load_dataset
+    from ..data.foreign import Reading
+    from ..suite.import_purified import import_purified
+
+    if not {"of", "by"} <= purification.keys():
+        raise UserError("--purified needs --of ATTACK, whose poison was purified, and --by METHOD")
+    loaded = load_dataset(dataset, data_dir)
+    return import_purified(
+        path, loaded, name, reading=Reading(**reading), replace=replace, **purification
+    )
 
 
 def print_measured(facts: dict[str, Any]) -> None:

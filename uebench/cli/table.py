@@ -123,10 +123,8 @@ def table(
     from ..report.tables import metric_of
 
     form = "json" if as_json else form
-    only_latex = {"standalone": standalone, "width": width, "no-note": no_note}
-    for flag, value in only_latex.items():
-        if value and form != "latex":
-            raise UserError(f"--{flag} is about LaTeX; add --format latex")
+    if form != "latex":
+        _refuse_latex_flags({"standalone": standalone, "width": width, "no-note": no_note})
     inches = None if width is None else paper_width(width)
     arrangement = Arrangement(transpose, not no_worst_cases, inches)
     shape = TableForm(form, caption, label, standalone, not no_note, arrangement)
@@ -147,6 +145,17 @@ def table(
         _print_results(targets, shown, shape, numbers, options)
     else:
         _print_table(name, shown, shape, numbers, options)
+
+
+def _refuse_latex_flags(values: dict[str, Any]) -> None:
+    """Refuse flags that only LaTeX tables have.
+
+    Raises:
+        UserError: one of them was given.
+    """
+    for flag, value in values.items():
+        if value:
+            raise UserError(f"--{flag} is about LaTeX; add --format latex")
 
 
 def config_of(target: str) -> str | None:

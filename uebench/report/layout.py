@@ -120,38 +120,66 @@ def layout(
     `emphasis` how the writer marks the best numbers, as the note explains it.
     """
     titles = titles or {}
-    worst_cases = worst_cases and board.metric != "gap"
+    worst_cases = worst_cases and board.metric != "gap" and bool(board.poisons)
     learned = board if board.metric in METRICS else replace(board, metric="test_acc")
-    entries = [board.stat(a, d) for a in board.attacks for d in board.defenses]
-    usual = usual_n(entries)
-    rows = []
-    for attack in board.attacks:
-        best, label = board.best(attack), method_label(attack, titles, CLEAN)
-        if n_poisons := board.several_poisons.get(attack):
-            label = replace(label, title=f"{label.title} ({n_poisons} poisons)")
-        cells = [
-            shown_stat(board.stat(attack, d), board.entry(attack, d).status, usual, d in best)
-            for d in board.defenses
-        ]
-        if not worst_cases:
-            pass
-        elif not attack.is_clean:
-            cells.append(_extreme(board.best_defense(attack), "≥", board.opponents, titles))
-        elif board.poisons:
-            cells.append(Shown())
-        part, family = "clean" if attack.is_clean else "poison", board.families.get(attack, "")
-        rows.append(TableRow(label, tuple(cells), part, one_line(family)))
+    stats = [board.stat(a, d) for a in board.attacks for d in board.defenses]
+    usual = usual_n(stats)
+    rows = [_attack_row(board, attack, titles, usual, worst_cases) for attack in board.attacks]
     columns = [method_label(defense, titles) for defense in board.defenses]
     heads = [one_line(board.families.get(defense, "")) for defense in board.defenses]
-    if board.poisons and worst_cases:
+    if worst_cases:
         columns.append(Label(BEST_DEFENSE[0], aside=BEST_DEFENSE[1]))
         heads.append("")
         extremes = [board.worst_attack(defense) for defense in board.defenses]
         worst = (_extreme(extreme, "≤", board.attacks, titles) for extreme in extremes)
         rows.append(TableRow(Label(WORST_ATTACK), (*worst, Shown()), "worst"))
+    dataset = named(board.settings.dataset, titles)
+    return Layout(
+        caption=f"{QUANTITIES[board.metric]} on {dataset}: {IN_ROWS}",
+        corner="attack",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        note=". ".join(_note_sentences(board, stats, rows, titles, emphasis)) + ".",
+        warnings=tuple(sentence(each) for each in warnings(learned, titles)),
+        stub="kind" if any(row.group for row in rows) else "",
+        groups=head_groups(heads),
+    )
+
+
+def _attack_row(
+    board: Leaderboard, attack: MethodSpec, titles: Titles, usual: int, worst_cases: bool
+) -> TableRow:
+    """Return an attack's accuracies under each defense and, with `worst_cases`, the best one.
+
+    `usual` is the number of runs that most cells of the table have.
+    """
+    best, label = board.best(attack), method_label(attack, titles, CLEAN)
+    if n_poisons := board.several_poisons.get(attack):
+        label = replace(label, title=f"{label.title} ({n_poisons} poisons)")
+    cells = [
+        shown_stat(board.stat(attack, d), board.entry(attack, d).status, usual, d in best)
+        for d in board.defenses
+    ]
+    if worst_cases:
+        best_defense = board.best_defense(attack)
+        cells.append(
+            Shown() if attack.is_clean else _extreme(best_defense, "≥", board.opponents, titles)
+        )
+    part, family = "clean" if attack.is_clean else "poison", board.families.get(attack, "")
+    return TableRow(label, tuple(cells), part, one_line(family))
+
+
+def _note_sentences(
+    board: Leaderboard,
+    stats: Sequence[Stat],
+    rows: Sequence[TableRow],
+    titles: Titles,
+    emphasis: str,
+) -> list[str]:
+    """Return the sentences below a leaderboard: settings, uncertainty, versions and origins."""
     sentences = [
         ", ".join(settings_in_words(board.settings, titles)),
-        *accuracy_in_words(entries, board.metric, rows, board.settings.n_test, emphasis),
+        *accuracy_in_words(stats, board.metric, rows, board.settings.n_test, emphasis),
     ]
     if len(board.versions) > 1:
         versions = ", ".join(map(one_line, board.versions))
@@ -159,17 +187,7 @@ def layout(
     sentences += _origins_in_words(board, titles)
     if any(cell.bound for row in rows for cell in row.cells):
         sentences.append("≤ and ≥: not every opponent was measured, so only a bound is known")
-    dataset = named(board.settings.dataset, titles)
-    return Layout(
-        caption=f"{QUANTITIES[board.metric]} on {dataset}: {IN_ROWS}",
-        corner="attack",
-        columns=tuple(columns),
-        rows=tuple(rows),
-        note=". ".join(sentences) + ".",
-        warnings=tuple(sentence(each) for each in warnings(learned, titles)),
-        stub="kind" if any(row.group for row in rows) else "",
-        groups=head_groups(heads),
-    )
+    return sentences
 
 
 def head_groups(heads: Iterable[str]) -> tuple[tuple[str, int], ...]:

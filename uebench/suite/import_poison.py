@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..common.spec import printable
 from ..data import Dataset
@@ -50,12 +51,9 @@ def import_poison(
     """
     name = poison_name(name)
     loaded = as_dataset(dataset)
-    released, how_read = read_poison(Path(path), loaded, Reading(kind, scale, rounding, key))
-    audit = audit_poison(released, loaded, how_read["labels_from"] == "the file")
+    released, how_read, audit = read_usable(path, loaded, Reading(kind, scale, rounding, key))
     if not audit["linf_max"]:
         raise PoisonError(f"{path} changes no image of {loaded.name}; is it the clean data set?")
-    if not audit["usable"]:
-        raise PoisonError(f"{path} is not usable: {audit['why_not_usable']}")
     order = released.index.argsort()
     index = released.index[order]
     images = gathered(released.images, order, released.images.device)
@@ -77,3 +75,19 @@ def import_poison(
     store.get_or_make("poison", key_of(recipe), lambda: (tensors, meta))
     remember(store, name, loaded.fingerprint, record, replace)
     return Poison(poison.images, poison.labels, poison.index, meta, loaded)
+
+
+def read_usable(
+    path: Path | str, dataset: Dataset, reading: Reading
+) -> tuple[Poison, dict[str, Any], dict[str, Any]]:
+    """Return the images in somebody's file, how it was read, and what was measured of them.
+
+    Raises:
+        PoisonError: the file cannot be read or trusted, does not fit the data set, or has its
+            labels in another order.
+    """
+    images, how_read = read_poison(Path(path), dataset, reading)
+    audit = audit_poison(images, dataset, how_read["labels_from"] == "the file")
+    if not audit["usable"]:
+        raise PoisonError(f"{path} is not usable: {audit['why_not_usable']}")
+    return images, how_read, audit

@@ -11,10 +11,9 @@ from ..cells.cell import PoisonRef, dataset_ref
 from ..cells.plan import Setting
 from ..common.spec import PURIFIED, printable
 from ..data import Dataset
-from ..data.foreign import Reading, read_poison
+from ..data.foreign import Reading
 from ..data.load import as_dataset
 from ..data.poison import Poison, PoisonError, measure, tensors_sha256
-from ..data.poison_files import audit_poison
 from ..execute.devices import usable_devices
 from ..learn.protocol import named_protocol
 from ..methods.imported import bind, poison_name
@@ -22,6 +21,7 @@ from ..methods.purified import remember_purified
 from ..methods.registry import build_attack
 from ..store.arrays import gathered
 from ..store.store import Store
+from .import_poison import read_usable
 
 _LIKENESS = 0.5
 """A purified image differs from its poisoned one by at most this share of what other images do."""
@@ -70,11 +70,8 @@ def import_purified(
     store, loaded = store or Store(), as_dataset(dataset)
     ref = _poison_of(of, loaded, poison_seed, protocol, device, store)
     poison = _stored(ref, of, store)
-    purified, how_read = read_poison(Path(path), loaded, reading or Reading())
-    audit = audit_poison(purified, loaded, how_read["labels_from"] == "the file")
-    if not audit["usable"]:
-        raise PoisonError(f"{path} is not usable: {audit['why_not_usable']}")
-    purified = _in_order(purified, poison, f"{path}", of)
+    released, how_read, _ = read_usable(path, loaded, reading or Reading())
+    purified = _in_order(released, poison, f"{path}", of)
     record = {
         **how_read,
         "by": by,

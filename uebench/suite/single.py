@@ -115,10 +115,7 @@ def train(
     device, seed = usable_devices(device)[0], checked_seed(seed)
     loaded = as_dataset(dataset)
     _check_trainable(poison, loaded)
-    if isinstance(protocol, Protocol):
-        chosen = Protocol.model_validate(protocol.model_dump() | protocol_options)
-    else:
-        chosen = named_protocol(protocol, loaded.name.partition("[")[0], **protocol_options)
+    chosen = _with_options(protocol, loaded, protocol_options)
     setting = Setting.of(dataset_ref(loaded), chosen, device)
     ref = setting.poison_or_raise(_attack_of(poison, loaded))
     cell = replace(setting.cell_or_raise(ref, build_defense(defense)), seed=seed)
@@ -131,8 +128,17 @@ def train(
     with one_thread(device), step_display(title, quiet) as show:
         run = training_run(cell, device, progress=show)
         data = poisoned(loaded.train, poison)
-        changed = n_changed(loaded.train.images, data.images)
-        return train_cell(cell, data, loaded, run) | {"n_poisoned": changed}
+        n_poisoned = n_changed(loaded.train.images, data.images)
+        return train_cell(cell, data, loaded, run) | {"n_poisoned": n_poisoned}
+
+
+def _with_options(
+    protocol: str | Protocol, dataset: Dataset, options: Mapping[str, Any]
+) -> Protocol:
+    """Return a protocol, given by itself or by name, with some of its fields changed."""
+    if isinstance(protocol, Protocol):
+        return Protocol.model_validate({**protocol.model_dump(), **options})
+    return named_protocol(protocol, dataset.name.partition("[")[0], **options)
 
 
 def _check_trainable(poison: Poison, dataset: Dataset) -> None:

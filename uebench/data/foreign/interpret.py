@@ -77,11 +77,7 @@ def interpret(
     channels = chosen.values.transpose(0, 3, 1, 2) if layout == "nhwc" else chosen.values
     clean = dataset.train.images.numpy()
     scale = _scale(channels, reading.scale, who)
-    asked = reading.kind
-    match foreign.record:
-        # images of our own that nothing keeps near the clean ones
-        case {"budget": {"norm": "none"}} if asked == "auto":
-            asked = "images"
+    asked = _kind_asked(foreign, reading)
     kind = _kind(channels[rows[sample]], clean[index[sample]], scale, asked, who)
     classwise = len(channels) != len(index)
     if classwise and kind == "images":
@@ -117,13 +113,28 @@ def interpret(
         "labels_from": "the clean set" if chosen.labels is None else "the file",
         "not_used": [printable(each) for each in chosen.unused],
     }
-    if chosen.unused and foreign.form not in ("folder", "zip"):  # their reader has said so
+    if foreign.form not in ("folder", "zip"):  # their reader has warned already
+        _warn_of_unused(chosen, who)
+    return Poison(poisoned, labels, positions, dict(foreign.record)), reading_used
+
+
+def _kind_asked(foreign: Foreign, reading: Reading) -> ContentKind:
+    """Return what the file is to be read as; `auto` means that its numbers decide."""
+    match foreign.record:
+        # images of our own that nothing keeps near the clean ones, so their numbers cannot tell
+        case {"budget": {"norm": "none"}} if reading.kind == "auto":
+            return "images"
+    return reading.kind
+
+
+def _warn_of_unused(chosen: Chosen, who: str) -> None:
+    """Log which arrays of a file are ignored, if any are."""
+    if chosen.unused:
         log.warning(
             "%s: not used are %s; labels are read from `labels`, positions from `index`",
             who,
             ", ".join(chosen.unused[:8]),
         )
-    return Poison(poisoned, labels, positions, dict(foreign.record)), reading_used
 
 
 def _check_finite(values: Numbers, who: str) -> None:

@@ -14,7 +14,7 @@ from uebench.report.compare import (
     rank_correlations,
 )
 from uebench.report.compare import with_published as compare
-from uebench.report.comparison import caveats, comparison_layout, comparison_records
+from uebench.report.comparison_table import caveats, comparison_layout, comparison_records
 from uebench.report.published import PUBLISHED_COLUMNS, Published, read_published
 from uebench.report.tables import leaderboards
 

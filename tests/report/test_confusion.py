@@ -18,7 +18,7 @@ from PIL import Image
 from tests.report.conftest import FINISHED
 from uebench.report import read_results, write_cells, write_page
 from uebench.report.confusion import MOST_NESTED, ConfusionMatrix
-from uebench.report.matrix import confusion
+from uebench.report.confusion_page import confusion
 from uebench.report.records import read_records, write_records
 
 SPARSE = {"data": [3, 1, 4], "indices": [0, 1, 1], "indptr": [0, 2, 3]}

@@ -15,7 +15,7 @@ from uebench.report.arrange import Arrangement, transposed
 from uebench.report.display import Leaderboards
 from uebench.report.latex import escape_latex, latex_tables, to_latex
 from uebench.report.layout import Layout, layout
-from uebench.report.paper import WIDTHS, inches, width_of
+from uebench.report.paper_width import WIDTHS, inches, width_of
 from uebench.report.tables import Leaderboard, leaderboards
 from uebench.report.tables import only_leaderboard as leaderboard
 from uebench.report.words import Label

@@ -10,7 +10,7 @@ from uebench.report import Results, read_results
 from uebench.report.charts import charts
 from uebench.report.colors import COLOR_STEPS, LINES, RAMP, ink_on, luminance, ramp, ramp_steps
 from uebench.report.confusion import ConfusionMatrix
-from uebench.report.matrix import confusion
+from uebench.report.confusion_page import confusion
 from uebench.report.series import (
     Figure,
     budget_figures,

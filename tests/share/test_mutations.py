@@ -25,8 +25,8 @@ import uebench
 from uebench.report import read_results
 from uebench.report.cells import COLUMNS
 from uebench.share.bundle import publish
-from uebench.share.described import planned_or_none
-from uebench.share.displays import texts
+from uebench.share.check_cells import planned_or_none
+from uebench.share.check_displays import texts
 from uebench.share.manifest import MANIFEST, write_manifest
 from uebench.share.validate import findings, validate
 

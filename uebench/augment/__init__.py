@@ -1,4 +1,4 @@
-"""Batched augmentations on the images' device, with draws of their own for every image.
+"""Batched augmentations on the images' device, with separate draws for every image.
 
 All take and return images [b, c, h, w] (floats in [0, 1]; `crop_flip` takes any type), draw from
 the `torch.Generator` that they are given, which lives on the images' device, and pass gradients;

@@ -1,4 +1,4 @@
-"""AutoAugment, RandAugment and TrivialAugment (Wide), with draws of their own for every image.
+"""AutoAugment, RandAugment and TrivialAugment (Wide), with separate draws for every image.
 
 Sources: Cubuk et al., arXiv:1805.09501 (the 25 sub-policies for CIFAR-10, its table 7); Cubuk et
 al., arXiv:1909.13719; Mueller and Hutter, arXiv:2103.10158. Ranges of the magnitudes, the nearest

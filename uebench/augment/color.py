@@ -1,4 +1,4 @@
-"""Colour operations on batches, each with a magnitude of its own for every image.
+"""Colour operations on batches, with a separate magnitude for every image.
 
 Source: the definitions of kornia 0.9.0 (`kornia.enhance`, `kornia.augmentation`), rewritten;
 they are not Pillow's (contrast scales towards black, not towards the mean grey).

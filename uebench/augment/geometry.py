@@ -1,4 +1,4 @@
-"""Random crop and horizontal flip, with a shift and a flip of its own for every image of a batch.
+"""Random crop and horizontal flip, with a separate shift and flip for every image of a batch.
 
 Source: the usual CIFAR training transform (`RandomCrop(32, padding=4)` and `RandomHorizontalFlip`);
 `shift_flip`, which moves images by fractions of pixels, is the transformation of TAP (Fowl et al.,
@@ -6,7 +6,7 @@ arXiv:2106.10807).
 Departs from it: the batch is moved at once on the images' device, not image by image in workers.
 One gather does crop and flip together. Measured against unfold with advanced indexing, a masked
 copy per shift and a row gather followed by a column gather (2 shared cores, torch 2.15, one thread,
-128 images of 3x32x32, best of 5): 8.7, 14.2, 72.9 and 12.0 us an image for uint8, 6.0, 11.8, 39.8
+128 images of 3x32x32, best of 5): 8.7, 14.2, 72.9 and 12.0 us per image for uint8, 6.0, 11.8, 39.8
 and 5.6 us for float32.
 """
 

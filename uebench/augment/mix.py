@@ -1,4 +1,4 @@
-"""Cutout, mixup and cutmix, with draws of their own for every image of a batch.
+"""Cutout, mixup and cutmix, with separate draws for every image of a batch.
 
 Sources: DeVries and Taylor, arXiv:1708.04552 (cutout); Zhang et al., arXiv:1710.09412 (mixup); Yun
 et al., arXiv:1905.04899 (cutmix).

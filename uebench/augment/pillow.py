@@ -1,4 +1,4 @@
-"""Pillow's colour operations, as torchvision defines them: a magnitude of its own for every image.
+"""Pillow's colour operations, as torchvision defines them, with one magnitude per image.
 
 Source: `torchvision.transforms.v2.functional` on 8-bit images (after Pillow's ImageOps and
 ImageEnhance); rewritten. AutoAugment, RandAugment and TrivialAugment (Wide) are made of these;

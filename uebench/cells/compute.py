@@ -1,4 +1,4 @@
-"""Compute a cell: load its data set, load or craft its poison, and train its target model."""
+"""Compute a cell: read its data set, read or craft its poison, and train its target model."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Records:
         return source if isinstance(source, Records) else Records(source)
 
     def look_again(self) -> None:
-        """Ask the store once more for each record that was missing, when it is wanted next."""
+        """Forget which records were missing, so that the store is asked for them again."""
         self._read = {key: record for key, record in self._read.items() if record is not None}
 
     def cell(self, cell: Cell) -> dict[str, Any] | None:
@@ -45,10 +45,10 @@ class Records:
     def all_poisons(
         self, cells: Iterable[Cell]
     ) -> tuple[dict[str, Mapping[str, Any]], list[dict[str, Any]]]:
-        """Return the records of the poisons of some cells by key, and the others of the same keys.
+        """Return one record of each poison of some cells, by key, and all further ones as a list.
 
-        The record of a reused cell has that of its poison, which was crafted elsewhere and may have
-        another hash than the poison of this store. The store's comes first.
+        The record of a reused cell contains that of its poison, which was crafted elsewhere and may
+        have another hash than the poison in this store. If both exist, the first is the store's.
         """
         by_key: dict[str, dict[Any, Mapping[str, Any]]] = {}
         for cell in cells:

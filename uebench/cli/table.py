@@ -118,7 +118,7 @@ def table(
     uebench table results/seed0 results/seed1             of two folders, joined by `merge`
     """  # noqa: D301
     from ..report.arrange import Arrangement
-    from ..report.paper import inches as paper_width
+    from ..report.paper_width import inches as paper_width
     from ..report.published import read_published
     from ..report.tables import metric_of
 
@@ -317,7 +317,7 @@ def _as_csv(tables: Grid | list[Leaderboard], compared: list[Compared] | None) -
     import pandas as pd
 
     from .. import report
-    from ..report.comparison import comparison_records
+    from ..report.comparison_table import comparison_records
     from ..report.grid import Grid, grid_records
 
     if compared is not None:
@@ -331,7 +331,7 @@ def _as_json(tables: Grid | list[Leaderboard], compared: list[Compared] | None) 
     """Return tables as JSON, with the comparison unless it is None; unknown numbers are null."""
     from .. import report
     from ..report.compare import rank_correlations
-    from ..report.comparison import caveats, comparison_records
+    from ..report.comparison_table import caveats, comparison_records
     from ..report.formats import strict_json
     from ..report.grid import Grid, grid_records
 
@@ -360,7 +360,7 @@ def _print_layouts(
 ) -> None:
     """Print tables with their LaTeX labels as text, Markdown or LaTeX, and then the comparison."""
     from ..report.arrange import Arrangement
-    from ..report.comparison import comparison_layout
+    from ..report.comparison_table import comparison_layout
     from ..report.formats import markdown_table
     from ..report.latex import latex_tables
     from ..report.terminal import TerminalTables

@@ -1,4 +1,4 @@
-"""Tell a process apart from all others, and find out whether it is still running.
+"""Identify a process, and find out whether it is still running.
 
 Process numbers are reused, so an identity also holds the start time of the process. A process of
 another machine or container cannot be looked up from here.

@@ -16,7 +16,7 @@ from ..common.notebook import pictures_html, png_bytes
 from ..common.spec import printable
 from ..store.arrays import add_bytes
 from ..store.store import Store
-from .given import CHANNELS, in_levels
+from .conversion import CHANNELS, in_levels
 from .pictures import samples
 from .split import Split
 

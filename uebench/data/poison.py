@@ -22,9 +22,9 @@ from torch import Tensor
 from ..common.errors import MethodError
 from ..common.notebook import pictures_html, png_bytes, show_picture
 from ..store.arrays import add_bytes, chunks, copied, zeros
+from .conversion import PoisonError as PoisonError
+from .conversion import as_images, as_whole_numbers
 from .dataset import Dataset
-from .given import PoisonError as PoisonError
-from .given import as_images, as_whole_numbers
 from .pictures import contact_sheet, samples
 from .poison_writing import check_target, write_poison
 from .split import Split

@@ -17,8 +17,8 @@ from ..common.drafts import FILE_ENDINGS, new_folder, replaced_file
 from ..common.spec import split_path
 from ..common.text import write_text
 from ..store.arrays import chunks, zeros
+from .conversion import PoisonError
 from .dataset import Dataset
-from .given import PoisonError
 from .pictures import PoisonLike
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ..store.arrays import add_bytes, chunks, fits, gathered, taken, zeros
-from .given import as_images, as_whole_numbers
+from .conversion import as_images, as_whole_numbers
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,4 +1,4 @@
-"""Features: what a network's last linear layer gets, and the network without that layer."""
+"""Features: the input of a network's last linear layer, and the network without that layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ordinary forms of the networks, for images from 96 px on, taken from torchvision.
+"""The ImageNet forms of the networks, taken from torchvision, for images from 96 px on.
 
 They begin with a 7x7 or 3x3 convolution of stride 2 and, except MobileNet-V2, a max-pool. Departs
 from torchvision: the first convolution is replaced if images do not have three channels, and

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ..common.errors import UserError
 from .layout import BEST_DEFENSE, IN_ROWS, WORST_ATTACK, Layout, Shown, TableRow, head_groups
-from .paper import check_width
+from .paper_width import check_width
 from .words import Label
 
 WORST = "worst"

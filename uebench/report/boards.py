@@ -8,13 +8,13 @@ from typing import TypeVar
 from ..common.text import counted, one_line
 from .colors import ink_on, ramp
 from .compare import NOTHING_MEANT, Compared, Meanings, ours_of, with_published
-from .comparison import caveats
+from .comparison_table import caveats
 from .conclusions import conclusions
+from .confusion_page import matrix_picture
 from .entries import View, entry_id, seconds, shown_entry
 from .folder import Results
 from .groups import CellRow, MethodSpec, Settings, by_pair, grouped
 from .layout import Shown, layout, sentence
-from .matrix import matrix_picture
 from .published import read_published
 from .series import method_title
 from .tables import METRICS, BoardEntry, Leaderboard, leaderboards

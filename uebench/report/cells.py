@@ -94,7 +94,7 @@ COLUMNS: dict[str, Column] = {
 """Every column in its order."""
 
 APPENDED = tuple(COLUMNS)[25:]
-"""Columns outside the contract: they are left empty if a file has not got them."""
+"""Columns outside the contract: they are left empty if a file lacks them."""
 
 
 class NoCellsError(UserError, FileNotFoundError):

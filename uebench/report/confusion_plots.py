@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ..common.errors import UserError
 from .canvas import TALLEST, folded, new_canvas, plain_label
 from .colors import RAMP
+from .confusion_page import shares
 from .folder import Results
 from .groups import Settings, by_pair, grouped
-from .matrix import shares
 from .series import method_title
 
 if TYPE_CHECKING:

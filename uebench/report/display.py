@@ -21,11 +21,11 @@ from .arrange import Arrangement
 from .boards import color_scales
 from .colors import ink_on, ramp
 from .compare import Compared
-from .comparison import comparison_layout, comparison_records
+from .comparison_table import comparison_layout, comparison_records
 from .formats import markdown_table, to_csv, to_frame, to_json, to_markdown
 from .latex import to_latex
 from .layout import Layout, Shown, layout
-from .paper import inches
+from .paper_width import inches
 from .tables import Leaderboard, leaderboards
 from .terminal import TerminalTables
 from .words import Titles

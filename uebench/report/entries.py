@@ -7,9 +7,9 @@ from typing import Any
 
 from ..common.text import one_line
 from .charts import Chart, small_chart
+from .confusion_page import confusion
 from .folder import Results
 from .groups import CellRow
-from .matrix import confusion
 from .records import CellRecord
 from .words import percent
 

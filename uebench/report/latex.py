@@ -16,7 +16,7 @@ from .arrange import Arrangement, compact
 from .cells import SUPERVISED_VICTIM
 from .layout import Layout, Shown, layout
 from .over_victims import by_victim_layouts
-from .paper import COLUMN_SEP_PT, WIDTHS, width_of
+from .paper_width import COLUMN_SEP_PT, WIDTHS, width_of
 from .tables import Boards, Leaderboard, several
 from .words import Label, Titles
 

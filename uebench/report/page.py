@@ -19,13 +19,13 @@ from ..common.text import one_line, write_text
 from .boards import page_boards, settings_data, tabs
 from .charts import charts, legend
 from .compare import NOTHING_MEANT, Meanings
+from .confusion_page import png_uri
 from .detection import detection_layouts
 from .entries import View, audit_of, fact_list, seconds, value_in_words
 from .figures import figures
 from .folder import Picture, Results
 from .groups import MethodSpec
 from .layout import Layout
-from .matrix import png_uri
 from .over_victims import by_victim_layouts
 from .series import Figure, curves_figures, method_title
 from .tables import Metric, leaderboards

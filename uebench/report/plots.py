@@ -16,7 +16,7 @@ from .confusion_plots import confusions
 from .figures import MAKERS
 from .folder import Results
 from .groups import Settings
-from .paper import WIDTHS
+from .paper_width import WIDTHS
 from .series import Figure, curves_figures
 from .tables import Metric, leaderboards
 

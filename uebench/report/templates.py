@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from ..common.text import plain_text
 from .colors import DASHES, LINES, MARKS, RAMP, ramp_steps
+from .confusion_page import MOST_PIXELS
 from .latex import latex_escapes
-from .matrix import MOST_PIXELS
 from .statistics import SETTLED
 
 

@@ -13,8 +13,8 @@ from ..report import read_cells, read_results, write_cells
 from ..report.detection import DETECTION
 from ..report.page import PAGE
 from ..report.records import read_records, read_run
-from .described import planned_or_none
-from .displays import LICENCE, PICTURES, POISONS, README, RECORDED_FILES, TABLE, texts
+from .check_cells import planned_or_none
+from .check_displays import LICENCE, PICTURES, POISONS, README, RECORDED_FILES, TABLE, texts
 from .manifest import write_manifest
 
 

@@ -154,12 +154,14 @@ def origin(contents: Contents, row: CellRow) -> dict[str, Any]:
     key = str(row["key"])
     record = contents.records[key]
     provenance = dict(record).get("provenance")
-    made = provenance if isinstance(provenance, dict) else {}
-    git, machine = (v if isinstance(v := made.get(n), dict) else {} for n in ("git", "machine"))
+    provenance = provenance if isinstance(provenance, dict) else {}
+    git, machine = (
+        v if isinstance(v := provenance.get(n), dict) else {} for n in ("git", "machine")
+    )
     words = {
         "commit": git.get("commit"),
         "machine": machine.get("cpu") if machine.get("device") == "cpu" else machine.get("device"),
-        "date": made.get("date"),
+        "date": provenance.get("date"),
     }
     return {
         "folder": escaped(contents.folder),

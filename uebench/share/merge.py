@@ -41,8 +41,8 @@ from ..report.records import (
 from ..report.words import Titles
 from ..store.store import key_of
 from .agreement import cell_name, shortened
+from .check_cells import flat
 from .contents import Contents, key_or_none
-from .described import flat
 from .known import RECORDS, KnownCell, checked_contents, disagreement, known_cells, refuse
 from .known import results_folders as results_folders
 

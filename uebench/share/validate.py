@@ -1,4 +1,4 @@
-"""Tests of whether results can be true: files, ranges, recipes, records and tables must agree.
+"""Test whether results can be true: files, ranges, recipes, records and tables must agree.
 
 Nothing is computed again: a number that passes is possible, which does not make it true.
 """
@@ -19,12 +19,12 @@ from ..common.text import counted, one_line
 from ..report.groups import plain_rows
 from ..report.records import CellRecord, RunFacts, read_records, read_run
 from .agreement import ACCURACIES
+from .check_cells import cells_of, check_cells
+from .check_displays import check_displays
+from .check_recipes import check_recipes, check_run
+from .check_records import check_poisons, check_records
 from .contents import CellValues, Contents, Unchecked, who
-from .described import cells_of, check_cells
-from .displays import check_displays
 from .manifest import MANIFEST, check_manifest
-from .recipes import check_recipes, check_run
-from .recorded import check_poisons, check_records
 
 
 @dataclass(frozen=True)

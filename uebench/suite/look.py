@@ -31,7 +31,7 @@ from ..report import Results, conform_cells, leaderboards, read_results, write_p
 from ..report.canvas import PLOT_FORMATS
 from ..report.compare import ours_of, with_published
 from ..report.display import Comparison, Leaderboards, Plots
-from ..report.paper import inches
+from ..report.paper_width import inches
 from ..report.plots import draw
 from ..report.published import read_published
 from ..report.records import CellRecord, as_read

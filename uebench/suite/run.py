@@ -1,4 +1,4 @@
-"""Run a matrix from Python: `run`, and its steps, which the command line calls as well."""
+"""Run a matrix: `run` for Python, and its steps, which `uebench run` calls one by one."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def reused_in_words(matrix: Matrix) -> str:
 
 
 def _check_names(names: list[str]) -> None:
-    """Refuse data sets of one name, which no table could tell apart.
+    """Refuse data sets that share a name, since no table could distinguish them.
 
     Raises:
         UserError: a name occurs twice.
@@ -275,7 +275,7 @@ def execute(matrix: Matrix, quiet: bool = True, listen: Listener | None = None) 
     Args:
         matrix: what to compute.
         quiet: whether to hide progress.
-        listen: called with each event, after it is displayed; `benchmarks/gpu.py` saves with it.
+        listen: called with each event, after it is displayed.
 
     Raises:
         StoreError: a disk is full; finished cells are kept.

@@ -33,7 +33,7 @@ from ..methods.imported import ImportedPoison
 from ..methods.purified import PurifiedSet, copy_purified
 from ..report import read_cells
 from ..share.agreement import TOLERANCE, agreement, cell_name, shortened
-from ..share.described import flat
+from ..share.check_cells import flat
 from ..share.validate import findings
 from ..store.store import Store
 from . import run as suite_run

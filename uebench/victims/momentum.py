@@ -1,4 +1,4 @@
-"""MoCo v2, BYOL and SimSiam: one view is compared with what a second branch says of the other.
+"""MoCo v2, BYOL and SimSiam: match one view of an image to a second branch's output for another.
 
 Sources: Chen et al., "Improved Baselines with Momentum Contrastive Learning", arXiv:2003.04297;
 Grill et al., "Bootstrap Your Own Latent", arXiv:2006.07733; Chen and He, "Exploring Simple Siamese
@@ -154,7 +154,7 @@ class Predictive(Contrastive):
 
 @victim("byol", title="BYOL", source="arXiv:2006.07733")
 class BYOL(Predictive):
-    """Learns to predict what a running mean of the network says of the other view."""
+    """Learns to predict the output of a running mean of the network for the other view."""
 
     rate: ClassVar[float] = 1.0
     momentum: Momentum = 0.999
@@ -167,7 +167,7 @@ class BYOL(Predictive):
 
 @victim("simsiam", title="SimSiam", source="arXiv:2011.10566")
 class SimSiam(Predictive):
-    """Learns to predict what the same network, without a gradient, says of the other view."""
+    """Learns to predict the same network's output for the other view, without its gradient."""
 
     rate: ClassVar[float] = 0.1
 

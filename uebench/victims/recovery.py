@@ -1,4 +1,4 @@
-"""Recovery: what a target model that was trained on a poison has learned after all.
+"""Recovery: measure how much a target model learned although it was trained on a poison.
 
 Sources: the refit of the last layer on clean images (DFR) is from Sandoval-Segura et al., "What Can
 We Learn from Unlearnable Datasets?", NeurIPS 2023, arXiv:2305.19254; that small random changes of

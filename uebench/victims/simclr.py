@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image are told apart from those of all other images of the batch.
+"""SimCLR: find the other view of an image among the views of all images of the batch.
 
 Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations",
 ICML 2020, arXiv:2002.05709; learning rate and temperature as in arXiv:2308.03258, arXiv:2202.11202

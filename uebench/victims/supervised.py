@@ -1,4 +1,4 @@
-"""Trains a target model under a defense and measures its accuracy.
+"""Train a target model under a defense and measure its accuracy.
 
 The whole data set is kept on the device as 8-bit images, or in host memory if it is too large, and
 batches are cropped and flipped on the device. Losses stay on the device until the end of the epoch,

@@ -1,4 +1,4 @@
-"""Arrays that come from outside, as tensors of the range and layout that the suite computes with.
+"""Convert a caller's arrays to tensors of the range and layout that the suite computes with.
 
 An array in another range or layout trains without an error, on images that are nearly black or
 that another image's label belongs to. So what has one meaning is converted, such as a numpy array

@@ -1,7 +1,7 @@
-"""Everything in a results folder that is only shown: made again from the data, and compared.
+"""Check that the tables, page and README of a results folder show what its data say.
 
 The data are cells.csv, run.json, records.json and the pictures. Tables, the page and a bundle's
-README.md follow from them, so a reader need not believe what these files show.
+README.md are written again from them and compared, so a reader need not trust these files.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from ..data.poison import Budget, BudgetNorm
 from ..learn.loops import n_batches
 from ..learn.protocol import Protocol
 from ..report.records import CellRecord, origin_in_words
+from .check_cells import unversioned
+from .check_recipes import differing_options
 from .contents import CellValues, Contents, Remarks, Unchecked, about, as_recorded, key_or_none, who
-from .described import unversioned
-from .recipes import differing_options
 
 _UNKNOWABLE = "losses, times, memory and machines: `uebench verify` computes cells again"
 _HASHES = "hashes of poisons and how visible they are: they follow from images that are not here"
@@ -167,11 +167,11 @@ def _check_origin(
     """Yield what a record says about its origin that its row, recipe or poison contradict."""
     poison = recipe.get("poison")
     poison = poison if isinstance(poison, dict) else {}
-    made = contents.poison_of(row) or {} if "what" in poison else {"sha256": ""}
+    crafted = contents.poison_of(row) or {} if "what" in poison else {"sha256": ""}
     seeds = {"training": row["seed"], "poison": row["poison_seed"]}
     expected = {
-        "poison_sha256": made.get("sha256"),
-        "craft_seconds": made.get("craft_seconds", 0.0),
+        "poison_sha256": crafted.get("sha256"),
+        "craft_seconds": crafted.get("craft_seconds", 0.0),
     }
     for name, value in expected.items():
         if as_recorded(row[name]) != as_recorded(value):
@@ -183,13 +183,13 @@ def _check_origin(
         "precision": row["precision"],
         "seeds": seeds,
         "data": poison.get("dataset"),
-        "poison": made.get("sha256"),
+        "poison": crafted.get("sha256"),
     }
     dump = dict(record)
     yield from about(who(row), _contradictions(dump, facts))
     own = _own_determinism(dump)
-    if own and dump.get("determinism") != limited_by_poison(own, made.get("determinism")):
-        yield f"{who(row)}: its record promises other bits than its machine does"
+    if own and dump.get("determinism") != limited_by_poison(own, crafted.get("determinism")):
+        yield f"{who(row)}: its determinism does not follow from its device"
 
 
 def _contradictions(record: Mapping[str, Any], facts: Mapping[str, Any]) -> Remarks:
@@ -303,7 +303,7 @@ def _check_poison(
         yield from _contradictions(poison, known)
         own = _own_determinism(poison)
         if own and poison.get("determinism") != own:
-            yield "its record promises other bits than its machine does"
+            yield "its determinism does not follow from its device"
         if not isinstance(poison.get("craft_seconds"), float) or poison["craft_seconds"] < 0:
             yield f"its craft_seconds are {poison.get('craft_seconds')!r}"
         if ref is None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -106,6 +107,30 @@ def test_the_table_and_its_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "false positive" in table.stdout
     answer = json.loads(call(*command, "--json").stdout)
     assert answer == uebench.detect("none", DATA, CHEAP, seeds=[0, 1])
+
+
+def test_what_guessing_reaches_is_no_evidence_of_poison(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (120, 8, 8, 3), dtype=np.uint8)
+    labels = (np.arange(120) % 10 < 1).astype(np.int64)  # nine tenths are of one class
+    names = ("train_images", "train_labels", "test_images", "test_labels")
+    np.savez(tmp_path / "uneven.npz", **dict(zip(names, (images, labels) * 2, strict=True)))
+    answer = uebench.detect("none", f"npz:{tmp_path}/uneven.npz", CHEAP, seeds=[0, 1])
+    for entry in answer["detectors"]:
+        assert not entry["poisoned"], entry["detector"]
+        assert entry["false_positive_rate"] == 0
+        assert not any(record["poisoned"] for record in entry["records"])
+    (noise,) = (entry for entry in answer["detectors"] if entry["detector"].startswith("noise"))
+    assert noise["score"] == noise["chance"] > noise["threshold"], "it looks at zeros"
+    assert answer["classes"] == 2
+
+
+def test_few_classes_are_pointed_out() -> None:
+    few = call("detect", "none", "--dataset", DATA, "--detectors", "edge_pixels")
+    assert "With 4 classes even a linear model" in " ".join(few.stdout.split())
+    many = "synthetic[n_train=60,n_test=10,n_classes=10,size=16]"
+    stdout = call("detect", "none", "--dataset", many, "--detectors", "edge_pixels").stdout
+    assert "classes even" not in stdout
 
 
 ONE_CLASS = "synthetic[n_train=20,n_test=4,n_classes=4,size=16]"

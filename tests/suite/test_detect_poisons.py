@@ -11,6 +11,7 @@ from uebench.cli import main
 from uebench.common.errors import UserError
 from uebench.report import read_results
 from uebench.report.detection import Detection, detection_layouts, read_detection
+from uebench.store.store import Store
 
 DATA = "synthetic[n_train=300,n_test=20,n_classes=2,size=16]"
 FAST = ("--dataset", DATA, "--epochs", "1", "--defenses", "standard")
@@ -85,16 +86,21 @@ def test_without_the_flag_there_is_no_table(tmp_path: Path) -> None:
             ["--detect", "--dataset", "synthetic[n_train=20,n_test=20,n_classes=2,size=16]"],
             "20",
         ),
+        (["--detect", "--craft-on", "subset", "--ratio", "0.1"], "ops is crafted on a share"),
+        (["--detect", "--craft-on", "subset", "--classes", "0"], "at least 2 classes"),
     ],
 )
+@pytest.mark.parametrize("dry", [False, True])
 def test_bad_requests_are_refused_before_anything_is_computed(
-    flags: list[str], message: str, tmp_path: Path
+    flags: list[str], message: str, dry: bool, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
-    result = call("run", *FAST, "--attacks", "ops", "--out", str(out), *flags)
+    more = [*flags, "--dry-run"] if dry else flags
+    result = call("run", *FAST, "--attacks", "ops", "--out", str(out), *more)
     assert result.exit_code == 2, result.output
     assert message in " ".join(result.stderr.split())
     assert not out.exists()
+    assert not (Store().base / "cell").exists()
 
 
 def test_a_file_that_no_run_wrote_is_refused(tmp_path: Path) -> None:

@@ -117,6 +117,10 @@ def _other_order(images: np.ndarray) -> dict[str, np.ndarray]:
     return {"images": np.random.default_rng(0).permutation(images)}
 
 
+def _partly_in_another_order(images: np.ndarray) -> dict[str, np.ndarray]:
+    return {"images": np.concatenate((images[:10][::-1], images[10:]))}
+
+
 def _other_size(images: np.ndarray) -> dict[str, np.ndarray]:
     return {"images": images[:, :8, :8]}
 
@@ -126,6 +130,7 @@ def _other_size(images: np.ndarray) -> dict[str, np.ndarray]:
     [
         (_shorter, "has 30 images, but the poison of lsp[eps=4] has 40"),
         (_other_order, "do not resemble those of the poison"),
+        (_partly_in_another_order, "of 40 images of"),
         (_other_size, "16"),
     ],
 )

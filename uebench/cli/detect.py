@@ -11,6 +11,9 @@ from ..common.text import counted
 from .poison import reading_options
 from .shared import data_options, json_option, plugin_option, print_table, quiet_option
 
+TEN = 10
+"""Classes of the data for which the threshold of arXiv:2312.08898 was chosen."""
+
 
 @click.command("detect")
 @click.argument("poison", type=click.Path())
@@ -60,7 +63,8 @@ def detect_verb(
 
     POISON is an attack, `none` for the clean data, or a released file or folder, which is read as
     by `uebench audit`. A detector is fitted to four fifths of the images and scored on the others.
-    The set counts as poisoned if the score exceeds the detector's threshold.
+    The set counts as poisoned if the score exceeds the detector's threshold and
+    what guessing reaches.
 
     \b
     uebench detect lsp --dataset synthetic
@@ -109,4 +113,9 @@ def _print(answer: dict[str, Any]) -> None:
     )
     if any("false_positive_rate" in entry for entry in answer["detectors"]):
         summary += " These are clean data, so each verdict of poisoned is a false positive."
+    if answer["classes"] < TEN:
+        summary += (
+            f" With {answer['classes']} classes even a linear model may exceed the threshold on "
+            "clean images, so compare with the score of `none`."
+        )
     print_table(heads, rows, summary)

@@ -140,13 +140,13 @@ def run_verb(
 
     asked = asked_detectors(detect, detectors)
     matrix = _planned(config, options)
+    if asked:
+        check_all_detectable(matrix)
     if options["dry_run"]:
         from ..suite.estimate import print_estimate
 
         print_estimate(matrix)
         return
-    if asked:
-        check_all_detectable(matrix)
     folder = Path(out) if out else _default_folder(config, options, matrix)
     check_folder(folder)
     quiet = options["quiet"]

@@ -114,7 +114,7 @@ def _note(rows: Sequence[Detection]) -> str:
     clean = [row for row in rows if row.attack == "none"]
     wrong = [row.detector for row in clean if row.poisoned]
     sentences = [
-        f"A set counts as poisoned if the score exceeds {bounds} %",
+        f"A set counts as poisoned if the score exceeds {bounds} % and what guessing reaches",
         f"Scores are {counted}",
     ]
     if clean:

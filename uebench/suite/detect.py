@@ -96,11 +96,11 @@ def detect(
         quiet: whether to hide progress.
 
     Returns:
-        `suspect`, `dataset`, `images`, `images_changed`, and `detectors`, a list with one entry per
-        detector: means over the seeds (`score`, `train_score`, `chance`, `seconds`), `score_sd`,
-        `threshold`, `threshold_source`, the verdict `poisoned` on the mean score, the share of
-        seeds with that verdict (`flagged_share`; on clean data also `false_positive_rate`) and the
-        `records`.
+        `suspect`, `dataset`, `images`, `images_changed`, `classes` of the data set, and
+        `detectors`, a list with one entry per detector: means over the seeds (`score`,
+        `train_score`, `chance`, `seconds`), `score_sd`, `threshold`, `threshold_source`, the
+        verdict `poisoned` on the mean score, the share of seeds with that verdict (`flagged_share`;
+        on clean data also `false_positive_rate`) and the `records`.
 
     Raises:
         UserError: a name, option or file is bad, or the set is too small or has one class.
@@ -144,7 +144,7 @@ def built_detectors(specs: str | Iterable[str]) -> list[Detector]:
     """
     specs = split_specs(specs) if isinstance(specs, str) else list(specs)
     detectors = [build_detector(spec) for spec in specs]
-    check_distinct("detector", specs, detectors)
+    check_distinct("detectors", specs, detectors)
     if not detectors:
         raise UserError("detectors names none; leave it out, or name at least one")
     return detectors
@@ -202,6 +202,7 @@ def answer(
         "dataset": question.dataset.name,
         "images": len(data),
         "images_changed": changed,
+        "classes": data.n_classes,
         "detectors": answers,
     }
 
@@ -250,7 +251,7 @@ def _record(
             "score": scores.held_out,
             "train_score": scores.train,
             "chance": scores.chance,
-            "poisoned": scores.held_out > detector.threshold,
+            "poisoned": detector.flags(scores.held_out, scores.chance),
             "n_train": len(suspect.fitted),
             "n_held_out": len(suspect.held_out),
             "seconds": time.perf_counter() - start,
@@ -290,7 +291,7 @@ def _summary(detector: Detector, records: list[dict[str, Any]], is_clean: bool) 
     def mean(name: str) -> float:
         return statistics.fmean(record[name] for record in records)
 
-    flagged = mean("poisoned")
+    flagged = statistics.fmean(detector.flags(r["score"], r["chance"]) for r in records)
     return {
         "detector": detector_spec(detector),
         "title": detector.title,
@@ -300,7 +301,7 @@ def _summary(detector: Detector, records: list[dict[str, Any]], is_clean: bool) 
         "chance": mean("chance"),
         "threshold": detector.threshold,
         "threshold_source": detector.source,
-        "poisoned": mean("score") > detector.threshold,
+        "poisoned": detector.flags(mean("score"), mean("chance")),
         "flagged_share": flagged,
         **({"false_positive_rate": flagged} if is_clean else {}),
         "seconds": mean("seconds"),

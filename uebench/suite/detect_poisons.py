@@ -29,13 +29,26 @@ def asked_detectors(detect: bool, specs: str | Sequence[str] | None) -> list[Det
 
 
 def check_all_detectable(matrix: Matrix) -> None:
-    """Refuse data sets that no detector can judge, before anything is computed.
+    """Refuse data sets and poisons that no detector can judge, before anything is computed.
 
     Raises:
-        UserError: a data set has too few images, or one class.
+        UserError: one of them has too few images, or images of one class.
     """
     for dataset in matrix.datasets:
-        check_detectable(dataset.train)
+        train = dataset.train
+        check_detectable(train)
+        poisons = {c.poison.key: c.poison for c in matrix.cells if c.fault is None}
+        for ref in poisons.values():
+            if ref.crafted_on is None or ref.dataset.fingerprint != dataset.fingerprint:
+                continue
+            mask = ref.crafted_on.chosen(train.labels, dataset.fingerprint, ref.seed)
+            try:
+                check_detectable(train.subset(mask.nonzero().squeeze(1)))
+            except UserError as error:
+                raise UserError(
+                    f"{ref.attack} is crafted on a share of the images alone: {error}; or leave "
+                    "--detect or --craft-on out"
+                ) from None
 
 
 def detect_poisons(

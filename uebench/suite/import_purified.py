@@ -23,8 +23,8 @@ from ..store.arrays import gathered
 from ..store.store import Store
 from .import_poison import read_usable
 
-_LIKENESS = 0.5
-"""A purified image differs from its poisoned one by at most this share of what other images do."""
+_MISPLACED = 0.05
+"""Largest share of purified images that may resemble another poisoned image more than their own."""
 
 
 def import_purified(
@@ -153,12 +153,14 @@ def _in_order(purified: Poison, poison: Poison, path: str, attack: str) -> Poiso
         )
     images = gathered(purified.images, theirs[ours.argsort()], purified.images.device)
     own, other = (
-        measure(poison.images, images, index).l2.square().mean().item()
+        measure(poison.images, images, index).l2
         for index in (None, torch.arange(len(poison)).roll(1))
     )
-    if own > _LIKENESS * other:
+    misplaced = int((own > other).sum())
+    if misplaced > _MISPLACED * len(poison):
         raise PoisonError(
-            f"the images of {path} do not resemble those of the poison of {attack} at the same "
-            "positions; bring them into the order of the training set, or name the right poison"
+            f"{misplaced} of {len(poison)} images of {path} do not resemble those of the poison of "
+            f"{attack} at the same positions as much as the ones next to them; bring them into the "
+            "order of the training set, or name the right poison"
         )
     return Poison(images, poison.labels, poison.index)

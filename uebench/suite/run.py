@@ -142,13 +142,13 @@ def run(
     if asked and out is None and not dry_run:
         raise UserError("detect writes its answers into the results; give their folder, out=FOLDER")
     matrix = prepare(config, device, jobs, data_dir, download, **how)
+    if asked:
+        check_all_detectable(matrix)
     if dry_run:
         planned = gather(matrix.cells, matrix.records)
         return ResultTable.of(planned, table_titles(matrix.cells))
     if out is not None:
         check_folder(Path(out))
-    if asked:
-        check_all_detectable(matrix)
     outcome = execute(matrix, quiet)
     if asked:
         outcome = replace(outcome, detection=detect_poisons(matrix, asked, quiet))

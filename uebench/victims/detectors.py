@@ -2,7 +2,7 @@
 
 A detector is fitted to four fifths of the suspect images and scored on the others. Its score is a
 share of correct answers in [0, 1], and the set counts as poisoned if the score exceeds the
-detector's threshold.
+detector's threshold and what guessing reaches.
 
 Sources: `linear`, `two_layer` and `bias_shift` are from Zhu et al., "Detection and Defense of
 Unlearnable Examples", AAAI 2024, arXiv:2312.08898; `noise` is the linear separability of Yu et al.,
@@ -84,6 +84,10 @@ class Detector(BaseModel):
     def recipe(self, shape: tuple[int, int, int]) -> dict[str, Any]:
         """Return what changes the score, apart from the data and the seed."""
         return self.model_dump()
+
+    def flags(self, score: float, chance: float) -> bool:
+        """Return the verdict on a score: it is no evidence of poison if guessing reaches it."""
+        return score > max(self.threshold, chance)
 
     def score(self, suspect: Suspect, run: Run) -> Scores:
         """Return how well the detector does on the images that it was and was not fitted to."""

@@ -22,7 +22,7 @@ from uebench.methods.meanings import known_meanings
 from uebench.methods.registry import KINDS, Kind, methods
 from uebench.report import leaderboards, read_results
 from uebench.report.colors import ink_on, ramp
-from uebench.report.compare import as_published, distinguishing
+from uebench.report.compare import as_published, distinguishing, half_of
 from uebench.suite.listing import describe
 
 HERE = Path(__file__).parent
@@ -243,8 +243,7 @@ def is_of(kind: Kind, name: str, row: dict[str, str]) -> bool:
     base, preset = as_published(name, "", MEANINGS)
     if base == name or row[kind] != base:
         return row[kind] == name
-    attack = MEANINGS.get(row["attack"])
-    half = attack.half if attack and not row["attack_options"] else frozenset()
+    half = half_of(row["attack"], row["attack_options"], DATASET, MEANINGS)
     given = distinguishing(base, row[f"{kind}_options"], MEANINGS)
     decided = {option.partition("=")[0] for option in preset}
     others = {option.partition("=")[0] for option in given - half - preset}

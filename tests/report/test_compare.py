@@ -104,6 +104,24 @@ def test_adversarial_training_is_compared_at_its_radius(
 
 
 @pytest.mark.parametrize(
+    ("eps", "defense", "accuracy"),
+    [
+        ("4/255", "at8", 79.25),
+        ("4/255", "at4", 84.37),
+        ("16/255", "at4", 50.27),
+        ("4/255", "at", None),
+        ("4/255", "at_l2", None),
+    ],
+)
+def test_a_preset_is_compared_under_other_budgets(
+    eps: str, defense: str, accuracy: float | None, against
+) -> None:
+    given = {"attack": "entf", "attack_options": f"eps={eps}", "defense": defense}
+    spans = [tuple(round(100 * value, 2) for value in each.span) for each in against(given)]
+    assert spans == ([(accuracy, accuracy)] if accuracy else [])
+
+
+@pytest.mark.parametrize(
     ("attack", "defense", "options", "span"),
     [
         ("ops", "standard", "", (13.67, 36.55)),

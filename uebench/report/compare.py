@@ -245,7 +245,7 @@ def _matching(
     dataset = compared_dataset(s.dataset, published)
     wanted = distinguishing(entry.attack, entry.attack_options, meanings)
     beside = entry.beside if entry.attack == "none" else ""
-    implied = _half_of(entry, dataset, meanings)
+    implied = half_of(entry.attack, entry.attack_options, dataset, meanings)
     name, options = as_published(entry.defense, entry.defense_options, meanings)
     defense = options - implied
     found = [
@@ -268,17 +268,16 @@ def _matching(
     return _of_length(found, s.epochs, shortest)
 
 
-def _half_of(entry: Ours, dataset: str, meanings: Meanings) -> frozenset[str]:
-    """Return the options of a defense that say no more than half of the attack's usual budget."""
-    meaning = meanings.get(entry.attack, Meaning())
-    changed = {
-        part.partition("=")[0]
-        for part in comma_parts(entry.attack_options)
-        if part not in meaning.usual
-    }
-    if changed & {"norm", "eps"} or dataset not in N_TRAIN:
+def half_of(attack: str, options: str, dataset: str, meanings: Meanings) -> frozenset[str]:
+    """Return the options of a defense that say no more than half of the attack's usual budget.
+
+    With another budget in the attack's usual norm, only that norm is left of them.
+    """
+    meaning = meanings.get(attack, Meaning())
+    changed = {part.partition("=")[0] for part in comma_parts(options) if part not in meaning.usual}
+    if "norm" in changed or dataset not in N_TRAIN:
         return frozenset()
-    return meaning.half
+    return frozenset(o for o in meaning.half if "eps" not in changed or o.startswith("norm="))
 
 
 def _of_table(rows: list[Published], table: str) -> list[Published]:

@@ -176,7 +176,8 @@ def test_a_presets_page_has_the_numbers_that_are_published_under_its_methods_nam
     assert "at[radius=8/255,steps=10,augment=cutout]` | `ops" in rows("at8")
     assert "at[steps=10]` | `rem" in rows("at4"), "half of the budget is 4/255"
     assert not [row for row in rows("at8") if "radius=8/255" not in row]
-    assert not [row for row in rows("at4") if "radius" in row or "` | `lsp" in row]
+    assert not [row for row in rows("at4") if "radius=8/255" in row or "` | `lsp" in row]
+    assert "at[radius=4/255,steps=10]` | `entf[eps=16/255]" in rows("at4"), "another budget"
     assert not rows("trades")
 
 

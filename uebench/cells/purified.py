@@ -26,10 +26,10 @@ def with_purified_sets(cells: Iterable[Cell], store: Store) -> Iterator[Cell]:
             continue
         name = cell.defense.info.name
         whole = cell.fault is None and cell.ratio == 1 and not cell.classes
-        found = bound_to(cell.defense, store, cell.poison.key) if whole else None
-        used[name] = used.get(name, False) or found is not None
-        if found is not None:
-            yield replace(cell, defense=found)
+        bound = bound_to(cell.defense, store, cell.poison.key) if whole else None
+        used[name] = used.get(name, False) or bound is not None
+        if bound is not None:
+            yield replace(cell, defense=bound)
     for name, is_used in used.items():
         if not is_used:
             raise not_purified(name, store)

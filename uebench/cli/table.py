@@ -131,8 +131,8 @@ def table(
     numbers = None
     if compare or published or second_hand:
         numbers = read_published(Path(published) if published else None, second_hand)
-    shown = metric_of(metric, best)
-    if numbers is not None and shown in ("robust_acc", "gap"):
+    chosen = metric_of(metric, best)
+    if numbers is not None and chosen in ("robust_acc", "gap"):
         raise UserError(f"published numbers are test accuracies; leave out --metric {metric}")
     named = [name for name in map(config_of, targets) if name is not None]
     if named and len(targets) > 1:
@@ -142,9 +142,9 @@ def table(
         )
     name = named[0] if named else None
     if name is None:
-        _print_results(targets, shown, shape, numbers, options)
+        _print_results(targets, chosen, shape, numbers, options)
     else:
-        _print_table(name, shown, shape, numbers, options)
+        _print_table(name, chosen, shape, numbers, options)
 
 
 def _refuse_latex_flags(values: dict[str, Any]) -> None:

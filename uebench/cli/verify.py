@@ -79,9 +79,9 @@ def verify_verb(
 
     # os.path, since Path.is_file raises for a name that is too long
     has_cells = os.path.isfile(f"{results}/cells.csv")  # noqa: PTH113
-    found = contradictions(Path(results)) if has_cells else []
+    problems = contradictions(Path(results)) if has_cells else []
     if not as_json:
-        _print_contradictions(found)
+        _print_contradictions(problems)
     verdicts = recompute(
         Path(results),
         sample=sample,
@@ -94,10 +94,10 @@ def verify_verb(
         reused_first=reused_first,
     )
     if as_json:
-        click.echo(json.dumps([asdict(verdict) for verdict in [*verdicts, *found]], indent=1))
+        click.echo(json.dumps([asdict(verdict) for verdict in [*verdicts, *problems]], indent=1))
     else:
         _print(verdicts, tolerance)
-    if found or any(verdict.outcome in ("differs", "lost") for verdict in verdicts):
+    if problems or any(verdict.outcome in ("differs", "lost") for verdict in verdicts):
         raise SystemExit(1)
 
 

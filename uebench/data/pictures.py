@@ -145,17 +145,17 @@ def samples(split: Split) -> Image.Image:
         for label in range(split.n_classes)
         if len(positions := (split.labels == label).nonzero().flatten().cpu())
     }
-    shown = dict(list(columns.items())[:SAMPLED_CLASSES])
-    tiles = {k: [_tile(split.images[i].cpu(), STRIP_TILE) for i in shown[k]] for k in shown}
+    sampled = dict(list(columns.items())[:SAMPLED_CLASSES])
+    tiles = {k: [_tile(split.images[i].cpu(), STRIP_TILE) for i in sampled[k]] for k in sampled}
     font = ImageFont.load_default(LETTERS)
     height, width = next(iter(tiles.values()))[0].shape[:2]
-    names = {k: textwrap.wrap(_ascii(split.class_names[k]), width // 7)[:2] for k in shown}
+    names = {k: textwrap.wrap(_ascii(split.class_names[k]), width // 7)[:2] for k in sampled}
     head = LINE * max(1, *map(len, names.values()))
     rows = max(map(len, tiles.values()))
-    size = (len(shown) * (width + GAP) - GAP, head + rows * (height + GAP) - GAP)
+    size = (len(sampled) * (width + GAP) - GAP, head + rows * (height + GAP) - GAP)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    for column, label in enumerate(shown):
+    for column, label in enumerate(sampled):
         x = column * (width + GAP)
         draw.text((x, 0), "\n".join(names[label]), fill="black", font=font)
         for row, tile in enumerate(tiles[label]):

@@ -1,1 +1,1 @@
-"""What an attack and a defense are, and how they are found by name."""
+"""What an attack, a defense and a victim are, and how they are found by name."""

@@ -170,13 +170,13 @@ def with_published(
         shortest[_schedule(entry)] = min(epochs, shortest.get(_schedule(entry), epochs))
     compared = []
     for entry in entries:
-        found = _matching(entry, published, shortest[_schedule(entry)], table, meanings)
-        if found:
+        matching = _matching(entry, published, shortest[_schedule(entry)], table, meanings)
+        if matching:
             by_source: dict[str, set[float]] = {}
-            for row in found:
+            for row in matching:
                 by_source.setdefault(row.source, set()).add(row.accuracy)
             values = {source: tuple(sorted(each)) for source, each in by_source.items()}
-            compared.append(Compared(entry, values, tuple(_differences(entry, found, meanings))))
+            compared.append(Compared(entry, values, tuple(_differences(entry, matching, meanings))))
     return compared
 
 
@@ -186,7 +186,7 @@ def rank_correlations(compared: Sequence[Compared]) -> dict[str, tuple[float, in
     A clean entry that stands next to several attacks is one entry, whose published numbers are
     averaged: repeated, it would count as agreement several times.
     """
-    found = {}
+    correlations = {}
     for source in sorted({source for each in compared for source in each.published}):
         theirs: dict[tuple[Hashable, float], list[float]] = {}
         for each in compared:
@@ -194,8 +194,8 @@ def rank_correlations(compared: Sequence[Compared]) -> dict[str, tuple[float, in
             if source in each.published:
                 theirs.setdefault(key, []).extend(each.published[source])
         means = [(ours, math.fsum(values) / len(values)) for (_, ours), values in theirs.items()]
-        found[source] = spearman(means), len(means)
-    return found
+        correlations[source] = spearman(means), len(means)
+    return correlations
 
 
 def compared_dataset(name: str, published: Sequence[Published]) -> str:
@@ -248,7 +248,7 @@ def _matching(
     implied = half_of(entry.attack, entry.attack_options, dataset, meanings)
     name, options = as_published(entry.defense, entry.defense_options, meanings)
     defense = options - implied
-    found = [
+    rows = [
         row
         for row in published
         if row.dataset == dataset
@@ -262,10 +262,10 @@ def _matching(
         )
     ]
     family = s.arch.partition("[")[0]
-    archs = {row.arch for row in found}
+    archs = {row.arch for row in rows}
     arch = family if family in archs else "resnet18"
-    found = _of_table([row for row in found if row.arch == arch], table)
-    return _of_length(found, s.epochs, shortest)
+    rows = _of_table([row for row in rows if row.arch == arch], table)
+    return _of_length(rows, s.epochs, shortest)
 
 
 def half_of(attack: str, options: str, dataset: str, meanings: Meanings) -> frozenset[str]:

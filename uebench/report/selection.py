@@ -45,17 +45,17 @@ def _matching(
     for text in wanted:
         name, bracket, options = text.strip().partition("[")
         asked = set(comma_parts(options.removesuffix("]")))
-        found = {
+        named = {
             method
             for method in present
             if method.name == normalise(name)
             and (not bracket or set(comma_parts(method.options)) == asked)
         }
-        if not found:
+        if not named:
             names = [str(method) for method in present]
             raise UserError(
                 f"no cell has the {kind} {text}{did_you_mean(text, names)}; there are "
                 f"{', '.join(names)}"
             )
-        matching |= found
+        matching |= named
     return matching

@@ -160,10 +160,10 @@ def _titled(results: Results) -> Results:
     written, and a folder may be renamed.
     """
     page = results.folder / PAGE
-    found = (
+    title = (
         re.search(r"<title>(.*) · uebench</title>", page.read_text()) if page.is_file() else None
     )
-    name = html.unescape(found[1]) if found else ""
+    name = html.unescape(title[1]) if title else ""
     return replace(results, folder=results.folder / name.replace("/", " "))
 
 

@@ -50,8 +50,8 @@ def _check_row(contents: Contents, row: CellValues, recipe: Mapping[str, Any]) -
     epochs = options.get("epochs", protocol.get("epochs"))
     of_recipe |= {"epochs": epochs, "recipe": seedless_key(recipe)}
     of_recipe["victim"] = recipe.get("victim", SUPERVISED_VICTIM)
-    found = {name: row[name] for name in of_recipe}
-    of_recipe["arch"], found["arch"] = (_bare(each["arch"]) for each in (of_recipe, found))
+    of_row = {name: row[name] for name in of_recipe}
+    of_recipe["arch"], of_row["arch"] = (_bare(each["arch"]) for each in (of_recipe, of_row))
     if "attack" in poison:
         of_recipe |= {"attack": poison["attack"], "poison_seed": poison["seed"]}
     elif "imported" not in poison:
@@ -62,12 +62,12 @@ def _check_row(contents: Contents, row: CellValues, recipe: Mapping[str, Any]) -
         )
         of_recipe |= {"ratio": recipe["ratio"], "classes": ",".join(names)}
     of_recipe["data set"] = poison["dataset"]
-    found |= {name: row[name] for name in of_recipe if name in row}
-    found["data set"] = facts.fingerprint
-    found["victim"], given_victim = parse_spec(row["victim"] or SUPERVISED_VICTIM)
+    of_row |= {name: row[name] for name in of_recipe if name in row}
+    of_row["data set"] = facts.fingerprint
+    of_row["victim"], given_victim = parse_spec(row["victim"] or SUPERVISED_VICTIM)
     yield from (
         f"{who(row)}: its {name} is {value!r}, but its recipe has {of_recipe[name]!r}"
-        for name, value in found.items()
+        for name, value in of_row.items()
         if value not in (None, "") and value != of_recipe[name]
     )
     yield from about(who(row), differing_options(given_victim, options))
@@ -124,12 +124,12 @@ def _check_name(spec: str, name: str) -> Remarks:
     """Yield whether a data set has another name than its place in the configuration gives it."""
     kind, colon, rest = spec.strip().partition(":")
     path, options = split_path(rest if colon else kind)
-    shown, shown_options = split_path(name)
+    name_path, name_options = split_path(name)
     own = {"npz": Path(path).stem, "folder": Path(path).name}.get(kind) if colon else path
     same_options = (
-        parse_spec(f"x{shown_options}").options.items() <= parse_spec(f"x{options}").options.items()
+        parse_spec(f"x{name_options}").options.items() <= parse_spec(f"x{options}").options.items()
     )
-    if (own and printable(own) != shown) or not same_options:
+    if (own and printable(own) != name_path) or not same_options:
         yield f"the data set {spec} of the configuration is called {name}"
 
 
@@ -144,7 +144,7 @@ def _check_dataset(name: str, facts: DatasetFacts, rows: list[CellValues]) -> Re
     if known is not None and known.shape is not None and "size" not in options:
         shape, k, n = list(known.shape), known.n_classes, known.n_images
         if "n_classes" not in options and (facts.shape, len(facts.class_names)) != (shape, k):
-            yield f"{name} has not the {k} classes and the shape {shape} of {head}"
+            yield f"{name} does not have the {k} classes and the shape {shape} of {head}"
         digits = list(map(str, range(len(facts.class_names))))
         if known.class_names and facts.class_names not in (list(known.class_names), digits):
             yield f"the classes of {name} are not those of {head}"

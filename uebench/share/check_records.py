@@ -71,10 +71,10 @@ def _check_row(row: CellValues, record: CellRecord) -> Remarks:
     if row["record_sha256"] not in ("", record.sha256):
         yield f"{who(row)}: its entry in records.json is not the one that the run wrote"
     for name, expected in measured(dict(record)).items():
-        found, value = as_recorded(row[name]), as_recorded(expected)
-        is_older = name in ("chance", "n_poisoned") and found in (None, "")
-        if found != value and not is_older and not (value in (None, "") and found in (None, "")):
-            yield f"{who(row)}: its {name} is {found!r}, but its record has {value!r}"
+        in_row, value = as_recorded(row[name]), as_recorded(expected)
+        is_older = name in ("chance", "n_poisoned") and in_row in (None, "")
+        if in_row != value and not is_older and not (value in (None, "") and in_row in (None, "")):
+            yield f"{who(row)}: its {name} is {in_row!r}, but its record has {value!r}"
 
 
 def _check_confusion(contents: Contents, row: CellValues, record: CellRecord) -> Remarks:
@@ -105,7 +105,7 @@ def _check_curve(row: CellValues, record: CellRecord, recipe: Mapping[str, Any])
     tested = [e for e in epochs if e % protocol.eval_every == 0 or e == protocol.epochs]
     evaluated = ["test_acc"] + ["train_acc"] * protocol.train_curve
     expected = {"epoch": list(epochs), **dict.fromkeys(evaluated, tested)}
-    found = (
+    epochs_of = (
         {
             name: [e for e, value in zip(curve["epoch"], column, strict=True) if value is not None]
             for name, column in curve.items()
@@ -114,8 +114,8 @@ def _check_curve(row: CellValues, record: CellRecord, recipe: Mapping[str, Any])
         if curve.get("epoch")
         else {}
     )
-    if found != expected or None in (*curve.get("loss", [None]), *curve.get("lr", [None])):
-        yield f"{who(row)}: its curve has not the epochs and columns of its protocol"
+    if epochs_of != expected or None in (*curve.get("loss", [None]), *curve.get("lr", [None])):
+        yield f"{who(row)}: its curve does not have the epochs and columns of its protocol"
         return
     yield from _check_accuracies(row, record)
     yield from _check_steps(row, record, recipe, protocol)
@@ -133,13 +133,13 @@ def _check_accuracies(row: CellValues, record: CellRecord) -> Remarks:
         if value is not None
     ]
     accuracies = [value for _, value in tested]
-    shown = {
+    of_curve = {
         "test_acc": accuracies[-1],
         "test_acc_best": max(accuracies),
         "best_epoch": tested[accuracies.index(max(accuracies))][0],
         **({"train_acc": curve["train_acc"][-1]} if "train_acc" in curve else {}),
     }
-    for name, value in shown.items():
+    for name, value in of_curve.items():
         if as_recorded(row[name]) != value:
             yield f"{who(row)}: its curve gives {name} {value}, not {row[name]}"
     if not all(0 <= value <= 1 for value in accuracies):

@@ -65,15 +65,15 @@ def results_folders(paths: Sequence[Path | str]) -> list[Path]:
     for path in map(Path, paths):
         path = path.parent if path.name == "cells.csv" and path.is_file() else path
         if (path / "cells.csv").is_file():
-            found = [path]
+            at_path = [path]
         else:
-            found = sorted(file.parent for file in path.glob("[!.]*/cells.csv"))
-        if not found:
+            at_path = sorted(file.parent for file in path.glob("[!.]*/cells.csv"))
+        if not at_path:
             raise NotResultsError(
                 f"{escaped(path)} has no cells.csv, and no folder in it has one; give a folder "
                 "that `uebench run --out` or `uebench publish` wrote, or a folder of such folders"
             )
-        folders += found
+        folders += at_path
     return list({folder.resolve(): folder for folder in folders}.values())
 
 

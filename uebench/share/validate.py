@@ -198,13 +198,13 @@ def _leaderboard(contents: Contents) -> Finding:
         return Finding("leaderboard", "skipped", "there is no leaderboard.csv")
 
     def differing_lines() -> Iterator[str]:
-        found = path.read_text(encoding="utf-8").splitlines()
-        expected = report.to_csv(report.leaderboards(contents.cells)).splitlines()
-        for number, (mine, theirs) in enumerate(zip(found, expected, strict=False), 1):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        expected_lines = report.to_csv(report.leaderboards(contents.cells)).splitlines()
+        for number, (mine, theirs) in enumerate(zip(lines, expected_lines, strict=False), 1):
             if mine != theirs:
                 line = f"leaderboard.csv, line {number}"
                 yield f"{line} differs from what cells.csv gives: {mine[:120]!r}"
-        if len(found) != len(expected):
+        if len(lines) != len(expected_lines):
             yield "leaderboard.csv has more or fewer lines than cells.csv gives"
 
     return _finding("leaderboard", "leaderboard.csv against cells.csv", differing_lines())

@@ -1,1 +1,1 @@
-"""What a user starts: a matrix, one poison, one model, a paper's table."""
+"""What a user starts: a matrix, one poison, one model, a detection, an import, a site."""

@@ -1,1 +1,1 @@
-"""How a target model is trained and judged."""
+"""How a target model is trained and judged, and detectors, which judge a training set."""

@@ -47,7 +47,7 @@ class ImageShortcutSqueezing(Defense):
         return data.changed(self._squeezed)
 
     def _squeezed(self, images: UInt8[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:
-        """Return the squeezed images."""
+        """Return the images after each squeeze of the mode, always in the order bdr, gray, jpeg."""
         modes = self.mode.split("+")
         if "bdr" in modes:
             images = fewer_bits(images, self.bits)

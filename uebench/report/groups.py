@@ -73,12 +73,12 @@ def plain_rows(cells: pd.DataFrame) -> list[CellRow]:
 
 
 def the_attack(record: CellRow) -> MethodSpec:
-    """Return the attack of a cell."""
+    """Return the attack of a cell with its options, by which tables group the rows."""
     return MethodSpec(record["attack"], record["attack_options"])
 
 
 def the_defense(record: CellRow) -> MethodSpec:
-    """Return the defense of a cell."""
+    """Return the defense of a cell with its options, by which tables group the columns."""
     return MethodSpec(record["defense"], record["defense_options"])
 
 

@@ -330,6 +330,7 @@ def test_a_terminal_but_no_file_sees_at_once_that_torch_is_loading() -> None:
     assert "starting" not in to_a_file.stderr
 
 
+@pytest.mark.slow
 def test_listing_methods_loads_no_large_library_except_torch() -> None:
     idle = ("pandas", "sklearn", "scipy", "matplotlib", "kornia", "torchvision", "jinja2")
     code = "import sys; from uebench.cli import main\n"

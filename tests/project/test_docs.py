@@ -24,8 +24,6 @@ from uebench.methods import registry
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-READ_FIRST = ("README.md", "tour.md")
-"""The pages whose commands are run before each commit, too."""
 
 # Smaller defaults and extra flags, so that the test takes seconds.
 SIZES = (60, 20, 10, 16, 0)
@@ -135,7 +133,7 @@ def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_small")
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(p, marks=() if p.name in READ_FIRST else pytest.mark.slow) for p in FILES],
+    [FILES[0], *(pytest.param(p, marks=pytest.mark.slow) for p in FILES[1:])],
     ids=lambda path: "/".join(path.relative_to(ROOT).parts),
 )
 def test_commands_and_python_blocks_of_a_page_work(path: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.browser import click, css, needs_chromium, opened_page, texts, wait_u
 from tests.report.story import write_story
 from uebench.report import read_results, write_page
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.slow]
 WIDTHS = {"light": 1280, "dark": 1280, "phone": 390}
 
 

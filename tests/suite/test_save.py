@@ -197,6 +197,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 def test_a_kill_while_an_imported_poison_is_replaced_keeps_its_name(tmp_path: Path) -> None:
     dataset = load_dataset(DATA)
     files = []

@@ -126,7 +126,11 @@ def test_torch_is_left_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("attack", "defense"),
     [
-        ("em[surrogate=resnet9[width=2],rounds=2,train_steps=2,steps=2]", "ueraser"),
+        pytest.param(
+            "em[surrogate=resnet9[width=2],rounds=2,train_steps=2,steps=2]",
+            "ueraser",
+            marks=pytest.mark.slow,
+        ),
         ("lsp", "at"),
         ("none", "iss"),
     ],

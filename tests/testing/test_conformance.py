@@ -269,7 +269,6 @@ def test_a_sound_defense_and_one_that_prepares_wrongly() -> None:
     assert "changes epochs" in failing("defense", named(Hasty))["adjusting"]
 
 
-@pytest.mark.slow
 def test_memory_that_grows_too_fast() -> None:
     class Hoarder(Sound):
         """Keeps twenty copies of all images."""

@@ -102,6 +102,7 @@ class Fills(Defense):
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_in_the_middle_ends_the_run_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

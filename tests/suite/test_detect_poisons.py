@@ -21,6 +21,7 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
+@pytest.mark.slow
 def test_every_poison_and_the_clean_data_get_a_row_and_every_detector_a_column(
     tmp_path: Path,
 ) -> None:

@@ -118,6 +118,11 @@ class ErrorMinimizing(Attack):
         return unchanged
 
     @property
+    def usual_rounds(self) -> int:
+        """Rounds after which the stop test usually ends the search."""
+        return USUAL_ROUNDS
+
+    @property
     def loss_draws(self) -> int:
         """Evaluations of a random loss whose gradients a step of the noise sums."""
         return 1
@@ -145,7 +150,7 @@ class ErrorMinimizing(Attack):
         """Return the passes of as many rounds as the search usually takes."""
         batch = min(self.batch_size, n)
         changed = CLASS_SHARE * n if self.by_class else n
-        rounds = min(self.rounds, USUAL_ROUNDS)
+        rounds = min(self.rounds, self.usual_rounds)
         return round(rounds * (self.train_steps * batch + self.steps * self.loss_draws * changed))
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:

@@ -10,7 +10,9 @@ not part of it.
 Ours, where the sources at hand are silent: w is added to the weights of convolutions and linear
 layers, not to normalisations and biases; the stop test is that of EM, at weights without noise; and
 class-wise noise, the form of the released commands, is made as EM's.
-Cost: EM's, but for `draws` passes in place of one for each step of the noise.
+Cost: EM's, but for `draws` passes in place of one for each step of the noise, and for all rounds:
+on 5,000 CIFAR-10 images with resnet8 the surrogate stays at 10 to 13 % on the poisoned images, so
+that the search ends at its cap and not by the stop test.
 """
 
 from __future__ import annotations
@@ -44,6 +46,11 @@ class PUE(ErrorMinimizing):
     def by_class(self) -> bool:
         """Whether all images of a class share their noise."""
         return self.wise == "class"
+
+    @property
+    def usual_rounds(self) -> int:
+        """All of them: no search that was measured was ended by the stop test."""
+        return self.rounds
 
     @property
     def loss_draws(self) -> int:

@@ -91,6 +91,14 @@ def test_a_room_imports_no_higher_one(room: str) -> None:
     assert upwards == []
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_a_page_lists_the_rooms_with_the_lowest_first(page: str) -> None:
+    folder = PACKAGE.parent
+    tree = (folder / page).read_text().partition("```text\nuebench/\n")[2].partition("```")[0]
+    assert tuple(line.split("/")[0].strip() for line in tree.splitlines()) == ROOMS
+    assert tree in (folder / "docs" / "architecture.md").read_text(), "one list, in two places"
+
+
 def test_no_room_imports_the_public_face() -> None:
     above = [shown(name) for name, others in imports().items() if room_of(name) and ROOT in others]
     assert above == []

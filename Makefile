@@ -22,8 +22,8 @@ site: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir $(abspath $(SITE)/docs)
 	$(BIN)/uebench site results --out $(SITE)
 
-# The tests start many interpreters, each of which would compile the suite anew where an environment
-# forbids to keep compiled files.
+# The tests start many interpreters, each of which would compile the suite again where the environment
+# forbids keeping compiled files.
 test test-slow test-all: export PYTHONDONTWRITEBYTECODE =
 
 # Before each commit: every behaviour has a test here that takes seconds.

@@ -12,6 +12,7 @@ from uebench import Attack, Defense, attack, defense
 from uebench.testing import UnmetError, attack_conformance, conform
 from uebench.testing.conformance import outcome_of, promised
 from uebench.testing.costs import _status
+from uebench.testing.data import case
 from uebench.testing.promises import PROMISES
 from uebench.testing.subject import Subject
 
@@ -267,6 +268,12 @@ def test_a_sound_defense_and_one_that_prepares_wrongly() -> None:
             return protocol.model_copy(update={"epochs": 99})
 
     assert "changes epochs" in failing("defense", named(Hasty))["adjusting"]
+
+
+def test_images_that_a_method_changes_spoil_no_later_test() -> None:
+    before = case("64 px").train.images.clone()
+    case("64 px").train.images.zero_()
+    assert torch.equal(case("64 px").train.images, before)
 
 
 def test_memory_that_grows_too_fast() -> None:

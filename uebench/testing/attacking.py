@@ -41,10 +41,9 @@ def budget(subject: Subject, name: str) -> None:
     _same_set(poison, dataset)
     changed = _kept(attack, poison, dataset)
     if subject.name != "none":
-        # such small networks can be so sure of an image, or of all images of one class of two, that
-        # its gradient is exactly zero: half of the images may stay as they are
+        # such small networks give some images no gradient at all, so not all need be changed
         demand(
-            (changed.flatten(1) != 0).any(1).float().mean() >= 0.5,
+            (changed.flatten(1) != 0).any(1).float().mean() > 0.5,
             "most images are unchanged",
             "check that `perturb` fills all rows, in the range [0, 1]: one level is 1/255, not 1",
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 
@@ -51,9 +50,8 @@ LARGE = ("224 px",)
 """Those that take long."""
 
 
-@cache
 def case(name: str) -> Dataset:
-    """Return one of the data sets."""
+    """Return a new copy of a data set, since a faulty method may change images in place."""
     return _MAKERS[name]()
 
 

@@ -166,5 +166,29 @@ def test_a_file_in_another_order_is_refused(pictures: Dataset, tmp_path: Path) -
     turned = poison.labels.roll(1).numpy()
     images = poison.images.permute(0, 2, 3, 1).numpy()
     np.savez(tmp_path / "turned.npz", images=images, labels=turned)
-    with pytest.raises(ValueError, match="another order"):
+    with pytest.raises(ValueError, match=r"labels differ.*another order"):
         uebench.detect(tmp_path / "turned.npz", pictures)
+
+
+@pytest.mark.parametrize("attack", ["none", "cuda", "lsp[eps=4]"])
+def test_a_file_without_labels_in_another_order_is_refused_by_every_verb(
+    attack: str, pictures: Dataset, tmp_path: Path
+) -> None:
+    import numpy as np
+
+    clean = pictures.train.images
+    images = clean if attack == "none" else uebench.craft(attack, pictures).images
+    array = images.permute(0, 2, 3, 1).numpy().copy()
+    file = tmp_path / "file.npz"
+    np.savez(file, images=array)
+    assert uebench.audit(file, pictures, kind="images")["usable"]
+    some = len(array) // 2
+    array[:some] = array[:some][::-1].copy()
+    np.savez(file, images=array)
+    audited = uebench.audit(file, pictures, kind="images")
+    assert not audited["usable"]
+    assert "images do not resemble those of" in audited["why_not_usable"]
+    with pytest.raises(ValueError, match=r"is not usable.*the file is in another order"):
+        uebench.detect(file, pictures, kind="images")
+    with pytest.raises(ValueError, match=r"is not usable.*the file is in another order"):
+        uebench.import_poison(file, pictures, "other", kind="images")

@@ -12,7 +12,16 @@ from torch import Tensor
 
 from ..common.spec import printable
 from .dataset import Dataset
-from .poison import Budget, Measured, Poison, check_fits, measure, tensors_sha256
+from .poison import (
+    MISPLACED,
+    Budget,
+    Measured,
+    Poison,
+    check_fits,
+    measure,
+    n_misplaced,
+    tensors_sha256,
+)
 
 
 def audit_poison(poison: Poison, dataset: Dataset, own_labels: bool = True) -> dict[str, Any]:
@@ -20,7 +29,7 @@ def audit_poison(poison: Poison, dataset: Dataset, own_labels: bool = True) -> d
 
     Where a sha256 was recorded with it, `as_recorded` says whether its content still has it, and
     `made_from` is the data set that it was made from, if its record names another one. It is not
-    `usable` if its labels are those of the clean set in another order.
+    `usable` if its labels or its images are those of the clean set in another order.
 
     Args:
         poison: the poison.
@@ -37,7 +46,7 @@ def audit_poison(poison: Poison, dataset: Dataset, own_labels: bool = True) -> d
     labels = train.labels[poison.index]
     differing = (labels != poison.labels).nonzero().squeeze(1)
     recorded, sha256 = poison.meta.get("sha256"), tensors_sha256(poison)
-    fault = _order_fault(labels, poison.labels, dataset)
+    fault = _order_fault(labels, poison.labels, dataset) or _place_fault(poison, dataset)
     worst = {norm: int(getattr(measured, norm).argmax()) for norm in ("linf", "l2")}
     return {
         "images": len(poison),
@@ -108,4 +117,20 @@ def _order_fault(clean: Tensor, given: Tensor, dataset: Dataset) -> str | None:
         f"{differing} of {len(clean)} labels differ, but each class is as frequent as in "
         f"{dataset.name}: the file is in another order, or numbers its classes in another way; "
         "bring it into the order of the training set, or add an array `index` of positions in it"
+    )
+
+
+def _place_fault(poison: Poison, dataset: Dataset) -> str | None:
+    """Return in words that images are those of the clean set in another order, or None.
+
+    This is all that can be said of the order of a file without labels.
+    """
+    misplaced = n_misplaced(dataset.train.images, poison.images, poison.index)
+    if misplaced <= MISPLACED * len(poison):
+        return None
+    return (
+        f"{misplaced} of {len(poison)} images do not resemble those of {dataset.name} at the same "
+        "positions as much as the ones before them: the file is in another order, or was not made "
+        "from this data set; bring it into the order of the training set, add an array `index` of "
+        "positions in it, or name the right data set"
     )

@@ -104,6 +104,10 @@ class OrthogonalProjection(Defense):
         self._basis = basis
         return data
 
+    def acts_in_loss(self) -> bool:
+        """Return whether images are mixed; the projection alone needs no loss of its own."""
+        return self.cutmix
+
     def state_dict(self) -> dict[str, Any]:
         """Return the basis, so that an interrupted training can be resumed."""
         return {"basis": self._basis}

@@ -324,10 +324,12 @@ class Defense(Method):
         """
         return images
 
-    @classmethod
-    def acts_in_loss(cls) -> bool:
-        """Return whether the defense has a loss of its own, which only supervised victims use."""
-        return cls.loss is not Defense.loss
+    def acts_in_loss(self) -> bool:
+        """Return whether the defense has a loss of its own, which only supervised victims use.
+
+        By default it has one if its class has; override this if that depends on an option.
+        """
+        return type(self).loss is not Defense.loss
 
     def loss(
         self,

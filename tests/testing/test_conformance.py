@@ -11,7 +11,7 @@ from pydantic import Field
 from uebench import Attack, Defense, attack, defense
 from uebench.testing import UnmetError, attack_conformance, conform
 from uebench.testing.conformance import outcome_of, promised
-from uebench.testing.costs import _status
+from uebench.testing.costs import _peak_bytes, _status
 from uebench.testing.data import case
 from uebench.testing.promises import PROMISES
 from uebench.testing.subject import Subject
@@ -292,6 +292,20 @@ def test_memory_that_grows_too_fast() -> None:
     outcome = outcome_of(Subject.of("attack", named(Hoarder)), each, "3,000 images")
     assert outcome.status == "failed"
     assert "bytes for each pixel value" in outcome.found
+
+
+def test_memory_that_earlier_work_has_freed_hides_nothing() -> None:
+    size, held = 2**20, []
+
+    def work() -> None:
+        held.extend(bytearray(b"x" * size) for _ in range(64))
+
+    earlier = [bytearray(b"x" * size) for _ in range(128)]
+    del earlier[:-1]  # the last one keeps the heap from shrinking
+    peak = _peak_bytes(work)
+    if peak is None:
+        pytest.skip("this system does not tell the peak of a process")
+    assert peak > 48 * size
 
 
 def test_the_decorator_makes_one_named_test_per_promise_and_case() -> None:

@@ -1,6 +1,6 @@
 """Our results and published ones: joined by names and options, with differences and caveats.
 
-Sources disagree on one cell by up to 22 points, so ours is held against the span from the lowest to
+Sources disagree on one cell by up to 30 points, so ours is held against the span from the lowest to
 the highest of them. What differs in the protocols is listed, never corrected for.
 """
 

@@ -183,3 +183,9 @@ def test_a_bad_mixture_ends_with_a_sentence(mixture: str, problem: str) -> None:
     result = call("run", "--mix", mixture, "--dry-run")
     assert result.exit_code == 2
     assert problem in result.output
+
+
+def test_the_help_names_the_attacks_and_defenses_that_flags_alone_run() -> None:
+    attacks, defenses = (",".join(Config.model_fields[n].default) for n in ("attacks", "defenses"))
+    shown = " ".join(call("run", "--help").stdout.split())
+    assert f"attacks default to {attacks} and defenses to {defenses}." in shown

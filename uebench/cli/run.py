@@ -124,7 +124,8 @@ def run_verb(
 
     CONFIG is a YAML file or one of the names in `uebench list configs`; flags replace its fields,
     and it may set every flag under the flag's name.
-    Without CONFIG and flags, `quick` is run. Finished cells are never computed again, so the same
+    Without CONFIG and flags, `quick` is run; with flags alone, attacks default to none,em,lsp,ar
+    and defenses to standard,ueraser,iss,at. Finished cells are never computed again, so the same
     command continues a run that was stopped.
 
     \b

@@ -6,6 +6,10 @@ stay as they are. The authors' public code cannot run as released; this follows 
 Published as COIN at severity 4; the numbers that we have are second-hand means over architectures.
 Departs from it: the displaced images are rounded to 8 bits, not truncated.
 
+Measured on all of CIFAR-10 (resnet8, `sprint`, bf16; single runs, +- 1.0): clean images give 68.4,
+CUDA 64.8 (27.4 with standard training), OPS 57.8 (15.3), AR 48.4 (11.2), TAP 38.9 (18.3), and LSP,
+EM and PIL 26 to 30.
+
 Cost: a training step of ResNet-18 takes 1.01 (1.00 to 1.03) of the time of standard training
 (`benchmarks/step_costs.py --images 128`: bf16, one thread of a shared AMD EPYC, torch 2.14,
 processor time, median and range of 3 rounds).

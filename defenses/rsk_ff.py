@@ -7,6 +7,11 @@ and flip follow, and the crop fills the image up to its size again. Test images 
 The authors also rotate the images of CIFAR-100, after crop and flip: `rotation`. Published as
 RSK+FF; `keep=1` is their RSK without the filter.
 
+Measured on all of CIFAR-10 (resnet8, `sprint`, bf16; single runs, +- 1.0): clean images give 75.1,
+OPS 75.1 (15.3 with standard training), CUDA 72.1 (27.4), AR 61.7 (11.2), EM 57.8 (16.1), TAP 39.7
+(18.3), LSP 30.6 and PIL 25.7. Class-wise random noise, which hardly hurts standard training (82.5),
+gives 47.4.
+
 Cost: a training step of ResNet-18 takes 1.02 (0.99 to 1.03) of the time of standard training
 (`benchmarks/step_costs.py --images 128`: bf16, one thread of a shared AMD EPYC, torch 2.14,
 processor time, median and range of 3 rounds).

@@ -1,5 +1,6 @@
 """The tables that are committed are those which the committed cells give."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -46,3 +47,17 @@ def test_a_page_shows_the_tables_of_the_results(page: str, mark: str, folder: st
     tables = re.split(r"^\*\*.*\*\*\n\n", leaderboard, flags=re.MULTILINE)[1:]
     everything = leaderboard.partition("\n\n")[2]
     assert shown.strip() in [text.strip() for text in (everything, *tables)]
+
+
+def test_the_page_on_detection_shows_the_committed_scores() -> None:
+    text = (ROOT / "docs" / "detection.md").read_text().partition("## On CIFAR-10")[2]
+    table = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    shown = {row[0].split(",")[0].lower(): row[1:] for row in table[2:]}
+    scores: dict[str, list[str]] = {}
+    with (ROOT / "results" / "cifar10-detection" / "detection.csv").open() as file:
+        for row in csv.DictReader(file):
+            score = f"{100 * float(row['score']):.1f}"
+            bold = f"**{score}**" if row["poisoned"] == "True" else score
+            name = "clean" if row["attack"] == "none" else row["attack"]
+            scores.setdefault(name, []).append(bold)
+    assert shown == scores

@@ -15,7 +15,7 @@ from uebench.share.validate import validate
 
 ROOT = Path(__file__).parents[2]
 SUMMARIES = r"(leaderboard|table)\.(csv|md|tex)"
-COMMITTED = rf"(cells\.csv|run\.json|records\.json|{SUMMARIES}|pictures/[\w-]+\.png)"
+COMMITTED = rf"(cells\.csv|run\.json|records\.json|detection\.csv|{SUMMARIES}|pictures/[\w-]+\.png)"
 """The files of a results folder that are committed: data, small tables, and pictures of poisons,
 which only the images of the poison itself can give."""
 

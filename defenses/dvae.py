@@ -13,14 +13,14 @@ The latent code is sampled, also while purifying, so that the result depends on 
 by the training set and the options: all training seeds of a cell share one purified set, which is
 computed once and kept in the store.
 
-Its true size was not measured; this is a small one: 2,000 CIFAR-10 images averaged to 16 px, LSP,
-`width=16,batch_size=64`, which makes about 1,900 steps per stage where the authors take 23,400;
-then resnet8, 24 epochs of `quick` (bf16, single runs on 1,000 test images, +- 3.1). Clean training
-gives 50.0 and the poison 32.8. The first stage's prediction correlates with the perturbation by
-0.36 on average over the images, and training on its result gives 44.8. What is left in the images
-correlates with the perturbation by 0.48 then, and by 0.09 after the second stage, which blurs them
-(PSNR 21.8 dB), so that training gives 37.9. On 200 synthetic images of two classes with a planted
-pattern of 24/255 the first stage's correlation is 0.96.
+The accuracy at its true size was not measured. A small test used 2,000 CIFAR-10 images averaged to
+16 px, LSP and `width=16,batch_size=64`, which makes about 1,900 steps per stage where the authors
+take 23,400; then resnet8, 24 epochs of `quick` (bf16, single runs on 1,000 test images, +- 3.1).
+Clean training gives 50.0 and the poison 32.8. The first stage's prediction correlates with the
+perturbation by 0.36 on average over the images, and training on its result gives 44.8. What is left
+in the images correlates with the perturbation by 0.48 then, and by 0.09 after the second stage,
+which blurs them (PSNR 21.8 dB), so that training gives 37.9. On 200 synthetic images of two classes
+with a planted pattern of 24/255 the first stage's correlation is 0.96.
 
 On all of CIFAR-10 (32 px, resnet8, `sprint`, +- 1.0) `width=16,epochs=4` brings LSP from 30.4 to
 74.7, OPS from 15.3 to 60.2, AR from 11.2 to 76.3 and EM from 16.1 to 69.9; CUDA goes from 27.4 to

@@ -14,7 +14,7 @@ Cost: a training step of ResNet-18 takes 1.01 (0.99 to 1.03) of the time of stan
 because of its augmentation; the noise is computed once (`benchmarks/step_costs.py --images 128`:
 bf16, one thread of a shared AMD EPYC, torch 2.14, processor time, median and range of 3 rounds).
 The noise takes 11 passes per epoch of a network of two layers: about 5 hours for 50,000 images on
-such a thread, judged by the first of its 100 epochs and with other work beside it.
+such a thread, estimated from the first of its 100 epochs, alongside other work.
 
 Departs from it: the noise is added to the 8-bit images, which is all that a data user has, where
 the authors' code adds it to the perturbation before clipping; the pixels of the simple network are

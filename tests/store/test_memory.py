@@ -32,6 +32,7 @@ from uebench.methods.registry import build_attack, build_defense
 from uebench.store import arrays as memory
 from uebench.store.arrays import RoomError, gathered, mapped_safetensors, total_memory, zeros
 from uebench.store.store import Store
+from uebench.testing.costs import return_freed_memory
 from uebench.victims.supervised import train_model
 
 SIDE, CLASSES = 64, 4
@@ -89,8 +90,7 @@ def peak_mib() -> Iterator[list[float]]:
         return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
     # what earlier tests left free counts as taken otherwise, and is taken again without notice
-    with contextlib.suppress(AttributeError):  # glibc's own
-        ctypes.CDLL(None).malloc_trim(0)
+    return_freed_memory()
     start, most, stop = own(), [0.0], threading.Event()
 
     def watch() -> None:

@@ -1,6 +1,5 @@
 """Victims as plug-ins: who trains the target model, what is refused, and what enters a key."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -113,8 +112,8 @@ def test_victims_come_in_the_order_in_which_they_are_named(tiny: Dataset) -> Non
 def test_a_defense_in_the_loss_is_refused_by_name_under_a_contrastive_victim(
     defense: str, tiny: Dataset
 ) -> None:
-    message = f"defense {re.escape(defense)}.* acts in the loss .* victim simclr"
-    with pytest.raises(ValueError, match=message):
+    name = defense.partition("[")[0]
+    with pytest.raises(ValueError, match=f"defense {name} acts in the loss .* victim simclr"):
         cells(tiny, defenses=f"standard,{defense}", victims="supervised,simclr")
     assert cells(tiny, defenses=f"standard,{defense}", victims="supervised")
 

@@ -33,8 +33,6 @@ Norm = Literal["linf", "l2"]
 """The norms in which a gradient step and a projection are defined."""
 BudgetNorm = Literal["linf", "l2", "l0", "none"]
 """What a poison's budget may bound: a norm, the number of changed pixel positions, or nothing."""
-MISPLACED = 0.1
-"""Largest share of images that may be misplaced; see `n_misplaced`."""
 CLEAN_BALL: tuple[Norm, float] = ("linf", 8 / 255)
 """Norm and radius that stand in for a poison's where there are none, as on clean data."""
 
@@ -107,43 +105,6 @@ def measure(
             )
         )
     return Measured(*(torch.cat(column).cpu() for column in zip(*columns, strict=True)))
-
-
-def n_misplaced(
-    clean: UInt8[Tensor, "m c h w"],
-    images: UInt8[Tensor, "n c h w"],
-    index: Int[Tensor, " n"] | None = None,
-) -> int:
-    """Return how many changed images resemble another original more than their own.
-
-    The other is the original of the image before, and the last one's for the first. An image
-    resembles it more if it is nearer to it in l2 and correlates more with it: strong noise can
-    turn one of the two, as a change of contrast can. In a random order that is a third of the
-    images; of poisons, whatever their budget, it is hardly one.
-
-    Args:
-        clean: the original images.
-        images: the changed images.
-        index: the clean image of each changed one; by default both are in the same order.
-    """
-    index = torch.arange(len(images), device=clean.device) if index is None else index
-    count = 0
-    for part in chunks(images):
-        changed = images[part].flatten(1).float()
-        (near, alike), (other_near, other_alike) = (
-            _resemblance(changed, clean[rows[part]].to(changed.device).flatten(1).float())
-            for rows in (index, index.roll(1))
-        )
-        count += int(((other_near > near) & (other_alike > alike)).sum())
-    return count
-
-
-def _resemblance(
-    x: Float[Tensor, "b p"], y: Float[Tensor, "b p"]
-) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Return the negative l2 distance and the correlation of pairs; 0 for images of one colour."""
-    standard = (F.normalize(z - z.mean(1, keepdim=True)) for z in (x, y))
-    return -(x - y).norm(dim=1), torch.mul(*standard).sum(1)
 
 
 def _ssim(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:

@@ -8,20 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..common.spec import printable
+from ..store.arrays import chunks
 from .dataset import Dataset
-from .poison import (
-    MISPLACED,
-    Budget,
-    Measured,
-    Poison,
-    check_fits,
-    measure,
-    n_misplaced,
-    tensors_sha256,
-)
+from .poison import Budget, Measured, Poison, check_fits, measure, tensors_sha256
+
+_MISPLACED = 0.1
+"""Largest share of images that may resemble another original more than their own."""
 
 
 def audit_poison(poison: Poison, dataset: Dataset, own_labels: bool = True) -> dict[str, Any]:
@@ -125,8 +122,8 @@ def _place_fault(poison: Poison, dataset: Dataset) -> str | None:
 
     This is all that can be said of the order of a file without labels.
     """
-    misplaced = n_misplaced(dataset.train.images, poison.images, poison.index)
-    if misplaced <= MISPLACED * len(poison):
+    misplaced = _n_misplaced(dataset.train.images, poison)
+    if misplaced <= _MISPLACED * len(poison):
         return None
     return (
         f"{misplaced} of {len(poison)} images do not resemble those of {dataset.name} at the same "
@@ -134,3 +131,30 @@ def _place_fault(poison: Poison, dataset: Dataset) -> str | None:
         "from this data set; bring it into the order of the training set, add an array `index` of "
         "positions in it, or name the right data set"
     )
+
+
+def _n_misplaced(clean: UInt8[Tensor, "m c h w"], poison: Poison) -> int:
+    """Return how many changed images resemble another original more than their own.
+
+    The other is the original of the image before, and the last one's for the first. An image
+    resembles it more if it is both nearer to it in l2 and correlated more with it: class-wise noise
+    can mislead the correlation, and a change of contrast the distance. In a random order of
+    CIFAR-10 that is a third of the images, and in its poisons hardly one.
+    """
+    count = 0
+    for part in chunks(poison.images):
+        changed = poison.images[part].flatten(1).float()
+        (near, alike), (other_near, other_alike) = (
+            _resemblance(changed, clean[rows[part]].to(changed.device).flatten(1).float())
+            for rows in (poison.index, poison.index.roll(1))
+        )
+        count += int(((other_near > near) & (other_alike > alike)).sum())
+    return count
+
+
+def _resemblance(
+    x: Float[Tensor, "b p"], y: Float[Tensor, "b p"]
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Return the negative l2 distance and the correlation of pairs; 0 for images of one colour."""
+    standard = (F.normalize(z - z.mean(1, keepdim=True)) for z in (x, y))
+    return -(x - y).norm(dim=1), torch.mul(*standard).sum(1)

@@ -138,7 +138,7 @@ class Victim(Method):
         """
         if defense.acts_in_loss() and not self.uses_loss:
             raise UserError(
-                f"defense {defense} acts in the loss of supervised training, and victim "
+                f"defense {defense.info.name} acts in the loss of supervised training, and victim "
                 f"{self.info.name} has another loss; leave one of the two out"
             )
 

@@ -56,7 +56,7 @@ def _peak_bytes(work: Callable[[], object]) -> int | None:
     None if the system cannot tell: only Linux allows the peak to be reset.
     """
     gc.collect()
-    _return_freed_memory()
+    return_freed_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")
         before = _status("VmRSS")
@@ -67,7 +67,7 @@ def _peak_bytes(work: Callable[[], object]) -> int | None:
     return max(0, _status("VmHWM") - before)
 
 
-def _return_freed_memory() -> None:
+def return_freed_memory() -> None:
     """Return to the system what earlier work has freed, so that later work cannot hide in it."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not

@@ -23,6 +23,9 @@ from ..store.arrays import gathered
 from ..store.store import Store
 from .import_poison import read_usable
 
+_MISPLACED = 0.05
+"""Largest share of purified images that may resemble another poisoned image more than their own."""
+
 
 def import_purified(
     path: Path | str,
@@ -140,7 +143,7 @@ def _in_order(purified: Poison, poison: Poison, path: str, attack: str) -> Poiso
     """Return the purified images in the order of their poison.
 
     Raises:
-        PoisonError: the file does not cover the same images.
+        PoisonError: the file does not cover the same images, or has them in another order.
     """
     ours, theirs = poison.index.argsort(), purified.index.argsort()
     if not torch.equal(poison.index[ours], purified.index[theirs]):
@@ -149,4 +152,15 @@ def _in_order(purified: Poison, poison: Poison, path: str, attack: str) -> Poiso
             "other positions; give one purified image for each image of the poison"
         )
     images = gathered(purified.images, theirs[ours.argsort()], purified.images.device)
+    own, other = (
+        measure(poison.images, images, index).l2
+        for index in (None, torch.arange(len(poison)).roll(1))
+    )
+    misplaced = int((own > other).sum())
+    if misplaced > _MISPLACED * len(poison):
+        raise PoisonError(
+            f"{misplaced} of {len(poison)} images of {path} do not resemble those of the poison of "
+            f"{attack} at the same positions as much as the ones next to them; bring them into the "
+            "order of the training set, or name the right poison"
+        )
     return Poison(images, poison.labels, poison.index)

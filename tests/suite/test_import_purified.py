@@ -129,7 +129,7 @@ def _other_size(images: np.ndarray) -> dict[str, np.ndarray]:
     ("change", "message"),
     [
         (_shorter, "has 30 images, but the poison of lsp[eps=4] has 40"),
-        (_other_order, "do not resemble those of synthetic"),
+        (_other_order, "resemble the one before their own in synthetic"),
         (_partly_in_another_order, "of 40 images of"),
         (_other_size, "16"),
     ],

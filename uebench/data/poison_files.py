@@ -126,10 +126,10 @@ def _place_fault(poison: Poison, dataset: Dataset) -> str | None:
     if misplaced <= _MISPLACED * len(poison):
         return None
     return (
-        f"{misplaced} of {len(poison)} images do not resemble those of {dataset.name} at the same "
-        "positions as much as the ones before them: the file is in another order, or was not made "
-        "from this data set; bring it into the order of the training set, add an array `index` of "
-        "positions in it, or name the right data set"
+        f"{misplaced} of {len(poison)} images resemble the one before their own in {dataset.name} "
+        "more than their own: the file is in another order, or was not made from this data set; "
+        "bring it into the order of the training set, add an array `index` of positions in it, or "
+        "name the right data set"
     )
 
 

@@ -197,10 +197,11 @@ def head_groups(heads: Iterable[str]) -> tuple[tuple[str, int], ...]:
 
 
 def _origins_in_words(board: Leaderboard, titles: Titles) -> list[str]:
-    """Return one sentence for each folder that models were taken from.
+    """Return what the note of a table says about models that were taken from other folders.
 
-    It lists their places, unless all of the board's models were taken from somewhere: then the list
-    would be longer than the table, and cells.csv has it.
+    One sentence for each folder and commit lists their places. If all of the board's models were
+    taken from somewhere, that would be longer than the table: then one sentence counts the models
+    of each folder, and cells.csv has the rest.
     """
     entries = {
         pair: entry
@@ -208,19 +209,26 @@ def _origins_in_words(board: Leaderboard, titles: Titles) -> list[str]:
         if (entry := board.entry(*pair)).test_acc.n
     }
     total = sum(entry.test_acc.n for entry in entries.values())
-    n_taken = sum(len(entry.origins) for entry in entries.values())
+    taken = Counter(origin for entry in entries.values() for origin in entry.origins)
+    if taken and taken.total() == total:
+        counts: Counter[str] = Counter()
+        for origin, n in taken.items():
+            counts[one_line(origin.split(" (commit ")[0])] += n
+        each = [f"{folder} ({n})" for folder, n in counts.items()]
+        folders = ", ".join(each if len(each) > 1 else counts)
+        which = "The model was" if total == 1 else f"All {total} models were"
+        return [f"{which} taken from {folders}; cells.csv has the commit and the machine of each"]
     sentences = []
-    for origin in dict.fromkeys(o for entry in entries.values() for o in entry.origins):
-        here = {pair: n for pair, e in entries.items() if (n := e.origins.count(origin))}
-        n, origin_text = sum(here.values()), one_line(origin)
-        text = f"{n} of {total} models {'was' if n == 1 else 'were'} taken from {origin_text}"
+    for origin, n in taken.items():
+        here = [pair for pair, entry in entries.items() if origin in entry.origins]
         rows = []
         for attack in dict.fromkeys(attack for attack, _ in here):
             its = [d for a, d in here if a == attack]
             every = len(its) == sum(a == attack for a, _ in entries)
             names = ["every defense"] if every else [str(method_label(d, titles)) for d in its]
             rows.append(f"{method_label(attack, titles, CLEAN)} under {', '.join(names)}")
-        sentences.append(text if n_taken == total else f"{text}: {'; '.join(rows)}")
+        text = f"{n} of {total} models {'was' if n == 1 else 'were'} taken from {one_line(origin)}"
+        sentences.append(f"{text}: {'; '.join(rows)}")
     return sentences
 
 

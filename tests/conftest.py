@@ -93,7 +93,12 @@ def small() -> Dataset:
 @pytest.fixture(scope="session")
 def cifar() -> Dataset:
     """1,000 lossless training images of CIFAR-10, if the shared data is next to the project."""
+    return cifar_images(1000)
+
+
+def cifar_images(n_train: int) -> Dataset:
+    """Return lossless images of CIFAR-10; skip the test if they are not next to the project."""
     path = SHARED / "cifar10-small.npz"
     if not path.is_file():
         pytest.skip("needs ../shared/data/cifar10-small.npz, which is not part of the project")
-    return load_dataset(f"npz:{path}[n_train=1000]")
+    return load_dataset(f"npz:{path}[n_train={n_train}]")

@@ -18,38 +18,19 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from uebench import (
-    Attack,
-    Auto,
-    Facts,
-    Fraction255,
-    Option,
-    Run,
-    Split,
-    UserError,
-    attack,
-    auto,
-    frozen,
-    parse_arch,
-)
+from uebench import Auto, Fraction255, Option, Run, Split, attack, auto, frozen
 
+from ._delusive import CleanNetworkNoise
 from ._shared import cross_entropy_of, descend
 
 
 @attack("hypo", title="HYPO", source="arXiv:2102.04716", family="error-minimizing")
-class HYPO(Attack):
+class HYPO(CleanNetworkNoise):
     """Noise that lowers a cleanly trained network's loss on every image."""
 
     version: ClassVar[int] = 2
-    norm: Literal["linf", "l2"] = "linf"
-    """The norm that the budget is measured in."""
-    eps: Annotated[Fraction255, Field(gt=0, le=100), Auto()] = auto()
-    """Budget in the pixel range [0, 1]; auto: 8/255, or the authors' 0.5 where norm is l2."""
-    surrogate: Annotated[str, Option(variant=True)] = "auto"
-    """The network that is trained on clean images; auto: the protocol's (paper: resnet18)."""
-    surrogate_epochs: Annotated[int, Field(ge=1, le=10_000), Option(quick=10, variant=True)] = 150
-    """Epochs of the surrogate's training; the best one on held-out images is taken: 1,000, or a
-    tenth where there are fewer than 10,000."""
+    reach_steps = 10
+
     steps: Annotated[int, Field(ge=1, le=10_000), Option(quick=2, variant=True)] = 100
     """Gradient steps of every image's noise."""
     step: Annotated[Fraction255, Field(gt=0, le=100), Auto(), Option(variant=True)] = auto()
@@ -58,19 +39,6 @@ class HYPO(Attack):
     """Whose loss falls: that of the image's label, or of the next class."""
     batch_size: Annotated[int, Field(ge=1, le=65_536), Option(quick=16, variant=True)] = 512
     """Images per step of the noise; it changes the noise by rounding errors only."""
-
-    def resolve(self, facts: Facts) -> HYPO:
-        """Return the attack with budget, network and step filled in."""
-        arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
-        filled = self.with_options(surrogate=arch).fill_auto(
-            eps=8 / 255 if self.norm == "linf" else 0.5
-        )
-        if filled.norm == "linf" and filled.eps > 1:
-            raise UserError(
-                f"hypo: a linf eps lies in (0, 1], got {filled.eps:g}; divide by 255, or set "
-                "norm=l2"
-            )
-        return filled.fill_auto(step=filled.eps / 10)
 
     def image_passes(self, n: int) -> int:
         """Return the passes of the surrogate's training and of the noise."""

@@ -28,6 +28,8 @@ SHORT = {
     "rem": "rem[train_steps=1,transform_draws=1,steps=1]",
     "sem": "sem[train_steps=1,transform_draws=1,steps=1]",
     "hypo": "hypo[surrogate_epochs=1,steps=2]",
+    "p3": "p3[surrogate_epochs=1,steps=2]",
+    "p4": "p4[surrogate_epochs=1,steps=2]",
     "tap": "tap[surrogate_epochs=1,steps=2,restarts=1]",
     "aap": "aap[surrogate_epochs=1,surrogate_lr=0.05,steps=2]",
     "entf": "entf[surrogate_epochs=1,adv_steps=1,steps=2]",

@@ -14,7 +14,7 @@ from uebench.methods.run import Run
 from uebench.testing.subject import Subject
 
 TRAINED_ALONG = ["em", "em[wise=class]", "adaptive_em", "aue", "mi_ue", "rem", "sem", "pue", "gue"]
-TRAINED_BEFORE = ["tap", "entf", "aap", "hypo", "sep", "sep_fa", "sep_fa_vr"]
+TRAINED_BEFORE = ["tap", "entf", "aap", "hypo", "p3", "p4", "sep", "sep_fa", "sep_fa_vr"]
 
 
 @pytest.mark.parametrize("spec", TRAINED_ALONG + TRAINED_BEFORE)

@@ -61,7 +61,7 @@ def completed(words: str) -> list[str]:
         ("uebench run qui", ["quick"]),
         ("uebench show defense ueraser_", ["ueraser_lite", "ueraser_max"]),
         ("uebench show ueraser_", ["ueraser_lite", "ueraser_max"]),
-        ("uebench show p", ["protocol", "p5", "pil", "pue", "paper"]),
+        ("uebench show p", ["protocol", "p3", "p4", "p5", "pil", "pue", "paper"]),
         ("uebench check adapt", ["adaptive_em"]),
         ("uebench craft ls", ["lsp"]),
     ],

@@ -1,0 +1,24 @@
+"""P3: the images of a class get the universal adversarial perturbation towards the next class.
+
+Source: Tao et al., "Better Safe Than Sorry: Preventing Delusive Adversaries with Adversarial
+Training", NeurIPS 2021, arXiv:2102.04716, whose third perturbation it is, and its authors' code.
+The perturbation of class k is the one that makes a network, which was trained on clean images, take
+images of any class for k. The labels stay.
+Departs from it: the surrogate is the protocol's network, where the authors take VGG-16, and the
+8-bit images are rounded, where theirs are truncated.
+Cost: 150 passes for the network, which `hypo` and `p4` share, and for 50,000 images of ten classes
+26 for the perturbations.
+"""
+
+from __future__ import annotations
+
+from uebench import attack
+
+from ._universal import UniversalNoise
+
+
+@attack("p3", title="P3", source="arXiv:2102.04716", family="error-maximizing")
+class P3(UniversalNoise):
+    """The universal perturbation towards the class after the image's own."""
+
+    offset = 1

@@ -1,0 +1,24 @@
+"""P4: the images of a class get the universal perturbation towards that class.
+
+Source: Tao et al., "Better Safe Than Sorry: Preventing Delusive Adversaries with Adversarial
+Training", NeurIPS 2021, arXiv:2102.04716, whose fourth perturbation it is, and its authors' code.
+It is P3 with the own class in the place of the next one, and to HYPO what P3 is to P1: one
+perturbation for the class, where they have one for each image.
+Departs from it: the surrogate is the protocol's network, where the authors take VGG-16, and the
+8-bit images are rounded, where theirs are truncated.
+Cost: 150 passes for the network, which `hypo` and `p3` share, and for 50,000 images of ten classes
+26 for the perturbations.
+"""
+
+from __future__ import annotations
+
+from uebench import attack
+
+from ._universal import UniversalNoise
+
+
+@attack("p4", title="P4", source="arXiv:2102.04716", family="error-minimizing")
+class P4(UniversalNoise):
+    """The universal perturbation towards the image's own class."""
+
+    offset = 0

@@ -15,6 +15,7 @@ FOLDERS = sorted(path.parent for path in ROOT.glob("results/*/cells.csv"))
 TABLES = {
     "results.md": {
         "cifar table": "cifar10",
+        "airbench table": "cifar10-airbench",
         "matrix table": "cifar10-more",
         "8k table": "cifar10-8k",
         "seeds table": "cifar10-small",

@@ -24,6 +24,7 @@ TABLES = {
         "EM table": "differences-em",
         "kornia table": "differences-kornia",
         "adaptive table": "differences-adaptive",
+        "full adaptive table": "differences-adaptive-full",
         "LSP table": "differences-lsp",
     },
 }

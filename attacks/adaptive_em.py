@@ -5,8 +5,8 @@ Source: Qin et al., "Learning the Unlearnable", arXiv:2303.15127, section 4.3 an
 the noise is added. Ours, where the paper is silent: every image draws its T again at every step;
 operations without a gradient (posterize, equalize, solarize) pass it straight through; the stop
 test is on x + delta without augmentation. With T it may never be passed, so the rounds are capped.
-The options `operation`, `redraw`, `gradient`, `augmented` and `stop_on` hold the other readings. With
-`augmented=noise` it has the pattern that the paper prints: UEraser withstands it (docs/differences.md).
+The options `operation`, `redraw`, `gradient`, `augmented` and `stop_on` hold the other readings.
+With `augmented=noise` UEraser withstands it, as the paper prints (docs/differences.md).
 """
 
 from __future__ import annotations

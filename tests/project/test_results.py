@@ -51,12 +51,19 @@ def test_a_page_shows_the_tables_of_the_results(page: str, mark: str, folder: st
     assert shown.strip() in [text.strip() for text in (everything, *tables)]
 
 
-def test_the_page_on_detection_shows_the_committed_scores() -> None:
-    text = (ROOT / "docs" / "detection.md").read_text().partition("## On CIFAR-10")[2]
+@pytest.mark.parametrize(
+    ("heading", "folder"),
+    [
+        ("## On CIFAR-10", "cifar10-detection"),
+        ("### Networks as detectors", "cifar10-detection-networks"),
+    ],
+)
+def test_the_page_on_detection_shows_the_committed_scores(heading: str, folder: str) -> None:
+    text = (ROOT / "docs" / "detection.md").read_text().partition(heading)[2].partition("\n##")[0]
     table = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     shown = {row[0].split(",")[0].lower(): row[1:] for row in table[2:]}
     scores: dict[str, list[str]] = {}
-    with (ROOT / "results" / "cifar10-detection" / "detection.csv").open() as file:
+    with (ROOT / "results" / folder / "detection.csv").open() as file:
         for row in csv.DictReader(file):
             score = f"{100 * float(row['score']):.1f}"
             bold = f"**{score}**" if row["poisoned"] == "True" else score

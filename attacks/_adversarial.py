@@ -42,7 +42,7 @@ class AdversarialNoise(Attack):
     """Every image becomes an adversarial example of one reference network."""
 
     version: ClassVar[int] = 2
-    reach_share: ClassVar[float] = 20.0
+    reach_steps: ClassVar[float] = 20.0
     """Steps that the noise needs from one end of the budget to its middle: the step is eps over
     it."""
 
@@ -120,7 +120,7 @@ class AdversarialNoise(Attack):
             adv_radius=4 / 255,
             shift=side / 8,
             strength=0.8 if facts.n_classes >= 100 else 0.4,
-            step=self.eps / self.reach_share,
+            step=self.eps / self.reach_steps,
         )
 
     def image_passes(self, n: int) -> int:

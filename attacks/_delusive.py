@@ -18,7 +18,8 @@ class CleanNetworkNoise(Attack):
     """Noise that is searched against one network, which was trained on clean images."""
 
     reach_steps: ClassVar[float]
-    """Steps that the noise needs from zero to the border of the budget."""
+    """Steps that the noise needs from zero to the border of the budget: `step`, an option of the
+    subclass like `steps`, is eps over it."""
     class_wise: ClassVar[bool] = False
     """Whether there is one pattern per class, which takes two classes."""
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from uebench import Auto, Fraction255, Option, Run, Split, auto, frozen
-from uebench.learn.pgd import lengths, project, zero_or_nan
+from uebench.learn.pgd import project, steepest, zero_or_nan
 
 from ._class_wise import spread_over_images
 from ._delusive import CleanNetworkNoise
@@ -29,7 +29,7 @@ class UniversalNoise(CleanNetworkNoise):
     reach_steps = 5
     class_wise = True
     offset: ClassVar[int]
-    """How many classes after the image's own the one comes that its perturbation leads to."""
+    """The class that a perturbation leads to, minus the class of the images that get it."""
 
     norm: Literal["linf", "l2"] = "l2"
     """The norm that the budget is measured in."""
@@ -79,6 +79,6 @@ class UniversalNoise(CleanNetworkNoise):
                 value = loss((pixels + point).clamp(0, 1), labels)
                 gradient = torch.autograd.grad(value, point)[0]
             mark += zero_or_nan(gradient)
-            descent = gradient.sign() if self.norm == "linf" else gradient / lengths(gradient)
-            delta = project(delta.detach() - self.step * descent, self.norm, self.eps)
+            descent = self.step * steepest(gradient, self.norm)
+            delta = project(delta.detach() - descent, self.norm, self.eps)
         return refused_if_nan(delta + mark)[0]

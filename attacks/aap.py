@@ -25,7 +25,7 @@ from ._adversarial import AdversarialNoise
 class AAP(AdversarialNoise):
     """Adversarial examples of a network trained under contrastive augmentation, through it."""
 
-    reach_share: ClassVar[float] = 100.0
+    reach_steps: ClassVar[float] = 100.0
     objective: Literal["targeted", "untargeted"] = "targeted"
     """Whether the noise lowers the cross-entropy of the next class or raises that of the label."""
     augment: Literal["contrastive", "shift"] = "contrastive"

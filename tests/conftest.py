@@ -19,6 +19,7 @@ install_import_hook([*CHECKED, "uebench.attacks", "uebench.defenses"], "beartype
 
 import torch  # noqa: E402
 
+from uebench import Poison, train  # noqa: E402
 from uebench.data import Dataset, load_dataset  # noqa: E402
 from uebench.execute.local import PRELOADED  # noqa: E402
 from uebench.methods import registry  # noqa: E402
@@ -94,6 +95,12 @@ def small() -> Dataset:
 def cifar() -> Dataset:
     """1,000 lossless training images of CIFAR-10, if the shared data is next to the project."""
     return cifar_images(1000)
+
+
+def quick_accuracy(poison: Poison, defense: str, data: Dataset) -> float:
+    """Return the accuracy after a training under `quick`, which is judged after its last epoch."""
+    record = train(poison, defense, data, protocol="quick", eval_every=12)
+    return float(record["test_acc"])
 
 
 def cifar_images(n_train: int) -> Dataset:

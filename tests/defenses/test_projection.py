@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import make_run
+from tests.conftest import make_run, quick_accuracy
 from uebench import Defense, Facts, Run, Split, UserError
 from uebench.augment.affine import affine_matrix
 from uebench.data import Dataset, load_dataset
 from uebench.defenses.op import fit_linear, orthonormal_rows, projected, strongly_augmented
 from uebench.methods.registry import build_attack, build_defense
-from uebench.suite.single import craft, train
+from uebench.suite.single import craft
 
 
 def facts(data: Dataset) -> Facts:
@@ -168,9 +168,7 @@ def test_it_restores_accuracy_under_lsp_and_does_nothing_against_ar() -> None:
     data = load_dataset("synthetic[n_train=1500,n_test=500]")
 
     def accuracy(attack: str, defense: str) -> float:
-        poison = craft(attack, data, protocol="quick")
-        record = train(poison, defense, data, protocol="quick", eval_every=12)
-        return float(record["test_acc"])
+        return quick_accuracy(craft(attack, data, protocol="quick"), defense, data)
 
     # one run gave 0.118 and 0.646 under LSP, and 0.118 with OP under AR
     assert accuracy("lsp", "standard") < 0.3

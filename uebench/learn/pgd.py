@@ -54,6 +54,11 @@ def zero_or_nan(gradient: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
     return (gradient * 0).sum()
 
 
+def steepest(gradient: Float[Tensor, "b c h w"], norm: Norm) -> Float[Tensor, "b c h w"]:
+    """Return the step of length 1 that follows each image's gradient; `gradient` is overwritten."""
+    return gradient.sign_() if norm == "linf" else gradient / lengths(gradient)
+
+
 def project(delta: Float[Tensor, "b c h w"], norm: Norm, eps: float) -> Float[Tensor, "b c h w"]:
     """Return the nearest perturbation of each image within the ball of radius `eps`."""
     if norm == "linf":
@@ -115,7 +120,6 @@ def pgd(
             with torch.enable_grad():
                 gradient += torch.autograd.grad(loss(point), point)[0]
         mark += zero_or_nan(gradient)
-        gradient = gradient.sign_() if norm == "linf" else gradient / lengths(gradient)
-        delta = project(delta.add(gradient, alpha=sign * step), norm, eps)
+        delta = project(delta.add(steepest(gradient, norm), alpha=sign * step), norm, eps)
         delta = (images + delta).clamp_(0, 1).sub_(images)
     return delta + mark

@@ -13,6 +13,7 @@ from typing import Literal
 from ..common.text import one_line
 from .conclusions import warnings
 from .groups import MethodSpec
+from .records import folder_of
 from .statistics import LEVEL, SETTLED, Stat, provisional, sampling_margin
 from .tables import METRICS, Extreme, Leaderboard
 from .words import CLEAN, QUANTITIES, Label, Titles, method_label, named, percent, settings_in_words
@@ -213,7 +214,7 @@ def _origins_in_words(board: Leaderboard, titles: Titles) -> list[str]:
     if taken and taken.total() == total:
         counts: Counter[str] = Counter()
         for origin, n in taken.items():
-            counts[one_line(origin.split(" (commit ")[0])] += n
+            counts[folder_of(origin)] += n
         each = [f"{folder} ({n})" for folder, n in counts.items()]
         folders = ", ".join(each if len(each) > 1 else counts)
         which = "The model was" if total == 1 else f"All {total} models were"

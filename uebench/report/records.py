@@ -184,6 +184,11 @@ def origin_in_words(origin: Mapping[str, Any]) -> str:
     return one_line(str(origin.get("folder", ""))) + (f" ({inside})" if inside else "")
 
 
+def folder_of(origin: str) -> str:
+    """Return the folder that a text of `origin_in_words` names, without what is known of it."""
+    return one_line(origin.partition(" (commit ")[0])
+
+
 def record_sha256(record: Mapping[str, Any]) -> str:
     """Return the hash that a record from the store has in `records.json`."""
     return _sha256(_compact(record))

@@ -2,8 +2,8 @@
 
 Source: Tao et al., "Better Safe Than Sorry: Preventing Delusive Adversaries with Adversarial
 Training", NeurIPS 2021, arXiv:2102.04716, whose fourth perturbation it is, and its authors' code.
-It is P3 with the own class in the place of the next one, and to HYPO what P3 is to P1: one
-perturbation for the class, where they have one for each image.
+It is P3 with the image's own class in place of the next one. HYPO has the same aim, with one
+perturbation for each image instead of one for each class.
 Departs from it: the surrogate is the protocol's network, where the authors take VGG-16, and the
 8-bit images are rounded, where theirs are truncated.
 On the first 5,000 images of CIFAR-10 (resnet8, `quick`, bf16; single runs on 1,000 test images,

@@ -58,7 +58,7 @@ class AdversarialNoise(Attack):
     """Whether the network is trained in the standard way or adversarially."""
     adv_radius: Annotated[Fraction255, Field(ge=0, le=1), Auto()] = auto()
     """Radius of the adversary of `reference=at` in linf; auto: 4/255."""
-    adv_steps: Annotated[int, Field(ge=1, le=1000), Option(quick=1, variant=True)] = 10
+    adv_steps: Annotated[int, Field(ge=1, le=1000), Option(variant=True)] = 10
     """Steps of that adversary, each half of its radius long."""
     augment: Literal["shift", "contrastive"] = "shift"
     """The random views: fractional shifts and flips, or the augmentation of contrastive learning.
@@ -98,6 +98,12 @@ class AdversarialNoise(Attack):
             raise UserError(
                 f"{name}[objective={self.objective}] needs a class other than the image's own, and "
                 f"the data set has {facts.n_classes}; use objective=push or two classes"
+            )
+        steps = type(self).model_fields["adv_steps"].default
+        if self.reference != "at" and self.adv_steps != steps:
+            raise UserError(
+                f"{name}: adv_steps={self.adv_steps} has no effect without reference=at; add "
+                "reference=at, or leave adv_steps out"
             )
         unused = {
             "adv_radius": ("reference=at", self.reference != "at"),

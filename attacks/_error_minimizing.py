@@ -14,7 +14,9 @@ of just 8 levels may come out as 7 in either, not always in the same places.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -58,6 +60,18 @@ CLASS_SHARE = 0.2
 Stage = Literal["training", "noise", "stop test"]
 """Where a round shows poisoned images to the surrogate: in its own steps, in those of the noise, or
 when the stop test measures its accuracy."""
+
+
+class Turn(NamedTuple):
+    """A loss that one step lowers.
+
+    Attributes:
+        loss: of images and labels, summed over the images.
+        draws: evaluations of a random loss whose gradients the step sums.
+    """
+
+    loss: ImageLoss
+    draws: int = 1
 
 
 class ErrorMinimizing(Attack):
@@ -117,19 +131,21 @@ class ErrorMinimizing(Attack):
         """Return how the surrogate sees poisoned images in a stage of one round."""
         return unchanged
 
-    @property
-    def usual_rounds(self) -> int:
-        """Rounds after which the stop test usually ends the search."""
-        return USUAL_ROUNDS
+    def turns(
+        self, model: nn.Module, run: Run, seen_in: Stage, best_accuracy: float
+    ) -> Sequence[Turn]:
+        """Return the losses that the steps of a stage lower one after the other.
 
-    @property
-    def loss_draws(self) -> int:
-        """Evaluations of a random loss whose gradients a step of the noise sums."""
-        return 1
+        Every batch of the network and every step of the noise takes one step for each of them. In
+        the network's steps the losses are divided by their number.
 
-    def image_loss(self, model: nn.Module, run: Run, seen_in: Stage) -> ImageLoss:
-        """Return the loss that the steps of a stage lower."""
-        return cross_entropy_of(model, run, self.view(run, seen_in))
+        Args:
+            model: the surrogate.
+            run: device and randomness.
+            seen_in: the stage.
+            best_accuracy: the surrogate's highest accuracy in the stop tests of earlier rounds.
+        """
+        return [Turn(cross_entropy_of(model, run, self.view(run, seen_in)))]
 
     def resolve(self, facts: Facts) -> ErrorMinimizing:
         """Return the attack with budget, network, steps and stop test filled in."""
@@ -148,10 +164,15 @@ class ErrorMinimizing(Attack):
 
     def image_passes(self, n: int) -> int:
         """Return the passes of as many rounds as the search usually takes."""
-        batch = min(self.batch_size, n)
-        changed = CLASS_SHARE * n if self.by_class else n
-        rounds = min(self.rounds, self.usual_rounds)
-        return round(rounds * (self.train_steps * batch + self.steps * self.loss_draws * changed))
+        return min(self.rounds, USUAL_ROUNDS) * sum(self.passes_a_round(n))
+
+    def passes_a_round(self, n: int) -> tuple[int, int]:
+        """Return how many images pass for the network and for the noise in a round of `n` images.
+
+        A `Turn` of several draws costs several times as much.
+        """
+        changed = round(CLASS_SHARE * n) if self.by_class else n
+        return self.train_steps * min(self.batch_size, n), self.steps * changed
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Return noise that a network in training finds easy, and other networks too."""
@@ -165,18 +186,20 @@ class ErrorMinimizing(Attack):
         share = data.subset(_share_of_each_class(data, run)) if self.by_class else None
         order = Batches(len(data), self.batch_size, run)
         loop = run.checkpoint("rounds", model=model, optimizer=optimizer, noise=noise, order=order)
-        loop.facts = {"accuracy": 0.0, "done": 0, **loop.facts}
+        loop.facts = {"accuracy": 0.0, "best": 0.0, "done": 0, **loop.facts}
         for step in loop.steps(self.rounds):
-            done = step + 1
-            self._train(model, optimizer, data, noise, rows, order, run)
+            done, best = step + 1, loop.facts["best"]
+            turns = self.turns(model, run, "training", best)
+            self._train(turns, model, optimizer, data, noise, rows, order, run)
             with frozen(model):
+                turns = self.turns(model, run, "noise", best)
                 if share is None:
-                    self._descend_images(model, data, noise, run)
+                    self._descend_images(turns, data, noise)
                     accuracy = self._accuracy(model, data, noise, rows, run)
                 else:
-                    self._descend_classes(model, share, noise, run)
+                    self._descend_classes(turns, share, noise, run)
                     accuracy = self._accuracy(model, share, noise, share.labels, run)
-            loop.facts |= {"accuracy": accuracy, "done": done}
+            loop.facts |= {"accuracy": accuracy, "best": max(best, accuracy), "done": done}
             name = self.info.name
             run.progress(done / self.rounds, f"{name} round {done}, accuracy {accuracy:.3f}")
             if accuracy > self.stop_accuracy:
@@ -203,6 +226,7 @@ class ErrorMinimizing(Attack):
 
     def _train(
         self,
+        turns: Sequence[Turn],
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         data: Split,
@@ -213,39 +237,41 @@ class ErrorMinimizing(Attack):
     ) -> None:
         """Take the surrogate's steps of one round on the poisoned images, in train mode."""
         model.train()
-        loss_of = self.image_loss(model, run, "training")
         for _ in range(self.train_steps):
             batch = next(order)
             if len(batch) < 2:  # batch norm needs two images; an order may end in a single one
                 batch = next(order)
             images = noisy_images(data, noise, batch, rows[batch])
-            loss = loss_of(images, data.labels[batch]) / len(batch)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            # as in the authors' code
-            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
+            for loss_of, draws in turns:
+                optimizer.zero_grad(set_to_none=True)
+                for _ in range(draws):
+                    loss = loss_of(images, data.labels[batch])
+                    (loss / (len(batch) * draws * len(turns))).backward()
+                    # as in the authors' code
+                    nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+                optimizer.step()
 
     def _descend_images(
-        self, model: nn.Module, data: Split, noise: Float[Tensor, "n c h w"], run: Run
+        self, turns: Sequence[Turn], data: Split, noise: Float[Tensor, "n c h w"]
     ) -> None:
         """Lower every image's loss by changing its noise, in place."""
-        descend(
-            self.image_loss(model, run, "noise"),
-            data,
-            data.labels,
-            noise,
-            norm="linf",
-            eps=self.eps,
-            step=self.step,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            draws=self.loss_draws,
-        )
+        for turn, steps in groupby(list(turns) * self.steps):
+            descend(
+                turn.loss,
+                data,
+                data.labels,
+                noise,
+                norm="linf",
+                eps=self.eps,
+                step=self.step,
+                steps=len(list(steps)),
+                batch_size=self.batch_size,
+                draws=turn.draws,
+            )
 
     def _descend_classes(
         self,
-        model: nn.Module,
+        turns: Sequence[Turn],
         share: Split,
         noise: Float[Tensor, "k c h w"],
         run: Run,
@@ -261,7 +287,7 @@ class ErrorMinimizing(Attack):
         for batch in order[: len(share) // size * size].split(size):
             part = share.subset(batch)
             delta = noise[part.labels]
-            self._descend_images(model, part, delta, run)
+            self._descend_images(turns, part, delta)
             for label in part.labels.unique():
                 noise[label] = delta[part.labels == label].mean(0)
 

@@ -6,6 +6,7 @@ Source: Wu et al., "One-Pixel Shortcut", ICLR 2023, arXiv:2205.12141, and its au
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -114,10 +115,12 @@ def _scores(
     return (distance / (spread + SMALLEST_SPREAD)).T.flatten()
 
 
-def paint(data: Split, delta: Float[Tensor, "n c h w"], shortcuts: Shortcuts) -> None:
-    """Change `delta` in place so that x + delta has the pixels of each image's class.
+def painted(
+    data: Split, shortcuts: Shortcuts
+) -> Iterator[tuple[Int[Tensor, " m"], int, int, Float[Tensor, " c"]]]:
+    """Yield images of one class, row and column of a pixel of theirs, and its colour.
 
-    They are painted in order, and a later one replaces an earlier one at the same position.
+    A later one replaces an earlier one at the same position.
     """
     width = data.shape[2]
     for label, size in enumerate(data.class_sizes):
@@ -126,6 +129,11 @@ def paint(data: Split, delta: Float[Tensor, "n c h w"], shortcuts: Shortcuts) ->
         rows = (data.labels == label).nonzero().squeeze(1)
         positions = shortcuts.positions[label].tolist()
         for position, color in zip(positions, shortcuts.colors[label], strict=True):
-            y, x = divmod(position, width)
-            before = data.images[rows.to(data.images.device), :, y, x].to(delta.device)
-            delta[rows.to(delta.device), :, y, x] = color.to(delta.device) - before / 255
+            yield rows, *divmod(position, width), color
+
+
+def paint(data: Split, delta: Float[Tensor, "n c h w"], shortcuts: Shortcuts) -> None:
+    """Change `delta` in place so that x + delta has the pixels of each image's class."""
+    for rows, y, x, color in painted(data, shortcuts):
+        before = data.images[rows.to(data.images.device), :, y, x].to(delta.device)
+        delta[rows.to(delta.device), :, y, x] = color.to(delta.device) - before / 255

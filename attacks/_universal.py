@@ -12,10 +12,10 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from torch import Tensor
 
-from uebench import Auto, Fraction255, Option, Run, Split, auto, frozen
+from uebench import Auto, Facts, Fraction255, Option, Run, Split, auto, frozen
 from uebench.learn.pgd import project, steepest, zero_or_nan
 
 from ._class_wise import spread_over_images
@@ -40,9 +40,20 @@ class UniversalNoise(CleanNetworkNoise):
     batch_size: Annotated[int, Field(ge=1, le=65_536), Option(quick=16, variant=True)] = 256
     """Images per step."""
 
+    _n_classes: int = PrivateAttr(10)
+    """Number of classes, for the estimate of the cost."""
+
+    def resolve(self, facts: Facts) -> UniversalNoise:
+        """Return the attack with budget, network and step filled in."""
+        filled = super().resolve(facts)
+        assert isinstance(filled, UniversalNoise)
+        filled._n_classes = facts.n_classes
+        return filled
+
     def image_passes(self, n: int) -> int:
-        """Return the passes of the surrogate's training and of the search for ten classes."""
-        return n * self.surrogate_epochs + 10 * self.steps * min(n, self.batch_size)
+        """Return the passes of the surrogate's training and of the search for all classes."""
+        search = self._n_classes * self.steps * min(n, self.batch_size)
+        return n * self.surrogate_epochs + search
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Return the perturbation of each image's class.

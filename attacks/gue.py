@@ -9,8 +9,9 @@ theta by 10 steps of Adam on the poisoned images; q is g under theta minus g und
 `lambda = max(0, (eta |grad q|^2 - <grad_theta f, grad_theta q>) / |grad q|^2)` the generator
 descends lambda grad q, and theta descends grad f + lambda grad q. Both are plain SGD.
 Departs from it: the last generator makes the noise, where theirs is chosen by the accuracy of
-networks on test images; the noise of a batch is computed once, where theirs is computed again,
-with the same result, in each step of the copy; and pooling rounds up, for sides not divisible by 8.
+networks on test images; the noise of a batch is computed once, where theirs is computed again in
+each step of the copy, which gives the same noise but lets the running statistics of the generator's
+batch norm see each batch 12 times; and pooling rounds up, for sides not divisible by 8.
 Cost: 650 passes, and 50 of the generator, each as much as a pass of ResNet-18 at its usual width.
 """
 
@@ -38,6 +39,7 @@ TINY = 1e-8
 class GUE(Attack):
     """Noise of a generator that plays a game against the network that is trained on it."""
 
+    uncounted = "its generator, which takes several times as long"
     norm: Literal["linf"] = "linf"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255

@@ -69,7 +69,18 @@ class Regions(Attack):
             raise UserError(
                 f"regions: a linf eps lies in (0, 1], got {filled.eps:g}; divide by 255"
             )
+        scale = filled._scale(facts.shape)
+        if math.floor(255 * scale + 0.5) == 0:
+            least = math.ceil(5000 / 255 * filled.eps / scale) / 10_000
+            raise UserError(
+                f"regions: an eps of {filled.eps:g} changes each value by {255 * scale:.2g} of 255 "
+                f"levels, which rounds to nothing; take an eps of at least {least:g}"
+            )
         return filled
+
+    def _scale(self, shape: tuple[int, ...]) -> float:
+        """Return the change of every value of images of this shape."""
+        return self.eps if self.norm == "linf" else self.eps / math.sqrt(math.prod(shape))
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Return the signs of each image's class, scaled to the budget."""
@@ -78,8 +89,8 @@ class Regions(Attack):
         signs = self._signs(data.n_classes, c * self.tiles, run).view(-1, c, side, side)
         rows = torch.arange(h, device=run.device) * side // h
         columns = torch.arange(w, device=run.device) * side // w
-        scale = self.eps if self.norm == "linf" else self.eps / math.sqrt(c * h * w)
-        return spread_over_images(signs[:, :, rows][..., columns] * scale, data, run)
+        tiles = signs[:, :, rows][..., columns]
+        return spread_over_images(tiles * self._scale(data.shape), data, run)
 
     @staticmethod
     def _signs(k: int, n: int, run: Run) -> Float[Tensor, "k n"]:

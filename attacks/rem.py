@@ -29,6 +29,7 @@ from uebench import (
     Option,
     Run,
     Split,
+    UserError,
     attack,
     auto,
     crop_flip,
@@ -87,11 +88,20 @@ class REM(Attack):
             step=self.eps / (4 if large else 5),
             transform_draws=4 if large else 5,
             adv_radius=self.eps / 2,
-            adv_steps=7 if large else 10,
         )
         # adv_radius=0 means no adversary, but a step of zero would be out of its own range
-        adv_step = max(filled.adv_radius, 1e-6) / (4 if large else 5)
-        return filled.fill_auto(adv_step=adv_step)
+        usual = {
+            "adv_steps": 7 if large else 10,
+            "adv_step": max(filled.adv_radius, 1e-6) / (4 if large else 5),
+        }
+        filled = filled.fill_auto(**usual)
+        for option, value in usual.items():
+            if not filled.adv_radius and getattr(filled, option) != value:
+                raise UserError(
+                    f"{self.info.name}: {option} has no effect with adv_radius=0; raise adv_radius "
+                    f"or leave {option} out"
+                )
+        return filled
 
     def image_passes(self, n: int) -> int:
         """Return the passes of the noise and the adversary, in training and for the final noise."""

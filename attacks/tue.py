@@ -52,6 +52,7 @@ TINY = 1e-5
 class TUE(Attack):
     """Noise whose classes are driven apart, without a network."""
 
+    uncounted = "all of its search, which needs no network"
     norm: Literal["linf"] = "linf"
     """The norm that the budget is measured in."""
     sweeps: Annotated[int, Field(ge=1, le=100_000), Option(quick=4, variant=True)] = 200

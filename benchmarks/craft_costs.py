@@ -24,7 +24,7 @@ SHORT = {
     "em": "em[rounds=1,train_steps=2,steps=2]",
     "cifar10_s": "cifar10_s[rounds=1,train_steps=2,steps=2]",
     "adaptive_em": "adaptive_em[rounds=1,train_steps=2,steps=2]",
-    "pue": "pue[rounds=1,train_steps=2,steps=1,draws=10]",
+    "pue": "pue[rounds=1,train_steps=2,steps=1]",
     "rem": "rem[train_steps=1,transform_draws=1,steps=1]",
     "sem": "sem[train_steps=1,transform_draws=1,steps=1]",
     "hypo": "hypo[surrogate_epochs=1,steps=2]",

@@ -37,7 +37,8 @@ def test_noise_keeps_the_loss_small_under_its_policy_where_plain_noise_does_not(
     with frozen(model):
         for attack in (adaptive, plain):
             noise = torch.zeros(data.train.images.shape)
-            attack._descend_images(model, data.train, noise, make_run(data))
+            turns = attack.turns(model, make_run(data), "noise", 0.0)
+            attack._descend_images(turns, data.train, noise)
             run = make_run(data, 8)
             loss = cross_entropy_of(model, run, adaptive.view(run, "noise"))
             with torch.no_grad():  # ten draws: one is noisy

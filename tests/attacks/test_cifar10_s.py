@@ -21,3 +21,17 @@ def test_noise_of_em_and_pixel_of_ops() -> None:
     assert torch.equal(both[set_here], pixel[set_here])
     assert torch.equal(both[~set_here], noise[~set_here])
     assert not torch.equal(noise, dataset.train.images)
+
+
+def test_the_legacy_export_drops_negative_noise_but_not_the_pixels() -> None:
+    dataset = random_dataset([8, 8])
+    facts = Facts("test", 2, dataset.shape, 1, "resnet8[width=8]")
+    clean = dataset.train.images
+    legacy = build_attack("cifar10_s[legacy_export=true,rounds=2,steps=2,batch_size=8]")
+    images = legacy.resolve(facts).craft(dataset.train, make_run(dataset)).images
+    pixel = build_attack("ops").resolve(facts).craft(dataset.train, make_run(dataset)).images
+    set_here = (pixel != clean).any(1, keepdim=True).expand_as(pixel)
+    assert (pixel < clean).any(), "some of the pixels get darker"
+    assert torch.equal(images[set_here], pixel[set_here])
+    assert (images[~set_here] >= clean[~set_here]).all()
+    assert (images[~set_here] > clean[~set_here]).any()

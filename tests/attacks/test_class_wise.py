@@ -81,6 +81,8 @@ def test_l2_patterns_have_the_length_of_the_budget(spec: str, norm: float) -> No
         ("regions[tiles=4]", 17, (1, 8, 8), "4 tiles and 1 channels give 16 patterns"),
         ("regions[tiles=64]", 5, (3, 8, 7), "64 tiles need images of at least 8x8 px, got 8x7"),
         ("regions[eps=8]", 5, (3, 8, 8), "divide by 255"),
+        ("regions[eps=0.0019]", 5, (3, 8, 8), r"rounds to nothing; take an eps of at least 0.002"),
+        ("regions[norm=l2,eps=0.1]", 5, (3, 32, 32), r"by 0.46 .* eps of at least 0.1087"),
     ],
 )
 def test_what_has_no_pattern_per_class_is_refused(

@@ -63,7 +63,8 @@ def test_a_descent_lowers_the_surrogates_loss(tiny: Dataset) -> None:
             return F.cross_entropy(model(tiny.train.pixels() + delta), tiny.train.labels)
 
     before = loss()
-    attack._descend_images(model, tiny.train, delta, run)  # type: ignore[attr-defined]
+    turns = attack.turns(model, run, "noise", 0.0)  # type: ignore[attr-defined]
+    attack._descend_images(turns, tiny.train, delta)  # type: ignore[attr-defined]
     assert loss() < before
     assert delta.abs().max() <= 8 / 255 + 1e-6
 
@@ -172,17 +173,13 @@ def test_an_incomplete_batch_does_not_change_class_wise_noise(
     assert isinstance(attack, EM)
     sizes = []
     monkeypatch.setattr(
-        EM, "_descend_images", lambda self, model, part, *_: sizes.append(len(part))
+        EM, "_descend_images", lambda self, turns, part, *_: sizes.append(len(part))
     )
-    attack._descend_classes(
-        torch.nn.Identity(), data.train, torch.zeros(2, *data.shape), make_run(data)
-    )
+    attack._descend_classes([], data.train, torch.zeros(2, *data.shape), make_run(data))
     assert sizes == [20, 20]
     few = made(data, "em[wise=class,batch_size=64]")
     assert isinstance(few, EM)
-    few._descend_classes(
-        torch.nn.Identity(), data.train, torch.zeros(2, *data.shape), make_run(data)
-    )
+    few._descend_classes([], data.train, torch.zeros(2, *data.shape), make_run(data))
     assert sizes == [20, 20, 41], "a share smaller than a batch is one"
 
 
@@ -198,7 +195,7 @@ def test_a_class_takes_the_mean_of_what_its_images_took(tiny: Dataset) -> None:
         x = tiny.train.pixels().requires_grad_(True)
         loss = F.cross_entropy(model(x), tiny.train.labels, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, x)
-        attack._descend_classes(model, tiny.train, noise, run)
+        attack._descend_classes(attack.turns(model, run, "noise", 0.0), tiny.train, noise, run)
     clean = tiny.train.pixels()
     steps = (clean - 0.8 / 255 * gradient.sign()).clamp(0, 1) - clean
     expected = torch.stack([steps[tiny.train.labels == label].mean(0) for label in range(2)])

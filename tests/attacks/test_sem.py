@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.conftest import make_run
-from uebench import crop_flip, frozen, random_start
+from uebench import UserError, crop_flip, frozen, random_start
 from uebench.attacks._shared import cross_entropy_of
 from uebench.attacks.rem import REM, Centred
 from uebench.attacks.sem import SEM
@@ -94,3 +94,13 @@ def test_its_numbers_are_rem_s_and_its_cost_a_ninth() -> None:
     assert sem.options() == rem.options()
     assert sem.image_passes(50_000) / 50_000 == pytest.approx(830.8, abs=0.1)
     assert rem.image_passes(50_000) / sem.image_passes(50_000) > 9
+
+
+@pytest.mark.parametrize("name", ["sem", "rem"])
+@pytest.mark.parametrize("option", ["adv_steps=3", "adv_step=4/255"])
+def test_options_of_an_adversary_that_is_not_there_are_refused(name: str, option: str) -> None:
+    facts = Facts("cifar10", 10, (3, 32, 32), 1, "resnet8")
+    without = build_attack(f"{name}[adv_radius=0]").resolve(facts)
+    assert without.resolve(facts).options() == without.options()
+    with pytest.raises(UserError, match=r"no effect with adv_radius=0; raise adv_radius or leave"):
+        build_attack(f"{name}[adv_radius=0,{option}]").resolve(facts)

@@ -271,6 +271,8 @@ def test_pull_leaves_out_the_own_class_and_classes_without_images(tiny: Dataset)
             "tap[adv_radius=4/255]",
             "tap: adv_radius=0.01.* without reference=at; add reference=at, or leave",
         ),
+        ("tap[adv_steps=3]", "tap: adv_steps=3 has no effect without reference=at; add"),
+        ("entf[reference=standard,adv_steps=3]", "entf: adv_steps=3 has no effect without"),
         ("aap[shift=2]", "aap: shift=2 has no effect without augment=shift; add"),
         ("entf[strength=0.5]", "entf: strength=0.5 has no effect without augment=contrastive"),
         ("tap[eps=8]", r"eps must be a number in \(0, 1\], got 8; divide by 255"),

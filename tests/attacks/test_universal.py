@@ -86,3 +86,9 @@ def test_the_patterns_reach_the_budget_and_keep_it(
 def test_one_class_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} needs at least 2 classes"):
         build_attack(name).resolve(Facts("test", 1, (3, 8, 8), 1, "resnet8"))
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 100])
+def test_the_cost_grows_with_the_number_of_classes(n_classes: int) -> None:
+    attack = build_attack("p3").resolve(Facts("test", n_classes, (3, 8, 8), 1, "resnet8"))
+    assert attack.image_passes(50_000) == 150 * 50_000 + n_classes * 500 * 256

@@ -198,15 +198,6 @@ def test_an_image_too_small_to_be_mirrored_is_refused_before_anything_runs(tiny:
         cells(tiny, protocol_options=options)
 
 
-def test_batches_of_one_image_are_refused_where_a_network_has_batch_norm(tiny: Dataset) -> None:
-    three = replace(tiny, train=tiny.train.subset(torch.tensor([0, 1, 2])))
-    options = {"batch_size": 2}
-    with pytest.raises(ValueError, match=r"batch_size=2 splits the 3 .* batch norm in resnet8 "):
-        cells(three, attacks="none", defenses="standard", protocol_options=options)
-    assert cells(three, attacks="none", defenses="standard", protocol_options={"batch_size": 3})
-    assert cells(three, attacks="none", defenses="standard", protocol_options=options, arch="mlp2")
-
-
 def test_a_network_of_timm_can_also_be_the_surrogate(tiny: Dataset) -> None:
     vit = "timm:vit_tiny_patch16_224[depth=1,patch_size=4]"
     (cell,) = cells(tiny, attacks="em", defenses="standard", protocol_options={"surrogate": vit})

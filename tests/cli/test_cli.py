@@ -83,6 +83,15 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert "em[rounds=1]" in result.stdout, "methods as they were typed"
     assert not list(tmp_path.iterdir())
     assert not list(Path(os.environ["UEBENCH_HOME"]).rglob("*.json"))
+    assert "leaves out" not in result.stdout
+
+
+def test_a_dry_run_names_what_it_does_not_estimate() -> None:
+    command = ["run", "--attacks", "gue[epochs=1],gue[epochs=2],tue,lsp", "--defenses", "standard"]
+    result = call(*command, *FAST, "--dry-run")
+    assert result.exit_code == 0, result.output
+    told = [line for line in result.stdout.splitlines() if "leaves out" in line]
+    assert [line.split(" ")[0] for line in told] == ["gue:", "tue:"]
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,6 @@ from .config import (
 from .failure import Failure, failure
 from .purified import with_purified_sets
 from .refusals import (
-    check_batches,
     check_distinct,
     check_mixtures,
     check_n_cells,
@@ -131,7 +130,6 @@ def _cells(
     labels = class_labels(config.classes, dataset)
     if isinstance(dataset, Dataset):
         check_shares(config, labels, dataset)
-        check_batches(setting.protocol, archs, dataset)
     bound = [(a, bind(a, store, ref.name, ref.fingerprint)) for a in attacks]
     beside = [normalise(name) for name in config.clean_beside]
     poisons: dict[Any, PoisonRef] = {}

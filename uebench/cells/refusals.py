@@ -1,4 +1,4 @@
-"""Refuse a matrix that is too large or repeats itself, empty poisons, and batches of one image."""
+"""Refuse a matrix that is too large or repeats itself, and empty poisons."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-from torch import nn
-
 from ..common.errors import UserError
 from ..common.spec import normalise
 from ..data.dataset import Dataset
-from ..learn.loops import n_batches
-from ..learn.protocol import Protocol
-from ..models import build_network
 from .cell import PoisonRef, Share
 from .config import Config, parts, spec_name
 
@@ -112,23 +106,3 @@ def check_mixtures(
                         f"{part.attack.info.name} poisons no image of the mixture with ratio "
                         f"{ratio:g}, poison seed {seed} and these classes; give it a larger share"
                     )
-
-
-def check_batches(protocol: Protocol, archs: Sequence[str], dataset: Dataset) -> None:
-    """Refuse batches of one image for networks with batch norm, which has no variance then.
-
-    Raises:
-        UserError: the training set is split into batches of which some have a single image.
-    """
-    n = len(dataset.train)
-    if n // n_batches(n, protocol.batch_size) > 1:
-        return
-    for arch in archs:
-        with torch.device("meta"):
-            model = build_network(arch, dataset.n_classes, dataset.shape, 0)
-        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-            raise UserError(
-                f"batch_size={protocol.batch_size} splits the {n} training images of "
-                f"{dataset.name} into batches of which some have one image, and batch norm in "
-                f"{arch} needs at least two; set a larger batch_size, or take more images"
-            )

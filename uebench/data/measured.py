@@ -76,7 +76,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "images" in facts:
         covered = f"{facts['images']:,} of {counted(facts['training_images'], 'training image')}"
         yield "images", covered
-    yield "changed", f"{100 * facts['changed_share']:.4g} % of the images"
+    share = f"{100 * facts['changed_share']:.4g} % of the images"
+    yield "changed", share if facts["changed_share"] else "no image: it is the clean data set"
     for norm, unit in _UNITS.items():
         mean, largest = facts[f"{norm}_mean"], facts[f"{norm}_max"]
         worst = facts.get(f"{norm}_worst_index")

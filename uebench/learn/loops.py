@@ -29,8 +29,11 @@ class DivergedError(RuntimeError):
 
 
 def n_batches(n: int, batch_size: int) -> int:
-    """Return how many batches of about this size `n` images are split into, at least one."""
-    return max(1, round(n / batch_size))
+    """Return how many batches of about this size `n` images are split into, at least one.
+
+    No batch holds a single image, which batch norm cannot learn from, unless there is only one.
+    """
+    return max(1, min(round(n / batch_size), n // 2))
 
 
 def shuffled_batches(n: int, batch_size: int, rng: torch.Generator) -> list[Tensor]:

@@ -158,6 +158,9 @@ class Attack(Method):
     deterministic: ClassVar[bool] = False
     """Whether the poison depends on the data alone. Other attacks are tested to change with the
     seed."""
+    uncounted: ClassVar[str] = ""
+    """What takes long in crafting although no image passes through a surrogate, such as `its
+    generator`: the estimate of `--dry-run` leaves it out and says so."""
     norm: Literal["linf", "l2"] = "linf"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255

@@ -71,6 +71,9 @@ def print_estimate(matrix: Matrix) -> None:
         f"{duration(projected(seconds, matrix.jobs))} "
         f"(in one process: {duration(train)} of training and {duration(craft)} of crafting)"
     )
+    crafting = [task.cell.poison.attack for task in tasks if task.kind == "poison"]
+    for name, left_out in sorted({(a.info.name, a.uncounted) for a in crafting if a.uncounted}):
+        console.print(plain_text(f"{name}: the estimate leaves out {left_out}"))
     if matrix.stop_after_s is not None:
         console.print(f"the run stops after {duration(matrix.stop_after_s)} (--stop-after)")
     if tasks:

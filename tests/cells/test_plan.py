@@ -129,7 +129,7 @@ def test_cells_travel_as_plain_data(tiny: Dataset) -> None:
             "seeds must be a list of values, each a whole number in [0, 2147483648), got x",
         ),
         ({"attaks": "em"}, "did you mean attacks"),
-        ({"attacks": ""}, "at least 1 item"),
+        ({"attacks": ""}, "attacks names nothing; give at least one"),
         ({"classes": ""}, "nothing is named"),
         ({"arch": " , "}, "nothing is named"),
         ({"seeds": "0,1,0"}, "0 is named more than once"),

@@ -88,3 +88,13 @@ def test_no_usage_line_is_broken_inside_a_word(words: tuple[str, ...]) -> None:
     usage = printed.partition("\n\n")[0].splitlines()
     assert max(map(len, usage)) <= 80
     assert all(line.count("[") == line.count("]") for line in usage), usage
+
+
+def test_ctrl_c_ends_any_verb_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("uebench.suite.listing.catalog", interrupted)
+    result = CliRunner().invoke(main, ["list"])
+    assert result.exit_code == 130
+    assert result.stderr == "stopped: run the same command again\n"

@@ -9,6 +9,7 @@ import pytest
 
 from uebench import Attack, Facts, Option, attack
 from uebench.cells.cell import source_of
+from uebench.common.errors import UserError
 from uebench.methods import registry
 from uebench.methods.registry import build_attack, build_defense, find, load_file, methods
 
@@ -138,9 +139,28 @@ def test_a_broken_plugin_file_is_refused_and_leaves_nothing(tmp_path: Path) -> N
 def test_a_taken_name_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "thief.py"
     path.write_text(PLUGIN.format(name="em"))
-    with pytest.raises(ValueError, match="em is taken by built-in"):
+    with pytest.raises(ValueError, match=r"the attack em is built in; choose another name \(thief.py, line \d"):
         load_file(path)
     assert find("attack", "em").info.title == "EM"
+
+
+def test_an_attack_without_perturb_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lazy.py"
+    path.write_text(
+        "import uebench\n\n"
+        "@uebench.attack('lazy', title='Lazy', source='a test')\n"
+        "class Lazy(uebench.Attack):\n    eps: float = 0.1\n"
+    )
+    with pytest.raises(UserError, match=r"lazy.py: the attack Lazy has no `perturb`; write it$"):
+        load_file(path)
+    assert "lazy" not in methods("attack")
+
+
+def test_a_method_of_another_kind_is_named() -> None:
+    with pytest.raises(UserError, match=r"^ueraser is a defense, not an attack$"):
+        find("attack", "ueraser")
+    with pytest.raises(UserError, match=r"^lsp is an attack, not a defense$"):
+        find("defense", "lsp")
 
 
 def test_a_session_may_register_its_own_twice() -> None:

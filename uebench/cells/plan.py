@@ -360,7 +360,8 @@ def class_labels(classes: list[str], dataset: Dataset | DatasetRef) -> tuple[int
         else:
             first = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
             raise UserError(
-                f"{dataset.name} has no class {text!r}{did_you_mean(text, names)}; it has {first}"
+                f"{dataset.name} has no class {text!r}{did_you_mean(text, names)}; it has {first}, "
+                f"and the numbers 0 to {len(names) - 1} stand for them"
             )
     check_distinct("classes", classes, labels)
     return tuple(sorted(labels))

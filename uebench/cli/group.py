@@ -52,13 +52,16 @@ def debug_option(hidden: bool) -> click.Option:
 def clear_errors() -> Iterator[None]:
     """Turn any exception into one message and an exit status, with a traceback if asked for.
 
-    A user's mistake has exit status 2. A fault, of the suite or of somebody's method, has exit
+    Ctrl-C has exit status 130, and a user's mistake 2. A fault, of the suite or of somebody's method, has exit
     status 1 and names its file and line.
     """
     try:
         yield
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
+    except KeyboardInterrupt:
+        click.echo("stopped: run the same command again", err=True)
+        raise SystemExit(130) from None
     except Exception as error:
         if os.environ.get(DEBUG):
             click.echo("".join(traceback.format_exception(error)), err=True, nl=False)

@@ -97,8 +97,8 @@ executor_options = options_of(
 @click.option(
     "--detect",
     is_flag=True,
-    help="Also ask detectors about every poison: linear, edge_pixels and noise, which take about "
-    "a minute each, or those of --detectors.",
+    help="Also ask detectors about every poison: linear, edge_pixels and noise, which take seconds "
+    "to minutes each, or those of --detectors.",
 )
 @click.option(
     "--detectors",
@@ -124,9 +124,10 @@ def run_verb(
 
     CONFIG is a YAML file or one of the names in `uebench list configs`; flags replace its fields,
     and it may set every flag under the flag's name.
-    Without CONFIG and flags, `quick` is run; with flags alone, attacks default to none,em,lsp,ar
-    and defenses to standard,ueraser,iss,at. Finished cells are never computed again, so the same
-    command continues a run that was stopped.
+    Without CONFIG, `quick` is run. A flag that names attacks, defenses, victims, a data set, a
+    network or a protocol starts a matrix of your own instead, in which attacks default to
+    none,em,lsp,ar and defenses to standard,ueraser,iss,at. Finished cells are never computed again,
+    so the same command continues a run that was stopped.
 
     \b
     uebench run

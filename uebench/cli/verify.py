@@ -80,7 +80,7 @@ def verify_verb(
     # os.path, since Path.is_file raises for a name that is too long
     has_cells = os.path.isfile(f"{results}/cells.csv")  # noqa: PTH113
     problems = contradictions(Path(results)) if has_cells else []
-    if not as_json:
+    if has_cells and not as_json:
         _print_contradictions(problems)
     verdicts = recompute(
         Path(results),

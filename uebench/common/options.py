@@ -205,6 +205,8 @@ def _explain(problem: Any, fields: Mapping[str, FieldInfo], noun: str) -> str:
 def _explain_field(problem: Any, name: str, info: FieldInfo) -> str:
     value = problem["input"]
     text = option_value(value, info) if isinstance(value, (int, float, str)) else repr(value)
+    if problem["type"] == "too_short" and not value:
+        return f"{name} names nothing; give at least one, or leave {name} out"
     if problem["type"] in _BEYOND_THE_TYPE or _nested_fields(info):
         return f"{name}={text[:60]}: {_own_message(problem)}"
     hint = "; divide by 255" if _is_budget(info) and _exceeds_one(value) else ""

@@ -157,19 +157,25 @@ def format_spec(name: str, options: Mapping[str, Any] | str) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean X?)` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    spelled = {other.casefold(): other for other in known}
+    name = name.casefold()
+    near = difflib.get_close_matches(name, list(spelled), n=3, cutoff=0.6)
     # Of equally similar names, swapped letters are a likelier slip than wrong ones.
     ratios = {other: difflib.SequenceMatcher(None, other, name).ratio() for other in near}
     best = max(near, key=lambda other: (ratios[other], sorted(other) == sorted(name)), default="")
-    return f" (did you mean {best}?)" if best else ""
+    return f" (did you mean {spelled[best]}?)" if best else ""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """Return the error for a name that nobody registered, with the nearest one."""
+def unknown(
+    kind: str, name: str, known: Iterable[str], *, spell_out: bool = True
+) -> UnknownNameError:
+    """Return the error for a name that nobody registered, with the nearest one.
+
+    The known names follow, or the command that lists them.
+    """
     known = sorted(known)
-    return UnknownNameError(
-        f"unknown {kind} {shorten(name)}{did_you_mean(name, known)}; known: {', '.join(known)}"
-    )
+    rest = f"known: {', '.join(known)}" if spell_out else "`uebench list` prints all names"
+    return UnknownNameError(f"unknown {kind} {shorten(name)}{did_you_mean(name, known)}; {rest}")
 
 
 def printable(text: str) -> str:

@@ -42,6 +42,12 @@ D = TypeVar("D", bound=type[Defense])
 V = TypeVar("V", bound=type[Victim])
 BASES: dict[Kind, type[Method]] = {"attack": Attack, "defense": Defense, "victim": Victim}
 KINDS: tuple[Kind, ...] = tuple(BASES)
+_WITH_ARTICLE: dict[str, str] = {
+    "attack": "an attack",
+    "defense": "a defense",
+    "victim": "a victim",
+}
+_SUITE = Path(__file__).parents[1]
 
 
 class BrokenPlugin(NamedTuple):
@@ -49,6 +55,8 @@ class BrokenPlugin(NamedTuple):
 
     origin: str
     error: str
+    is_refused: bool = False
+    """Whether the suite refused it, as for a name that is taken, and its own code did not fail."""
 
 
 _methods: dict[Kind, dict[str, type[Method]]] = {kind: {} for kind in KINDS}
@@ -88,6 +96,12 @@ def victim(name: str, *, title: str, source: str) -> Callable[[V], V]:
     return _registering("victim", name, title, source)
 
 
+def name_is_taken(info: MethodInfo) -> str:
+    """Return the refusal of a second method that has a method's name."""
+    owner = "is built in" if info.origin == "built-in" else f"belongs to {info.origin}"
+    return f"the {info.kind} {info.name} {owner}; choose another name"
+
+
 def _registering(
     kind: Kind, name: str, title: str, source: str, family: str = "other"
 ) -> Callable[[M], M]:
@@ -104,12 +118,23 @@ def _registering(
             origin = "built-in"  # no matter who imports it first, it belongs to the suite
         taken = _methods[kind].get(name)
         if taken is not None and not (origin == taken.info.origin == "session"):
-            raise UserError(f"{kind} {name} is taken by {taken.info.origin}; choose another name")
+            raise UserError(name_is_taken(taken.info))
         cls.info = MethodInfo(kind, name, title, source, origin, family)
         _methods[kind][name] = cls
         return cls
 
     return register
+
+
+def _refuse_incomplete(kind: Kind, cls: type[Method]) -> None:
+    """Refuse a class without the function that does its work.
+
+    Raises:
+        UserError: an attack has no `perturb` of its own, or a victim no `train`.
+    """
+    required = {"attack": Attack.perturb, "victim": Victim.train}.get(kind)
+    if required is not None and getattr(cls, required.__name__) is required:
+        raise UserError(f"the {kind} {cls.__name__} has no `{required.__name__}`; write it")
 
 
 @contextlib.contextmanager
@@ -126,14 +151,20 @@ def _loading(origin: str, module: str = "") -> Iterator[None]:
         yield
         for kind, classes in _methods.items() if origin != "built-in" else ():
             for name in classes.keys() - before[kind].keys():
+                _refuse_incomplete(kind, classes[name])
                 remember_code(classes[name], module)
     except (Exception, SystemExit) as error:
         for kind, classes in before.items():
             _methods[kind] = classes
         frames = traceback.extract_tb(error.__traceback__)
-        # a syntax error names its own line itself
-        files = [] if isinstance(error, SyntaxError) else [frames[-1].filename]
-        _broken.append(BrokenPlugin(origin, in_words(error, files)))
+        if isinstance(error, UserError):
+            theirs = [f.filename for f in frames if not Path(f.filename).is_relative_to(_SUITE)]
+            where = last_line(error, theirs)
+            text = f"{error} ({where})" if where else str(error)
+        else:  # a syntax error names its own line itself
+            files = [] if isinstance(error, SyntaxError) else [frames[-1].filename]
+            text = in_words(error, files)
+        _broken.append(BrokenPlugin(origin, text, isinstance(error, UserError)))
     finally:
         _state["origin"] = previous
 
@@ -171,7 +202,7 @@ def load_file(path: Path) -> None:
     Nothing happens if the file was loaded before or belongs to an installed plug-in.
 
     Raises:
-        UserError: there is no such file, or it defines no method.
+        UserError: there is no such file, it defines no method, or its name or class is refused.
         MethodError: it breaks at import.
     """
     load()
@@ -191,7 +222,10 @@ def load_file(path: Path) -> None:
         spec.loader.exec_module(module)
     if len(_broken) > n_broken:
         sys.modules.pop(name, None)
-        raise MethodError(f"--plugin {path} breaks at import: {_broken.pop().error}")
+        found = _broken.pop()
+        if found.is_refused:
+            raise UserError(f"--plugin {path}: {found.error}")
+        raise MethodError(f"--plugin {path} breaks at import: {found.error}")
     if before == _n_methods():
         raise UserError(
             f"--plugin {path}: adds no method; mark a class with @uebench.attack, "
@@ -253,16 +287,21 @@ def find(kind: Kind, name: str) -> type[Method]:
     for plugin in _broken:
         if plugin.origin == f"entry point {name}":
             raise MethodError(f"{kind} {name} breaks at import: {plugin.error}")
+    for other in KINDS:
+        if name in _methods[other]:
+            raise UnknownNameError(f"{name} is {_WITH_ARTICLE[other]}, not {_WITH_ARTICLE[kind]}")
     raise absent(kind, name, known)
 
 
-def absent(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+def absent(
+    kind: str, name: str, known: Iterable[str], *, spell_out: bool = True
+) -> UnknownNameError:
     """Return the error for a name that is not registered.
 
     It states the nearest name, the plug-ins that are broken, and whether the current folder holds a
-    package of that name that is not installed.
+    package of that name that is not installed. The known names are written only on `spell_out`.
     """
-    sentences = [str(unknown(kind, name, known))]
+    sentences = [str(unknown(kind, name, known, spell_out=spell_out))]
     if _broken:
         plugins = "; ".join(f"{b.origin} ({b.error})" for b in _broken)
         sentences.append(f"plug-ins that could not be loaded: {plugins}")

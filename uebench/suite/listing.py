@@ -143,7 +143,7 @@ def kind_of(name: str) -> str:
     from ..execute.choose import EXECUTORS
     from ..methods.registry import KINDS, absent, methods
 
-    name = normalise(name)
+    typed, name = name, normalise(name)
     if name.startswith(IMPORTED):
         return "attack"
     if name.startswith(PURIFIED):
@@ -155,7 +155,16 @@ def kind_of(name: str) -> str:
     known["dataset"] = [_bare(each) for each in DATASETS]
     kinds = [kind for kind in SHOWN if name in known[kind]]
     if not kinds:
-        raise absent("name", name, [each for names in known.values() for each in names])
+        from ..models import ARCHITECTURES
+
+        for kind, others in (("network", ARCHITECTURES), ("configuration", config_names())):
+            if name in others:
+                raise UserError(
+                    f"{name} is a {kind}, and `show` describes only {', '.join(SHOWN)}; "
+                    f"`uebench list {'models' if kind == 'network' else 'configs'}` has its title"
+                )
+        every = [each for names in known.values() for each in names]
+        raise absent("name", typed, every, spell_out=False)
     if len(kinds) > 1:
         commands = " or ".join(f"`uebench show {kind} {name}`" for kind in kinds)
         raise UserError(f"{name} belongs to several kinds; type {commands}")

@@ -12,7 +12,7 @@ from string import Template
 from ..common.drafts import new_folder
 from ..common.errors import UserError
 from ..common.spec import normalise, shorten
-from ..methods.registry import Kind, methods
+from ..methods.registry import Kind, methods, name_is_taken
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _FLAGS = {
@@ -80,9 +80,7 @@ def checked_name(kind: Kind, name: str) -> str:
         )
     taken = methods(kind).get(method_name)
     if taken is not None:
-        raise ScaffoldError(
-            f"{kind} {method_name} is taken by {taken.info.origin}; choose another name"
-        )
+        raise ScaffoldError(name_is_taken(taken.info))
     return method_name
 
 

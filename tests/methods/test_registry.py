@@ -139,7 +139,8 @@ def test_a_broken_plugin_file_is_refused_and_leaves_nothing(tmp_path: Path) -> N
 def test_a_taken_name_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "thief.py"
     path.write_text(PLUGIN.format(name="em"))
-    with pytest.raises(ValueError, match=r"the attack em is built in; choose another name \(thief.py, line \d"):
+    sentence = r"the attack em is built in; choose another name \(thief.py, line \d"
+    with pytest.raises(ValueError, match=sentence):
         load_file(path)
     assert find("attack", "em").info.title == "EM"
 

@@ -52,8 +52,8 @@ def debug_option(hidden: bool) -> click.Option:
 def clear_errors() -> Iterator[None]:
     """Turn any exception into one message and an exit status, with a traceback if asked for.
 
-    Ctrl-C has exit status 130, and a user's mistake 2. A fault, of the suite or of somebody's method, has exit
-    status 1 and names its file and line.
+    Ctrl-C has exit status 130, and a user's mistake 2. A fault, of the suite or of somebody's
+    method, has exit status 1 and names its file and line.
     """
     try:
         yield

@@ -172,6 +172,20 @@ def test_bad_input_gets_a_sentence_and_exit_2_and_writes_nothing(
     assert not list(Path(os.environ["UEBENCH_HOME"]).rglob("*.json"))
 
 
+def test_a_store_that_cannot_be_written_is_refused_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("a file\n")
+    monkeypatch.setenv("UEBENCH_HOME", str(tmp_path / "file" / "store"))
+    command = ["run", "--attacks", "none", "--defenses", "standard", *FAST]
+    result = call(*command, "--out", "made")
+    assert result.exit_code == 2, result.output
+    assert "cannot write to the store" in result.stderr
+    assert "set UEBENCH_HOME to a folder that can be written" in " ".join(result.stderr.split())
+    assert "1 cell" not in result.stderr
+    assert call(*command, "--dry-run").exit_code == 0
+
+
 def test_flags_may_remove_what_a_configuration_sets(tmp_path: Path) -> None:
     result = call("run", "quick", "--attacks", "lsp", "--dry-run", *FAST)
     assert result.exit_code == 0, result.output

@@ -151,6 +151,7 @@ def run_verb(
         return
     folder = Path(out) if out else _default_folder(config, options, matrix)
     check_folder(folder)
+    matrix.store.check_writable()
     quiet = options["quiet"]
     with _stopped_by_faults():
         if not quiet:

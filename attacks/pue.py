@@ -14,8 +14,12 @@ part of it.
 Departs from it: the level without noise takes a single draw, since all its draws are the same; the
 stop test is EM's, at weights without noise, as theirs, so that w may never come into play if EM
 passes it at once; and images of 64 px and more take EM's settings.
-Cost: EM's until w comes into play, and then, with ten classes at 32 px, 13 passes for each round,
-60 times EM's.
+On the first 5,000 images of CIFAR-10 (resnet8, `quick`, bf16; `network_draws=10,draws=5`) the stop
+test ended the search after 19 rounds, and after 28 in fp32, of which the first 7 had no w. Standard
+training then gives 17.4, where class-wise EM gives 53.9 and clean images 64.7 (single runs on 1,000
+test images, +- 3.1).
+Cost: EM's until w comes into play, and then 23 passes for each round of 50,000 images; 485 with as
+many rounds as above.
 """
 
 from __future__ import annotations

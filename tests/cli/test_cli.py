@@ -20,6 +20,7 @@ from uebench.data import load_dataset
 from uebench.learn.protocol import PROTOCOLS
 from uebench.report import read_cells
 from uebench.store.store import Store
+from uebench.victims.detectors import DETECTORS
 
 DATA = "synthetic[n_train=40,n_test=20,n_classes=2,size=16]"
 FAST = ["--dataset", DATA, "--arch", "resnet9[width=2]", "--epochs", "1", "--device", "cpu"]
@@ -138,7 +139,7 @@ def test_a_dry_run_names_what_it_does_not_estimate() -> None:
         ("show emm", "did you mean em"),
         ("show", "show needs a NAME"),
         ("show defense", "`uebench list defenses` prints the names"),
-        ("show model em", "KIND must be attack, defense, victim, dataset, protocol or executor"),
+        ("show model em", "KIND must be attack, defense, victim, detector, dataset, protocol or executor"),
         ("craft emm --out x.npz", "did you mean em"),
         ("craft lsp --out file", "is there already"),
         ("audit none.npz --dataset synthetic", "no such file"),
@@ -272,7 +273,7 @@ def test_cells_removed_during_the_run_are_reported(
 
 
 @pytest.mark.parametrize(
-    "kind", ["attacks", "defenses", "datasets", "models", "protocols", "configs"]
+    "kind", ["attacks", "defenses", "detectors", "datasets", "models", "protocols", "configs"]
 )
 def test_lists(kind: str) -> None:
     text = call("list", kind)
@@ -299,6 +300,16 @@ def test_show_needs_no_kind_for_a_unique_name(what: str) -> None:
     alone = call("show", what.split()[1])
     assert alone.exit_code == 0
     assert alone.stdout == call("show", *what.split()).stdout
+
+
+def test_detectors_are_listed_and_shown() -> None:
+    listed = call("list", "detectors").stdout
+    for name in DETECTORS:
+        assert name in listed
+        assert call("show", name).exit_code == 0
+    shown = call("show", "detector", "two_layer").stdout
+    assert re.search(r"^width +3072 +a whole number in \[1, 65536\] +Hidden units", shown, re.M)
+    assert call("show", "detector", "linaer").exit_code == 2
 
 
 def test_show_asks_for_the_kind_of_an_ambiguous_name(monkeypatch: pytest.MonkeyPatch) -> None:

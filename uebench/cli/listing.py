@@ -15,6 +15,7 @@ LISTED = (
     "attacks",
     "defenses",
     "victims",
+    "detectors",
     "datasets",
     "models",
     "protocols",
@@ -31,8 +32,8 @@ LISTED = (
 def list_(kind: str | None, as_json: bool) -> None:
     """List the available methods, data sets, models and more.
 
-    KIND is attacks, defenses, victims, datasets, models, protocols, configs or executors; by
-    default, all of these are listed.
+    KIND is attacks, defenses, victims, detectors, datasets, models, protocols, configs or
+    executors; by default, all of these are listed.
 
     \b
     uebench list
@@ -53,10 +54,11 @@ def list_(kind: str | None, as_json: bool) -> None:
 @json_option
 @plugin_option
 def show(kind: str | None, name: str | None, as_json: bool) -> None:
-    """Describe a method, data set, protocol or executor.
+    """Describe a method, detector, data set, protocol or executor.
 
     Each option is shown with its default and the values that it accepts. KIND is attack, defense,
-    victim, dataset, protocol or executor; it is needed only if NAME belongs to several of them.
+    victim, detector, dataset, protocol or executor; it is needed only if NAME belongs to several of
+    them.
 
     \b
     uebench show em

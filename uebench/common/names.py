@@ -17,12 +17,13 @@ from pathlib import Path
 HOME = Path(__file__).parents[1]
 MIXTURE = "mix"
 """The name of mixtures, where an attack is asked for."""
-SHOWN = ("attack", "defense", "victim", "dataset", "protocol", "executor")
+SHOWN = ("attack", "defense", "victim", "detector", "dataset", "protocol", "executor")
 """Kinds whose names `uebench show` describes."""
 PLOTS = ("curves", "ratio", "confusion", "budget", "repeats", "cost", "victims", "examples")
 """The kinds of plots that `uebench plot` draws."""
 DICTS = {
     "datasets": (HOME / "data/catalog.py", "DATASETS"),
+    "detectors": (HOME / "victims/detectors.py", "DETECTORS"),
     "models": (HOME / "models/registry.py", "ARCHITECTURES"),
     "protocols": (HOME / "learn/protocol.py", "PROTOCOLS"),
 }
@@ -33,7 +34,7 @@ def names(kind: str) -> list[str]:
     """Return the names of a kind as in `uebench list`, in order; an unknown kind has none.
 
     Args:
-        kind: attacks, defenses, victims, datasets, models, protocols or configs.
+        kind: attacks, defenses, victims, detectors, datasets, models, protocols or configs.
     """
     if kind in DICTS:
         return _keys(*DICTS[kind])

@@ -34,14 +34,18 @@ def _rows(kind: str) -> list[_Row]:
         return _methods("defense") + _purified()
     if kind == "victims":
         return _methods("victim")
-    if kind == "models":
+    if kind == "detectors":
+        from ..victims.detectors import DETECTORS
+
+        titles = {name: detector.title for name, detector in DETECTORS.items()}
+    elif kind == "models":
         from ..models import ARCHITECTURES
 
         return [
             {"name": name, "title": arch.title, "source": arch.source}
             for name, arch in ARCHITECTURES.items()
         ]
-    if kind == "protocols":
+    elif kind == "protocols":
         titles = {name: _protocol_title(protocol) for name, protocol in PROTOCOLS.items()}
     elif kind == "configs":
         titles = {name: str(read_config(name).get("title", "")) for name in config_names()}
@@ -142,6 +146,7 @@ def kind_of(name: str) -> str:
     from ..common.names import MIXTURE
     from ..execute.choose import EXECUTORS
     from ..methods.registry import KINDS, absent, methods
+    from ..victims.detectors import DETECTORS
 
     typed, name = name, normalise(name)
     if name.startswith(IMPORTED):
@@ -152,6 +157,7 @@ def kind_of(name: str) -> str:
     known: dict[str, list[str]] = {kind: list(methods(kind)) for kind in KINDS}
     known["attack"].append(MIXTURE)
     known |= {"protocol": list(PROTOCOLS), "executor": list(EXECUTORS)}
+    known["detector"] = list(DETECTORS)
     known["dataset"] = [_bare(each) for each in DATASETS]
     kinds = [kind for kind in SHOWN if name in known[kind]]
     if not kinds:
@@ -172,7 +178,9 @@ def kind_of(name: str) -> str:
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
-    """Return a method, data set, protocol or executor, and default, range and meaning of options.
+    """Return what has options: a method, detector, data set, protocol or executor.
+
+    Each option comes with its default, range and meaning.
 
     Raises:
         UnknownNameError: there is no such name; the message has the nearest one.
@@ -187,6 +195,18 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             "title": _protocol_title(protocol),
             "text": inspect.getdoc(Protocol) or "",
             "options": _options(Protocol, protocol.model_dump()),
+        }
+    if kind == "detector":
+        from ..victims.detectors import DETECTORS
+
+        if name not in DETECTORS:
+            raise unknown("detector", name, DETECTORS)
+        detector = DETECTORS[name]
+        return {
+            "name": name,
+            "title": detector.title,
+            "text": inspect.getdoc(detector) or "",
+            "options": _options(detector, {}),
         }
     if kind == "executor":
         from ..execute.choose import executor_class

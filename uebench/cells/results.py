@@ -118,6 +118,8 @@ def check_folder(folder: Path) -> None:
             be overwritten.
     """
     refuse_file_name(folder)
+    if folder.is_file():
+        raise OutputError(f"--out {folder} is a file, not a folder; choose another name")
     try:
         clear_drafts(folder.resolve())  # before it is created: a kill may have left it to restore
         folder.mkdir(parents=True, exist_ok=True)

@@ -38,8 +38,8 @@ protocol_option = click.option(
     "--protocol",
     metavar="NAME",
     shell_complete=complete("protocols"),
-    help="Training protocol: quick (the default), sprint, paper or another of `uebench list "
-    "protocols`.",
+    help="Training protocol: sprint, paper or another of `uebench list protocols`; by default that "
+    "of the configuration or table, else quick.",
 )
 
 matrix_options = options_of(

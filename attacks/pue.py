@@ -9,8 +9,8 @@ than half of the poisoned images. From then on the standard deviation of w rises
 `weight_noise` by `level_step`: each batch of the network and each step of the noise takes one step
 at every level, the network along the mean gradient of `network_draws` draws over the number of
 levels, and the noise along the summed gradients of `draws`. The levels and the late start are in
-the authors' code alone; without them the surrogate does not learn. The paper's certificate is not
-part of it.
+the authors' code alone; without them the surrogate stayed at 10 to 13 % on 5,000 CIFAR-10 images.
+The paper's certificate is not part of it.
 Departs from it: the level without noise takes a single draw, since all its draws are the same; the
 stop test is EM's, at weights without noise, as theirs, so that w may never come into play if EM
 passes it at once; and images of 64 px and more take EM's settings.

@@ -25,6 +25,7 @@ TABLES = {
         "kornia table": "differences-kornia",
         "adaptive table": "differences-adaptive",
         "full adaptive table": "differences-adaptive-full",
+        "AR table": "differences-ar",
         "LSP table": "differences-lsp",
     },
 }

@@ -17,6 +17,7 @@ TABLES = {
         "cifar table": "cifar10",
         "airbench table": "cifar10-airbench",
         "matrix table": "cifar10-more",
+        "attacks table": "cifar10-attacks",
         "8k table": "cifar10-8k",
         "seeds table": "cifar10-small",
     },

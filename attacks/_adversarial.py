@@ -99,27 +99,23 @@ class AdversarialNoise(Attack):
                 f"{name}[objective={self.objective}] needs a class other than the image's own, and "
                 f"the data set has {facts.n_classes}; use objective=push or two classes"
             )
-        steps = type(self).model_fields["adv_steps"].default
-        if self.reference != "at" and self.adv_steps != steps:
-            raise UserError(
-                f"{name}: adv_steps={self.adv_steps} has no effect without reference=at; add "
-                "reference=at, or leave adv_steps out"
-            )
         unused = {
             "adv_radius": ("reference=at", self.reference != "at"),
+            "adv_steps": ("reference=at", self.reference != "at"),
             "shift": ("augment=shift", self.augment != "shift"),
             "strength": ("augment=contrastive", self.augment != "contrastive"),
         }
         values: dict[str, Any] = {}
         for option, (owner, is_unused) in unused.items():
             if is_unused:
-                value = getattr(self, option)
-                if value not in ("auto", 0):
+                value, default = getattr(self, option), type(self).model_fields[option].default
+                if value not in (default, 0):
                     raise UserError(
                         f"{name}: {option}={value:g} has no effect without {owner}; add {owner}, "
                         f"or leave {option} out"
                     )
-                values[option] = 0.0
+                if default == "auto":
+                    values[option] = 0.0
         side = max(facts.shape[1:])
         arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
         return self.with_options(surrogate=arch, **values).fill_auto(

@@ -163,11 +163,15 @@ def kind_of(name: str) -> str:
     if not kinds:
         from ..models import ARCHITECTURES
 
-        for kind, others in (("network", ARCHITECTURES), ("configuration", config_names())):
+        untold = (
+            ("network", "models", ARCHITECTURES),
+            ("configuration", "configs", config_names()),
+        )
+        for noun, listed, others in untold:
             if name in others:
                 raise UserError(
-                    f"{name} is a {kind}, and `show` describes only {', '.join(SHOWN)}; "
-                    f"`uebench list {'models' if kind == 'network' else 'configs'}` has its title"
+                    f"{name} is a {noun}, and `show` describes only {', '.join(SHOWN)}; "
+                    f"`uebench list {listed}` has its title"
                 )
         every = [each for names in known.values() for each in names]
         raise absent("name", typed, every, spell_out=False)
@@ -196,27 +200,16 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             "text": inspect.getdoc(Protocol) or "",
             "options": _options(Protocol, protocol.model_dump()),
         }
-    if kind == "detector":
-        from ..victims.detectors import DETECTORS
-
-        if name not in DETECTORS:
-            raise unknown("detector", name, DETECTORS)
-        detector = DETECTORS[name]
-        return {
-            "name": name,
-            "title": detector.title,
-            "text": inspect.getdoc(detector) or "",
-            "options": _options(detector, {}),
-        }
-    if kind == "executor":
+    if kind in ("detector", "executor"):
         from ..execute.choose import executor_class
+        from ..victims.detectors import detector_class
 
-        executor = executor_class(name)
+        described = detector_class(name) if kind == "detector" else executor_class(name)
         return {
             "name": name,
-            "title": executor.title,
-            "text": inspect.getdoc(executor) or "",
-            "options": _options(executor, {}),
+            "title": described.title,
+            "text": inspect.getdoc(described) or "",
+            "options": _options(described, {}),
         }
     if kind == "dataset":
         return _dataset(_bare(name))

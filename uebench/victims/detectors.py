@@ -288,6 +288,17 @@ CHEAP = ("linear", "edge_pixels", "noise")
 """Those that take a minute on a CPU, which are used unless others are asked for."""
 
 
+def detector_class(name: str) -> type[Detector]:
+    """Return the class of a detector.
+
+    Raises:
+        UnknownNameError: there is no such detector; the message has the nearest name.
+    """
+    if name not in DETECTORS:
+        raise unknown("detector", name, DETECTORS)
+    return DETECTORS[name]
+
+
 def build_detector(spec: str) -> Detector:
     """Return the detector that a spec such as `two_layer[epochs=10]` describes.
 
@@ -295,9 +306,7 @@ def build_detector(spec: str) -> Detector:
         UserError: no such detector, an unknown option, or a value out of range.
     """
     name, options = parse_spec(spec)
-    if name not in DETECTORS:
-        raise unknown("detector", name, DETECTORS)
-    return validated(DETECTORS[name], options, owner=name)
+    return validated(detector_class(name), options, owner=name)
 
 
 def detector_spec(detector: Detector) -> str:

@@ -310,7 +310,7 @@ def test_detectors_are_listed_and_shown() -> None:
         assert call("show", name).exit_code == 0
     shown = call("show", "detector", "two_layer").stdout
     assert re.search(r"^width +3072 +a whole number in \[1, 65536\] +Hidden units", shown, re.M)
-    assert call("show", "detector", "linaer").exit_code == 2
+    assert call("show", "detector", "two_layers").exit_code == 2
 
 
 def test_show_asks_for_the_kind_of_an_ambiguous_name(monkeypatch: pytest.MonkeyPatch) -> None:

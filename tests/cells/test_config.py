@@ -1,11 +1,21 @@
 """Configurations of several parts: what flags and protocols replace, and where."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from uebench.cells.cell import Cell, dataset_ref
-from uebench.cells.config import dataset_specs, make_config, method_names, parts
+from uebench.cells.config import (
+    dataset_specs,
+    make_config,
+    merged_fields,
+    method_names,
+    parts,
+)
 from uebench.cells.fields import replace_field
 from uebench.cells.plan import plan
+from uebench.common.errors import UserError
 from uebench.data import Dataset
 
 PARTED = {
@@ -123,3 +133,22 @@ def test_bad_parts_are_refused_with_a_sentence(fields: dict[str, object], told: 
 def test_an_option_of_an_attack_in_no_part_is_refused(tiny: Dataset) -> None:
     with pytest.raises(ValueError, match="em is not in this matrix"):
         cells(tiny, **{**PARTED, "set": {"em.rounds": 3}})
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("defences: [standard]", "no field defences (did you mean defenses?)"),
+        ("seeds: [a]", "seeds must be"),
+        ("set: 3", "set must be names and values"),
+        ("matrices: [{ratio: 3}]", "matrices, part 1: ratio"),
+    ],
+)
+def test_what_a_file_has_wrong_is_said_with_its_name(line: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(line)
+    with pytest.raises(UserError, match=re.escape(f"{file}: {told}")):
+        merged_fields(str(file), {})
+    file.write_text("seeds: [1]")
+    with pytest.raises(UserError, match=r"^no field defences"):
+        make_config(merged_fields(str(file), {"defences": "standard"}))

@@ -93,6 +93,12 @@ def test_a_mistyped_verb_gets_the_nearest_one(typed: str, meant: str) -> None:
     assert "did you mean" not in CliRunner().invoke(main, ["xyzzy"]).stderr
 
 
+def test_a_mistyped_verb_of_the_store_gets_the_nearest_one() -> None:
+    result = CliRunner().invoke(main, ["store", "prun"])
+    assert result.exit_code == 2
+    assert "store has no verb 'prun' (did you mean prune?); the verbs are du, ls" in result.stderr
+
+
 def test_every_verb_has_an_example_and_is_in_the_help() -> None:
     text = CliRunner().invoke(main, ["--help"]).stdout
     for verb in main.commands:

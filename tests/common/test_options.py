@@ -49,6 +49,7 @@ class Example(BaseModel):
         ({"rounds": 13}, "m: rounds=13: 13 brings bad luck"),
         ({"norm": "l1"}, "m: norm must be one of linf, l2, got l1"),
         ({"seeds": [3, 10]}, "m: seeds must be a list of values, each a whole number in [0, 10)"),
+        ({"seeds": ["a", 10]}, "each a whole number in [0, 10), got a and 10"),
         ({"seeds": []}, "m: seeds names nothing; give at least one, or leave seeds out"),
         ({"places": 3}, "m: places must be names and values such as {a: 1}, got 3"),
         ({"code": "A"}, "m: code=A: string should match pattern"),

@@ -9,7 +9,7 @@ import pytest
 
 from uebench import Attack, Facts, Option, attack
 from uebench.cells.cell import source_of
-from uebench.common.errors import UserError
+from uebench.common.errors import MethodError, UserError
 from uebench.methods import registry
 from uebench.methods.registry import build_attack, build_defense, find, load_file, methods
 
@@ -98,6 +98,24 @@ def test_the_file_of_an_installed_plugin_is_not_loaded_twice(tmp_path: Path) -> 
     load_file(path)
     assert find("attack", "installed_one").info.origin == "entry point installed_one"
     assert path not in registry.plugin_files(), "workers have the entry point"
+
+
+def test_an_installed_plugin_that_is_refused_is_the_users_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_broken", [])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, why in (("refused_one", PLUGIN.format(name="em")), ("broken_one", "1 / 0")):
+        (tmp_path / f"{name}.py").write_text(why)
+        with registry._loading(f"entry point {name}"):
+            importlib.import_module(name)
+    with pytest.raises(
+        UserError, match="refused_one is refused: the attack em is built in"
+    ) as told:
+        find("attack", "refused_one")
+    assert not isinstance(told.value, MethodError)
+    with pytest.raises(MethodError, match="broken_one breaks at import: ZeroDivisionError"):
+        find("attack", "broken_one")
 
 
 def test_a_package_that_is_not_installed_is_named(

@@ -234,9 +234,8 @@ def merged_fields(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
         given: the fields to replace. Single names in `set` and `protocol_options` are replaced.
     """
     own = name is None and any(given.get(field) is not None for field in OWN)
-    fields = under_protocol(
-        spelled_out({} if own else read_config(name or "quick")), given.get("protocol")
-    )
+    content = {} if own else _valid_content(name or "quick")
+    fields = under_protocol(spelled_out(content), given.get("protocol"))
     given = spelled_out(dict(given))
     for field, value in given.items():
         if field not in MERGED:
@@ -246,6 +245,20 @@ def merged_fields(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     for field in MERGED:
         fields = replace_field(fields, field, given.get(field) or {})
     return fields
+
+
+def _valid_content(name: str) -> dict[str, Any]:
+    """Return the fields of a configuration as they are written, if they are valid by themselves.
+
+    Raises:
+        UserError: they are not; the message begins with the name of the file.
+    """
+    content = read_config(name)
+    try:
+        parts(make_config(content))
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    return content
 
 
 def _without_absent_methods(fields: dict[str, Any]) -> dict[str, Any]:

@@ -94,8 +94,29 @@ def _fault(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {text[:500]}{origin}"
 
 
-class Verbs(click.Group):
-    """A group that lists its verbs by purpose and explains what goes wrong in them."""
+class NamedVerbs(click.Group):
+    """A group that, for a verb it does not have, names the nearest one and all the others."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb that was typed.
+
+        Raises:
+            UsageError: there is no such verb; the message names the nearest one.
+        """
+        verb = args[0]
+        if self.get_command(ctx, verb) is None and not verb.startswith("-"):
+            verbs = self.list_commands(ctx)
+            near = difflib.get_close_matches(verb, verbs, n=1, cutoff=0.5)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            owner = f"{ctx.info_name} has no verb" if ctx.parent else "there is no verb"
+            ctx.fail(f"{owner} {verb!r}{hint}; the verbs are {', '.join(verbs)}")
+        return super().resolve_command(ctx, args)
+
+
+class Verbs(NamedVerbs):
+    """The group of all verbs: lists them by purpose and explains what goes wrong in them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -128,19 +149,3 @@ class Verbs(click.Group):
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the verb that was typed.
-
-        Raises:
-            UsageError: there is no such verb; the message names the nearest one.
-        """
-        verb = args[0]
-        if self.get_command(ctx, verb) is None and not verb.startswith("-"):
-            verbs = self.list_commands(ctx)
-            near = difflib.get_close_matches(verb, verbs, n=1, cutoff=0.5)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            ctx.fail(f"there is no verb {verb!r}{hint}; the verbs are {', '.join(verbs)}")
-        return super().resolve_command(ctx, args)

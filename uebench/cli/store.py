@@ -11,6 +11,7 @@ import click
 from rich.filesize import decimal
 
 from ..common.errors import UserError
+from .group import NamedVerbs
 from .shared import json_option, print_table
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ kind_option = click.option(
 _SECONDS = {"": 86400.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 
-@click.group("store")
+@click.group("store", cls=NamedVerbs)
 def store_group() -> None:
     """List, check and clean up the store of computed results.
 

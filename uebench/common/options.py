@@ -7,9 +7,9 @@ option reads the same: `eps must be a number in (0, 1], got 8; divide by 255`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
@@ -115,8 +115,7 @@ def validated(
     try:
         return model.model_validate(values)
     except ValidationError as failure:
-        sentences = [_explain(problem, model.model_fields, noun) for problem in failure.errors()]
-    text = "; ".join(dict.fromkeys(sentences))  # a union reports one problem per alternative
+        text = _all_in_words(failure.errors(), model.model_fields, noun)
     raise error(f"{owner}: {text}" if owner else text)
 
 
@@ -137,7 +136,7 @@ def check_name(
 
 def explain_value(error: ValidationError, name: str, annotation: Any) -> str:
     """Return what is wrong with the value of one option that has this annotated type."""
-    return _explain_field(error.errors()[0], name, FieldInfo.from_annotation(annotation))
+    return str(_explain_field(error.errors()[0], name, FieldInfo.from_annotation(annotation)))
 
 
 def accepted(info: FieldInfo) -> str:
@@ -184,7 +183,29 @@ def _no_such(name: str, known: Collection[str], noun: str) -> str:
     return f"no {noun} {name}{did_you_mean(name, known)}; {has}"
 
 
-def _explain(problem: Any, fields: Mapping[str, FieldInfo], noun: str) -> str:
+def _all_in_words(problems: Iterable[Any], fields: Mapping[str, FieldInfo], noun: str) -> str:
+    """Return pydantic's problems in words; values of a list that are bad alike share a sentence."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for problem in problems:
+        fault = _explain(problem, fields, noun)
+        values = found.setdefault((fault.before, fault.after), [])
+        if fault.value not in values:  # a union reports one problem for each alternative
+            values.append(fault.value)
+    return "; ".join(b + " and ".join(values) + a for (b, a), values in found.items())
+
+
+class _Fault(NamedTuple):
+    """A sentence about a bad value, in three pieces."""
+
+    before: str
+    value: str = ""
+    after: str = ""
+
+    def __str__(self) -> str:
+        return "".join(self)
+
+
+def _explain(problem: Any, fields: Mapping[str, FieldInfo], noun: str) -> _Fault:
     """Return one of pydantic's problems in words: the value, what is accepted, what to do."""
     path: list[str] = []
     info = None
@@ -196,21 +217,21 @@ def _explain(problem: Any, fields: Mapping[str, FieldInfo], noun: str) -> str:
         # all other parts are positions in a list, keys, or the alternatives of a union
     if problem["type"] == "extra_forbidden":  # the last part is a name that no field has
         owner = f"{'.'.join(path)}: " if path else ""
-        return f"{owner}{_no_such(str(problem['loc'][-1]), fields, noun)}"
+        return _Fault(f"{owner}{_no_such(str(problem['loc'][-1]), fields, noun)}")
     if info is None:
-        return _own_message(problem)
+        return _Fault(_own_message(problem))
     return _explain_field(problem, ".".join(path), info)
 
 
-def _explain_field(problem: Any, name: str, info: FieldInfo) -> str:
+def _explain_field(problem: Any, name: str, info: FieldInfo) -> _Fault:
     value = problem["input"]
     text = option_value(value, info) if isinstance(value, (int, float, str)) else repr(value)
     if problem["type"] == "too_short" and not value:
-        return f"{name} names nothing; give at least one, or leave {name} out"
+        return _Fault(f"{name} names nothing; give at least one, or leave {name} out")
     if problem["type"] in _BEYOND_THE_TYPE or _nested_fields(info):
-        return f"{name}={text[:60]}: {_own_message(problem)}"
+        return _Fault(f"{name}={text[:60]}: {_own_message(problem)}")
     hint = "; divide by 255" if _is_budget(info) and _exceeds_one(value) else ""
-    return f"{name} must be {accepted(info)}, got {text[:60]}{hint}"
+    return _Fault(f"{name} must be {accepted(info)}, got ", text[:60], hint)
 
 
 def _own_message(problem: Any) -> str:

@@ -273,6 +273,7 @@ def find(kind: Kind, name: str) -> type[Method]:
 
     Raises:
         UnknownNameError: no such method, with the nearest name and the plug-ins that are broken.
+        UserError: the plug-in that has this name was refused, as for a name that is taken.
         MethodError: the plug-in that has this name breaks at import.
     """
     known = methods(kind)
@@ -286,6 +287,8 @@ def find(kind: Kind, name: str) -> type[Method]:
         return purified_class(name)
     for plugin in _broken:
         if plugin.origin == f"entry point {name}":
+            if plugin.is_refused:
+                raise UserError(f"{kind} {name} is refused: {plugin.error}")
             raise MethodError(f"{kind} {name} breaks at import: {plugin.error}")
     for other in KINDS:
         if name in _methods[other]:

@@ -92,7 +92,7 @@ def _bf16() -> MachineFact:
 def _methods() -> list[MachineFact]:
     """Return the number of methods, and each plug-in that is broken."""
     counts = ", ".join(f"{len(methods(kind))} {kind}s" for kind in KINDS)
-    faults = [_finding("bad", "plug-in", f"{b.origin} is broken: {b.error}") for b in broken()]
+    faults = [_finding("bad", "plug-in", f"{b.origin} is not loaded: {b.error}") for b in broken()]
     return [_finding("ok", "methods", counts), *faults]
 
 

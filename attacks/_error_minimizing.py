@@ -201,7 +201,8 @@ class ErrorMinimizing(Attack):
                     accuracy = self._accuracy(model, share, noise, share.labels, run)
             loop.facts |= {"accuracy": accuracy, "best": max(best, accuracy), "done": done}
             name = self.info.name
-            run.progress(done / self.rounds, f"{name} round {done}, accuracy {accuracy:.3f}")
+            text = f"{name} round {done}, accuracy {accuracy:.3f}"
+            run.progress(done / self.rounds, text, at_most=True)
             if accuracy > self.stop_accuracy:
                 break
         accuracy, done = loop.facts["accuracy"], loop.facts["done"]

@@ -43,9 +43,11 @@ def test_what_ended_the_search_is_recorded(tiny: Dataset) -> None:
     made(tiny, "em[rounds=1,train_steps=1,steps=1,batch_size=20]").perturb(tiny.train, run)
     assert run.notes["em_ended_by"] == "cap"
     assert run.notes["em_rounds"] == 1
-    run = make_run(tiny)
+    bounds = []
+    run = make_run(tiny, progress=lambda share, text, at_most=False: bounds.append(at_most))
     made(tiny, "em[stop_accuracy=0.01,train_steps=1,steps=1]").perturb(tiny.train, run)
     assert run.notes["em_ended_by"] == "stop test"
+    assert bounds == [True], "the time left is a bound"
 
 
 def test_a_descent_lowers_the_surrogates_loss(tiny: Dataset) -> None:

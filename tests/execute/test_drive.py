@@ -88,7 +88,7 @@ def test_all_is_done_and_no_cell_begins_before_its_poison(tasks: list[Task]) -> 
     assert sorted(pool.begun) == sorted(task.key for task in tasks)
     assert pool.most == pool.slots
     assert pool.closed
-    moments = [(event[0], event[1].kind, event[1].cell.poison.is_clean) for event in events]
+    moments = [(event.kind, event.task.kind, event.task.cell.poison.is_clean) for event in events]
     crafted = moments.index(("done", "poison", False))
     assert crafted < moments.index(("start", "cell", False))
 
@@ -112,7 +112,7 @@ def test_a_failed_poison_fails_its_cells_and_no_others(tasks: list[Task]) -> Non
     hit = {task.key for task in tasks if not task.cell.poison.is_clean}
     assert set(failed) == hit
     assert {why.error for why in failed.values()} == {"it broke", "crafting failed: it broke"}
-    assert sum(event[0] == "failed" for event in events) == 3
+    assert sum(event.kind == "failed" for event in events) == 3
     assert len(pool.begun) == 3, "its cells were never begun"
 
 
@@ -128,7 +128,7 @@ def test_a_full_disk_ends_the_run_and_fails_nothing(tasks: list[Task], kind: str
     with pytest.raises(FullError, match="the disk is full"):
         run_tasks(tasks, pool, events.append)
     assert pool.closed
-    assert "failed" not in {event[0] for event in events}
+    assert "failed" not in {event.kind for event in events}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_an_interrupted_run_closes_its_pool(tasks: list[Task]) -> None:
     pool = Played(lambda _: ["done"])
 
     def listen(event: Event) -> None:
-        if event[0] == "done":
+        if event.kind == "done":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -198,7 +198,7 @@ def test_a_run_that_may_not_go_on_ends_and_fails_nothing(tasks: list[Task]) -> N
     assert time.monotonic() - begun < 5
     assert pool.closed
     assert not failed
-    assert {event[0] for event in events} == {"start"}
+    assert {event.kind for event in events} == {"start"}
     pool, _, _ = play(tasks, lambda _: ["done"], stop_at=time.monotonic())
     assert not pool.begun
 
@@ -259,4 +259,4 @@ def test_a_mixture_fails_with_a_part_and_clean_cells_do_not(
     waiting = [t.key for t in mixed if "mix" in t.cell.attack_spec]
     assert set(failed) == {*parts, *waiting}
     assert not set(waiting) & set(pool.begun)
-    assert sum(event[0] == "failed" for event in events) == len(failed), "each is announced once"
+    assert sum(event.kind == "failed" for event in events) == len(failed), "each is announced once"

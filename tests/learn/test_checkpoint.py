@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from uebench.learn import checkpoint as module
 from uebench.learn.checkpoint import Checkpoint, Unfinished, interval, pack, unpack
 from uebench.learn.protocol import named_protocol
 from uebench.methods.registry import build_defense
-from uebench.methods.run import Run
+from uebench.methods.run import Run, ShowProgress
 from uebench.store.prune import entries, tidy
 from uebench.store.store import Store
 from uebench.victims.supervised import train_model
@@ -39,11 +38,11 @@ class KilledError(BaseException):
     """Stands for the end of the process."""
 
 
-def killing_after(n: int) -> Callable[[float, str], None]:
+def killing_after(n: int) -> ShowProgress:
     """Return a progress callback that raises when it is called for the n-th time."""
     calls = []
 
-    def progress(share: float, text: str) -> None:
+    def progress(share: float, text: str, at_most: bool = False) -> None:
         calls.append(text)
         if len(calls) == n:
             raise KilledError

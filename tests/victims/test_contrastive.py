@@ -317,7 +317,7 @@ def test_a_killed_training_resumes_and_gives_the_same_model(
     target = Target("resnet8[width=8]", PROTOCOLS["quick"], standard, tiny.test, tiny.train)
 
     def run(kill_at: float, **options: Any) -> Any:
-        def progress(share: float, _: str) -> None:
+        def progress(share: float, *_: object) -> None:
             if share >= kill_at:
                 raise KeyboardInterrupt
 

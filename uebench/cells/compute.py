@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..data.split import Split
 from ..methods.faults import blamed_for_its_code
 from ..methods.imported import ImportedPoison
 from ..methods.purified import PurifiedSet, read_purified
-from ..methods.run import Run
+from ..methods.run import Run, ShowProgress
 from ..methods.victim import Target
 from ..report.confusion import ConfusionMatrix
 from ..store.store import Store, key_of, seed_of
@@ -28,8 +28,6 @@ from ..victims.recovery import recovery_record
 from ..victims.robust import robust_record
 from .cell import Cell, DatasetRef, PoisonRef, Share
 from .determinism import limited_by_poison, reproducibility
-
-Progress = Callable[[float, str], None]
 
 
 def fetch_dataset(store: Store, ref: DatasetRef) -> Dataset:
@@ -49,7 +47,7 @@ def fetch_poison(
     ref: PoisonRef,
     train: Split,
     device: torch.device | str = "cpu",
-    progress: Progress | None = None,
+    progress: ShowProgress | None = None,
 ) -> Poison:
     """Return a poison from the store, after crafting and storing it if it is missing.
 
@@ -186,7 +184,7 @@ def compute(
     cell: Cell,
     store: Store,
     device: torch.device | str,
-    progress: Progress | None = None,
+    progress: ShowProgress | None = None,
     keep_model: bool = False,
 ) -> dict[str, Any]:
     """Compute a cell, store its record, and return it; with `keep_model`, store its weights too.
@@ -231,7 +229,7 @@ def training_run(
     cell: Cell,
     device: torch.device | str,
     store: Store | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress | None = None,
 ) -> Run:
     """Return the `Run` of a cell's training; without a store it keeps no checkpoints."""
     return Run(

@@ -76,6 +76,8 @@ class Report(NamedTuple):
     """How much of the task is done, from 0 to 1."""
     text: str = ""
     """Progress in words, or how a process died."""
+    at_most: bool = False
+    """Whether the task may end before its share is 1."""
     failure: Failure | None = None
     """Why the task failed."""
     killed: bool = False

@@ -20,7 +20,7 @@ from ..cells.failure import Failure
 from ..store.store import FullError
 from .agenda import Agenda
 from .base import Pool, Report
-from .tasks import Listener, Task
+from .tasks import Event, Listener, Task
 
 RETRIES = 1
 """How often a task is started again after its process died."""
@@ -70,12 +70,12 @@ def _handle(
         case "start":
             if time_limit_s is not None:
                 agenda.due[key] = time.monotonic() + time_limit_s
-            listen(("start", task, 0.0, ""))
+            listen(Event("start", task))
         case "progress":
-            listen(("progress", task, report.share, report.text))
+            listen(Event("progress", task, report.share, report.text, report.at_most))
         case "done":
             agenda.finish(key)
-            listen(("done", task, 1.0, ""))
+            listen(Event("done", task, 1.0))
         case "failed":
             why = report.failure or Failure("no reason was given")
             if why.full:
@@ -83,7 +83,7 @@ def _handle(
             _give_up(agenda, key, why, listen)
         case "busy":
             agenda.again(key, pool.busy_wait_s)
-            listen(("progress", task, 0.0, "waiting for another run that is computing it"))
+            listen(Event("progress", task, text="waiting for another run that is computing it"))
         case "died":
             _after_death(report, agenda, pool, listen)
         case "lost":
@@ -93,7 +93,7 @@ def _handle(
                 _give_up(agenda, key, why, listen)
                 return
             agenda.again(key)
-            listen(("again", task, 0.0, f"lost ({report.text}); starting it again"))
+            listen(Event("again", task, text=f"lost ({report.text}); starting it again"))
 
 
 def _after_death(report: Report, agenda: Agenda, pool: Pool, listen: Listener) -> None:
@@ -102,7 +102,7 @@ def _after_death(report: Report, agenda: Agenda, pool: Pool, listen: Listener) -
     agenda.deaths[key] += 1
     if agenda.deaths[key] <= RETRIES:
         agenda.again(key)
-        listen(("again", task, 0.0, f"the process died ({how}); starting it again"))
+        listen(Event("again", task, text=f"the process died ({how}); starting it again"))
         return
     # a worker on a full disk dies without being able to report why, so rule that out first
     pool.check()
@@ -124,7 +124,7 @@ def _end_overdue(agenda: Agenda, pool: Pool, listen: Listener, limit_s: float | 
 def _give_up(agenda: Agenda, key: str, why: Failure, listen: Listener) -> None:
     """Record and announce a failure and those that follow from it."""
     for task, reason in agenda.give_up(key, why):
-        listen(("failed", task, 1.0, reason.error))
+        listen(Event("failed", task, 1.0, reason.error))
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from ..learn.threads import one_thread
 from ..store.store import Store
 from .base import Executor, Orders, Pool, Report, worker_environment
 from .devices import usable_cores, usable_devices
-from .tasks import Listener, Task, perform_alone, plain
+from .tasks import Event, Listener, Task, perform_alone, plain
 
 NO_FORKSERVER = (ConnectionError, EOFError)
 """What starting a process raises if the forkserver is dead or dies in the meantime."""
@@ -230,9 +230,9 @@ class InProcessPool(Pool):
             self.is_announced = True
             return [Report("start", task.key)]
 
-        def progress(share: float, text: str) -> None:
+        def progress(share: float, text: str, at_most: bool = False) -> None:
             # passed on directly, because nothing is returned before the task has ended
-            self.listen(("progress", task, share, text))
+            self.listen(Event("progress", task, share, text, at_most))
 
         self.task = None
         device = self.orders.device

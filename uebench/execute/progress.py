@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -20,6 +20,7 @@ from rich.progress import (
 
 from ..common.notebook import in_notebook
 from ..common.text import duration, one_line
+from ..methods.run import ShowProgress
 from .notebook_bars import NotebookBars
 from .tasks import Event, Task, effort_of
 
@@ -40,30 +41,36 @@ class TimeLeft:
         self.left = {k: sum(_work(task) for task in tasks if task.kind == k) for k in kinds}
         self.done = dict.fromkeys(kinds, 0.0)
         self.spent = dict.fromkeys(kinds, 0.0)
-        self.running: dict[str, tuple[Task, float, float]] = {}
-        """The tasks under way, with the moment of their start and the share that is done."""
+        self.running: dict[str, tuple[Event, float]] = {}
+        """The last event of each task under way, and the moment of its start."""
 
     def note(self, event: Event) -> None:
         """Take an event of the run into account."""
-        kind, task, share, _ = event
+        kind, task = event.kind, event.task
         now = time.monotonic()
-        start = now if kind == "start" else self.running.get(task.key, (task, now, 0.0))[1]
+        start = now if kind == "start" else self.running.get(task.key, (event, now))[1]
         if kind in ("start", "progress"):
-            self.running[task.key] = task, start, share
+            self.running[task.key] = event, start
         elif kind in ("done", "failed"):
             self.left[task.kind] -= _work(task)
             if self.running.pop(task.key, None):
                 self.done[task.kind] += _work(task)
                 self.spent[task.kind] += now - start
 
+    @property
+    def at_most(self) -> bool:
+        """Whether the estimate is a bound, since a task under way may end sooner than its share."""
+        return any(event.at_most for event, _ in self.running.values())
+
     def seconds(self) -> float | None:
         """Return the estimate; None while a kind of task that remains has not been measured."""
         now = time.monotonic()
         left, done, spent = dict(self.left), dict(self.done), dict(self.spent)
-        for task, start, share in self.running.values():
-            left[task.kind] -= share * _work(task)
-            done[task.kind] += share * _work(task)
-            spent[task.kind] += now - start
+        for event, start in self.running.values():
+            kind, work = event.task.kind, event.share * _work(event.task)
+            left[kind] -= work
+            done[kind] += work
+            spent[kind] += now - start
         kinds = [kind for kind, work in left.items() if work > 1e-9]
         if not all(done[kind] for kind in kinds):
             return None
@@ -74,23 +81,27 @@ def _work(task: Task) -> float:
     return effort_of(task.cell) * task.cell.protocol.epochs if task.kind == "cell" else 1.0
 
 
-def left_in_words(seconds: float | None) -> str:
-    """Return an estimated time as `about 12 min left`; nothing if it is unknown or 0."""
-    return f"about {duration(seconds)} left" if seconds else ""
+def left_in_words(seconds: float | None, at_most: bool = False) -> str:
+    """Return an estimated time as `about 12 min left`; nothing if it is unknown or 0.
+
+    `at_most` says that it is a bound: a search may end sooner.
+    """
+    return f"{'at most' if at_most else 'about'} {duration(seconds)} left" if seconds else ""
 
 
 @contextmanager
-def step_display(title: str, quiet: bool) -> Iterator[Callable[[float, str], None]]:
-    """Yield a function that shows how far one long task is: its share from 0 to 1, and a text."""
+def step_display(title: str, quiet: bool) -> Iterator[ShowProgress]:
+    """Yield a function that shows how far one long task is."""
     start = last_line = time.monotonic()
     console = Console(stderr=True, highlight=False, force_jupyter=False)
     bars = None if quiet else _bars(console)
     bar = bars.add_task(one_line(title), total=100, text="") if bars is not None else None
 
-    def show(share: float, text: str) -> None:
+    def show(share: float, text: str, at_most: bool = False) -> None:
         nonlocal last_line
         now = time.monotonic()
-        left = left_in_words((now - start) * (1 - share) / share if share else None)
+        seconds = (now - start) * (1 - share) / share if share else None
+        left = left_in_words(seconds, at_most)
         words = ", ".join(filter(None, (one_line(text), left)))
         if bars is not None and bar is not None:
             bars.update(bar, completed=round(100 * share), text=words)
@@ -164,20 +175,23 @@ class ProgressDisplay:
             self.time_left.note(event)
         if self.quiet:
             return
-        kind, task, share, text = event
+        kind, task, share, text, at_most = event
         text = one_line(text)  # it may quote the message of somebody's method
         if kind == "start":
             self.started[task.key] = time.monotonic()
         elif kind == "progress" and share > 0 and task.key in self.started:
             spent = time.monotonic() - self.started[task.key]
-            text = ", ".join(filter(None, (text, left_in_words(spent * (1 - share) / share))))
+            left = left_in_words(spent * (1 - share) / share, at_most)
+            text = ", ".join(filter(None, (text, left)))
         if self.progress is not None:
             self._bar(kind, task, share, text)
         else:
             self._line(kind, task, share, text)
 
     def _left(self) -> str:
-        return left_in_words(self.time_left.seconds() if self.time_left is not None else None)
+        if self.time_left is None:
+            return ""
+        return left_in_words(self.time_left.seconds(), self.time_left.at_most)
 
     def _bar(self, kind: str, task: Task, share: float, text: str) -> None:
         """Show one bar per running task."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..cells.cell import Cell
-from ..cells.compute import Progress, compute, fetch_dataset, fetch_poison
+from ..cells.compute import compute, fetch_dataset, fetch_poison
 from ..cells.failure import Failure, failure
 from ..cells.records import Records
 from ..common.errors import MethodError
+from ..methods.run import ShowProgress
 from ..methods.source import loaded_code, use_planned_source
 from ..store.store import BusyError, Store, StoreError
 
@@ -43,9 +44,18 @@ class Task:
         return self.cell.describe()
 
 
-Event = tuple[Literal["start", "progress", "again", "done", "failed"], Task, float, str]
-"""What happened, to which task, the share that is done (0 to 1), and a text. `again` means that the
-task is started again, and the text says why."""
+class Event(NamedTuple):
+    """What happened to a task."""
+
+    kind: Literal["start", "progress", "again", "done", "failed"]
+    """`again`: the task is started again, and the text says why."""
+    task: Task
+    share: float = 0.0
+    """How much of the task is done, from 0 to 1."""
+    text: str = ""
+    at_most: bool = False
+    """Whether the task may end before its share is 1."""
+
 
 Listener = Callable[[Event], None]
 
@@ -93,7 +103,7 @@ def effort_of(cell: Cell) -> float:
 
 
 def perform_alone(
-    task: Task, store: Store, device: str, progress: Progress | None
+    task: Task, store: Store, device: str, progress: ShowProgress | None
 ) -> Failure | Literal["done", "busy"]:
     """Perform a task, or return `busy` if a worker of another driver is performing it."""
     try:
@@ -107,7 +117,7 @@ def perform_alone(
         return failure(error)
 
 
-def perform(task: Task, store: Store, device: str, progress: Progress | None) -> Failure | None:
+def perform(task: Task, store: Store, device: str, progress: ShowProgress | None) -> Failure | None:
     """Perform a task in this process; return why it failed, or None."""
     try:
         if task.kind == "poison":

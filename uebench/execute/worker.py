@@ -72,14 +72,14 @@ def perform_here(
     os.dup2(2, 1)
     last_sent = -progress_every_s
 
-    def progress(share: float, text: str) -> None:
+    def progress(share: float, text: str, at_most: bool = False) -> None:
         nonlocal last_sent
         if os.getpid() != own_pid:
             os._exit(0)
         now = time.monotonic()
         if now - last_sent >= progress_every_s:
             last_sent = now
-            send(Report("progress", key, share, text))
+            send(Report("progress", key, share, text, at_most))
 
     try:
         for plugin in orders.plugins:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,13 @@ from ..store.store import Store, key_of, seed_of
 USUAL = Training()
 
 M = TypeVar("M", bound=nn.Module)
+
+
+class ShowProgress(Protocol):
+    """Something that shows how far a task is."""
+
+    def __call__(self, share: float, text: str, at_most: bool = False, /) -> None:
+        """Show the share that is done, from 0 to 1, and a text; see `Run.progress`."""
 
 
 class Run:
@@ -57,7 +64,7 @@ class Run:
         precision: Literal["fp32", "bf16"] = "fp32",
         shared_seed: int = 0,
         store: Store | None = None,
-        progress: Callable[[float, str], None] | None = None,
+        progress: ShowProgress | None = None,
         leads_to: tuple[str, str] | None = None,
         source: str | None = None,
     ) -> None:
@@ -81,10 +88,14 @@ class Run:
         if store is not None and leads_to is not None:
             self._target = Unfinished(store, *leads_to, str(self.device.type))
 
-    def progress(self, fraction: float, text: str = "") -> None:
-        """Report what share of the work is done, in [0, 1], with a short text to display."""
+    def progress(self, fraction: float, text: str = "", *, at_most: bool = False) -> None:
+        """Report what share of the work is done, in [0, 1], with a short text to display.
+
+        `at_most` says that the work may end before the fraction is 1, as a search with a stop test
+        does, so that the time left is a bound and not an estimate.
+        """
         if self._progress is not None:
-            self._progress(min(max(fraction, 0.0), 1.0), text)
+            self._progress(min(max(fraction, 0.0), 1.0), text, at_most)
 
     def note(self, **facts: Any) -> None:
         """Add facts to the record of this run, such as what ended a search.

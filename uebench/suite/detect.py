@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ from ..execute.devices import usable_devices
 from ..execute.progress import step_display
 from ..learn.threads import one_thread
 from ..methods.registry import methods
-from ..methods.run import Run
+from ..methods.run import Run, ShowProgress
 from ..store.store import Store, key_of, seed_of
 from ..victims.detectors import (
     CHEAP,
@@ -219,7 +219,7 @@ def _record(
     data: Split,
     clean: Split,
     sha256: str,
-    show: Callable[[float, str], None],
+    show: ShowProgress,
 ) -> dict[str, Any]:
     """Return a detector's record for one seed, from the store if it is there."""
     recipe = {

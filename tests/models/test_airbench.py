@@ -93,6 +93,16 @@ def test_images_of_any_size_pass(shape: tuple[int, int, int], pool: str) -> None
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
 
 
+def test_the_first_layer_is_trained_where_that_is_asked_for() -> None:
+    images = correlated()
+    for first, is_trained in (("whitened", False), ("trained", True)):
+        model = network(shape=(3, 16, 16), options=f"[width=4,first={first}]").train()
+        assert model.whitening.weight.shape == (24, 3, 2, 2)
+        model(images).sum().backward()
+        assert model.whitening.weight.requires_grad is is_trained
+    assert model.whitening.weight.grad is not None
+
+
 def test_it_serves_as_a_surrogate(tiny: Dataset) -> None:
     model = make_run(tiny).surrogate(tiny.train, "airbench[width=4]", epochs=2, batch_size=20)
     assert bool(model.whitening.fitted)

@@ -15,6 +15,8 @@ Departs from it:
   standard deviation 1 and divides the logits by 256. With the learning rate of the last layer
   divided by 256 squared the two are the same training, and ours suits other optimizers too.
 - Pooling stops where nothing is left to pool, so that images of any size from 2x2 px pass.
+- `first=trained` has an ordinary trained convolution in the place of the whitening, to tell what
+  the whitening does.
 """
 
 from __future__ import annotations
@@ -122,9 +124,13 @@ class Group(nn.Module):
 class Airbench(nn.Module):
     """Whitening, three groups of convolutions, a pool over all positions and a linear layer."""
 
-    def __init__(self, n_classes: int, channels: int, width: int, pool: str) -> None:
+    def __init__(self, n_classes: int, channels: int, width: int, pool: str, first: str) -> None:
         super().__init__()
-        self.whitening = Whitening(channels)
+        self.whitening = (
+            Whitening(channels)
+            if first == "whitened"
+            else nn.Conv2d(channels, 2 * channels * PATCH**2, PATCH)
+        )
         self.groups = nn.Sequential(
             Group(2 * channels * PATCH**2, width),
             Group(width, 4 * width),
@@ -143,7 +149,11 @@ class Airbench(nn.Module):
 
 
 def airbench(
-    n_classes: int, channels: int = 3, width: int = 64, pool: Literal["max", "mean"] = "max"
+    n_classes: int,
+    channels: int = 3,
+    width: int = 64,
+    pool: Literal["max", "mean"] = "max",
+    first: Literal["whitened", "trained"] = "whitened",
 ) -> Airbench:
     """Return the network; the later groups are four times as wide as the first, `width` filters."""
-    return Airbench(n_classes, channels, width, pool)
+    return Airbench(n_classes, channels, width, pool, first)

@@ -78,7 +78,11 @@ ARCHITECTURES: dict[str, Architecture] = {
         airbench,
         "airbench's network, whitened",
         "arXiv:2404.00498",
-        {"width": (Width, 64), "pool": (Literal["max", "mean"], "max")},
+        {
+            "width": (Width, 64),
+            "pool": (Literal["max", "mean"], "max"),
+            "first": (Literal["whitened", "trained"], "whitened"),
+        },
         version=2,
     ),
     "densenet121": Architecture(

@@ -33,7 +33,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from uebench import Facts, Option, Run, attack
+from uebench import Auto, Facts, Option, Run, attack, auto
 
 from ._error_minimizing import ErrorMinimizing, Stage, Turn
 from ._shared import cross_entropy_of
@@ -51,6 +51,19 @@ class PUE(ErrorMinimizing):
     """Error-minimizing noise that holds for networks whose weights differ from the surrogate's."""
 
     version: ClassVar[int] = 3
+    train_steps: Annotated[int, Field(ge=1, le=100_000), Auto(), Option(quick=10, variant=True)] = (
+        auto()
+    )
+    """SGD steps of the surrogate per round; auto: 10 (`cifar100`: 20; from 64 px on: 100)."""
+    steps: Annotated[int, Field(ge=1, le=10_000), Auto(), Option(quick=2, variant=True)] = auto()
+    """Signed-gradient steps of the noise per round; auto: 1 per batch (sample-wise: 20 in all)."""
+    stop_accuracy: Annotated[float, Field(gt=0, le=1), Auto(), Option(variant=True)] = auto()
+    """The search ends when the surrogate is more accurate than this on the poisoned images; auto:
+    0.9."""
+    batch_size: Annotated[int, Field(ge=2, le=65_536), Auto(), Option(quick=16, variant=True)] = (
+        auto()
+    )
+    """Images per step of the surrogate and per step of the noise; auto: 128 (from 64 px on: 32)."""
     wise: Literal["class", "sample"] = "class"
     """Whether all images of a class share their noise, or each image has noise of its own."""
     weight_noise: Annotated[float, Field(ge=0, le=100)] = 0.25

@@ -128,7 +128,7 @@ def test_the_weights_get_noise_once_half_of_the_images_are_learned(
     monkeypatch.setattr(PUE, "_accuracy", lambda *_: next(measured))
     made = []
     run = make_run(tiny)
-    run.progress = lambda share, text: made.append(len(calls.of))  # type: ignore[method-assign]
+    run.progress = lambda *_, **__: made.append(len(calls.of))  # type: ignore[method-assign]
     attack.craft(tiny.train, run)
     in_a_round = 2 * 10 + 3 * 8
     assert made == [0, 0, in_a_round, 2 * in_a_round], "and keeps it when the accuracy falls"

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,24 @@ def test_every_option_says_what_it_means(kind: registry.Kind) -> None:
         assert cls.info.source, name
         for key, info in cls.model_fields.items():
             assert info.description, f"{name}.{key} has no docstring"
+
+
+@pytest.mark.parametrize("kind", ["attack", "defense"])
+def test_the_number_that_auto_means_is_the_one_that_is_said(kind: registry.Kind) -> None:
+    facts = Facts("cifar10", 10, (3, 32, 32), 200, "resnet18")
+    n_compared = 0
+    for name, cls in methods(kind).items():
+        resolved = registry.build(kind, name).resolve(facts)
+        for option, info in cls.model_fields.items():
+            said = re.search(r"auto:\s([\d.,/e-]+)[ .,]", f"{info.description} ")
+            value = getattr(resolved, option)
+            in_l2 = option == "eps" and getattr(resolved, "norm", "") == "l2"
+            if said is None or value == 0 or in_l2:
+                continue  # in words, not used under these options, or the number for linf
+            number = said.group(1).rstrip(".,").replace(",", "")
+            assert value == pytest.approx(float(Fraction(number))), f"{name}.{option}"
+            n_compared += 1
+    assert n_compared > {"attack": 25, "defense": 0}[kind]
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

@@ -90,7 +90,7 @@ def ar() -> None:
     assert isinstance(attack, AR)
     run = new_run()
     searched = {"kernels": kernels, "threshold": torch.tensor(0.0), "draws": torch.tensor(0)}
-    run.kept = lambda *_: searched  # type: ignore[assignment, method-assign]
+    run.kept = lambda *_: searched  # type: ignore[method-assign]
 
     def plain() -> int:
         weight = kernels[0].unsqueeze(1)
@@ -113,7 +113,7 @@ def ar() -> None:
 
 def lsp() -> None:
     """LSP noise, including the drawing of its samples."""
-    n = min(options.images, 10_000)
+    n: int = min(options.images, 10_000)
     data, attack = blank(n), resolved("lsp")
 
     def plain() -> int:
@@ -142,7 +142,7 @@ def lsp() -> None:
 
 def em() -> None:
     """One round of EM's search: 2 steps of the network and 20 of the noise on up to 512 images."""
-    n = min(options.images, 512)
+    n: int = min(options.images, 512)
     data = blank(n)
     attack = resolved(f"em[rounds=1,train_steps=2,batch_size={n},stop_accuracy=1.0]")
 

@@ -23,6 +23,7 @@ import argparse
 import io
 import statistics
 import warnings
+from functools import partial
 
 import kornia
 import numpy as np
@@ -53,8 +54,8 @@ def augment() -> None:
             f"UEraser's augmentation of {size} images",
             24,  # enough for all 12 operations to occur when each batch draws one
             {
-                "kornia": lambda x=images: peer(x, rng),
-                **{name: lambda x=images, p=p: p(x, rng) for name, p in ours.items()},
+                "kornia": partial(peer, images, rng),
+                **{name: partial(policy, images, rng) for name, policy in ours.items()},
             },
         )
 

@@ -29,6 +29,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from steps import CLASSES, SHAPE, Bench, adversarial_loss, kornia_loss, machine_
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from uebench import Facts, Split, __version__, augment, pgd
+from uebench import Attack, Facts, Split, __version__, augment, pgd
 from uebench.augment.color import Kornia
 from uebench.augment.diamond_square import grow
 from uebench.cells.cell import Cell
@@ -131,7 +132,7 @@ def _error(call: Callable[..., Tensor], *inputs: Tensor) -> float:
     """Return |out - ref| / |ref|, for a call on the device (out) and on the CPU (ref)."""
     reference = call(*inputs).double()
     out = call(*(x.to(bench.device) for x in inputs)).cpu().double()
-    return ((out - reference).norm() / reference.norm()).item()
+    return float((out - reference).norm() / reference.norm())
 
 
 def _grown(draws: Tensor, roughness: Tensor, behaviour: Kornia) -> Tensor:
@@ -220,6 +221,10 @@ def _operations(images: Tensor, labels: Tensor) -> float:
     return float(counter.get_total_flops())
 
 
+def _perturb(attack: Attack, data: Split) -> None:
+    attack.perturb(data, bench.run())
+
+
 def attacks() -> dict[str, float]:
     """Time a round of EM and steps of REM on few images; extrapolate to 50,000 images."""
     n = 4 * bench.batch
@@ -228,14 +233,14 @@ def attacks() -> dict[str, float]:
     facts = Facts("cifar10", CLASSES, SHAPE, 1, bench.arch)
     one_round = build_attack("em[rounds=1,stop_accuracy=1]").resolve(facts)
     # the final noise is computed for one batch only, so that nearly all of the time is steps
-    rem = build_attack(f"rem[train_steps={options.rem_steps},batch_size={bench.batch}]")
-    rem = rem.resolve(facts)
+    asked = build_attack(f"rem[train_steps={options.rem_steps},batch_size={bench.batch}]")
+    rem = asked.resolve(facts)
     found = {}
     for name, attack, part, times in (
         ("a round of EM on 50,000 images", one_round, data, 50_000 / n),
         ("REM, 5,000 steps", rem, data.subset(torch.arange(bench.batch)), 5000.0),
     ):
-        taken = bench.seconds(lambda a=attack, d=part: a.perturb(d, bench.run()), 1)  # type: ignore[misc]
+        taken = bench.seconds(partial(_perturb, attack, part), 1)
         if attack is rem:  # the final noise of one batch costs about as much as one step
             taken /= options.rem_steps + 1
         found[name] = taken * times
@@ -291,7 +296,7 @@ def table() -> dict[str, Any]:
 
     def tell(event: Event) -> None:
         nonlocal saved
-        kind, task, _, text = event
+        kind, task, text = event.kind, event.task, event.text
         now = time.monotonic() - start
         if kind in ("done", "failed", "again"):
             print(f"  {now:5.0f} s  {task.describe()}: {text or kind}", flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def compare(
-        self, title: str, calls: int, contenders: dict[str, Callable[[], object]]
+        self, title: str, calls: int, contenders: Mapping[str, Callable[[], object]]
     ) -> dict[str, tuple[float, float]]:
         """Time the contenders in alternation and print one row each; the first is the reference.
 

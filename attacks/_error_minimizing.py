@@ -164,9 +164,9 @@ class ErrorMinimizing(Attack):
 
     def image_passes(self, n: int) -> int:
         """Return the passes of as many rounds as the search usually takes."""
-        return min(self.rounds, USUAL_ROUNDS) * sum(self.passes_a_round(n))
+        return min(self.rounds, USUAL_ROUNDS) * sum(self.passes_per_round(n))
 
-    def passes_a_round(self, n: int) -> tuple[int, int]:
+    def passes_per_round(self, n: int) -> tuple[int, int]:
         """Return how many images pass for the network and for the noise in a round of `n` images.
 
         A `Turn` of several draws costs several times as much.

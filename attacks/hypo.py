@@ -18,8 +18,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from uebench import Auto, Fraction255, Option, Run, Split, attack, auto, frozen
+from uebench import Auto, Facts, Fraction255, Option, Run, Split, attack, auto, frozen
 
+from ._class_wise import check_classes
 from ._delusive import CleanNetworkNoise
 from ._shared import cross_entropy_of, descend
 
@@ -39,6 +40,14 @@ class HYPO(CleanNetworkNoise):
     """Whose loss falls: that of the image's label, or of the next class."""
     batch_size: Annotated[int, Field(ge=1, le=65_536), Option(quick=16, variant=True)] = 512
     """Images per step of the noise; it changes the noise by rounding errors only."""
+
+    def resolve(self, facts: Facts) -> HYPO:
+        """Return the attack with what is open filled in; refuse a next class where there is one."""
+        if self.towards == "next":
+            check_classes(self.info.name, facts)
+        filled = super().resolve(facts)
+        assert isinstance(filled, HYPO)
+        return filled
 
     def image_passes(self, n: int) -> int:
         """Return the passes of the surrogate's training and of the noise."""

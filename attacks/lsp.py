@@ -20,6 +20,8 @@ from torch import Tensor
 
 from uebench import Attack, Auto, Facts, Fraction255, Run, Split, UserError, attack, auto
 
+from ._class_wise import check_classes
+
 PAINTED_VALUES = 2**19
 """Most values that are painted at a time, so that they fit a core's cache."""
 
@@ -41,13 +43,25 @@ class LSP(Attack):
     """Half the distance between cluster centres along a feature."""
 
     def resolve(self, facts: Facts) -> LSP:
-        """Return the attack with budget and patch filled in."""
+        """Return the attack with budget and patch filled in.
+
+        Raises:
+            UserError: there is one class, or the patches give too few features for the classes.
+        """
+        check_classes(self.info.name, facts)
         c, h, w = facts.shape
         patch = max(1, 32 if max(h, w) >= 128 else max(h, w) // 4)
         # every class needs a corner of the hypercube of features for its cluster's centre
         while patch > 1 and 2 ** self._features(facts.shape, patch) < facts.n_classes:
             patch //= 2
-        return self.fill_auto(eps=6 / 255 * math.sqrt(c * h * w), patch=patch)
+        filled = self.fill_auto(eps=6 / 255 * math.sqrt(c * h * w), patch=patch)
+        features = self._features(facts.shape, filled.patch)
+        if 2**features < facts.n_classes:
+            raise UserError(
+                f"lsp: patches of {filled.patch} px give {features} features, too few for "
+                f"{facts.n_classes} classes; choose a smaller patch"
+            )
+        return filled
 
     @staticmethod
     def _features(shape: tuple[int, int, int], patch: int) -> int:
@@ -57,15 +71,8 @@ class LSP(Attack):
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:
         """Return the next sample of each image's class as patches, scaled to l2 = eps."""
-        k, (c, h, w) = data.n_classes, data.shape
+        c, h, w = data.shape
         features = self._features(data.shape, self.patch)
-        if k < 2:
-            raise UserError("lsp needs at least 2 classes to tell apart, got 1")
-        if 2**features < k:
-            raise UserError(
-                f"lsp: patches of {self.patch} px give {features} features, too few for {k} "
-                "classes; choose a smaller patch"
-            )
         rows = torch.arange(h, device=run.device) // self.patch
         columns = torch.arange(w, device=run.device) // self.patch
         area = torch.outer(rows.bincount(), columns.bincount())  # pixels of each patch

@@ -33,7 +33,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from uebench import Auto, Facts, Option, Run, attack, auto
+from uebench import Auto, Facts, Option, Run, UserError, attack, auto
 
 from ._error_minimizing import ErrorMinimizing, Stage, Turn
 from ._shared import cross_entropy_of
@@ -87,7 +87,16 @@ class PUE(ErrorMinimizing):
         return [i * self.level_step for i in range(n + 1)]
 
     def resolve(self, facts: Facts) -> PUE:
-        """Return the attack with budget, network, steps and stop test filled in."""
+        """Return the attack with budget, network, steps and stop test filled in.
+
+        Raises:
+            UserError: the levels do not end at `weight_noise`.
+        """
+        if abs(self.levels[-1] - self.weight_noise) > 1e-6 * self.weight_noise:
+            raise UserError(
+                f"pue: weight_noise={self.weight_noise:g} is not a multiple of level_step="
+                f"{self.level_step:g}, by which the noise rises to it; change one of the two"
+            )
         own = self
         if max(facts.shape[1:]) < 64:
             steps = 20 if facts.dataset == "cifar100" else 10
@@ -98,7 +107,7 @@ class PUE(ErrorMinimizing):
 
     def image_passes(self, n: int) -> int:
         """Return the passes of as many rounds as the search usually takes."""
-        network, noise = self.passes_a_round(n)
+        network, noise = self.passes_per_round(n)
         rounds = min(self.rounds, USUAL_ROUNDS)
         noisy = max(0, rounds - USUAL_PLAIN) * (len(self.levels) - 1)
         drawn = network * self.network_draws + noise * self.draws

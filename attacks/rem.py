@@ -105,13 +105,13 @@ class REM(Attack):
 
     def image_passes(self, n: int) -> int:
         """Return the passes of the noise and the adversary, in training and for the final noise."""
-        noise = self.steps * self.transform_draws * self._passes_a_view
-        return self.train_steps * min(self.batch_size, n) * (noise + self._passes_a_view) + (
+        noise = self.steps * self.transform_draws * self._passes_per_view
+        return self.train_steps * min(self.batch_size, n) * (noise + self._passes_per_view) + (
             n * noise
         )
 
     @property
-    def _passes_a_view(self) -> int:
+    def _passes_per_view(self) -> int:
         """Passes through the network for one crop: the adversary's, and one at the point found."""
         return self.adv_steps + 1 if self.adv_radius else 1
 

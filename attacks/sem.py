@@ -30,7 +30,7 @@ class SEM(REM):
     def image_passes(self, n: int) -> int:
         """Return the passes of the noise, which has no adversary, and of the surrogate."""
         noise = self.steps * self.transform_draws
-        return self.train_steps * min(self.batch_size, n) * (noise + self._passes_a_view) + (
+        return self.train_steps * min(self.batch_size, n) * (noise + self._passes_per_view) + (
             n * noise
         )
 

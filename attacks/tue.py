@@ -76,7 +76,8 @@ class TUE(Attack):
         """Return the noise after the last sweep; it stays random if all images share a class."""
         delta = run.zeros(*data.images.shape)
         for part in chunks(delta):
-            delta[part] = random_start(delta[part], "linf", self.eps, run.rng)
+            start = random_start(taken(delta, part, run.device), "linf", self.eps, run.rng)
+            delta[part] = start.to(delta.device)
         loop = run.checkpoint("sweeps", delta=delta)
         for sweep in loop.steps(self.sweeps):
             for batch in shuffled_batches(len(data), self.batch_size, run.rng):

@@ -36,7 +36,7 @@ class Cutout(Defense):
 
 
 class Mixed(Defense):
-    """Cross-entropy with both labels of a mixture, weighed by their shares."""
+    """Cross-entropy with both labels of a mixture, weighted by their shares."""
 
     beta: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Both parameters of the Beta distribution of an image's own share."""
@@ -72,7 +72,7 @@ class Mixup(Mixed):
 
 @defense("cutmix", title="CutMix", source="arXiv:1905.04899", family="augmentation")
 class CutMix(Mixed):
-    """A box of another image is pasted into each, and the losses are weighed by area."""
+    """A box of another image is pasted into each, and the losses are weighted by area."""
 
     def mix(self, images: Float[Tensor, "b c h w"], rng: torch.Generator) -> Mixture:
         """Return the images with their boxes."""

@@ -2,11 +2,12 @@
 
 Source: Zhu et al., "Detection and Defense of Unlearnable Examples", AAAI 2024, arXiv:2312.08898.
 Simple networks learn a poison at once, so a network of two linear layers is trained adversarially
-(PGD-10, 8/255) on the poisoned images; the noise that raises its loss on an image hides what it has
-learned. That noise is added to the training images once, before the target model is trained with
-the augmentation of contrastive learning: a resized crop of 10 to 100 % of the area, mirroring,
-colour jitter and random gray. It takes the place of the protocol's crop and flip, which are
-switched off; images are not mirrored where the protocol does not. Test images stay as they are.
+(PGD-10, 8/255, each search from the image itself, without crop and flip) on the poisoned images;
+the noise that raises its loss on an image hides what it has learned. That noise is added to the
+training images once, before the target model is trained with the augmentation of contrastive
+learning: a resized crop of 10 to 100 % of the area, mirroring, colour jitter and random gray. It
+takes the place of the protocol's crop and flip, which are switched off; images are not mirrored
+where the protocol does not. Test images stay as they are.
 
 The authors' numbers are not known to us; they train ResNet-18 for 200 epochs.
 
@@ -24,7 +25,7 @@ training seeds share one noisy set, which is computed once and kept in the store
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -60,6 +61,7 @@ DROPS = 0.75, 0.9
 class StrongAugmentationAdversarialNoise(Defense):
     """A simple network's adversarial noise hides the poison; strong augmentation does the rest."""
 
+    version: ClassVar[int] = 2
     noise: bool = True
     """Add the adversarial noise; false leaves the strong augmentation alone."""
     augment: bool = True
@@ -120,7 +122,7 @@ class StrongAugmentationAdversarialNoise(Defense):
     def _noisy(self, data: Split, run: Run) -> Tensor:
         """Return the 8-bit images with the noise that raises the simple network's loss."""
         model = self._simple_network(data, run)
-        adversary = Adversary(self.eps, self.steps, self.noise_step)
+        adversary = Adversary(self.eps, self.steps, self.noise_step, random_start=False)
         images = zeros(data.images.shape, torch.uint8, data.images.device)
         for part in chunks(images):
             points = adversarial(model, data.pixels(part), data.labels[part], adversary, run)
@@ -133,12 +135,11 @@ class StrongAugmentationAdversarialNoise(Defense):
         optimizer = torch.optim.SGD(
             model.parameters(), LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
         )
-        adversary = Adversary(self.eps, self.steps, self.step)
+        adversary = Adversary(self.eps, self.steps, self.step, random_start=False)
+        training = Training(DROPS, augment="none")
         loop = run.checkpoint("simple network", model=model, optimizer=optimizer)
         for epoch in loop.steps(self.epochs):
             schedule = (LR, epoch, self.epochs)
-            train_epoch(
-                model, optimizer, data, self.batch_size, run, schedule, adversary, Training(DROPS)
-            )
+            train_epoch(model, optimizer, data, self.batch_size, run, schedule, adversary, training)
             run.progress((epoch + 1) / self.epochs, f"simple network, epoch {epoch + 1}")
         return model

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.conftest import make_run
+from uebench.common.errors import UserError
 from uebench.data import Dataset, load_dataset
 from uebench.data.poison import Poison
 from uebench.methods.base import Attack, Facts
@@ -97,6 +98,13 @@ def test_a_stored_surrogate_changes_no_number(pictures: Dataset, store: Store) -
     assert (first.images != pictures.train.images).any()
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.images, alone.images)
+
+
+def test_one_class_has_no_next_one(pictures: Dataset) -> None:
+    facts = Facts("test", 1, pictures.shape, 1, "resnet9")
+    assert build_attack("hypo").resolve(facts)
+    with pytest.raises(UserError, match="hypo needs at least 2 classes"):
+        build_attack("hypo[towards=next]").resolve(facts)
 
 
 def test_levels_instead_of_a_fraction_are_refused(pictures: Dataset) -> None:

@@ -7,6 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from tests.conftest import make_run, random_dataset
+from uebench.common.errors import UserError
 from uebench.data import Dataset
 from uebench.methods.base import Facts
 from uebench.methods.registry import build_attack
@@ -51,13 +52,13 @@ def test_side_that_patches_do_not_divide(side: tuple[int, int]) -> None:
 def test_many_classes_on_small_images_shrink_the_patch() -> None:
     dataset = random_dataset([1] * 100, (8, 8), channels=1)
     assert noise(dataset).shape == (100, 1, 8, 8)
-    with pytest.raises(ValueError, match="smaller patch"):
-        noise(dataset, "lsp[patch=8]")
+    facts = Facts("test", 100, dataset.shape, 1, "resnet9")
+    with pytest.raises(UserError, match="smaller patch"):
+        build_attack("lsp[patch=8]").resolve(facts)
 
 
 def test_one_class_is_refused() -> None:
     dataset = random_dataset([3, 3])
-    alone = dataset.train.__class__(dataset.train.images, dataset.train.labels * 0, ("only",))
     facts = Facts("test", 1, dataset.shape, 1, "resnet9")
-    with pytest.raises(ValueError, match="at least 2 classes"):
-        build_attack("lsp").resolve(facts).perturb(alone, make_run(dataset))
+    with pytest.raises(UserError, match="at least 2 classes"):
+        build_attack("lsp").resolve(facts)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.conftest import make_run, random_dataset
-from uebench import Facts, Split, frozen
+from uebench import Facts, Split, UserError, frozen
 from uebench.attacks._error_minimizing import Turn
 from uebench.attacks._shared import Batches
 from uebench.attacks.pue import PUE, NoisyWeights
@@ -188,3 +188,12 @@ def test_the_cost_counts_the_draws_of_each_level() -> None:
     noisy = 2 * 5 * (network * 100 + noise * 10)
     assert attack.image_passes(50_000) == 9 * (network + noise) + noisy
     assert build_attack("pue[rounds=5]").resolve(facts).image_passes(50_000) == 5 * 11_280
+
+
+def test_levels_that_do_not_end_at_the_largest_are_refused() -> None:
+    facts = Facts("test", 2, (3, 16, 16), 1, "resnet8")
+    for options in ("weight_noise=0.04", "weight_noise=0.12", "level_step=0.1"):
+        with pytest.raises(UserError, match="is not a multiple of level_step"):
+            build_attack(f"pue[{options}]").resolve(facts)
+    for options in ("weight_noise=0", "weight_noise=0.15", "weight_noise=0.3,level_step=0.1"):
+        assert build_attack(f"pue[{options}]").resolve(facts)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tests.cells.test_plan import cells
 from tests.conftest import make_run
-from uebench import Defense, Facts, Protocol, Split
+from uebench import Defense, Facts, Protocol, Split, Training
 from uebench.augment import contrastive
 from uebench.data import Dataset
 from uebench.methods.registry import build_attack, build_defense
@@ -125,3 +125,26 @@ def test_digits_are_planned_without_mirroring(tiny: Dataset) -> None:
 def test_options_out_of_range_are_refused(option: str) -> None:
     with pytest.raises(ValueError, match=option.partition("=")[0]):
         build_defense(f"sda_an[{option}]")
+
+
+def test_a_search_starts_at_the_image_itself(tiny: Dataset) -> None:
+    data = poisoned(tiny)
+    fine = f"{FAST},steps=3,noise_step=1/255"
+    change = sda_an(tiny, fine).prepare(data, make_run(tiny)).images.int() - data.images.int()
+    assert change.abs().max() == 3, "three steps of a level reach no further"
+
+
+def test_the_simple_network_sees_images_without_crop_and_flip(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    def one_epoch(model: nn.Module, *args: object) -> None:
+        data, training = args[1], args[-1]
+        assert isinstance(data, Split)
+        assert isinstance(training, Training)
+        seen.append(training.view(data.images, torch.Generator()))
+
+    monkeypatch.setattr("uebench.defenses.sda_an.train_epoch", one_epoch)
+    sda_an(tiny, "epochs=1,width=8").prepare(tiny.train, make_run(tiny))
+    assert torch.equal(seen[0], tiny.train.images / 255)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from uebench.common.errors import UserError
 from uebench.learn.protocol import PROTOCOLS, named_protocol
 
 
@@ -29,6 +30,20 @@ def test_a_warm_up_rises_linearly_to_the_rate_of_the_schedule() -> None:
     protocol = PROTOCOLS["quick"].model_copy(update=flat)
     rates = [protocol.learning_rate(step, 5) / 0.2 for step in range(8)]
     assert rates == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"momentum": 0}, "set nesterov=false"),
+        ({"epochs": 5, "warmup_epochs": 5}, "leaves none of the 5 epochs"),
+    ],
+)
+def test_what_no_training_could_follow_is_refused(changes: dict[str, float], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        named_protocol("quick", "synthetic", **changes)
+    named_protocol("quick", "synthetic", momentum=0, nesterov=False)
+    named_protocol("quick", "synthetic", epochs=5, warmup_epochs=4)
 
 
 def test_a_changed_rate_is_no_pixel_budget() -> None:

@@ -13,11 +13,13 @@ import torch
 import uebench
 from tests.methods.veil import forget_modules, method, typed
 from uebench.cells.cell import dataset_ref, source_of
+from uebench.cells.compute import _own_code
 from uebench.cells.config import make_config
 from uebench.cells.plan import plan
 from uebench.common.errors import MethodError
 from uebench.execute.tasks import Task, from_plain, plain
 from uebench.methods import registry, source
+from uebench.methods.live_code import live_hash
 from uebench.methods.registry import build_attack, load_file
 from uebench.methods.run import Run
 from uebench.methods.source import exists_only_here
@@ -261,6 +263,30 @@ def test_tensors_that_a_plugin_keeps_depend_on_its_code(store: Store) -> None:
         run = Run(shape=(3, 8, 8), n_classes=2, seed=0, store=store, source=code)
         kept.append(run.kept("x", {}, lambda _, v=value: {"x": torch.tensor(v)})["x"].item())  # type: ignore[misc]
     assert kept == [1.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("changed", ["source", "victim_source"])
+def test_what_a_plugin_keeps_depends_on_the_code_of_the_defense_and_of_the_victim(
+    changed: str,
+) -> None:
+    recipe = {"source": "a", "victim_source": "b"}
+    assert _own_code({**recipe, changed: "c"}) != _own_code(recipe)
+    assert _own_code({changed: "c"}) == "c", "the keys of what was kept for one of them hold"
+    assert _own_code({}) is None
+
+
+def test_a_private_attribute_is_part_of_the_code_and_its_use_no_change(tmp_path: Path) -> None:
+    sources = []
+    for i, default in enumerate(("0", "1")):
+        inside = f"_n: int = PrivateAttr({default})"
+        text = method("0.0", "from pydantic import PrivateAttr", inside)
+        load_file(
+            laid_out(tmp_path, {f"veil{i}.py": text.replace("veil", f"veil{i}")}) / f"veil{i}.py"
+        )
+        built = build_attack(f"veil{i}").method
+        assert not exists_only_here(built), "workers can load it"
+        sources.append(live_hash(type(built)))
+    assert sources[0] != sources[1]
 
 
 def test_a_method_of_an_installed_package_is_followed_into_its_package(

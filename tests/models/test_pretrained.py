@@ -140,7 +140,10 @@ def test_a_file_that_changed_after_the_plan_is_not_used(weights: Path, tiny: Dat
         (b"no weights", "holds no state dict"),
         ({"conv1.weight": torch.zeros(64, 3, 7, 7)}, "has no bn1.weight"),
         ({"conv1.weight": torch.zeros(64, 3, 3, 3)}, "has a wrong conv1.weight"),
-        ({"conv1.weight": torch.full((64, 3, 7, 7), torch.nan)}, "has a not finite conv1.weight"),
+        (
+            {"conv1.weight": torch.full((64, 3, 7, 7), torch.nan)},
+            "has NaN or infinite values in conv1.weight",
+        ),
         ([1, 2], "holds no state dict"),
     ],
 )

@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import uebench
 from tests.cells.test_plan import cells
 from tests.conftest import make_run
-from uebench import Facts
+from uebench import Defense, Facts
 from uebench.augment import contrastive
 from uebench.data import Dataset
 from uebench.learn.protocol import PROTOCOLS, named_protocol
 from uebench.methods.registry import build_defense, build_victim
+from uebench.methods.run import Run
 from uebench.methods.victim import Target
 from uebench.models import build_network, encoder_of, penultimate
 from uebench.store.store import Store
@@ -121,12 +123,16 @@ def test_the_papers_conventions_are_named() -> None:
     }
     rates = {name: resolved(f"{name}[convention=aue]").lr for name in ("moco", "byol", "simsiam")}
     assert rates == {"moco": 0.3, "byol": 1.0, "simsiam": 0.1}
-    assert resolved("simclr[convention=aue,epochs=7]").epochs == 7, "the user's options win"
+    assert resolved("simclr[convention=aue,epochs=70]").epochs == 70, "the user's options win"
 
 
 def test_a_warm_up_that_takes_the_whole_training_is_refused() -> None:
     assert resolved("simclr[epochs=7,warmup_epochs=6]").warmup_epochs == 6
-    for spec in ("simclr[epochs=7,warmup_epochs=7]", "byol[convention=cp,warmup_epochs=1000]"):
+    for spec in (
+        "simclr[epochs=7,warmup_epochs=7]",
+        "byol[convention=cp,warmup_epochs=1000]",
+        "simclr[convention=aue,epochs=7]",
+    ):
         with pytest.raises(ValueError, match=r"leaves none of the (7|1000) epochs"):
             resolved(spec)
 
@@ -305,6 +311,48 @@ def test_contrastive_learning_finds_classes_without_labels() -> None:
     assert record["curve"][-1]["loss"] < record["curve"][0]["loss"]
     assert record["knn_acc"] > 0.9
     assert record["test_acc"] > 0.9
+
+
+class Fading(Defense):
+    """Darkens images more in every batch, so that its state matters."""
+
+    _n: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"n": self._n}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._n = state["n"]
+
+    def before_crop(self, images: Tensor, run: Run) -> Tensor:
+        self._n += 1
+        return images * 0.9**self._n
+
+
+def test_the_state_of_a_defense_is_resumed_as_well(
+    tiny: Dataset, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UEBENCH_CHECKPOINT_S", "0")
+    victim = resolved("simclr[epochs=3,hidden=8,dim=4,batch_size=20]")
+
+    def curve(kill_at: float, **options: Any) -> Any:
+        def progress(share: float, *_: object) -> None:
+            if share >= kill_at:
+                raise KeyboardInterrupt
+
+        target = Target("resnet8[width=8]", PROTOCOLS["quick"], Fading(), tiny.test, tiny.train)
+        run = make_run(tiny, progress=progress, **options)
+        return victim.train(tiny.train, target, run).record["curve"]
+
+    kept = {"store": store, "leads_to": ("cell", "k")}
+    with pytest.raises(KeyboardInterrupt):
+        curve(0.6, **kept)
+    assert curve(9.0, **kept) == curve(9.0)
+
+
+def test_the_share_of_the_augmentation_is_recorded(tiny: Dataset) -> None:
+    record = trained(tiny, "simclr[epochs=2,hidden=8,dim=4,batch_size=20]").record
+    assert 0 < record["augment_share"] < 1
 
 
 @pytest.mark.parametrize("name", ["simclr", "moco[queue=16", "byol"])

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from tests.conftest import make_run
 from uebench.cells.cell import Cell, dataset_ref
-from uebench.cells.compute import compute
+from uebench.cells.compute import compute, train_cell, training_run
 from uebench.cells.config import make_config
 from uebench.cells.plan import plan
 from uebench.cells.results import gather
 from uebench.data import Dataset, Split
 from uebench.data.dataset import keep_dataset
+from uebench.methods.run import Run
 from uebench.store.store import Store
 from uebench.victims import recovery
 from uebench.victims.recovery import recovery_record
@@ -100,3 +101,23 @@ def test_it_is_measured_where_asked_for_and_changes_no_other_number(
     frame = gather([plain, cell], store)
     assert frame["dfr_acc"].isna().tolist() == [True, False]
     assert frame["weight_noise_acc"].isna().tolist() == [True, False]
+
+
+def test_what_it_draws_does_not_depend_on_other_measurements(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = []
+
+    def recorded(*args: object) -> dict[str, float]:
+        run = args[-1]
+        assert isinstance(run, Run)
+        states.append(run.rng.get_state())
+        return {}
+
+    monkeypatch.setattr("uebench.cells.compute.recovery_record", recorded)
+    plain = planned(tiny)
+    for robust in (False, True):
+        changes = {"recovery": True, "robust": robust}
+        cell = replace(plain, protocol=plain.protocol.model_copy(update=changes))
+        train_cell(cell, tiny.train, tiny, training_run(cell, "cpu"))
+    assert torch.equal(*states)

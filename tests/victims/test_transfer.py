@@ -85,8 +85,8 @@ def test_the_key_has_the_content_of_the_file_and_not_its_path(weights: Path, tin
         ("weights=gone.pth", "gone.pth cannot be read .No such file.*name a file of weights"),
         ("weights=text.pth", "text.pth holds no state dict"),
         ("weights=wider.pth", r"has a wrong 0\.0\.weight, of shape \[16, 3, 3, 3\] where \[8, "),
-        ("weights=short.pth", "short.pth has no .*; give weights of this very network"),
-        ("weights=nan.pth", "nan.pth has a not finite 0.0.weight"),
+        ("weights=short.pth", "short.pth has no .*; give weights of exactly this network"),
+        ("weights=nan.pth", "nan.pth has NaN or infinite values in 0.0.weight"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_when_a_matrix_is_planned(

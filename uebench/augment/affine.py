@@ -43,7 +43,7 @@ def warp(
 
     Args:
         images: in [0, 1].
-        moves: a row an image: rotation in degrees, counter-clockwise; shear along x in degrees
+        moves: one row per image: rotation in degrees, counter-clockwise; shear along x in degrees
             (rows below the middle move left); shear along y in degrees (columns right of the
             middle move up); shift to the right as a share of the width; shift down as a share of
             the height. Of the first three at most one is not 0: the order of several would matter.
@@ -53,7 +53,7 @@ def warp(
     device = images.device
     angle, lean_x, lean_y, right, down = (moves.float() * _UNITS.to(device)).unbind(1)
     # The matrix leads from a target pixel to its source, in coordinates that run from -1 to 1
-    # between the middles of the outer pixels, whence the ratio of the sides.
+    # between the middles of the outer pixels, hence the ratio of the sides.
     wide, high = max(w - 1, 1), max(h - 1, 1)
     ratio = shear_ratio = high / wide
     unit_x, unit_y = -2 * w / wide, -2 * h / high

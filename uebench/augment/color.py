@@ -62,7 +62,7 @@ def clip_unit(images: Tensor) -> Tensor:
 
 
 def per_image(values: Tensor, images: Tensor) -> Tensor:
-    """Return one number an image in the images' dtype, shaped to broadcast over c, h and w."""
+    """Return one number per image in the images' dtype, shaped to broadcast over c, h and w."""
     return values.to(images.dtype).view(-1, 1, 1, 1)
 
 

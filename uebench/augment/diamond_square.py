@@ -53,7 +53,7 @@ def plasma_maps(
         n: number of maps.
         h: height in pixels, 1 or more.
         w: width in pixels, 1 or more.
-        roughness: one number in [0, 1] a map; 0 is smooth, 1 white noise.
+        roughness: one number in [0, 1] per map; 0 is smooth, 1 white noise.
         rng: source of the draws, on the device of `roughness`.
         kornia: whose maps; "0.6" is biased (see the file), "0.9" has mean 0.5 at every pixel.
 
@@ -78,7 +78,7 @@ def scaled_maps(
     rng: torch.Generator,
     kornia: Kornia,
 ) -> Float[Tensor, "n h w"]:
-    """Return maps times their `gain` plus their `shift`, one number a map each."""
+    """Return maps times their `gain` plus their `shift`, one number of each per map."""
     n = len(roughness)
     rows, columns = _grid_side(h), _grid_side(w)
     # Without autograd's bookkeeping for views, of which there are hundreds: a tenth of the time.

@@ -44,7 +44,7 @@ def adjust_saturation(
 ) -> Float[Tensor, "b c h w"]:
     """Return the images moved from their grey version: 0 is that, 1 the image.
 
-    Images that have not three channels have no colour and stay as they are.
+    Images without three channels have no colour and stay as they are.
     """
     if images.shape[1] != 3:
         return images.clone()

@@ -75,7 +75,7 @@ def plasma_brightness(
 ) -> Float[Tensor, "b c h w"]:
     """Return `x + intensity * (2 m - 1)`, clipped to [0, 1], for a share `p` of the images.
 
-    Every channel has a map m of its own; roughness and intensity are drawn once an image.
+    Every channel has a map m of its own; roughness and intensity are drawn once per image.
     """
     bright = _toss(images, p, rng)
     order = order_by_operation(bright, torch.zeros_like(bright))
@@ -91,7 +91,7 @@ def plasma_contrast(
 ) -> Float[Tensor, "b c h w"]:
     """Return `(x - 0.5) * 4 m + 0.5`, clipped to [0, 1], for a share `p` of the images.
 
-    Every channel has a map m of its own; the roughness is drawn once an image.
+    Every channel has a map m of its own; the roughness is drawn once per image.
     """
     stretched = _toss(images, p, rng)
     order = order_by_operation(torch.zeros_like(stretched), stretched)

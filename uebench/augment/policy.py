@@ -5,7 +5,7 @@ code. Parts are named by letters, as in the paper's ablation (Table 8), and alwa
 order: `p` plasma brightness and plasma contrast, `c` channel shuffle, `t` TrivialAugment or, in its
 place, `a` AutoAugment.
 Departs from it: `engine="native"` is our own, faster code for the same operations, and by default
-every image draws its own TrivialAugment operation, as the paper says; kornia draws one a batch.
+every image draws its own TrivialAugment operation, as the paper says; kornia draws one per batch.
 """
 
 import contextlib
@@ -136,7 +136,7 @@ class Policy:
         """
         b, c, h, w = images.shape
         device, numbers = images.device, STRENGTHS[self.strength]
-        # Who takes part in what is drawn first and read back at once: one wait for a GPU a call.
+        # Who takes part in what is drawn first and read back at once: one wait per call for a GPU.
         coins = torch.rand(2, b, generator=rng, device=device) < numbers.plasma_p
         operation = draw_operations(b, rng, self.draw)
         bright, stretched, operation = torch.cat([coins, operation[None]]).cpu()

@@ -242,8 +242,14 @@ def training_run(
         store=store,
         progress=progress,
         leads_to=("cell", cell.key) if store is not None else None,
-        source=cell.recipe().get("source") if store is not None else None,
+        source=_own_code(cell.recipe()) if store is not None else None,
     )
+
+
+def _own_code(recipe: Mapping[str, Any]) -> str | None:
+    """Return a hash of the code of a cell's own methods; None if all are the suite's."""
+    codes = [recipe[name] for name in ("source", "victim_source") if name in recipe]
+    return key_of({"codes": codes}) if len(codes) > 1 else codes[0] if codes else None
 
 
 def train_cell(
@@ -282,9 +288,11 @@ def train_cell(
         # clones, since tensors that share memory cannot be written
         weights |= {k: v.cpu().contiguous().clone() for k, v in trained.model.state_dict().items()}
     on_request: dict[str, Any] = {}
+    state = run.rng.get_state()
     if cell.protocol.robust:
         on_request |= robust_record(trained.model, test, *cell.ball(), run)
     if cell.protocol.recovery:
+        run.rng.set_state(state)  # what it draws does not depend on what else is measured
         on_request |= recovery_record(trained.model, dataset.train.to(run.device), test, run)
     return {
         **run.notes,

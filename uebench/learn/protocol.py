@@ -13,10 +13,11 @@ values for fine-tuning.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..common.errors import UserError
 from ..common.options import check_name, option_texts, validated
 from ..common.spec import format_spec, unknown
 from ..data.catalog import DATASETS
@@ -97,6 +98,18 @@ class Protocol(BaseModel):
     robust: bool = False
     """Also measure the accuracy under PGD-20, within the ball that AT trained with, or else within
     half of the poison's budget."""
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        """Refuse what torch's SGD refuses, and a warm-up that takes the whole training."""
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise UserError("momentum=0: Nesterov momentum needs some; set nesterov=false as well")
+        if self.warmup_epochs >= self.epochs:
+            raise UserError(
+                f"warmup_epochs={self.warmup_epochs:g} leaves none of the {self.epochs} epochs for "
+                "the learning rate to fall; set fewer"
+            )
+        return self
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of a step, counted from 0."""

@@ -55,7 +55,7 @@ class Building(Drawing, Protocol):
 
 
 class Adversary(NamedTuple):
-    """The PGD adversary of an adversarially trained surrogate, in linf, from a random start."""
+    """The PGD adversary of an adversarially trained surrogate, in linf."""
 
     radius: float
     """Radius of the ball, in the pixel range [0, 1]."""
@@ -63,6 +63,12 @@ class Adversary(NamedTuple):
     """Steps of the search, which runs in eval mode."""
     step: float
     """Length of a step, in the pixel range [0, 1]."""
+    random_start: bool = True
+    """Whether a search starts at a random point of the ball instead of at the image."""
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the fields, without a random start, so that keys of older surrogates hold."""
+        return {k: v for k, v in self._asdict().items() if k != "random_start" or not v}
 
 
 class Training(NamedTuple):
@@ -78,8 +84,8 @@ class Training(NamedTuple):
     """L2 penalty of the weights."""
     nesterov: bool = False
     """Whether momentum is Nesterov's."""
-    augment: Literal["crop", "shift", "contrastive"] = "crop"
-    """What images go through: `crop_flip`, `shift_flip` or `contrastive`."""
+    augment: Literal["crop", "shift", "contrastive", "none"] = "crop"
+    """What images go through: `crop_flip`, `shift_flip`, `contrastive` or nothing."""
     strength: float = 0.0
     """Strength of `contrastive`, or reach of `shift_flip` in pixels."""
 
@@ -106,6 +112,8 @@ class Training(NamedTuple):
         """Return augmented images in [0, 1]."""
         if self.augment == "crop":  # faster on 8-bit images
             return crop_flip(images, rng, CROP_PADDING, True).float().div_(255)
+        if self.augment == "none":
+            return images.float().div_(255)
         change = shift_flip if self.augment == "shift" else contrastive
         return change(images.float().div_(255), rng, self.strength)
 
@@ -140,7 +148,7 @@ class Surrogate(NamedTuple):
             "precision": precision,
             "version": SURROGATE_VERSION,
             **({"checkpoints": self.checkpoints} if self.checkpoints else {}),
-            **({} if self.at is None else {"at": self.at._asdict()}),
+            **({} if self.at is None else {"at": self.at.recipe()}),
             **self.training.recipe(),
         }
 
@@ -206,7 +214,7 @@ def adversarial(
             logits = model(points)
         return F.cross_entropy(logits.float(), labels, reduction="sum")
 
-    start = random_start(images, "linf", at.radius, run.rng)
+    start = random_start(images, "linf", at.radius, run.rng) if at.random_start else None
     with frozen(model):
         return images + pgd(
             loss,

@@ -71,7 +71,7 @@ class Facts:
 
 
 class Method(BaseModel):
-    """What attacks and defenses share: options that are checked, shown, recorded and hashed.
+    """What attacks, defenses and victims share: options, checked, shown, recorded and hashed.
 
     Every field is an option. Its type and `Field(gt=..., le=...)` say what is accepted, its default
     is what the source uses, and the docstring below it gives meaning and unit. A field that depends

@@ -60,6 +60,7 @@ DERIVED = {
     *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__signature__"),
     *("__abstractmethods__", "_abc_impl", "__firstlineno__", "__static_attributes__"),
     *("__annotate__", "__annotate_func__", "__annotations_cache__", "__class_vars__", "info"),
+    "__private_attributes__",  # hashed by their defaults: pydantic changes them on first use
 }
 """Attributes of a class that change no number, or that Python derives from other attributes."""
 
@@ -316,6 +317,9 @@ class _Walk:
                 self.text(name)
                 self.add(attributes[name], f"{where}.{name}")
         if issubclass(cls, BaseModel):
+            for name, private in cls.__private_attributes__.items():
+                self.text(name)
+                self._add_all((private.default, private.default_factory), f"{where}.{name}")
             for name, field in cls.model_fields.items():
                 self.text(name)
                 parts = (field.annotation, field.default, field.default_factory, field.metadata)

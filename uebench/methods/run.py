@@ -284,8 +284,9 @@ class Run:
     ) -> dict[str, Tensor]:
         """Return the tensors that `make` computes, once per recipe, from the store afterwards.
 
-        `make` gets a run with a seed of its own, derived from the recipe and the poison seed. So a
-        cache hit changes no later random number, and equal recipes give equal tensors.
+        `make` gets a run with a seed of its own, derived from the recipe and, while a poison is
+        crafted, from the poison seed. So a cache hit changes no later random number, equal recipes
+        give equal tensors, and all training seeds share what defenses and victims keep.
 
         Args:
             name: what the tensors are, such as `surrogate`.

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..common.errors import UserError
 from ..data.split import Split
+from ..learn.checkpoint import Checkpoint, Stateful
 from ..learn.loops import accuracy, confusion_matrix
 from ..learn.protocol import Protocol
 from .base import Defense, Facts, Method
@@ -53,6 +54,16 @@ class Target:
     test: Split
     clean: Split
     start: float = field(default_factory=time.perf_counter)
+
+    def checkpoint(self, run: Run, name: str, **parts: Tensor | Stateful) -> Checkpoint:
+        """Return `run.checkpoint` of these parts and of the defense, if that has a state.
+
+        If the defense has private attributes but no `state_dict`, the training cannot be resumed
+        exactly, so nothing is saved.
+        """
+        if isinstance(self.defense, Stateful):
+            return run.checkpoint(name, keep=True, defense=self.defense, **parts)
+        return run.checkpoint(name, keep=not self.defense.__pydantic_private__, **parts)
 
     def judged(
         self,

@@ -20,7 +20,7 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-"""Expansion, channels, blocks and the first block's stride, a row a stage."""
+"""Expansion, channels, blocks and the first block's stride, one row per stage."""
 STEM, LAST = 32, 1280
 """Channels of the first and of the last convolution."""
 

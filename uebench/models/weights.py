@@ -76,13 +76,13 @@ def fitting(
             continue  # the oldest files have no batch counters
         value = state.get(name)
         if not isinstance(value, Tensor):
-            raise UserError(f"{source} has no {name}; give weights of this very network")
+            raise UserError(f"{source} has no {name}; give weights of exactly this network")
         if value.shape != like.shape:
             raise UserError(
                 f"{source} has a wrong {name}, of shape {list(value.shape)} where "
-                f"{list(like.shape)} is needed; give weights of this very network"
+                f"{list(like.shape)} is needed; give weights of exactly this network"
             )
         if not value.isfinite().all():
-            raise UserError(f"{source} has a not finite {name}; give other weights")
+            raise UserError(f"{source} has NaN or infinite values in {name}; give other weights")
         fits[name] = value
     return fits

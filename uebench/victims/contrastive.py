@@ -76,7 +76,7 @@ class Objective(nn.Module):
 class Contrastive(Victim):
     """Trains an encoder without labels and judges it by a linear probe."""
 
-    reads: ClassVar[tuple[str, ...] | None] = ("flip", "compile")
+    reads: ClassVar[tuple[str, ...] | None] = ("flip",)
     rate: ClassVar[float] = 0.5
     """The papers' peak learning rate for batches of 512 images."""
 
@@ -106,7 +106,7 @@ class Contrastive(Victim):
         """Return the victim with the settings of its convention in place of those left open.
 
         Raises:
-            UserError: the warm-up that the user set takes the whole training.
+            UserError: the warm-up takes the whole training.
         """
         batch_size = self.batch_size
         if isinstance(batch_size, str):
@@ -122,13 +122,13 @@ class Contrastive(Victim):
         }
         chosen = ours | of_convention
         lr = self.rate * batch_size / LARGEST_BATCH
-        warmup = self.warmup_epochs
-        if not isinstance(warmup, str) and warmup >= epochs:
+        filled = self.fill_auto(**chosen, batch_size=batch_size, lr=lr)
+        if filled.warmup_epochs >= epochs:
             raise UserError(
-                f"{self.info.name}: warmup_epochs={warmup:g} leaves none of the {epochs} epochs "
-                "for the learning rate to fall; set fewer"
+                f"{self.info.name}: warmup_epochs={filled.warmup_epochs:g} leaves none of the "
+                f"{epochs} epochs for the learning rate to fall; set fewer"
             )
-        return self.fill_auto(**chosen, batch_size=batch_size, lr=lr)
+        return filled
 
     def recipe(self) -> dict[str, Any]:
         """Return the options without the name of the convention, which the others spell out."""
@@ -170,12 +170,13 @@ class Contrastive(Victim):
             objective.parameters(), self.lr, momentum=SGD_MOMENTUM, weight_decay=self.weight_decay
         )
         start = time.perf_counter()
-        loop = run.checkpoint("contrastive", objective=objective, optimizer=optimizer)
-        loop.facts = {"curve": [], "seconds": 0.0, **loop.facts}
+        loop = target.checkpoint(run, "contrastive", objective=objective, optimizer=optimizer)
+        loop.facts = {"curve": [], "seconds": 0.0, "augmenting": 0.0, **loop.facts}
         before = loop.facts["seconds"]
         for epoch in loop.steps(self.epochs):
             run.epoch = epoch
             row = self._train_epoch(objective, optimizer, data, target, run)
+            loop.facts["augmenting"] += run.augmenting.taken()
             loop.facts["curve"].append({"epoch": epoch + 1, **row})
             loop.facts["seconds"] = before + time.perf_counter() - start
             run.progress((epoch + 1) / self.epochs, f"epoch {epoch + 1}, loss {row['loss']:.3f}")
@@ -189,6 +190,7 @@ class Contrastive(Victim):
             loop.facts["curve"],
             train_seconds=before + time.perf_counter() - start,
             images_per_second=self.epochs * len(data) / trained_s,
+            augment_share=loop.facts["augmenting"] / trained_s,
             knn_acc=neighbours_accuracy(encoder, labelled, target.test, run),
         )
 

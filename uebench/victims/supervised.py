@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from ..augment import crop_flip
 from ..data.split import Split
-from ..learn.checkpoint import Stateful
 from ..learn.loops import DivergedError, accuracy, n_batches, shuffled_batches
 from ..learn.muon import Muon
 from ..learn.protocol import Protocol
@@ -102,16 +101,11 @@ def train_supervised(
         model = Normalised(model, data).to(run.device)
     optimizer = build_optimizer(model, protocol, run.device, len(data))
     start = time.perf_counter()
-    # if a defense has private state but no state_dict, the training cannot be resumed exactly, so
-    # nothing is saved
-    is_stateful = isinstance(defense, Stateful)
-    parts: dict[str, Any] = {"defense": defense} if is_stateful else {}
-    keep = is_stateful or not defense.__pydantic_private__
     sides = None
     if protocol.flip and protocol.alternate:
         # drawn before the checkpoint restores the generator, so a resumed run draws the same sides
         sides = torch.randint(0, 2, (len(data),), generator=run.rng, device=run.device)
-    loop = run.checkpoint("training", keep=keep, model=model, optimizer=optimizer, **parts)
+    loop = target.checkpoint(run, "training", model=model, optimizer=optimizer)
     loop.facts = {"curve": [], "busy": 0.0, "augmenting": 0.0, "seconds": 0.0, **loop.facts}
     curve: list[dict[str, float]] = loop.facts["curve"]
     before = loop.facts["seconds"]

@@ -5,8 +5,8 @@ labels, as the protocol says and under the defense's loss. Sources: the transfer
 arXiv:2303.15127, Figure 4, and Sadasivan et al., arXiv:2303.04278, who report both.
 
 The weights come from a file, whose content enters the key, or the network is first trained on
-another data set of the suite (`pretrain_on=cifar100`), which needs no download of weights. Networks
-see images at their own size unless `size` says otherwise.
+another data set of the suite (`pretrain_on=cifar100`), which needs no download of weights, and
+which all training seeds share. Networks see images at their own size unless `size` says otherwise.
 Departs from them: batch norm of a frozen network keeps the statistics of its pretraining.
 """
 
@@ -33,6 +33,9 @@ from ..models import build_network, encoder_of, last_linear, network_recipe
 from ..models.pretrained import Prepared
 from ..models.weights import fitting, read_state
 from .supervised import train_supervised
+
+PRETRAINING_VERSION = 1
+"""Raise it when the numbers of pretrained weights change: stored ones are then trained again."""
 
 
 class Frozen(nn.Module):
@@ -162,6 +165,7 @@ class Pretrained(Victim):
             "normalise": self.normalise,
             "protocol": protocol.model_dump(exclude={"name", "arch", "surrogate", "precision"}),
             "precision": run.precision,
+            **({"version": PRETRAINING_VERSION} if PRETRAINING_VERSION > 1 else {}),
         }
 
         def make(fresh: Run) -> dict[str, Tensor]:

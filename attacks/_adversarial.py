@@ -27,7 +27,6 @@ from uebench import (
     UserError,
     auto,
     frozen,
-    parse_arch,
     penultimate,
 )
 from uebench.augment import contrastive, shift_flip
@@ -117,8 +116,7 @@ class AdversarialNoise(Attack):
                 if default == "auto":
                     values[option] = 0.0
         side = max(facts.shape[1:])
-        arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
-        return self.with_options(surrogate=arch, **values).fill_auto(
+        return self.with_options(surrogate=facts.surrogate_for(self.surrogate), **values).fill_auto(
             adv_radius=4 / 255,
             shift=side / 8,
             strength=0.8 if facts.n_classes >= 100 else 0.4,

@@ -23,7 +23,6 @@ from uebench import (
     Split,
     auto,
     frozen,
-    parse_arch,
     taken,
 )
 from uebench.learn.loops import shuffled_batches
@@ -59,8 +58,9 @@ class Alternating(Attack):
 
     def resolve(self, facts: Facts) -> Alternating:
         """Return the attack with network and step filled in."""
-        arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
-        return self.with_options(surrogate=arch).fill_auto(step=self.eps / 10)
+        return self.with_options(surrogate=facts.surrogate_for(self.surrogate)).fill_auto(
+            step=self.eps / 10
+        )
 
     def image_passes(self, n: int) -> int:
         """Return the passes of the network's epochs and of the sweeps."""

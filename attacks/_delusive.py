@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from uebench import Attack, Auto, Facts, Fraction255, Option, UserError, auto, parse_arch
+from uebench import Attack, Auto, Facts, Fraction255, Option, UserError, auto
 
 from ._class_wise import check_classes
 
@@ -37,8 +37,7 @@ class CleanNetworkNoise(Attack):
         """Return the attack with budget, network and step filled in."""
         if self.class_wise:
             check_classes(self.info.name, facts)
-        arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
-        filled = self.with_options(surrogate=arch).fill_auto(
+        filled = self.with_options(surrogate=facts.surrogate_for(self.surrogate)).fill_auto(
             eps=8 / 255 if self.norm == "linf" else 0.5
         )
         if filled.norm == "linf" and filled.eps > 1:

@@ -25,7 +25,6 @@ from uebench import (
     Training,
     UserError,
     auto,
-    parse_arch,
     penultimate,
 )
 
@@ -72,8 +71,9 @@ class SelfEnsemble(Attack):
                 f"{self.surrogate_epochs}, of which each gives at most one; lower the first or "
                 "raise the second"
             )
-        arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
-        filled = self.with_options(surrogate=arch).fill_auto(class_shift=facts.n_classes // 2)
+        filled = self.with_options(surrogate=facts.surrogate_for(self.surrogate)).fill_auto(
+            class_shift=facts.n_classes // 2
+        )
         if filled.class_shift % facts.n_classes == 0:
             raise UserError(
                 f"{name}: class_shift={filled.class_shift} leads each of {facts.n_classes} classes "

@@ -33,11 +33,10 @@ from uebench import (
     Split,
     auto,
     frozen,
-    parse_arch,
-    taken,
 )
 from uebench.store.arrays import chunks, zeros
 
+from ._class_wise import spread_over_images
 from ._shared import (
     Batches,
     ImageLoss,
@@ -151,8 +150,7 @@ class ErrorMinimizing(Attack):
         """Return the attack with budget, network, steps and stop test filled in."""
         large = max(facts.shape[1:]) >= 64
         cifar100 = facts.dataset == "cifar100"
-        arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
-        filled = self.with_options(surrogate=arch).fill_auto(
+        filled = self.with_options(surrogate=facts.surrogate_for(self.surrogate)).fill_auto(
             eps=(16 if large else 8) / 255,
             train_steps=100 if large else 20 if cifar100 and not self.by_class else 10,
             steps=1 if self.by_class else 20,
@@ -210,10 +208,7 @@ class ErrorMinimizing(Attack):
         run.note(em_rounds=done, em_accuracy=round(accuracy, 5), em_ended_by=ended)
         if not self.by_class:
             return noise
-        delta = run.zeros(*data.images.shape)
-        for part in chunks(delta):
-            delta[part] = taken(noise, rows[part], noise.device)
-        return delta
+        return spread_over_images(noise, data, run)
 
     def export(self, data: Split, delta: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
         """Return the 8-bit images; with `legacy_export` as the authors' data set class does."""

@@ -17,6 +17,8 @@ from torch import Tensor
 from uebench import Facts, Option, Split, UserError
 from uebench.methods.base import Method
 
+from ._class_wise import check_classes
+
 SUMMED = 256
 """Images whose squares are summed at a time."""
 SMALLEST_SPREAD = 1e-12
@@ -52,8 +54,7 @@ class OnePixelOptions(Method):
                 than the images have.
         """
         name, k, (c, h, w) = self.info.name, facts.n_classes, facts.shape
-        if k < 2:
-            raise UserError(f"{name} needs at least 2 classes to tell apart, got {k}")
+        check_classes(name, facts)
         pairs, needed = h * w * 2**c, self.sparsity * k
         if needed > pairs:
             raise UserError(

@@ -22,6 +22,8 @@ from torch import Tensor
 
 from uebench import Attack, Auto, Budget, Facts, Option, Run, Split, UserError, attack, auto
 
+from ._class_wise import check_classes
+
 CONVOLVED = 2**18
 """Values of the images that are convolved together, so that they fit a core's cache."""
 AUTHORS_SEED = 0
@@ -59,8 +61,7 @@ class CUDA(Attack):
         side = min(facts.shape[1:])
         large = side >= 64
         filled = self.fill_auto(kernel=9 if large else min(3, side), blur=0.06 if large else 0.3)
-        if facts.n_classes < 2:
-            raise UserError(f"cuda needs at least 2 classes to tell apart, got {facts.n_classes}")
+        check_classes(self.info.name, facts)
         if filled.kernel > side:
             raise UserError(
                 f"cuda: a kernel of {filled.kernel} px does not fit images of "

@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from uebench import Attack, Facts, Fraction255, Option, Run, Split, attack, parse_arch
+from uebench import Attack, Facts, Fraction255, Option, Run, Split, attack
 from uebench.learn.loops import DivergedError, eval_batches, shuffled_batches
 
 from ._class_wise import check_classes
@@ -66,8 +66,7 @@ class GUE(Attack):
     def resolve(self, facts: Facts) -> GUE:
         """Return the attack with its network filled in; refuse a single class."""
         check_classes(self.info.name, facts)
-        arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
-        return self.with_options(surrogate=arch)
+        return self.with_options(surrogate=facts.surrogate_for(self.surrogate))
 
     def image_passes(self, n: int) -> int:
         """Return the passes of the network and its copies; those of the generator come on top."""

@@ -34,7 +34,6 @@ from uebench import (
     Split,
     attack,
     auto,
-    parse_arch,
     penultimate,
 )
 
@@ -70,8 +69,9 @@ class MIUE(Alternating):
 
     def resolve(self, facts: Facts) -> MIUE:
         """Return the attack with network and step filled in."""
-        arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
-        return self.with_options(surrogate=arch).fill_auto(step=self.eps / 40)
+        return self.with_options(surrogate=facts.surrogate_for(self.surrogate)).fill_auto(
+            step=self.eps / 40
+        )
 
     def step_in(self, epoch: int) -> float:
         """Return the length of a step of the noise in an epoch."""

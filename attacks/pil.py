@@ -29,10 +29,11 @@ from uebench import (
     Option,
     Run,
     Split,
-    UserError,
     attack,
     auto,
 )
+
+from ._class_wise import check_classes
 
 SEARCHED = 2**18
 """Values of the images whose noise is searched together, so that they fit a core's cache."""
@@ -67,8 +68,7 @@ class PIL(Attack):
         Raises:
             UserError: there is only one class.
         """
-        if facts.n_classes < 2:
-            raise UserError(f"pil needs at least 2 classes to tell apart, got {facts.n_classes}")
+        check_classes(self.info.name, facts)
         return self.fill_auto(step=self.eps / 10)
 
     def perturb(self, data: Split, run: Run) -> Float[Tensor, "n c h w"]:

@@ -34,7 +34,6 @@ from uebench import (
     auto,
     crop_flip,
     frozen,
-    parse_arch,
     pgd,
     random_start,
 )
@@ -81,8 +80,7 @@ class REM(Attack):
     def resolve(self, facts: Facts) -> REM:
         """Return the attack with network, steps and radii filled in."""
         large = max(facts.shape[1:]) >= 64
-        arch = facts.surrogate if self.surrogate == "auto" else parse_arch(self.surrogate)[0]
-        filled = self.with_options(surrogate=arch).fill_auto(
+        filled = self.with_options(surrogate=facts.surrogate_for(self.surrogate)).fill_auto(
             train_steps=3000 if large else 5000,
             steps=7 if large else 10,
             step=self.eps / (4 if large else 5),

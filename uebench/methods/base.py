@@ -20,6 +20,7 @@ from ..common.spec import Fraction255, format_spec
 from ..data.poison import Budget, Norm, Poison, measure, quantise
 from ..data.split import Split
 from ..learn.protocol import Protocol
+from ..models import parse_arch
 from ..store.arrays import as_tensor, is_finite
 from .run import Run
 
@@ -68,6 +69,14 @@ class Facts:
     eps: float = 8 / 255
     batch_size: int = 128
     flip: bool = True
+
+    def surrogate_for(self, asked: str) -> str:
+        """Return the network that an attack crafts with: `surrogate` where it asks for `auto`.
+
+        Raises:
+            UserError: there is no such network, or it has no such option.
+        """
+        return self.surrogate if asked == "auto" else parse_arch(asked)[0]
 
 
 class Method(BaseModel):

@@ -11,17 +11,16 @@ in the file is executed. Its content enters the key, its path does not.
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 
-import platformdirs
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..common.errors import UserError
+from ..data.sources import default_data_dir
 from .ordinary import ordinary
 from .weights import fitting, read_state
 
@@ -92,9 +91,7 @@ def resnet18_imagenet(
 
 def default_file() -> Path:
     """Return the default place of the weights: torchvision's file name, next to the data sets."""
-    chosen = os.environ.get("UEBENCH_DATA")
-    folder = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("uebench")) / "data"
-    return folder / FILE
+    return default_data_dir() / FILE
 
 
 def pin(weights: str) -> str:

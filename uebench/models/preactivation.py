@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .resnet import mean_head
+
 REDUCTION = 16
 """How many times fewer channels the bottleneck of an excitation has."""
 
@@ -68,7 +70,7 @@ def wrn28_10(n_classes: int, channels: int = 3, widen: int = 10) -> nn.Sequentia
             layers.append(PreActivated(inputs, outputs, stride, excited=False))
             inputs = outputs
     layers += [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, *_head_of_means(inputs, n_classes))
+    return nn.Sequential(*layers, *mean_head(inputs, n_classes))
 
 
 def senet18(n_classes: int, channels: int = 3, width: int = 64) -> nn.Sequential:
@@ -84,8 +86,4 @@ def senet18(n_classes: int, channels: int = 3, width: int = 64) -> nn.Sequential
             stride = 2 if stage and not block else 1
             layers.append(PreActivated(inputs, width << stage, stride, excited=True))
             inputs = width << stage
-    return nn.Sequential(*layers, *_head_of_means(inputs, n_classes))
-
-
-def _head_of_means(width: int, n_classes: int) -> list[nn.Module]:
-    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_classes)]
+    return nn.Sequential(*layers, *mean_head(inputs, n_classes))

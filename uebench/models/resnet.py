@@ -145,7 +145,7 @@ def resnet18(n_classes: int, channels: int = 3, width: int = 64) -> nn.Sequentia
         layers += [BasicBlock(inputs, outputs, 1 if stage == 0 else 2)]
         layers += [BasicBlock(outputs, outputs, 1)]
         inputs = outputs
-    return nn.Sequential(*layers, *_mean_head(inputs, n_classes))
+    return nn.Sequential(*layers, *mean_head(inputs, n_classes))
 
 
 def resnet50(n_classes: int, channels: int = 3, width: int = 64) -> nn.Sequential:
@@ -155,7 +155,7 @@ def resnet50(n_classes: int, channels: int = 3, width: int = 64) -> nn.Sequentia
         for block in range(n_blocks):
             layers += [Bottleneck(inputs, width << stage, 2 if stage and not block else 1)]
             inputs = 4 * (width << stage)
-    return nn.Sequential(*layers, *_mean_head(inputs, n_classes))
+    return nn.Sequential(*layers, *mean_head(inputs, n_classes))
 
 
 def _stem(channels: int, width: int) -> nn.Module:
@@ -164,6 +164,6 @@ def _stem(channels: int, width: int) -> nn.Module:
     return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(True))
 
 
-def _mean_head(width: int, n_classes: int) -> list[nn.Module]:
+def mean_head(width: int, n_classes: int) -> list[nn.Module]:
     """Return the last layers: each channel's mean, and a linear layer."""
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_classes)]

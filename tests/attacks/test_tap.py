@@ -186,7 +186,7 @@ def test_surrogates_are_trained_as_the_authors_do(
     assert aap["training"].rate(0.5, 10, 40) == pytest.approx(0.5)
     assert aap["training"].rate(0.5, 25, 40) == pytest.approx(0.25, abs=1e-4)
     assert (aap["training"].augment, aap["training"].strength) == ("contrastive", 0.4)
-    assert entf["at"] == pytest.approx((4 / 255, 10, 2 / 255))
+    assert entf["at"] == pytest.approx((4 / 255, 10, 2 / 255, True))
     assert [entf["training"].rate(1, e, 100) for e in (74, 75, 90)] == pytest.approx([1, 0.1, 0.01])
     assert {how["held_out"] for how in asked.values()} == {0}, "the last epoch is taken"
 

@@ -14,6 +14,7 @@ from tests.hostile.generators import NASTY
 from uebench.common.text import one_line
 from uebench.data import from_arrays
 from uebench.execute.progress import ProgressDisplay
+from uebench.execute.tasks import Event
 from uebench.report import leaderboards, read_cells, to_latex, to_markdown, to_rich, write_cells
 from uebench.report.latex import escape_latex
 
@@ -99,11 +100,11 @@ def test_progress_shows_names_as_they_are(
         task: Any = Named(name[:300])
         with ProgressDisplay(1) as display:
             assert (display.progress is not None) == terminal
-            display(("start", task, 0.0, name))
-            display(("progress", task, 0.5, name))
+            display(Event("start", task, 0.0, name))
+            display(Event("progress", task, 0.5, name))
             if display.progress is not None:
                 display.progress.refresh()
-            display(("failed", task, 1.0, name))
+            display(Event("failed", task, 1.0, name))
     told = capsys.readouterr().err
     assert "\x07" not in told
     assert "\u202e" not in told

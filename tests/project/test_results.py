@@ -53,6 +53,13 @@ def test_a_page_shows_the_tables_of_the_results(page: str, mark: str, folder: st
     assert shown.strip() in [text.strip() for text in (everything, *tables)]
 
 
+def test_the_readme_begins_with_the_table_in_the_papers_regime() -> None:
+    text = (ROOT / "README.md").read_text()
+    shown = text.partition("<!-- airbench table -->")[2].partition("<!-- end of")[0].strip()
+    leaderboard = (ROOT / "results" / "cifar10-airbench" / "leaderboard.md").read_text()
+    assert shown == "\n".join(row for row in leaderboard.splitlines() if row.startswith("|"))
+
+
 @pytest.mark.parametrize(
     ("heading", "folder"),
     [

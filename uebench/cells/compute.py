@@ -249,7 +249,9 @@ def training_run(
 def _own_code(recipe: Mapping[str, Any]) -> str | None:
     """Return a hash of the code of a cell's own methods; None if all are the suite's."""
     codes = [recipe[name] for name in ("source", "victim_source") if name in recipe]
-    return key_of({"codes": codes}) if len(codes) > 1 else codes[0] if codes else None
+    if len(codes) > 1:
+        return key_of({"codes": codes})
+    return codes[0] if codes else None  # what was kept for one of them keeps its key
 
 
 def train_cell(

@@ -26,6 +26,24 @@ Schedule = Literal["constant", "cosine", "step", "onecycle", "linear"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
+def check_warmup(warmup_epochs: float, epochs: int, owner: str = "") -> None:
+    """Refuse a warm-up that takes the whole training.
+
+    Args:
+        warmup_epochs: epochs over which the learning rate rises.
+        epochs: epochs of the training.
+        owner: what the message begins with, such as the name of a victim; may be empty.
+
+    Raises:
+        UserError: the learning rate would never fall.
+    """
+    if warmup_epochs >= epochs:
+        raise UserError(
+            f"{owner and f'{owner}: '}warmup_epochs={warmup_epochs:g} leaves none of the {epochs} "
+            "epochs for the learning rate to fall; set fewer"
+        )
+
+
 class Protocol(BaseModel):
     """How a target model is trained, independently of the attack and the defense."""
 
@@ -104,11 +122,7 @@ class Protocol(BaseModel):
         """Refuse what torch's SGD refuses, and a warm-up that takes the whole training."""
         if self.optimizer == "sgd" and self.nesterov and not self.momentum:
             raise UserError("momentum=0: Nesterov momentum needs some; set nesterov=false as well")
-        if self.warmup_epochs >= self.epochs:
-            raise UserError(
-                f"warmup_epochs={self.warmup_epochs:g} leaves none of the {self.epochs} epochs for "
-                "the learning rate to fall; set fewer"
-            )
+        check_warmup(self.warmup_epochs, self.epochs)
         return self
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:

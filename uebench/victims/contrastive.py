@@ -33,7 +33,7 @@ from ..common.errors import UserError
 from ..common.options import Auto, Option, auto
 from ..data.split import Split
 from ..learn.loops import DivergedError, shuffled_batches
-from ..learn.protocol import Protocol
+from ..learn.protocol import Protocol, check_warmup
 from ..learn.surrogate_training import cosine
 from ..methods.base import Defense, Facts
 from ..methods.run import Run
@@ -123,11 +123,7 @@ class Contrastive(Victim):
         chosen = ours | of_convention
         lr = self.rate * batch_size / LARGEST_BATCH
         filled = self.fill_auto(**chosen, batch_size=batch_size, lr=lr)
-        if filled.warmup_epochs >= epochs:
-            raise UserError(
-                f"{self.info.name}: warmup_epochs={filled.warmup_epochs:g} leaves none of the "
-                f"{epochs} epochs for the learning rate to fall; set fewer"
-            )
+        check_warmup(filled.warmup_epochs, epochs, self.info.name)
         return filled
 
     def recipe(self) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision.transforms.functional as V
 
 from uebench.augment import contrastive, shift_flip
+from uebench.augment.affine import interpolated
 from uebench.augment.contrastive import _luminance, _recolored, _resized_crop, _turned
 
 
@@ -48,6 +50,28 @@ def test_strength_0_only_mirrors():
     mirrored = (out - images.flip(3)).abs().amax((1, 2, 3)) < 1e-5
     assert (same ^ mirrored).all()
     assert 20 < same.sum() < 44
+
+
+def test_interpolation_along_the_axes_is_that_of_grid_sample():
+    images = torch.rand(7, 2, 9, 12, dtype=torch.float64, generator=rng())
+    x, y = (torch.rand(7, n, dtype=torch.float64, generator=rng(n)) * (n + 4) - 2 for n in (12, 9))
+    grid = torch.stack(
+        [
+            ((2 * x + 1) / 12 - 1)[:, None, :].expand(7, 9, 12),
+            ((2 * y + 1) / 9 - 1)[:, :, None].expand(7, 9, 12),
+        ],
+        3,
+    )
+    expected = F.grid_sample(images, grid, "bilinear", "zeros", align_corners=False)
+    assert (expected == 0).any()  # some places lie outside of the image
+    assert torch.allclose(interpolated(images, x, y), expected, atol=1e-12)
+
+
+def test_interpolation_is_exact_under_autocast():
+    images = torch.rand(2, 3, 8, 8, generator=rng())
+    places = torch.arange(8.0).expand(2, -1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(interpolated(images, places, places), images)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (20, 41)])

@@ -11,11 +11,11 @@ crop would not fit into the image; so strength 0 returns the image as it is.
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from ..common.errors import UserError
+from .affine import interpolated
 from .color import clip_unit, per_image
 
 __all__ = ["contrastive"]
@@ -70,15 +70,14 @@ def _resized_crop(images: Tensor, rng: torch.Generator, cut: float, mirror: bool
     ratio = ((2 * ratio - 1) * widest).exp()
     wide, high = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
     sign = 1 - 2 * ((coin < 0.5) & mirror).float()
-    grid = torch.empty(b, h, w, 2, device=device)
-    for axis, (n, share, place) in enumerate(((w, wide * sign, left), (h, high, top))):
-        # grid_sample's unit: -1 and 1 are the outer edges of the outer pixels.
+    places = []
+    for n, share, place in ((w, wide * sign, left), (h, high, top)):
+        # in shares of half an image from its middle, and then in pixels
         target = (2 * torch.arange(n, device=device) + 1) / n - 1
         middle = (2 * place - 1) * (1 - share.abs())
         source = torch.addcmul(middle[:, None], share[:, None], target)
-        grid[..., axis] = source[:, None, :] if axis == 0 else source[:, :, None]
-    out = F.grid_sample(images, grid.to(images.dtype), "bilinear", "border", align_corners=False)
-    return clip_unit(out)
+        places.append((n * (source + 1) - 1).div_(2).clamp_(0, n - 1))
+    return clip_unit(interpolated(images, *places))
 
 
 def _recolored(images: Tensor, rng: torch.Generator, strength: float) -> Tensor:
@@ -86,17 +85,28 @@ def _recolored(images: Tensor, rng: torch.Generator, strength: float) -> Tensor:
     b, c = images.shape[:2]
     draws = 2 * torch.rand(4, b, generator=rng, device=images.device) - 1
     jittered, gray = torch.rand(2, b, generator=rng, device=images.device)
-    draws = draws * (jittered < 0.8 * strength)  # factor 1 and turn 0 leave an image as it is
+    chosen = (jittered < 0.8 * strength).nonzero()[:, 0]
+    changed = _jittered(images.index_select(0, chosen), draws[:, chosen], strength)
+    images = images.index_copy(0, chosen, changed)
+    if c != 3:
+        return images
+    chosen = (gray < 0.2 * strength).nonzero()[:, 0]
+    changed = _luminance(images.index_select(0, chosen)).expand(-1, 3, -1, -1)
+    return images.index_copy(0, chosen, clip_unit(changed.clone()))
+
+
+def _jittered(
+    images: Float[Tensor, "b c h w"], draws: Float[Tensor, "4 b"], strength: float
+) -> Float[Tensor, "b c h w"]:
+    """Return the images with brightness, contrast, saturation and hue changed by draws in ±1."""
     light, contrast, saturation = 1 + 0.4 * strength * draws[:3]
     images = clip_unit(images * per_image(light, images))
     mean = _luminance(images).mean((1, 2, 3), keepdim=True)
     images = clip_unit(torch.lerp(mean, images, per_image(contrast, images)))
-    if c != 3:
+    if images.shape[1] != 3:
         return images
     saturated = torch.lerp(_luminance(images), images, per_image(saturation, images))
-    images = _turned(clip_unit(saturated), 0.1 * strength * draws[3])
-    grayish = per_image((gray < 0.2 * strength).float(), images)
-    return clip_unit(torch.lerp(images, _luminance(images).expand_as(images), grayish))
+    return clip_unit(_turned(clip_unit(saturated), 0.1 * strength * draws[3]))
 
 
 def _luminance(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ..common.errors import UserError
 from ..store.arrays import Array, as_tensor
-from .affine import warp
-from .color import per_image
+from .affine import interpolated
+from .color import clip_unit, per_image
 
 __all__ = ["check_mirror", "crop_flip", "shift_flip"]
 
@@ -118,7 +118,10 @@ def shift_flip(
         raise UserError(f"reach must be 0 or more pixels, got {reach:g}; 0 only mirrors")
     b, _, h, w = images.shape
     right, down, coin = torch.rand(3, b, generator=rng, device=images.device)
-    moves = torch.zeros(b, 5, device=images.device)
-    moves[:, 3], moves[:, 4] = (2 * right - 1) * reach / w, (2 * down - 1) * reach / h
-    moved = warp(images, moves, "0.9")
+    places = []
+    for n, move in ((w, right), (h, down)):
+        pixels = torch.arange(n, device=images.device, dtype=move.dtype)
+        # an axis of one pixel has no pixels between which to move
+        places.append(pixels - (2 * move - 1)[:, None] * (reach if n > 1 else 0.0))
+    moved = clip_unit(interpolated(images, *places))
     return torch.where(per_image(coin, images) < 0.5, moved.flip(3), moved)

@@ -120,3 +120,32 @@ def test_a_search_that_may_end_sooner_has_a_bound_and_no_estimate(
         clock.s += 120.0
         show(0.25, "round 2", True)
     assert capsys.readouterr().err == "craft em: 25% round 2, at most 6 min left\n"
+
+
+def test_a_search_that_follows_a_training_has_a_pace_of_its_own(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The training takes ten minutes, and each percent of the search one."""
+    poison, other = task("poison", "p"), task("poison", "q")
+    left = TimeLeft([poison, other], 1)
+    with ProgressDisplay(2, False, left) as display:
+        display(Event("start", poison))
+        for minute in range(1, 11):
+            clock.s = 60.0 * minute
+            display(Event("progress", poison, minute / 10, f"epoch {minute}"))
+        clock.s += 60.0
+        display(Event("progress", poison, 0.01, "noise"))
+        clock.s += 60.0
+        display(Event("progress", poison, 0.02, "noise"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "        poison p: 10% epoch 1, about 9 min left"
+    assert [line.split(", ")[1] for line in lines[-2:]] == ["about 99 min left", "about 98 min left"]
+    assert left.seconds() == pytest.approx(60 * (98 + 100)), "the other one searches as long"
+    display(Event("done", poison, 1.0))
+    assert capsys.readouterr().err.startswith("[1/2] poison p: 720.0 s, about 12 min left")
+    with step_display("craft em", False) as show:
+        clock.s += 60.0
+        show(1.0, "trained")
+        clock.s += 60.0
+        show(0.5, "searched")
+    assert capsys.readouterr().err.splitlines()[-1] == "craft em: 50% searched, about 60 s left"

@@ -28,6 +28,27 @@ LINE_EVERY_S = 15.0
 """Shortest time between two plain lines about one task's progress."""
 
 
+class Pace:
+    """How fast one task goes. Its share may fall: a search begins when its network is trained."""
+
+    def __init__(self, now: float) -> None:
+        self.start = now
+        self.phase = now
+        """When the phase began that the share belongs to."""
+        self.seen = now
+        self.share = 0.0
+
+    def note(self, share: float, now: float) -> None:
+        """Take a share of the phase into account; one below the last begins another phase."""
+        if share < self.share:
+            self.phase = self.seen
+        self.share, self.seen = share, now
+
+    def left(self, now: float) -> float | None:
+        """Return the seconds that the phase still needs; None before anything of it is done."""
+        return (now - self.phase) * (1 - self.share) / self.share if self.share else None
+
+
 class TimeLeft:
     """Estimates when the tasks of a run will be done, from what has been done of each kind.
 
@@ -41,21 +62,22 @@ class TimeLeft:
         self.left = {k: sum(_work(task) for task in tasks if task.kind == k) for k in kinds}
         self.done = dict.fromkeys(kinds, 0.0)
         self.spent = dict.fromkeys(kinds, 0.0)
-        self.running: dict[str, tuple[Event, float]] = {}
-        """The last event of each task under way, and the moment of its start."""
+        self.running: dict[str, tuple[Event, Pace]] = {}
+        """The last event of each task under way, and its pace."""
 
     def note(self, event: Event) -> None:
         """Take an event of the run into account."""
         kind, task = event.kind, event.task
         now = time.monotonic()
-        start = now if kind == "start" else self.running.get(task.key, (event, now))[1]
+        pace = Pace(now) if kind == "start" else self.running.get(task.key, (event, Pace(now)))[1]
         if kind in ("start", "progress"):
-            self.running[task.key] = event, start
+            pace.note(event.share, now)
+            self.running[task.key] = event, pace
         elif kind in ("done", "failed"):
             self.left[task.kind] -= _work(task)
             if self.running.pop(task.key, None):
                 self.done[task.kind] += _work(task)
-                self.spent[task.kind] += now - start
+                self.spent[task.kind] += now - pace.start
 
     @property
     def at_most(self) -> bool:
@@ -66,11 +88,11 @@ class TimeLeft:
         """Return the estimate; None while a kind of task that remains has not been measured."""
         now = time.monotonic()
         left, done, spent = dict(self.left), dict(self.done), dict(self.spent)
-        for event, start in self.running.values():
+        for event, pace in self.running.values():
             kind, work = event.task.kind, event.share * _work(event.task)
             left[kind] -= work
             done[kind] += work
-            spent[kind] += now - start
+            spent[kind] += now - pace.phase
         kinds = [kind for kind, work in left.items() if work > 1e-9]
         if not all(done[kind] for kind in kinds):
             return None
@@ -92,7 +114,8 @@ def left_in_words(seconds: float | None, at_most: bool = False) -> str:
 @contextmanager
 def step_display(title: str, quiet: bool) -> Iterator[ShowProgress]:
     """Yield a function that shows how far one long task is."""
-    start = last_line = time.monotonic()
+    last_line = time.monotonic()
+    pace = Pace(last_line)
     console = Console(stderr=True, highlight=False, force_jupyter=False)
     bars = None if quiet else _bars(console)
     bar = bars.add_task(one_line(title), total=100, text="") if bars is not None else None
@@ -100,8 +123,8 @@ def step_display(title: str, quiet: bool) -> Iterator[ShowProgress]:
     def show(share: float, text: str, at_most: bool = False) -> None:
         nonlocal last_line
         now = time.monotonic()
-        seconds = (now - start) * (1 - share) / share if share else None
-        left = left_in_words(seconds, at_most)
+        pace.note(share, now)
+        left = left_in_words(pace.left(now), at_most)
         words = ", ".join(filter(None, (one_line(text), left)))
         if bars is not None and bar is not None:
             bars.update(bar, completed=round(100 * share), text=words)
@@ -149,7 +172,7 @@ class ProgressDisplay:
         self.time_left = time_left
         self.quiet = quiet
         self.done = 0
-        self.started: dict[str, float] = {}
+        self.paces: dict[str, Pace] = {}
         self.last_line: dict[str, float] = {}
         self.bars: dict[str, TaskID] = {}
         # rich's highlighter takes minutes for a very long error message, which a plug-in may raise
@@ -177,11 +200,13 @@ class ProgressDisplay:
             return
         kind, task, share, text, at_most = event
         text = one_line(text)  # it may quote the message of somebody's method
+        now = time.monotonic()
         if kind == "start":
-            self.started[task.key] = time.monotonic()
-        elif kind == "progress" and share > 0 and task.key in self.started:
-            spent = time.monotonic() - self.started[task.key]
-            left = left_in_words(spent * (1 - share) / share, at_most)
+            self.paces[task.key] = Pace(now)
+        elif kind == "progress" and task.key in self.paces:
+            pace = self.paces[task.key]
+            pace.note(share, now)
+            left = left_in_words(pace.left(now), at_most)
             text = ", ".join(filter(None, (text, left)))
         if self.progress is not None:
             self._bar(kind, task, share, text)
@@ -230,7 +255,7 @@ class ProgressDisplay:
             self._print(f"        {task.describe()}: {text}")
             return
         self.done += 1
-        seconds = now - self.started.get(task.key, now)
+        seconds = now - self.paces[task.key].start if task.key in self.paces else 0.0
         outcome = f"{seconds:.1f} s" if kind == "done" else f"failed: {text}"
         left = f", {self._left()}" if self.done < self.total and self._left() else ""
         self._print(f"[{self.done}/{self.total}] {task.describe()}: {outcome}{left}")

@@ -139,7 +139,10 @@ def test_a_search_that_follows_a_training_has_a_pace_of_its_own(
         display(Event("progress", poison, 0.02, "noise"))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "        poison p: 10% epoch 1, about 9 min left"
-    assert [line.split(", ")[1] for line in lines[-2:]] == ["about 99 min left", "about 98 min left"]
+    assert [line.split(", ")[1] for line in lines[-2:]] == [
+        "about 99 min left",
+        "about 98 min left",
+    ]
     assert left.seconds() == pytest.approx(60 * (98 + 100)), "the other one searches as long"
     display(Event("done", poison, 1.0))
     assert capsys.readouterr().err.startswith("[1/2] poison p: 720.0 s, about 12 min left")

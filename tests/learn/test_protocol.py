@@ -37,6 +37,8 @@ def test_a_warm_up_rises_linearly_to_the_rate_of_the_schedule() -> None:
     [
         ({"momentum": 0}, "set nesterov=false"),
         ({"epochs": 5, "warmup_epochs": 5}, "leaves none of the 5 epochs"),
+        ({"head_lr": 1e-4}, "head_lr has no effect with optimizer=sgd; add optimizer=muon"),
+        ({"optimizer": "adam", "rest_momentum": 0.5}, "rest_momentum has no effect"),
     ],
 )
 def test_what_no_training_could_follow_is_refused(changes: dict[str, float], told: str) -> None:

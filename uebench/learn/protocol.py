@@ -153,6 +153,9 @@ class Protocol(BaseModel):
         return self.model_copy(update=granted)
 
 
+_OF_MUON = ("head_lr", "bias_lr", "rest_momentum")
+"""Fields that no other optimizer reads."""
+
 MEASURES = ("recovery", "robust", "train_curve")
 """Fields that ask for more numbers of a trained model and change none of the others."""
 
@@ -213,7 +216,7 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
 
     Raises:
         UnknownNameError: there is no such protocol; the message names the nearest one.
-        UserError: a field is unknown or a value is out of range.
+        UserError: a field is unknown, a value is out of range, or a field has no effect.
     """
     if name not in PROTOCOLS:
         raise unknown("protocol", name, PROTOCOLS)
@@ -230,6 +233,12 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
     for key in changes:
         check_name(key, names, "protocol", "field")
     protocol = validated(Protocol, fields | changes, owner="protocol")
+    without_effect = [key for key in _OF_MUON if key in changes]
+    if without_effect and protocol.optimizer != "muon":
+        raise UserError(
+            f"protocol: {without_effect[0]} has no effect with optimizer={protocol.optimizer}; add "
+            "optimizer=muon, or leave it out"
+        )
     shown_elsewhere = (
         "epochs",
         "arch",

@@ -41,10 +41,6 @@ class AdversarialNoise(Attack):
     """Every image becomes an adversarial example of one reference network."""
 
     version: ClassVar[int] = 2
-    reach_steps: ClassVar[float] = 20.0
-    """Steps that the noise needs from one end of the budget to its middle: the step is eps over
-    it."""
-
     norm: Literal["linf"] = "linf"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255
@@ -75,7 +71,7 @@ class AdversarialNoise(Attack):
     steps: Annotated[int, Field(ge=1, le=10_000), Option(quick=2, variant=True)] = 250
     """Signed-gradient steps of every image's noise."""
     step: Annotated[Fraction255, Field(gt=0, le=1), Auto(), Option(variant=True)] = auto()
-    """Length of such a step in the pixel range [0, 1]; auto: eps/20 (`aap`: eps/100)."""
+    """Length of such a step in the pixel range [0, 1]; auto: eps/20 (`aap`: 2.5 eps/steps)."""
     start: Annotated[Literal["normal", "zero"], Option(variant=True)] = "normal"
     """Where noise starts: at draws from N(0, eps) cut off at eps, or at zero."""
     restarts: Annotated[int, Field(ge=1, le=100), Option(quick=2, variant=True)] = 8
@@ -89,6 +85,10 @@ class AdversarialNoise(Attack):
         return Training(
             (14 / 40, 24 / 40, 35 / 40), nesterov=True, augment=self.augment, strength=reach
         )
+
+    def usual_step(self) -> float:
+        """Return the length of a step where none is asked for."""
+        return self.eps / 20
 
     def resolve(self, facts: Facts) -> AdversarialNoise:
         """Return the attack with network, adversary, views and step filled in."""
@@ -120,7 +120,7 @@ class AdversarialNoise(Attack):
             adv_radius=4 / 255,
             shift=side / 8,
             strength=0.8 if facts.n_classes >= 100 else 0.4,
-            step=self.eps / self.reach_steps,
+            step=self.usual_step(),
         )
 
     def image_passes(self, n: int) -> int:

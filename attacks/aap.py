@@ -4,7 +4,7 @@ Source: Wang et al., "Efficient Availability Attacks against Supervised and Cont
 Simultaneously", NeurIPS 2024, arXiv:2402.04010, and its authors' code.
 `min_delta L(f(aug(x + delta)), y + 1)`: the network is trained under the augmentation (random
 resized crop, flip, colour jitter, gray), and the noise is searched through it; from zero, with
-steps of eps/100 and without restarts.
+steps of 2.5 eps over their number, and without restarts.
 Departs from it: as `contrastive` of the suite does (the order of the colour operations and the
 proportions of a crop). Ours: the strength of 100 classes and more is the authors' for CIFAR-100.
 Cost: 40 passes for the network and 250 for the noise.
@@ -25,7 +25,7 @@ from ._adversarial import AdversarialNoise
 class AAP(AdversarialNoise):
     """Adversarial examples of a network trained under contrastive augmentation, through it."""
 
-    reach_steps: ClassVar[float] = 100.0
+    version: ClassVar[int] = 3
     objective: Literal["targeted", "untargeted"] = "targeted"
     """Whether the noise lowers the cross-entropy of the next class or raises that of the label."""
     augment: Literal["contrastive", "shift"] = "contrastive"
@@ -45,6 +45,10 @@ class AAP(AdversarialNoise):
     """Searches of the noise of all images, of which the one with the lowest mean loss is taken."""
     batch_size: Annotated[int, Field(ge=1, le=65_536), Option(quick=16, variant=True)] = 128
     """Images whose noise is searched together; it changes the noise by its random draws only."""
+
+    def usual_step(self) -> float:
+        """Return the step with which a pixel can cross the budget, whatever the number of steps."""
+        return min(1.0, 2.5 * self.eps / self.steps)
 
     def training(self) -> Training:
         """Return how the authors train the network: the warm-up takes 10 of 40 epochs."""

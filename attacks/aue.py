@@ -13,7 +13,7 @@ Cost: 360 passes.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -27,6 +27,8 @@ from ._shared import ImageView
 @attack("aue", title="AUE", source="arXiv:2402.04010", family="error-minimizing")
 class AUE(Alternating):
     """Error-minimizing noise whose network and noise see contrastive augmentation."""
+
+    version: ClassVar[int] = 2
 
     strength: Annotated[float, Field(ge=0, le=1), Auto(), Option(variant=True)] = auto()
     """Strength of the augmentation; auto: 0.6 (from 100 classes on: 1)."""

@@ -10,7 +10,8 @@ As in that command, images are mirrored at random before the noise is added (`mi
 not, and no crop is seen.
 Departs from it: the batches of a sweep or an epoch differ by one image at most, where theirs end in
 a small one, and x + delta is held in [0, 1] in the network's steps and where a search begins, which
-matters for mirrored images.
+matters for mirrored images. Their step grows to 0.4/255 for ten steps of a sweep, which is twice
+its start as here, and to another length for another number of steps.
 Cost: 1,100 passes.
 """
 

@@ -32,6 +32,7 @@ from uebench import (
     attack,
     auto,
 )
+from uebench.learn.loops import DivergedError
 
 from ._class_wise import check_classes
 
@@ -84,7 +85,11 @@ class PIL(Attack):
         return delta
 
     def surrogate(self, data: Split, run: Run) -> Float[Tensor, "k d"]:
-        """Return the linear map from pixels to logits, trained on the clean images."""
+        """Return the linear map from pixels to logits, trained on the clean images.
+
+        Raises:
+            DivergedError: its weights are not finite.
+        """
         values, k = data.images[0].numel(), data.n_classes
         sizes = [(k, values), (k, k)][: self.layers]
         weights = [
@@ -109,7 +114,12 @@ class PIL(Attack):
             schedule.step()
             run.progress((epoch + 1) / self.epochs, "pil: surrogate")
         with torch.no_grad():
-            return weights[0] if self.layers == 1 else weights[1] @ weights[0]
+            product = weights[0] if self.layers == 1 else weights[1] @ weights[0]
+        if not product.isfinite().all():
+            raise DivergedError(
+                f"the linear surrogate of pil diverged; choose an lr below {self.lr:g}"
+            )
+        return product
 
     def searched(
         self,

@@ -40,3 +40,10 @@ def test_a_network_that_diverged_ends_the_search(
     attack = Subject.of("attack", spec).attack(tiny)
     with pytest.raises((DivergedError, MethodError), match="diverged"):
         attack.craft(tiny.train, make_run(tiny))
+
+
+def test_a_linear_surrogate_that_diverged_ends_pil(tiny: Dataset) -> None:
+    """PIL trains its surrogate without `Run.network`; the sign of NaN is 0, a step of no length."""
+    attack = Subject.of("attack", "pil[lr=100,epochs=500]").attack(tiny)
+    with pytest.raises(DivergedError, match="linear surrogate of pil diverged"):
+        attack.craft(tiny.train, make_run(tiny))

@@ -132,6 +132,8 @@ def test_a_start_is_normal_and_cut_off_and_every_step_draws_another_view(tiny: D
         ("tap", {"surrogate_epochs": 40, "steps": 250, "step": 0.4 / 255, "restarts": 8}),
         ("tap", {"start": "normal", "batch_size": 512, "shift": 4.0, "adv_radius": 0.0}),
         ("aap", {"surrogate_epochs": 40, "steps": 250, "step": 0.08 / 255, "restarts": 1}),
+        ("aap[steps=25]", {"step": 0.8 / 255}),  # else the noise could not reach the budget
+        ("aap[steps=1]", {"step": 20 / 255}),
         ("aap", {"start": "zero", "batch_size": 128, "strength": 0.4, "surrogate_lr": 0.5}),
         ("entf", {"surrogate_epochs": 100, "steps": 300, "step": 0.4 / 255, "restarts": 1}),
         ("entf", {"objective": "push", "reference": "at", "adv_radius": 4 / 255}),

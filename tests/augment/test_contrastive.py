@@ -7,7 +7,13 @@ import torchvision.transforms.functional as V
 
 from uebench.augment import contrastive, shift_flip
 from uebench.augment.affine import interpolated
-from uebench.augment.contrastive import _luminance, _recolored, _resized_crop, _turned
+from uebench.augment.contrastive import (
+    _jittered,
+    _luminance,
+    _recolored,
+    _resized_crop,
+    _turned,
+)
 
 
 def rng(seed=0):
@@ -72,6 +78,39 @@ def test_interpolation_is_exact_under_autocast():
     places = torch.arange(8.0).expand(2, -1)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(interpolated(images, places, places), images)
+
+
+def test_crops_repeat_the_border_and_shifts_move_no_axis_of_one_pixel():
+    white = torch.ones(32, 3, 6, 6)
+    assert torch.allclose(_resized_crop(white, rng(), 0.9, mirror=True), white, atol=1e-5)
+    for shape in ((1, 7), (7, 1)):
+        moved = shift_flip(torch.ones(64, 1, *shape), rng(), 3.0)
+        assert (moved.amax((1, 2, 3)) > 1 - 1e-5).all()  # along the other axis it would be darker
+        assert (moved.amin((1, 2, 3)) < 0.5).any()
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_recolouring_reaches_as_far_as_the_strength_says(strength):
+    """A gray image shows the brightness, and a colour of full chroma the hue."""
+    n = 20_000
+    gray = torch.full((n, 3, 1, 1), 0.5)
+    light = _jittered(gray, 2 * torch.rand(4, n, generator=rng()) - 1, strength)[:, 0, 0, 0] / 0.5
+    assert light.min().item() == pytest.approx(1 - 0.4 * strength, abs=0.01)
+    assert light.max().item() == pytest.approx(1 + 0.4 * strength, abs=0.01)
+    red = torch.zeros(n, 3, 1, 1)
+    red[:, 0] = 1
+    draws = torch.zeros(4, n)
+    draws[3] = 2 * torch.rand(n, generator=rng()) - 1
+    turned = _jittered(red, draws, strength)
+    # a share t of the circle from red leads to green 6 t, or to blue 6 t
+    assert turned[:, 1:].amax().item() == pytest.approx(0.6 * strength, abs=0.01)
+    assert turned[:, 1].amax().item() == pytest.approx(turned[:, 2].amax().item(), abs=0.01)
+
+
+def test_half_precision_images_pass_under_autocast():
+    images = torch.rand(4, 3, 8, 8, generator=rng()).half()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert contrastive(images, rng(), 1.0).dtype == torch.float16
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (20, 41)])

@@ -53,7 +53,8 @@ def contrastive(
     if not 0 <= strength <= 1:
         raise UserError(f"strength must lie in [0, 1], got {strength:g}; 1 is SimCLR's")
     cut = 0.9 * strength if crop is None else 1 - crop
-    return _recolored(_resized_crop(images, rng, cut, mirror), rng, strength)
+    with torch.autocast(images.device.type, enabled=False):
+        return _recolored(_resized_crop(images, rng, cut, mirror), rng, strength)
 
 
 def _resized_crop(images: Tensor, rng: torch.Generator, cut: float, mirror: bool) -> Tensor:

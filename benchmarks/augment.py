@@ -3,8 +3,9 @@
 The peer is `AugmentationSequential(RandomPlasmaBrightness, RandomPlasmaContrast,
 RandomChannelShuffle, TrivialAugment)` of the installed kornia, composed as UEraser's authors do,
 with the numbers of Table 13. Ours is `Policy` with the behaviour of the installed kornia, once with
-one TrivialAugment operation per batch, as in kornia, and once with one per image. One thread, one
-batch, several alternating rounds; ratios are taken within a round.
+one TrivialAugment operation per batch, as in kornia, and once with one per image. The last rows are
+the augmentations that AAP and TAP search through, with their gradients. One thread, one batch,
+several alternating rounds; ratios are taken within a round.
 
     python benchmarks/augment.py [--batch 128] [--side 32] [--rounds 9] [--device cpu]
 """
@@ -18,8 +19,9 @@ from collections.abc import Callable
 
 import kornia
 import torch
+from torch import Tensor
 
-from uebench.augment import Policy, crop_flip
+from uebench.augment import Policy, contrastive, crop_flip, shift_flip
 from uebench.augment.color import Kornia
 
 CALLS = {"cpu": 24, "cuda": 96}
@@ -36,6 +38,12 @@ def seconds(call: Callable[[], object], calls: int, cuda: bool) -> float:
     if cuda:
         torch.cuda.synchronize()
     return (time.perf_counter() - start) / calls
+
+
+def back(augment: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Return the gradient of the sum of all augmented pixels, which a search for noise needs."""
+    images = images.detach().requires_grad_()
+    return torch.autograd.grad(augment(images).sum(), images)[0]
 
 
 def main() -> None:
@@ -66,6 +74,8 @@ def main() -> None:
     paper = Policy()
     contenders["uebench kornia=0.6 draw=image"] = lambda: paper(images, rng)
     contenders["crop_flip uint8"] = lambda: crop_flip(levels, rng)
+    contenders["contrastive, and back"] = lambda: back(lambda x: contrastive(x, rng, 0.4), images)
+    contenders["shift_flip, and back"] = lambda: back(lambda x: shift_flip(x, rng), images)
 
     calls = CALLS[device.type]
     times: dict[str, list[float]] = {name: [] for name in contenders}

@@ -1,5 +1,7 @@
 """Rotation, shear and translation of a batch in one `grid_sample`, with a matrix for every image.
 
+Moves and crops along the axes alone are products of matrices (`interpolated`).
+
 Source: the definitions of kornia's RandomRotation, RandomShear and RandomTranslate (0.6.10 and
 0.9.0): bilinear, black outside, about the image's middle; rewritten.
 Departs from it: along an axis of one pixel nothing moves (kornia 0.6 returns black).

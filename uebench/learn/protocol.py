@@ -233,7 +233,7 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
     for key in changes:
         check_name(key, names, "protocol", "field")
     protocol = validated(Protocol, fields | changes, owner="protocol")
-    without_effect = [key for key in _OF_MUON if key in changes]
+    without_effect = [key for key in _OF_MUON if getattr(protocol, key) != fields[key]]
     if without_effect and protocol.optimizer != "muon":
         raise UserError(
             f"protocol: {without_effect[0]} has no effect with optimizer={protocol.optimizer}; add "

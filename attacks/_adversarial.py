@@ -41,6 +41,7 @@ class AdversarialNoise(Attack):
     """Every image becomes an adversarial example of one reference network."""
 
     version: ClassVar[int] = 2
+
     norm: Literal["linf"] = "linf"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=1)] = 8 / 255

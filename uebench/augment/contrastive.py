@@ -92,8 +92,8 @@ def _recolored(images: Tensor, rng: torch.Generator, strength: float) -> Tensor:
     if c != 3:
         return images
     chosen = (gray < 0.2 * strength).nonzero()[:, 0]
-    changed = _luminance(images.index_select(0, chosen)).expand(-1, 3, -1, -1)
-    return images.index_copy(0, chosen, clip_unit(changed.clone()))
+    luminance = clip_unit(_luminance(images.index_select(0, chosen)))
+    return images.index_copy(0, chosen, luminance.expand(-1, 3, -1, -1))
 
 
 def _jittered(

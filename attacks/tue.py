@@ -99,18 +99,21 @@ class TUE(Attack):
         classes, of_class, counts = part.labels.unique(return_inverse=True, return_counts=True)
         if len(classes) < 2:
             return noise.view_as(start)
-        means = (F.one_hot(of_class).float() / counts).T
+        member = F.one_hot(of_class).float()
+        means = (member / counts).T
         for _ in range(self.steps):
             centres = means @ noise
-            apart = noise - centres[of_class]
+            apart = torch.addmm(noise, member, centres, alpha=-1)  # one pass, where a gather is two
             distances = apart.norm(dim=1, keepdim=True).clamp_min_(TINY)
             slope, pull = slopes(centres, (means @ distances).squeeze(1))
-            gradient = slope[of_class]
             if self.spread_gradient:
                 apart /= distances
-                apart -= (means @ apart)[of_class]
-                gradient += pull[of_class, None] * apart
-            noise.sub_(gradient.sign_(), alpha=self.step).clamp_(lowest, highest)
+                apart -= member @ (means @ apart)
+                gradient = (member @ slope).add_(pull[of_class, None] * apart)
+                noise.sub_(gradient.sign_(), alpha=self.step)
+            else:
+                noise.addmm_(member, slope.sign_(), alpha=-self.step)
+            noise.clamp_(lowest, highest)
         return noise.view_as(start)
 
 

@@ -11,7 +11,7 @@ With `augmented=noise` UEraser withstands it, as the paper prints (docs/differen
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,7 @@ Letters = Annotated[str, AfterValidator(lambda letters: Policy(letters).letters)
 class AdaptiveEM(ErrorMinimizing):
     """Error-minimizing noise whose network and noise see UEraser's augmentation, with gradients."""
 
+    usual_rounds: ClassVar[int] = 12
     policy: Letters = "p+c+t"
     """Parts of the augmentation: any of p (plasma brightness and contrast), c (channel shuffle) and
     t (TrivialAugment) or, in its place, a (AutoAugment), joined by "+"."""

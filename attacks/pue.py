@@ -18,8 +18,8 @@ On the first 5,000 images of CIFAR-10 (resnet8, `quick`, bf16; `network_draws=10
 test ended the search after 19 rounds, and after 28 in fp32, of which the first 7 had no w. Standard
 training then gives 17.4, where class-wise EM gives 53.9 and clean images 64.7 (single runs on 1,000
 test images, +- 3.1).
-Cost: EM's until w comes into play, and then 23 passes for each round of 50,000 images; 485 with as
-many rounds as above.
+Cost: EM's until w comes into play, and then 23 passes for each round of 50,000 images; 485 with 28
+rounds, of which 7 have no w.
 """
 
 from __future__ import annotations
@@ -40,10 +40,8 @@ from ._shared import cross_entropy_of
 
 LEARNED = 0.5
 """Accuracy on the poisoned images above which there is noise on the weights from then on."""
-USUAL_ROUNDS = 28
-"""Rounds of a search on 5,000 images with 10 draws for the network and 5 for the noise, measured,
-of which the first `USUAL_PLAIN` had no noise on the weights. Only `--dry-run` depends on them."""
 USUAL_PLAIN = 7
+"""How many of the usual rounds have no noise on the weights, measured as those."""
 
 
 @attack("pue", title="PUE", source="arXiv:2405.03316", family="error-minimizing")
@@ -51,12 +49,15 @@ class PUE(ErrorMinimizing):
     """Error-minimizing noise that holds for networks whose weights differ from the surrogate's."""
 
     version: ClassVar[int] = 3
+    usual_rounds: ClassVar[int] = 28
     train_steps: Annotated[int, Field(ge=1, le=100_000), Auto(), Option(quick=10, variant=True)] = (
         auto()
     )
-    """SGD steps of the surrogate per round; auto: 10 (`cifar100`: 20; from 64 px on: 100)."""
+    """Batches of the surrogate per round, with an SGD step at every level; auto: 10 (`cifar100`:
+    20; from 64 px on: 100)."""
     steps: Annotated[int, Field(ge=1, le=10_000), Auto(), Option(quick=2, variant=True)] = auto()
-    """Signed-gradient steps of the noise per round; auto: 1 per batch (sample-wise: 20 in all)."""
+    """Signed-gradient steps of the noise per round at every level; auto: 1 per batch (sample-wise:
+    20 in all)."""
     stop_accuracy: Annotated[float, Field(gt=0, le=1), Auto(), Option(variant=True)] = auto()
     """The search ends when the surrogate is more accurate than this on the poisoned images; auto:
     0.9."""
@@ -108,7 +109,7 @@ class PUE(ErrorMinimizing):
     def image_passes(self, n: int) -> int:
         """Return the passes of as many rounds as the search usually takes."""
         network, noise = self.passes_per_round(n)
-        rounds = min(self.rounds, USUAL_ROUNDS)
+        rounds = min(self.rounds, self.usual_rounds)
         noisy = max(0, rounds - USUAL_PLAIN) * (len(self.levels) - 1)
         drawn = network * self.network_draws + noise * self.draws
         return rounds * (network + noise) + noisy * drawn

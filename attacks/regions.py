@@ -1,7 +1,7 @@
 """Regions-k: every class gets a random sign in each tile of a grid and each channel.
 
 Source: Sandoval-Segura et al., "Autoregressive Perturbations for Data Poisoning", NeurIPS 2022,
-arXiv:2206.03693, with 4, 16 and 64 tiles; Segura et al. (NeurIPS 2023, arXiv:2305.19254) also.
+arXiv:2206.03693, with 4, 16 and 64 tiles; the paper of `op` (arXiv:2305.19254) has it too.
 Departs from it: no two classes get the same signs, which few tiles and many classes make likely.
 """
 

@@ -2,8 +2,8 @@
 
 Each search is run for a few of its steps on the first images of a data set, in processor time of
 one thread. The seconds of a pass are multiplied by the passes of the whole search on 50,000 images,
-as the attack counts them. An attack that takes no passes is run on two numbers of images, from
-which follows what another image costs, and TUE with two numbers of sweeps.
+as the attack counts them. An attack that takes no passes is run as it is on all images, but TUE on
+the first ones and with two numbers of sweeps.
 
     python benchmarks/craft_costs.py --dataset npz:cifar10.npz --csv docs/costs/attacks.csv
 """
@@ -39,10 +39,10 @@ SHORT = {
     "aue": "aue[epochs=1,steps=2]",
     "mi_ue": "mi_ue[epochs=1,steps=2]",
     "gue": "gue[epochs=1,copy_steps=2]",
-    "tue": "tue[sweeps=1]",
+    "tue": "tue[sweeps=4]",
 }
 """The shortened searches of attacks that take long."""
-LONGER = {"tue": ("tue[sweeps=5]", (200 - 1) / (5 - 1))}
+LONGER = {"tue": ("tue[sweeps=24]", (200 - 4) / (24 - 4))}
 """A longer search where no passes tell, and how often it adds its difference to the one of `SHORT`
 in the whole search."""
 
@@ -52,7 +52,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--searched", type=int, default=256, help="images of shortened searches")
-    parser.add_argument("--cheap", type=int, default=5000, help="images of attacks without passes")
+    parser.add_argument(
+        "--cheap", type=int, default=IMAGES, help="images of attacks that take no passes"
+    )
     parser.add_argument("--csv", type=Path, help="file to write")
     parser.add_argument("attacks", nargs="*", help="attacks; all by default")
     args = parser.parse_args()
@@ -68,18 +70,17 @@ def main() -> None:
     built_in = [name for name, cls in methods("attack").items() if cls.info.origin == "built-in"]
     for name in args.attacks or built_in:
         passes = build_attack(name).resolve(facts).image_passes(IMAGES) / IMAGES
-        n = min(len(train), args.searched if passes else args.cheap)
+        few = passes or name in LONGER
+        part = train.subset(torch.arange(min(len(train), args.searched if few else args.cheap)))
         attack = build_attack(SHORT.get(name, name)).resolve(facts)
-        seconds = craft_seconds(attack, train.subset(torch.arange(n)))
+        seconds = craft_seconds(attack, part)
+        total = seconds * IMAGES / len(part)
         if passes:
-            total = seconds * passes / attack.image_passes(n) * IMAGES
+            total = seconds * passes / attack.image_passes(len(part)) * IMAGES
         elif name in LONGER:
             text, times = LONGER[name]
-            longer = craft_seconds(build_attack(text).resolve(facts), train.subset(torch.arange(n)))
-            total = (seconds + times * (longer - seconds)) * IMAGES / n
-        else:  # part of the work, such as AR's search for kernels, does not grow with the images
-            half = craft_seconds(attack, train.subset(torch.arange(n // 2)))
-            total = seconds + max(0.0, seconds - half) / (n - n // 2) * (IMAGES - n)
+            longer = craft_seconds(build_attack(text).resolve(facts), part)
+            total += times * (longer - seconds) * IMAGES / len(part)
         seconds_text = f"{float(f'{total:.2g}'):g}"
         figures = {"passes": round(passes), "seconds": seconds_text, "machine": machine}
         rows.append({"attack": name, **figures})

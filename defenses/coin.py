@@ -3,7 +3,8 @@
 Source: Li et al., AAAI 2025, arXiv:2311.18403. After crop and flip, at each presentation, every
 pixel draws a displacement of its own, which breaks the class-wise convolutions of CUDA. Test images
 stay as they are. The authors' public code cannot run as released; this follows its operation.
-Published as COIN at severity 4; the numbers that we have are second-hand means over architectures.
+Published as COIN at severity 4; the numbers that we have are second-hand: on ResNet-18 from
+dune-2026, and means over architectures from coin-2023.
 Departs from it: the displaced images are rounded to 8 bits, not truncated.
 
 Measured on all of CIFAR-10 (resnet8, `sprint`, bf16; single runs, +- 1.0): clean images give 68.4,

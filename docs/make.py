@@ -131,15 +131,15 @@ def cost(kind: Kind, name: str) -> list[str]:
         return []
     if kind == "attack":
         passes = int(row["passes"])
-        network = (
-            f"{passes:,} passes of the surrogate per image and " if passes else "no network, and "
-        )
+        work = f"takes {passes:,} passes of the surrogate per image and" if passes else "takes"
         part = ", with the surrogate of the protocol `quick` (resnet8)" if passes else ""
+        rounds = getattr(methods("attack")[name], "usual_rounds", None)
+        until = f", if its stop test ends it after {rounds} rounds as usual" if rounds else ""
         text = (
-            f"Crafting for 50,000 CIFAR images takes {network}about "
-            f"{duration(float(row['seconds']))} of one core{part}. `benchmarks/craft_costs.py` "
-            "estimates it from fewer images and steps, including the checks of the result, which "
-            "alone take about 10 s."
+            f"Crafting for 50,000 CIFAR images {work} about {duration(float(row['seconds']))} of "
+            f"one core{until}{part}. The figure comes from `benchmarks/craft_costs.py`, which runs "
+            "fewer images and steps of long searches, and it includes the checks of the result, "
+            "which alone take about 10 s."
         )
     else:
         text = (

@@ -1,9 +1,9 @@
 """What it costs to craft each attack's poison of 50,000 CIFAR images with the `quick` surrogate.
 
 Each search is run for a few of its steps on the first images of a data set, in processor time of
-one thread. The seconds of a pass are multiplied by the passes of the whole search on 50,000 images,
-as the attack counts them. An attack that takes no passes is run as it is on all images, but TUE on
-the first ones and with two numbers of sweeps.
+one thread. The seconds without the checks of the result are multiplied by the passes of the whole
+search on 50,000 images, as the attack counts them. An attack that takes no passes is run as it is
+on all images, but TUE on the first ones and with two numbers of sweeps.
 
     python benchmarks/craft_costs.py --dataset npz:cifar10.npz --csv docs/costs/attacks.csv
 """
@@ -74,13 +74,15 @@ def main() -> None:
         part = train.subset(torch.arange(min(len(train), args.searched if few else args.cheap)))
         attack = build_attack(SHORT.get(name, name)).resolve(facts)
         seconds = craft_seconds(attack, part)
-        total = seconds * IMAGES / len(part)
         if passes:
-            total = seconds * passes / attack.image_passes(len(part)) * IMAGES
+            checks = craft_seconds(build_attack("none").resolve(facts), part)
+            share = passes * len(part) / attack.image_passes(len(part))
+            seconds = checks + (seconds - checks) * share
         elif name in LONGER:
             text, times = LONGER[name]
             longer = craft_seconds(build_attack(text).resolve(facts), part)
-            total += times * (longer - seconds) * IMAGES / len(part)
+            seconds += times * (longer - seconds)
+        total = seconds * IMAGES / len(part)
         seconds_text = f"{float(f'{total:.2g}'):g}"
         figures = {"passes": round(passes), "seconds": seconds_text, "machine": machine}
         rows.append({"attack": name, **figures})

@@ -139,7 +139,7 @@ def cost(kind: Kind, name: str) -> list[str]:
             f"Crafting for 50,000 CIFAR images {work} about {duration(float(row['seconds']))} of "
             f"one core{until}{part}. The figure comes from `benchmarks/craft_costs.py`, which runs "
             "fewer images and steps of long searches, and it includes the checks of the result, "
-            "which alone take about 10 s."
+            "which alone take about 5 s."
         )
     else:
         text = (

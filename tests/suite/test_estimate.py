@@ -24,5 +24,6 @@ def test_no_number_of_processes_beats_a_poison_and_its_slowest_cell() -> None:
 
 def test_a_search_with_a_stop_test_is_counted_as_long_as_it_usually_takes() -> None:
     options = "train_steps=10,steps=20,batch_size=100"
-    assert build_attack(f"em[{options}]").method.image_passes(1000) == 12 * 21_000
+    assert build_attack(f"em[{options}]").method.image_passes(1000) == 7 * 21_000
+    assert build_attack(f"adaptive_em[{options}]").method.image_passes(1000) == 12 * 21_000
     assert build_attack(f"em[rounds=5,{options}]").method.image_passes(1000) == 5 * 21_000

@@ -6,8 +6,8 @@ Departs from the authors' code: images keep their size with any kernel, while th
 shrinks them from 5 px on; a black image stays black, where theirs becomes NaN; 8-bit images are
 rounded, while theirs are truncated, which moves nearly every value by up to one level. With
 `filters=authors` the filters are theirs, from their stream of random numbers, whatever the seed.
-Cost: 50,000 CIFAR-10 images took 1.0 s of one core without the checks of
-the result (AMD EPYC, torch 2.14, n = 1).
+Cost: 50,000 CIFAR-10 images took 1.0 s of one core without the checks of the result (AMD EPYC,
+torch 2.14, n = 1).
 """
 
 from __future__ import annotations

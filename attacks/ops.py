@@ -10,8 +10,8 @@ for one position, of which the worse is painted last and stays, so that fewer pi
 published command trains without random crop and flip, under which the shortcut is much stronger.
 Where all images of a class have the same value, theirs divides by zero; here such a pixel is chosen
 only for a colour that it does not have.
-Cost: 50,000 CIFAR-10 images took 0.7 s of one core without the checks of
-the result (AMD EPYC, torch 2.14, n = 1).
+Cost: 50,000 CIFAR-10 images took 0.7 s of one core without the checks of the result (AMD EPYC,
+torch 2.14, n = 1).
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ the code's is the product of two, which is trained differently; `layers` chooses
 from the uniform distribution to the surrogate's, as in the code.
 Departs from it: gradients are written out, since the surrogate is linear, and 8-bit images are
 rounded, while theirs are truncated.
-Cost: 50,000 CIFAR-10 images took 22 s of one core without the checks of
-the result (AMD EPYC, torch 2.14, n = 1).
+Cost: 50,000 CIFAR-10 images took 22 s of one core without the checks of the result (AMD EPYC,
+torch 2.14, n = 1).
 """
 
 from __future__ import annotations

@@ -99,21 +99,23 @@ class TUE(Attack):
         classes, of_class, counts = part.labels.unique(return_inverse=True, return_counts=True)
         if len(classes) < 2:
             return noise.view_as(start)
-        member = F.one_hot(of_class).float()
-        means = (member / counts).T
+        means = (F.one_hot(of_class).float() / counts).T
+        apart = torch.empty_like(noise)  # one buffer for all steps: new memory takes longer to fill
         for _ in range(self.steps):
             centres = means @ noise
-            apart = torch.addmm(noise, member, centres, alpha=-1)  # one pass, where a gather is two
+            torch.index_select(centres, 0, of_class, out=apart)
+            torch.sub(noise, apart, out=apart)
             distances = apart.norm(dim=1, keepdim=True).clamp_min_(TINY)
             slope, pull = slopes(centres, (means @ distances).squeeze(1))
             if self.spread_gradient:
                 apart /= distances
-                apart -= member @ (means @ apart)
-                gradient = (member @ slope).add_(pull[of_class, None] * apart)
-                noise.sub_(gradient.sign_(), alpha=self.step)
+                apart -= (means @ apart)[of_class]
+                apart *= pull[of_class, None]
+                apart += slope[of_class]
+                apart.sign_()
             else:
-                noise.addmm_(member, slope.sign_(), alpha=-self.step)
-            noise.clamp_(lowest, highest)
+                torch.index_select(slope.sign_(), 0, of_class, out=apart)
+            noise.sub_(apart, alpha=self.step).clamp_(lowest, highest)
         return noise.view_as(start)
 
 

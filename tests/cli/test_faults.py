@@ -57,6 +57,12 @@ def craft(*more: str) -> Result:
         (RESOLVE, 'raise ValueError("no")', "ValueError: no (stranger.py, line 11"),
         (PERTURB, 'raise ValueError("no")', "ValueError: no (stranger.py, line 11"),
         (PERTURB, "return None", "perturb returned NoneType"),
+        (
+            PERTURB,
+            "data.images.fill_(0); return data.pixels()",
+            "stranger: the clean images or labels were changed in place; work on data.pixels()",
+        ),
+        (PERTURB, "data.labels.fill_(0); return 0 * data.pixels()", "were changed in place"),
     ],
 )
 def test_a_method_that_breaks_is_reported_as_its_own_fault(

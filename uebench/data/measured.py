@@ -142,8 +142,9 @@ def _order(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "labels", f"{differing:,} differ from the clean set, the first at {first}"
         else:
             yield "labels", "those of the clean set"
-        order = "that of the training set" if facts["order_kept"] else "another one, given by index"
-        yield "order", order
+        if facts["usable"]:  # otherwise the order may be the fault, whatever the index says
+            kept = facts["order_kept"]
+            yield "order", "that of the training set" if kept else "another one, given by index"
         yield "usable", "yes" if facts["usable"] else f"no: {facts['why_not_usable']}"
 
 

@@ -17,6 +17,7 @@ from ..store.arrays import chunks
 from .dataset import Dataset
 from .poison import Budget, Measured, Poison, check_fits, measure, tensors_sha256
 
+_POSITIONS = "by an array `index`, or by file names <index>.png"
 _MISPLACED = 0.1
 """Largest share of images that may resemble another original more than their own."""
 
@@ -113,7 +114,7 @@ def _order_fault(clean: Tensor, given: Tensor, dataset: Dataset) -> str | None:
     return (
         f"{differing} of {len(clean)} labels differ, but each class is as frequent as in "
         f"{dataset.name}: the file is in another order, or numbers its classes in another way; "
-        "bring it into the order of the training set, or add an array `index` of positions in it"
+        "bring it into the order of the training set, or give the positions in it " + _POSITIONS
     )
 
 
@@ -128,8 +129,8 @@ def _place_fault(poison: Poison, dataset: Dataset) -> str | None:
     return (
         f"{misplaced} of {len(poison)} images resemble the one before their own in {dataset.name} "
         "more than their own: the file is in another order, or was not made from this data set; "
-        "bring it into the order of the training set, add an array `index` of positions in it, or "
-        "name the right data set"
+        "bring it into the order of the training set, give the positions in it "
+        f"{_POSITIONS}, or name the right data set"
     )
 
 

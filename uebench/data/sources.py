@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,4 +141,5 @@ def folder(path: Path, size: int | None) -> Dataset:
 
     train = decode(parts[0], None if size is None else (size, size), names, resized)
     test = decode(parts[1], train.shape[1:], names, resized)
-    return from_splits(name, train, test)
+    files = (file.relative_to(path / "train").as_posix() for file in parts[0].paths)
+    return replace(from_splits(name, train, test), train_files=tuple(files))

@@ -3,6 +3,8 @@
 The index, which is the position in the clean training set, comes from the file's name alone: its
 digits, with nothing but letters, `_` or `-` before them. A folder named after a class, or after its
 number, gives the label. `labels.csv` (index, label) and `meta.json` are read if they are present.
+A changed copy of the folder that the clean set was read from needs no index: its files keep their
+names CLASS/NAME, which say what they replace.
 """
 
 from __future__ import annotations
@@ -22,29 +24,29 @@ from ...common.errors import UserError
 from ...common.spec import printable, shorten
 from ...common.text import escaped
 from ...store.arrays import zeros
-from ..dataset import DatasetError
+from ..dataset import Dataset, DatasetError
 from ..folders import is_hidden, report_unused, walk
 from ..image_files import IMAGE_SUFFIXES, as_rgb, opened_image, without_pillows_warnings
 from ..poison import PoisonError
 from .archives import Archive
 from .contents import Foreign, Numbers
 from .limits import Limits
+from .placing import by_file_name, by_number
 
-_NUMBERED = re.compile(r"[A-Za-z_-]*([0-9]{1,12})")
 RECORD_BYTES = 2**20
 """Largest size of a meta.json in bytes."""
 
 Read = Callable[[str], bytes]
 
 
-def read_folder(path: Path, limits: Limits, class_names: Sequence[str]) -> Foreign:
+def read_folder(path: Path, dataset: Dataset) -> Foreign:
     """Return the images of a folder tree.
 
     Raises:
         PoisonError: a link leads outside, a name has no index, or an image has another size.
     """
     names: list[str] = []
-    root = path.resolve()
+    limits, root = Limits.of(dataset), path.resolve()
     for entry, _ in walk(root):
         inside = entry.relative_to(root).as_posix()
         if entry.is_symlink() and not _leads_inside(entry, root):
@@ -65,10 +67,10 @@ def read_folder(path: Path, limits: Limits, class_names: Sequence[str]) -> Forei
         except OSError as error:
             raise PoisonError(f"{shorten(file.name)} cannot be read: {error.strerror}") from None
 
-    return _read_tree("folder", names, read, limits, class_names, f"{path}")
+    return _read_tree("folder", names, read, dataset, f"{path}")
 
 
-def read_image_zip(archive: Archive, class_names: Sequence[str]) -> Foreign:
+def read_image_zip(archive: Archive, dataset: Dataset) -> Foreign:
     """Return the images of a zip archive; nothing is unpacked to the disk.
 
     Raises:
@@ -80,7 +82,7 @@ def read_image_zip(archive: Archive, class_names: Sequence[str]) -> Foreign:
         _check_size(archive.sizes[name], limits, f"{path}: {shorten(name)}")
         return archive.read(name)
 
-    return _read_tree("zip", list(archive.sizes), read, limits, class_names, f"{path}")
+    return _read_tree("zip", list(archive.sizes), read, dataset, f"{path}")
 
 
 def _leads_inside(link: Path, root: Path) -> bool:
@@ -101,14 +103,8 @@ def _check_size(n_bytes: int, limits: Limits, who: str) -> None:
         )
 
 
-def _read_tree(
-    form: str,
-    names: list[str],
-    read: Read,
-    limits: Limits,
-    class_names: Sequence[str],
-    who: str,
-) -> Foreign:
+def _read_tree(form: str, names: list[str], read: Read, dataset: Dataset, who: str) -> Foreign:
+    limits = Limits.of(dataset)
     paths = {name: PurePosixPath(name.replace("\\", "/")) for name in names}
     visible = {n: p for n, p in paths.items() if not any(map(is_hidden, p.parts))}
     pictures = {n: p for n, p in visible.items() if p.suffix.lower() in IMAGE_SUFFIXES}
@@ -118,7 +114,8 @@ def _read_tree(
             f"{who} has no images named <index>.png, .bmp, .jpg or .jpeg; it has {files}; give "
             "numbered pictures, or one file of arrays by itself"
         )
-    by_index = _by_index(pictures, limits, who)
+    copies = by_file_name(pictures, dataset, who)
+    by_index = by_number(pictures, dataset, who) if copies is None else copies
     index = np.array(sorted(by_index))
     order = [by_index[i] for i in sorted(by_index)]
     images = zeros((len(order), *limits.shape[1:], limits.shape[0]), torch.uint8).numpy()
@@ -126,40 +123,18 @@ def _read_tree(
         for i, name in enumerate(order):
             images[i] = _decode(read(name), limits, f"{who}: {shorten(name)}")
     arrays: dict[str, Numbers] = {"images": images, "index": index}
+    not_read = sorted(set(pictures).difference(order))
     others = {path.name: name for name, path in visible.items() if name not in pictures}
     if "labels.csv" in others:
         arrays["labels"] = _listed(read(others.pop("labels.csv")), index, f"{who}: labels.csv")
-    else:
-        labels = _from_folders([pictures[name] for name in order], class_names, who)
+    elif copies is None:
+        labels = _from_folders([pictures[name] for name in order], dataset.class_names, who)
         arrays |= {} if labels is None else {"labels": labels}
     record = parse_record(read(others.pop("meta.json")), who) if "meta.json" in others else {}
     report_unused(escaped(who), sorted(map(escaped, others.values())), "not images")
-    return Foreign(form, arrays, record, dict.fromkeys(others.values(), "a file"))
-
-
-def _by_index(pictures: dict[str, PurePosixPath], limits: Limits, who: str) -> dict[int, str]:
-    """Return the name of each file by its position in the clean training set."""
-    by_index: dict[int, str] = {}
-    for name, path in pictures.items():
-        matched = _NUMBERED.fullmatch(path.stem)
-        if matched is None:
-            raise PoisonError(
-                f"{who}: {shorten(name)} does not say which training image it replaces; name the "
-                "files <index>.png, by position in the training set"
-            )
-        index = int(matched[1])
-        if index >= limits.n:
-            raise PoisonError(
-                f"{who}: {shorten(name)} is index {index}, and {limits.name} has {limits.n} "
-                "training images; give the data set that it was made from"
-            )
-        if index in by_index:
-            raise PoisonError(
-                f"{who}: {shorten(by_index[index])} and {shorten(name)} are both index "
-                f"{index}; names give the position in the whole training set, not in a class"
-            )
-        by_index[index] = name
-    return by_index
+    report_unused(escaped(who), list(map(escaped, not_read)), "not training images")
+    unread = dict.fromkeys(others.values(), "a file") | dict.fromkeys(not_read, "a test image")
+    return Foreign(form, arrays, record, unread)
 
 
 def _decode(data: bytes, limits: Limits, who: str) -> Numbers:

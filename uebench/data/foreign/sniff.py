@@ -28,7 +28,7 @@ def read_foreign(path: Path, dataset: Dataset) -> Foreign:
     limits = Limits.of(dataset)
     try:
         if path.is_dir():
-            return read_folder(path, limits, dataset.class_names)
+            return read_folder(path, dataset)
         if not path.is_file():
             exists = path.exists() or path.is_symlink()
             reason = "is neither a file nor a folder" if exists else "no such file"
@@ -62,7 +62,7 @@ def _read_file(path: Path, limits: Limits, dataset: Dataset) -> Foreign:
             endings = {PurePosixPath(name).suffix.lower() for name in archive.sizes}
             if ".npy" in endings and not endings & set(IMAGE_SUFFIXES):
                 return read_npz(archive)
-            return read_image_zip(archive, dataset.class_names)
+            return read_image_zip(archive, dataset)
     if path.suffix == ".safetensors" or start[8:9] == b"{":
         return read_safetensors(path, limits)
     if start[:1] == b"\x80" or path.suffix in (".pkl", ".pickle", ".p"):

@@ -259,3 +259,9 @@ def test_a_table_that_cannot_be_arranged_gets_a_sentence(line: str, answer: str)
     assert result.exit_code == 2
     assert answer in " ".join(result.stderr.split()), result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_comparison_without_results_says_so(home: Path) -> None:
+    result = call("table", "6", "--data-dir", ".", "--device", "cpu", "--compare")
+    assert result.exit_code == 0, result.output
+    assert "nothing is compared: no results yet" in result.stderr

@@ -1,5 +1,6 @@
 """Ours beside what was published: what is joined, what differs, and files that are refused."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def test_options_make_a_different_method_unless_they_are_variants(against):
         {"attack_options": "eps=8/255"},
     )
     assert gray.outside == 0
-    assert rem.differs == (("rem's options", rem.ours.attack_options, "the authors'"),)
+    assert rem.differs == (("rem's options", rem.ours.attack_options, ("the authors'",)),)
     assert usual.published["ueraser-2023"] == (0.2121, 0.2124)
     assert distinguishing("em", "eps=16/255,steps=3", known_meanings()) == {"eps=16/255"}
 
@@ -196,7 +197,7 @@ def test_the_networks_of_table_7(against):
     assert own.published == {
         **{"ueraser-2023": (0.3491,), "apbench-2023": (0.1389,), "ops-2023": (0.2372,)}
     }
-    assert ("network", "resnet8", "resnet18") in other.differs
+    assert ("network", "resnet8", ("resnet18",)) in other.differs
 
 
 def test_partial_poisons_were_not_published(against):
@@ -211,6 +212,18 @@ def test_differing_protocols_are_reported(against):
     for word in ("5,000, published 50,000", "resnet8", "ours 12, published 200", "quick"):
         assert word in told
     assert caveats(against({})) == []
+
+
+def test_published_values_of_a_setting_are_listed_once(against):
+    """Cells of several sources with different epochs, which were listed once per combination."""
+    rows = [{"attack": "none", "defense": d, "epochs": 16} for d in ("standard", "ueraser", "iss")]
+    (told,) = caveats(against(*rows))
+    (epochs,) = re.findall(r"epochs \((.*?)\)", told)
+    ours, _, theirs = epochs.partition(", published ")
+    assert ours == "ours 16"
+    listed = list(map(int, theirs.split(" or ")))
+    assert len(listed) > 2
+    assert listed == sorted(set(listed))
 
 
 def test_data_sets_are_recognised_by_the_prefix_of_their_name(published):

@@ -310,6 +310,10 @@ def print_tables(
             ]
             laid_out += by_victim_layouts(tables, titles)
         _print_layouts(laid_out, shape, compared)
+    if compared is not None and not compared:
+        measured = any(entry.stat.n for entry in entries)
+        reason = "no published numbers for these cells are known" if measured else "no results yet"
+        click.echo(f"nothing is compared: {reason}", err=True)
 
 
 def _as_csv(tables: Grid | list[Leaderboard], compared: list[Compared] | None) -> str:
@@ -379,5 +383,3 @@ def _print_layouts(
         width = shape.arrangement.width if shape.arrangement else None
         text = latex_tables(labelled, shape.caption, shape.standalone, width=width, note=shape.note)
         click.echo(text, nl=False)
-    if compared is not None and not compared:
-        click.echo("no published numbers for these cells are known", err=True)

@@ -101,8 +101,8 @@ class Compared:
     ours: Ours
     published: Mapping[str, tuple[float, ...]]
     """The values of a source, lowest first; it may print a cell in several tables."""
-    differs: tuple[tuple[str, str, str], ...]
-    """In what the protocols differ: what, ours, published."""
+    differs: tuple[tuple[str, str, tuple[str, ...]], ...]
+    """In what the protocols differ: what, ours, and the published values."""
 
     @property
     def span(self) -> tuple[float, float]:
@@ -302,22 +302,22 @@ def _of_length(rows: list[Published], epochs: int | None, shortest: int) -> list
 
 def _differences(
     entry: Ours, found: Sequence[Published], meanings: Meanings
-) -> Iterable[tuple[str, str, str]]:
+) -> Iterable[tuple[str, str, tuple[str, ...]]]:
     s = entry.settings
     dataset, arch = found[0].dataset, found[0].arch
     if s.dataset.partition("[")[0] != dataset:
-        yield "data set", s.dataset, dataset
+        yield "data set", s.dataset, (dataset,)
     if s.n_train is not None and s.n_train != N_TRAIN.get(dataset, s.n_train):
-        yield "training images", f"{s.n_train:,}", f"{N_TRAIN[dataset]:,}"
+        yield "training images", f"{s.n_train:,}", (f"{N_TRAIN[dataset]:,}",)
     if s.arch != arch:
-        yield "network", s.arch, arch
+        yield "network", s.arch, (arch,)
     if s.victim != SUPERVISED_VICTIM:
-        yield "victim", s.victim, SUPERVISED_VICTIM
+        yield "victim", s.victim, (SUPERVISED_VICTIM,)
     lengths = sorted({row.epochs for row in found if row.epochs})
     if s.epochs is not None and lengths and s.epochs not in lengths:
-        yield "epochs", str(s.epochs), " or ".join(map(str, lengths))
+        yield "epochs", str(s.epochs), tuple(map(str, lengths))
     if s.protocol.partition("[")[0] != "paper" or "[" in s.protocol:
-        yield "protocol", s.protocol, "the papers' own"
+        yield "protocol", s.protocol, ("the papers' own",)
     for name, options in (
         (entry.attack, entry.attack_options),
         (entry.defense, entry.defense_options),
@@ -325,4 +325,4 @@ def _differences(
         variants = meanings.get(name, Meaning()).variants
         varied = [o for o in comma_parts(options) if o.partition("=")[0] in variants]
         if varied and not (name == entry.defense and entry.beside):
-            yield f"{name}'s options", ",".join(varied), "the authors'"
+            yield f"{name}'s options", ",".join(varied), ("the authors'",)

@@ -1,7 +1,7 @@
 """A comparison with published numbers as a table, and as rows for CSV and JSON."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .compare import Compared, Ours, rank_correlations
@@ -49,7 +49,7 @@ def comparison_records(compared: Sequence[Compared]) -> list[dict[str, Any]]:
             "outside_span": each.outside,
             "within_noise": each.within_noise,
             "differs": "; ".join(
-                f"{what}: {ours}, {theirs}" for what, ours, theirs in each.differs
+                f"{what}: {ours}, {' or '.join(theirs)}" for what, ours, theirs in each.differs
             ),
         }
         for each in compared
@@ -59,14 +59,23 @@ def comparison_records(compared: Sequence[Compared]) -> list[dict[str, Any]]:
 
 def caveats(compared: Sequence[Compared]) -> list[str]:
     """Return a sentence that lists how the protocols differ, or nothing if they agree."""
-    pairs_of: dict[str, dict[str, None]] = {}
+    published: dict[str, dict[str, set[str]]] = {}
     for each in compared:
         for what, ours, theirs in each.differs:
-            pairs_of.setdefault(what, {})[f"ours {ours}, published {theirs}"] = None
-    if not pairs_of:
+            published.setdefault(what, {}).setdefault(ours, set()).update(theirs)
+    if not published:
         return []
-    differences = [f"{what} ({'; '.join(pairs)})" for what, pairs in pairs_of.items()]
+    differences = [
+        f"{what} ({'; '.join(_pair(*pair) for pair in pairs.items())})"
+        for what, pairs in published.items()
+    ]
     return [f"The protocols are not comparable. They differ in: {', '.join(differences)}"]
+
+
+def _pair(ours: str, theirs: Iterable[str]) -> str:
+    """Return our value of a setting and the published ones, numbers by size."""
+    in_order = sorted(theirs, key=lambda text: text.rjust(9) if text.isdecimal() else text)
+    return f"ours {ours}, published {' or '.join(in_order)}"
 
 
 def _theirs(each: Compared, source: str) -> Shown:
@@ -97,6 +106,7 @@ def _note(compared: Sequence[Compared]) -> str:
     ]
     sentences += [
         "In parentheses after each published number: ours minus it",
+        "results/published/README.md says what each source is",
         f"{inside} of {len(compared)} are inside the span of their sources; bold: outside it "
         f"(within noise: its {LEVEL:.0%} interval reaches the span)",
     ]

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import uebench
-from tests.share.conftest import OPTIONS
+from tests.share.conftest import DATA, OPTIONS
 from uebench.cells.cell import seedless_key
 from uebench.cli import main
 from uebench.common.errors import UserError
@@ -217,3 +217,28 @@ def test_a_folder_from_before_there_were_families_is_merged_with_a_newer_one(
     lsp = both.cells[both.cells["attack"] == "lsp"]
     assert lsp["attack_family"].tolist() == ["surrogate-free"] * 2
     assert {f.test: f.problems for f in validate(tmp_path / "both") if f.problems} == {}
+
+
+def test_a_poison_with_two_names_has_one_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UEBENCH_HOME", str(tmp_path / "home"))
+    poisons = {name: uebench.craft(name, DATA) for name in ("lsp", "random_class")}
+    for name, poison in poisons.items():
+        poison.save(tmp_path / f"{name}.npz")
+    for name, source in (("mine", "lsp"), ("theirs", "lsp"), ("other", "random_class")):
+        uebench.import_poison(tmp_path / f"{source}.npz", DATA, name)
+    uebench.run("imported:mine", "standard", out=tmp_path / "a", **OPTIONS)
+    uebench.run("imported:theirs,imported:other", "standard,blur", out=tmp_path / "b", **OPTIONS)
+    both = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
+    cells = zip(both.cells["attack"], both.cells["defense"], strict=True)
+    assert sorted(cells) == [
+        ("imported:mine", "blur"),
+        ("imported:mine", "standard"),
+        ("imported:other", "blur"),
+        ("imported:other", "standard"),
+    ]
+    run = json.loads((tmp_path / "both/run.json").read_text())
+    assert "imported:theirs" not in json.dumps(run["config"])
+    assert "imported:theirs" not in run["methods"]
+    assert {f.test: f.problems for f in validate(both.folder) if f.problems} == {}

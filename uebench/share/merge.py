@@ -45,6 +45,7 @@ from .check_cells import flat
 from .contents import Contents, key_or_none
 from .known import RECORDS, KnownCell, checked_contents, disagreement, known_cells, refuse
 from .known import results_folders as results_folders
+from .naming import ImportedNames, dataset_names, fingerprint_of
 
 _PLACE = (
     *("dataset", "arch", "protocol", "attack", "attack_options", "defense", "defense_options"),
@@ -151,7 +152,7 @@ def merged(paths: Sequence[Path | str], command: Sequence[str] = ()) -> Merged:
         ConflictError: records of one key disagree, or cells of one place have different recipes.
     """
     sources = [checked_contents(folder) for folder in results_folders(paths)]
-    names = _dataset_names(sources)
+    names, imported = dataset_names(sources), ImportedNames(sources)
     union = _Union()
     for source in sources:
         known = {(k.row["key"], *_place(k.row)): k for k in known_cells(source)}
@@ -159,7 +160,8 @@ def merged(paths: Sequence[Path | str], command: Sequence[str] = ()) -> Merged:
             recipe = source.run.recipes.get(str(row["key"]), {})
             named = {
                 **_with_families(row),
-                "dataset": names.get(_fingerprint(source, row), row["dataset"]),
+                "dataset": names.get(fingerprint_of(source, row["dataset"]), row["dataset"]),
+                "attack": imported.of_row(source, row),
             }
             if not row["recipe"] and "poison" in recipe:
                 named["recipe"] = seedless_key(recipe)
@@ -171,25 +173,30 @@ def merged(paths: Sequence[Path | str], command: Sequence[str] = ()) -> Merged:
     leaderboards(cells)  # refuses what it cannot average before anything is written
     keys = {str(row["key"]) for row in rows}
     records = {key: known.record for key, known in union.by_key.items()}
-    run = {"command": list(command), **_run(sources, names, keys, records)}
+    run = {"command": list(command), **_run(sources, names, imported, keys, records)}
     shown = {key: record for s in reversed(sources) for key, record in s.records.items()}
     read = [read_results(source.folder) for source in sources]
     kept = {key[:8] for key in run["poisons"]}
     pictures = {k: p for each in reversed(read) for k, p in each.pictures.items() if k in kept}
-    detection = _detection(read, sources, names)
+    detection = _detection(read, sources, names, imported)
     return Merged(cells, run, records, {k: shown[k] for k in records}, pictures, detection)
 
 
 def _detection(
-    read: Sequence[Results], sources: Sequence[Contents], names: Mapping[str, str]
+    read: Sequence[Results],
+    sources: Sequence[Contents],
+    names: Mapping[str, str],
+    imported: ImportedNames,
 ) -> list[Detection]:
     """Return what detectors said in all folders; of one question, the first folder's answer."""
     answers: dict[tuple[Any, ...], Detection] = {}
     for results, source in zip(read, sources, strict=True):
         for row in results.detection:
-            name = names.get(_fingerprint(source, {"dataset": row.dataset}), row.dataset)
-            question = (name, row.attack, row.attack_options, row.poison_seed, row.detector)
-            answers.setdefault(question, row.model_copy(update={"dataset": name}))
+            name = names.get(fingerprint_of(source, row.dataset), row.dataset)
+            attack = imported.of_images(row.poison_sha256, row.attack)
+            question = (name, attack, row.attack_options, row.poison_seed, row.detector)
+            here = row.model_copy(update={"dataset": name, "attack": attack})
+            answers.setdefault(question, here)
     return list(answers.values())
 
 
@@ -225,32 +232,6 @@ def _place(row: CellRow) -> tuple[Any, ...]:
     return tuple(row[name] for name in _PLACE)
 
 
-def _fingerprint(source: Contents, row: CellRow) -> str:
-    facts = source.run.datasets.get(row["dataset"])
-    return facts.fingerprint if facts else ""
-
-
-def _dataset_names(sources: Sequence[Contents]) -> dict[str, str]:
-    """Return the name of each data set by its fingerprint: the one that the first folder gives it.
-
-    Raises:
-        UserError: two different data sets have one name, so tables could not tell them apart.
-    """
-    names: dict[str, str] = {}
-    folders: dict[str, Path] = {}
-    for source in sources:
-        for name, facts in source.run.datasets.items():
-            name = names.setdefault(facts.fingerprint, name)
-            first = folders.setdefault(name, source.folder)
-            if [n for n, known in names.items() if known == name] != [facts.fingerprint]:
-                raise UserError(
-                    f"{escaped(first)} and {escaped(source.folder)} have different data sets that "
-                    f"are both called {escaped(name)}, so tables could not tell them apart; leave "
-                    "one of the folders out"
-                )
-    return names
-
-
 def _mixed_recipes(cells: Sequence[KnownCell]) -> list[str]:
     """Return a sentence for each place in a table whose cells were made by different recipes."""
     places: dict[Any, dict[str, KnownCell]] = {}
@@ -278,6 +259,7 @@ def _mixed_recipes(cells: Sequence[KnownCell]) -> list[str]:
 def _run(
     sources: Sequence[Contents],
     names: Mapping[str, str],
+    imported: ImportedNames,
     keys: set[str],
     records: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
@@ -286,6 +268,7 @@ def _run(
     Args:
         sources: the folders.
         names: the names of the data sets, by fingerprint.
+        imported: the names of the imported poisons.
         keys: the keys of all rows.
         records: the records of the finished cells.
     """
@@ -295,7 +278,7 @@ def _run(
     facts = {f.fingerprint: f.model_dump() for s in sources for f in s.run.datasets.values()}
     failures = {k: v for s in sources for k, v in s.run.failures.items()}
     return {
-        "config": _config(sources),
+        "config": _config(sources, imported),
         "versions": _common(each.get("versions") for each in raw),
         "git": git if all((git := raw[0].get("git")) == each.get("git") for each in raw) else None,
         "origins": origins(records),
@@ -314,6 +297,7 @@ def _run(
             name: method.model_dump()
             for source in reversed(sources)
             for name, method in source.run.methods.items()
+            if imported.of_spec(name) == name
         },
     }
 
@@ -336,11 +320,11 @@ def _poisons(
     return {k: p for k, p in poisons.items() if k in wanted}, list(others.values())
 
 
-def _config(sources: Sequence[Contents]) -> dict[str, Any]:
+def _config(sources: Sequence[Contents], imported: ImportedNames) -> dict[str, Any]:
     """Return a configuration that describes the cells of all folders, each folder as its parts.
 
-    A data set has the first folder's spec everywhere, and `auto` becomes the precision that the
-    cells of a folder have.
+    A data set and an imported poison have the first folder's name everywhere, and `auto` becomes
+    the precision that the cells of a folder have.
     """
     specs: dict[str, str] = {}
     matrices = []
@@ -352,6 +336,7 @@ def _config(sources: Sequence[Contents]) -> dict[str, Any]:
         for part in parts(config):
             fields = part.model_dump(exclude=_OF_THE_WHOLE)
             fields["dataset"] = [spec_here[spec] for spec in part.dataset]
+            fields["attacks"] = list(dict.fromkeys(map(imported.of_spec, part.attacks)))
             if part.protocol_options.get("precision", "auto") == "auto" and len(used) == 1:
                 fields["protocol_options"] = {**part.protocol_options, "precision": max(used)}
             if fields not in matrices:

@@ -56,7 +56,13 @@ def craft(*more: str) -> Result:
         ),
         (RESOLVE, 'raise ValueError("no")', "ValueError: no (stranger.py, line 11"),
         (PERTURB, 'raise ValueError("no")', "ValueError: no (stranger.py, line 11"),
-        (PERTURB, "return None", "perturb returned NoneType"),
+        (
+            PERTURB,
+            "return None",
+            "attack stranger: perturb returned nothing (is its `return` missing?); float [40, 3, 16,",
+        ),
+        ("export(self, data, delta)", "return None", "attack stranger: export returned nothing"),
+        ("budget(self, shape)", "return 8 / 255", "budget returned 0.0313725; a Budget is needed"),
         (
             PERTURB,
             "data.images.fill_(0); return data.pixels()",
@@ -128,3 +134,81 @@ def test_a_fault_of_the_suite_names_file_and_line(monkeypatch: pytest.MonkeyPatc
     result = call("show", "attack", "em")
     assert result.exit_code == 1
     assert "unexpected ZeroDivisionError: by nothing (test_faults.py, line " in result.stderr
+
+
+DEFENSE = '''"""A stranger's defense."""
+import torch
+import uebench
+
+
+@uebench.defense("shield", title="ISS", source="tests")
+class Shield(uebench.Defense):
+    """Does nothing, or breaks."""
+
+    def {step}:
+        """Break."""
+        {body}
+'''
+PREPARE = "prepare(self, data, run)"
+
+
+@pytest.mark.parametrize(
+    ("step", "body", "reported"),
+    [
+        (PREPARE, "pass", "prepare returned nothing (is its `return` missing?); a Split is needed"),
+        (PREPARE, "return data.images", "prepare returned uint8 [40, 3, 16, 16]; a Split is"),
+        (PREPARE, "return data.subset(data.labels < 0)", "prepare returned 0 images [3, 16, 16]"),
+        (
+            PREPARE,
+            "return data.with_images(data.images[..., :8])",
+            "prepare returned 40 images [3, 16, 8] of 2 classes; at least one image [3, 16, 16] of",
+        ),
+        (
+            PREPARE,
+            "data.images.numpy()[:] = 0; return data",
+            "prepare changed the images or labels that it was given, in place",
+        ),
+        ("before_crop(self, images, run)", "pass", "before_crop returned nothing"),
+        (
+            "before_crop(self, images, run)",
+            "return images[:1]",
+            "before_crop returned uint8 [1, 3, 16, 16]; uint8 or float [20, 3, height, width] is",
+        ),
+        ("after_crop(self, images, run)", "pass", "after_crop returned nothing"),
+        (
+            "after_crop(self, images, run)",
+            "return images[..., :8]",
+            "after_crop returned float32 [20, 3, 16, 8]; float [20, 3, 16, 16] is needed",
+        ),
+        ("loss(self, model, images, labels, run)", "pass", "loss returned nothing"),
+        (
+            "loss(self, model, images, labels, run)",
+            "return model(images).float().mean().detach()",
+            "loss returned float32 [] without gradient; one number with a gradient is needed",
+        ),
+        ("adjust(self, protocol)", "protocol.asked(lr=0.1)", "adjust returned nothing (is its"),
+        ("effort(self)", "return -1.0", "effort returned -1; a number above 0 is needed"),
+    ],
+)
+def test_what_a_defense_returns_is_checked(step: str, body: str, reported: str) -> None:
+    Path("shield.py").write_text(DEFENSE.format(step=step, body=body))
+    matrix = ["--attacks", "none", "--defenses", "standard,shield", "--dataset", DATA]
+    small = ["--arch", "resnet9[width=2]", "--epochs", "1", "--set", "protocol.batch_size=20"]
+    result = call("run", *matrix, *small, "--plugin", "shield.py", "--device", "cpu", "--out", "o")
+    assert result.exit_code == 1
+    told = " ".join(result.stderr.split())
+    assert f"defense shield: {reported}" in told
+    assert "Traceback" not in result.stderr
+
+
+def test_methods_of_one_title_are_told_apart() -> None:
+    Path("shield.py").write_text(DEFENSE.format(step=PREPARE, body="return data"))
+    matrix = ["--attacks", "none", "--defenses", "iss,shield", "--dataset", DATA]
+    small = ["--arch", "resnet9[width=2]", "--epochs", "1", "--set", "protocol.batch_size=20"]
+    result = call("run", *matrix, *small, "--plugin", "shield.py", "--device", "cpu", "--out", "o")
+    assert result.exit_code == 0, result.output
+    for text in (result.stdout, Path("o/leaderboard.md").read_text()):
+        assert "ISS (iss)" in text
+        assert "ISS (shield)" in text
+    assert call("validate", "o").exit_code == 0
+    assert "ISS (shield)" in call("table", "o").stdout

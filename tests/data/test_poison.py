@@ -122,7 +122,7 @@ class Loud(Attack):
 
 @pytest.mark.parametrize(
     ("what", "told"),
-    [("loud", "exceeds its linf budget on"), ("nan", "NaN"), ("short", "shape")],
+    [("loud", "exceeds its linf budget on"), ("nan", "NaN"), ("short", "perturb returned")],
 )
 def test_crafting_refuses_what_breaks_the_contract(what: str, told: str) -> None:
     attack("loud", title="Loud", source="a test")(Loud)
@@ -146,7 +146,9 @@ class Exporting(Attack):
 def test_images_that_an_attack_exports_are_8_bit() -> None:
     attack("exporting", title="Exporting", source="a test")(Exporting)
     dataset = random_dataset([4, 4])
-    with pytest.raises(MethodError, match=r"exporting: export returned float32 \[8, 3, 16, 16\]"):
+    with pytest.raises(
+        MethodError, match=r"attack exporting: export returned float32 \[8, 3, 16, 16\]"
+    ):
         Exporting().craft(dataset.train, make_run(dataset))
 
 

@@ -20,6 +20,7 @@ from ..data.split import Split
 from ..methods.faults import blamed_for_its_code
 from ..methods.imported import ImportedPoison
 from ..methods.purified import PurifiedSet, read_purified
+from ..methods.returned import prepared_by, trained_by
 from ..methods.run import Run, ShowProgress
 from ..methods.victim import Target
 from ..report.confusion import ConfusionMatrix
@@ -282,10 +283,10 @@ def train_cell(
         prepare_seconds = time.perf_counter() - start
         target = Target(cell.arch, cell.protocol, cell.defense, test, dataset.train)
         if cell.victim.info.origin == "built-in":
-            trained = cell.victim.train(data, target, run)
+            trained = trained_by(cell.victim, data, target, run)
         else:
             with blamed_for_its_code(cell.victim):
-                trained = cell.victim.train(data, target, run)
+                trained = trained_by(cell.victim, data, target, run)
     if weights is not None:
         # clones, since tensors that share memory cannot be written
         weights |= {k: v.cpu().contiguous().clone() for k, v in trained.model.state_dict().items()}
@@ -312,14 +313,14 @@ def _prepared(cell: Cell, store: Store | None, data: Split, run: Run) -> Split:
         run.note(purified=purified.meta)
         return poisoned(data, purified)
     if store is None or not cell.defense.keep_prepared:
-        return cell.defense.prepare(data.to(run.device), run)
+        return prepared_by(cell.defense, data.to(run.device), run)
     recipe = cell.recipe()
     parts = ["poison", "ratio", "classes", "ratio_seed", "defense", "version", "options"]
     parts += ["source", "precision"] if "source" in recipe else []
     key = key_of({"what": "prepared", **{part: recipe[part] for part in parts if part in recipe}})
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
-        prepared = cell.defense.prepare(data.to(run.device), run)
+        prepared = prepared_by(cell.defense, data.to(run.device), run)
         tensors = {"images": prepared.images.cpu(), "labels": prepared.labels.cpu()}
         return tensors, {"spec": str(cell.defense)}
 

@@ -17,6 +17,7 @@ from ..augment.geometry import check_mirror
 from ..common.errors import MethodError, UserError
 from ..common.options import option_texts
 from ..common.spec import did_you_mean, normalise
+from ..common.text import distinct_titles
 from ..data.dataset import Dataset
 from ..learn.protocol import Protocol, named_protocol
 from ..methods.asked import Asked
@@ -25,6 +26,7 @@ from ..methods.faults import blamed
 from ..methods.imported import ImportedPoison, bind
 from ..methods.mixture import mixed
 from ..methods.registry import build_attack, build_defense
+from ..methods.returned import adjusted_by, budget_of, effort_of
 from ..methods.source import code_read_once, source_of
 from ..models import parse_arch
 from ..store.store import Store, canonical
@@ -212,7 +214,7 @@ class Setting:
         """
         poison = PoisonRef(self.ref, attack.resolve(self.facts), seed, self.precision)
         with blamed(poison.attack, "budget"):
-            poison.attack.budget(self.ref.shape)
+            budget_of(poison.attack, self.ref.shape)
         return poison
 
     def cell(self, poison: PoisonRef | Unresolved, defense: Asked[Defense]) -> Cell:
@@ -240,9 +242,9 @@ class Setting:
             facts = replace(facts, norm=norm, eps=eps)
         trained = defense.resolve(facts)
         with blamed(trained, "adjust"):
-            protocol = trained.adjust(self.protocol)
+            protocol = adjusted_by(trained, self.protocol)
         with blamed(trained, "effort"):
-            trained.effort()
+            effort_of(trained)
         with blamed(trained, "options"):
             trained.options()
         with blamed(poison.attack, "options"):
@@ -368,5 +370,5 @@ def class_labels(classes: list[str], dataset: Dataset | DatasetRef) -> tuple[int
 
 
 def table_titles(cells: list[Cell]) -> dict[str, str]:
-    """Return the titles of a plan's methods in tables, by name."""
-    return {m.info.name: m.info.title for cell in cells for m in cell.methods}
+    """Return what tables call the methods of a plan, by name."""
+    return distinct_titles({m.info.name: m.info.title for cell in cells for m in cell.methods})

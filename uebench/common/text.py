@@ -11,6 +11,8 @@ import os
 import re
 import sys
 import unicodedata
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,3 +111,11 @@ def _with_visible_bytes(text: str) -> str:
 
 def _is_harmless(character: str) -> bool:
     return unicodedata.category(character) != "Cc" and character not in _TURNS_DIRECTION
+
+
+def distinct_titles(titles: Mapping[str, str]) -> dict[str, str]:
+    """Return titles by name, in which those that several names share are followed by the name."""
+    count = Counter(titles.values())
+    return {
+        name: title if count[title] == 1 else f"{title} ({name})" for name, title in titles.items()
+    }

@@ -22,6 +22,7 @@ from ..data.split import Split, content_hash
 from ..learn.protocol import Protocol
 from ..models import parse_arch
 from ..store.arrays import as_tensor, is_finite
+from .returned import augmented_by, refuse
 from .run import Run
 
 __all__ = ["Attack", "Defense", "Facts", "Fraction255", "Method", "MethodInfo", "Run"]
@@ -231,27 +232,20 @@ class Attack(Method):
         """
         clean = content_hash(data)
         delta = as_tensor(self.perturb(data, run), data.device)
-        if not isinstance(delta, Tensor):
-            raise MethodError(
-                f"{self}: perturb returned {type(delta).__name__}; a float tensor of shape "
-                f"{tuple(data.images.shape)} is needed (is its `return` missing?)"
-            )
-        if delta.shape != data.images.shape:
-            raise MethodError(
-                f"{self} returned a perturbation of shape {tuple(delta.shape)}; "
-                f"{tuple(data.images.shape)} is needed"
-            )
+        if not isinstance(delta, Tensor) or delta.shape != data.images.shape:
+            refuse(self, "perturb", delta, f"float {list(data.images.shape)} is needed")
         if not is_finite(delta):
             raise MethodError(
                 f"{self} returned a perturbation with NaN or infinite values; if it trains a "
                 "network, that one has diverged, and a lower learning rate helps"
             )
         images = as_tensor(self.export(data, delta), data.device)
-        if images.dtype != torch.uint8 or images.shape != data.images.shape:
-            raise MethodError(
-                f"{self}: export returned {str(images.dtype).removeprefix('torch.')} "
-                f"{list(images.shape)}; uint8 {list(data.images.shape)} is needed"
-            )
+        if not (
+            isinstance(images, Tensor)
+            and images.dtype == torch.uint8
+            and images.shape == data.images.shape
+        ):
+            refuse(self, "export", images, f"uint8 {list(data.images.shape)} is needed")
         if content_hash(data) != clean:  # the change would be measured against itself
             raise MethodError(
                 f"{self}: the clean images or labels were changed in place; work on data.pixels() "
@@ -371,5 +365,5 @@ class Defense(Method):
             run in bf16, and with the label smoothing that the protocol asks for.
         """
         with run.augmenting:
-            images = self.after_crop(images, run).contiguous(memory_format=torch.channels_last)
+            images = augmented_by(self, images, run).contiguous(memory_format=torch.channels_last)
         return run.cross_entropy(model(images), labels)

@@ -25,6 +25,7 @@ from ..common.mixtures import shares_and_options
 from ..common.names import MIXTURE
 from ..common.options import validated
 from ..common.spec import IMPORTED, PURIFIED, Spec, parse_spec, unknown
+from ..common.text import distinct_titles
 from .asked import Asked
 from .base import Attack, Defense, Method, MethodInfo
 from .code_files import GROUPS_OF_METHODS
@@ -350,6 +351,6 @@ def build_victim(spec: str, overrides: Mapping[str, Any] | None = None) -> Asked
 
 
 def known_titles() -> dict[str, str]:
-    """Return the title that tables use for each registered method, by name."""
+    """Return what tables call each registered method, by its name."""
     known = {name: cls.info.title for kind in KINDS for name, cls in methods(kind).items()}
-    return {MIXTURE: MixedPoison.info.title, **known}
+    return distinct_titles({MIXTURE: MixedPoison.info.title, **known})

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..common.errors import UserError
 from ..common.json_file import RUN
-from ..common.text import CAPTION, one_line
+from ..common.text import CAPTION, distinct_titles, one_line
 from .cells import read_cells
 from .confusion import ConfusionMatrix
 from .detection import DETECTION, Detection, read_detection
@@ -178,7 +178,7 @@ def read_results(path: Path | str, titles: Titles | None = None) -> Results:
         run,
         read_records(folder / "records.json"),
         _pictures(folder / PICTURES_FOLDER, run),
-        {**(titles or {}), **known},
+        {**(titles or {}), **distinct_titles(known)},
         read_detection(folder),
     )
 

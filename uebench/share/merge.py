@@ -23,7 +23,7 @@ from ..common.drafts import replaced_folder
 from ..common.errors import MethodError, UserError
 from ..common.json_file import RUN
 from ..common.provenance import origins
-from ..common.text import escaped, write_text
+from ..common.text import distinct_titles, escaped, write_text
 from ..methods.meanings import known_meanings
 from ..methods.registry import Kind, find
 from ..report import Results, conform_cells, leaderboards, read_results, write_leaderboards
@@ -79,7 +79,7 @@ class Merged:
         """Return what reports read, under the name of a folder; `titles` fill gaps."""
         facts = RunFacts.model_validate(self.run)
         known = {name: method.title for name, method in facts.methods.items() if method.title}
-        both = {**(titles or {}), **known}
+        both = {**(titles or {}), **distinct_titles(known)}
         parts = (self.shown, self.pictures, both, self.detection)
         return Results(folder, self.cells, facts, *parts)
 

@@ -36,6 +36,7 @@ from ..learn.loops import DivergedError, shuffled_batches
 from ..learn.protocol import Protocol, check_warmup
 from ..learn.surrogate_training import cosine
 from ..methods.base import Defense, Facts
+from ..methods.returned import augmented_by, presented_by
 from ..methods.run import Run
 from ..methods.victim import Target, Trained, Victim
 from ..models import encoder_of
@@ -232,14 +233,14 @@ class Contrastive(Victim):
         self, data: Split, batch: Tensor, target: Target, run: Run
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
         """Return two views of the images of a batch, after what the defense does to images."""
-        images = target.defense.before_crop(data.take(batch), run)
+        images = presented_by(target.defense, data.take(batch), run)
         # a defense may return images of another size: larger ones are cropped, smaller ones padded
         sides = zip(data.shape[1:], images.shape[2:], strict=True)
         padding = max(0, *(math.ceil((wanted - side) / 2) for wanted, side in sides))
         images = crop_flip(images, run.rng, padding, False, size=data.shape[1:])
         if images.dtype == torch.uint8:
             images = images.float().div_(255)
-        images = target.defense.after_crop(images, run)
+        images = augmented_by(target.defense, images, run)
         first, second = (
             contrastive(images, run.rng, crop=self.crop, mirror=target.protocol.flip).contiguous(
                 memory_format=torch.channels_last

@@ -20,6 +20,7 @@ from ..learn.muon import Muon
 from ..learn.protocol import Protocol
 from ..methods.base import Defense
 from ..methods.registry import victim
+from ..methods.returned import loss_of, presented_by
 from ..methods.run import Run
 from ..methods.victim import Target, Trained, Victim
 from ..store.arrays import chunks
@@ -186,7 +187,7 @@ def _train_epoch(
         flip = protocol.flip if sides is None else (sides[batch] + run.epoch) % 2 == 1
         with run.augmenting:
             images = crop_flip(
-                defense.before_crop(data.take(batch), run),
+                presented_by(defense, data.take(batch), run),
                 run.rng,
                 protocol.crop_padding,
                 flip,
@@ -197,7 +198,7 @@ def _train_epoch(
             images = images.float().div_(255)
         images = images.contiguous(memory_format=torch.channels_last)
         with run.autocast():
-            loss = defense.loss(model, images, data.labels[batch], run)
+            loss = loss_of(defense, model, images, data.labels[batch], run)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if protocol.clip_norm:

@@ -59,7 +59,7 @@ def craft(*more: str) -> Result:
         (
             PERTURB,
             "return None",
-            "attack stranger: perturb returned nothing (is its `return` missing?); float [40, 3, 16,",
+            "attack stranger: perturb returned nothing (is its `return` missing?); float [40, 3,",
         ),
         ("export(self, data, delta)", "return None", "attack stranger: export returned nothing"),
         ("budget(self, shape)", "return 8 / 255", "budget returned 0.0313725; a Budget is needed"),

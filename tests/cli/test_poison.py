@@ -245,7 +245,10 @@ def test_an_attack_that_returns_nothing_is_reported(tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY.replace("{body}", "data.images * 0"))
     result = call("craft", "faulty", "--plugin", "faulty.py", "--dataset", DATA, "--out", "a.npz")
     assert result.exit_code == 1
-    told = "attack faulty: perturb returned nothing (is its `return` missing?); float [40, 3, 16, 16] is needed"
+    told = (
+        "attack faulty: perturb returned nothing (is its `return` missing?); "
+        "float [40, 3, 16, 16] is needed"
+    )
     assert told in " ".join(result.stderr.split())
 
 

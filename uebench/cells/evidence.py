@@ -14,6 +14,7 @@ from typing import Any
 from ..data import Dataset
 from ..data.pictures import strip, write_strip
 from ..data.poison import Poison
+from ..methods.base import MethodInfo
 from ..report.folder import PICTURES_FOLDER, Picture, picture_name
 from ..report.records import write_records
 from ..store.store import Store
@@ -69,11 +70,16 @@ def facts(cells: Sequence[Cell]) -> dict[str, Any]:
             for name, ref in refs.items()
         },
         "methods": {
-            method.info.name: {"title": method.info.title, "source": method.info.source}
-            for cell in cells
-            for method in cell.methods
+            method.info.name: _described(method.info) for cell in cells for method in cell.methods
         },
     }
+
+
+def _described(info: MethodInfo) -> dict[str, str]:
+    """Return a method's title and source and, if it is not the suite's, where it came from."""
+    origin = f"{info.origin} of {info.package}" if info.package else info.origin
+    elsewhere = {} if origin in ("built-in", "imported") else {"origin": origin}
+    return {"title": info.title, "source": info.source, **elsewhere}
 
 
 def _draw(ref: PoisonRef, dataset: Dataset, path: Path, store: Store) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ..common.text import counted, stdout_console
-from .shared import data_dir_option, echo, json_option
+from .shared import data_dir_option, echo, json_option, plugin_option
 
 NO_LICENCE = "None was stated. The images derive from the clean data set, whose terms apply."
 SHOWN_PROBLEMS = 20
@@ -29,6 +29,7 @@ licence_option = click.option(
 @click.argument("results", type=click.Path())
 @click.argument("folder", type=click.Path())
 @licence_option
+@plugin_option
 def publish_verb(results: str, folder: str, licence: str) -> None:
     """Bundle results for a repository or a paper's supplement.
 
@@ -56,6 +57,7 @@ def publish_verb(results: str, folder: str, licence: str) -> None:
 
 @click.command("validate")
 @click.argument("folder", type=click.Path())
+@plugin_option
 @json_option
 def validate_verb(folder: str, as_json: bool) -> None:
     """Check that published results are complete and consistent.
@@ -96,6 +98,7 @@ def validate_verb(folder: str, as_json: bool) -> None:
 @click.command("merge")
 @click.argument("results", nargs=-1, required=True, type=click.Path())
 @click.option("--out", metavar="FOLDER", required=True, help="Folder for the joined results.")
+@plugin_option
 def merge_verb(results: tuple[str, ...], out: str) -> None:
     """Join several results folders into one.
 

@@ -40,6 +40,8 @@ class MethodInfo:
     """Where it was registered: `built-in`, `entry point NAME`, `file PATH` or `session`."""
     family: str = "other"
     """What it has in common with others, such as `augmentation`; wide tables are grouped by it."""
+    package: str = ""
+    """The installed package of an entry point and its version, `NAME VERSION`."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class BrokenPlugin(NamedTuple):
 _methods: dict[Kind, dict[str, type[Method]]] = {kind: {} for kind in KINDS}
 _broken: list[BrokenPlugin] = []
 _files: list[Path] = []
-_state = {"origin": "session", "loaded": False}
+_state = {"origin": "session", "package": "", "loaded": False}
 
 
 def attack(name: str, *, title: str, source: str, family: str = "other") -> Callable[[A], A]:
@@ -120,7 +120,8 @@ def _registering(
         taken = _methods[kind].get(name)
         if taken is not None and not (origin == taken.info.origin == "session"):
             raise UserError(name_is_taken(taken.info))
-        cls.info = MethodInfo(kind, name, title, source, origin, family)
+        package = "" if origin == "built-in" else str(_state["package"])
+        cls.info = MethodInfo(kind, name, title, source, origin, family, package)
         _methods[kind][name] = cls
         return cls
 
@@ -139,15 +140,17 @@ def _refuse_incomplete(kind: Kind, cls: type[Method]) -> None:
 
 
 @contextlib.contextmanager
-def _loading(origin: str, module: str = "") -> Iterator[None]:
+def _loading(origin: str, module: str = "", package: str = "") -> Iterator[None]:
     """Register what the body imports under `origin`; record an error instead of raising it.
 
     Args:
         origin: as in `MethodInfo`.
         module: the name of the plug-in's module, whose code may configure the modules it imports.
+        package: as in `MethodInfo`.
     """
     before = {kind: dict(classes) for kind, classes in _methods.items()}
-    previous, _state["origin"] = _state["origin"], origin
+    previous = dict(_state)
+    _state.update(origin=origin, package=package)
     try:
         yield
         for kind, classes in _methods.items() if origin != "built-in" else ():
@@ -167,7 +170,7 @@ def _loading(origin: str, module: str = "") -> Iterator[None]:
             text = in_words(error, files)
         _broken.append(BrokenPlugin(origin, text, isinstance(error, UserError)))
     finally:
-        _state["origin"] = previous
+        _state.update(origin=previous["origin"], package=previous["package"])
 
 
 def load() -> None:
@@ -193,7 +196,8 @@ def load() -> None:
                     importlib.import_module(f"{package}.{module.name}")
     for group in GROUPS_OF_METHODS:
         for entry in importlib.metadata.entry_points(group=group):
-            with _loading(f"entry point {entry.name}", entry.module):
+            package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""
+            with _loading(f"entry point {entry.name}", entry.module, package):
                 entry.load()
 
 
@@ -211,7 +215,8 @@ def load_file(path: Path) -> None:
     if path in _files or path in map(Path.resolve, map(Path, _plugin_sources())):
         return
     if not path.is_file():
-        raise UserError(f"--plugin {path}: no such file; give the path of a Python file")
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise UserError(f"--plugin {path}: {what}; give the path of a Python file")
     name = f"uebench_plugin_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

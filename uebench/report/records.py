@@ -108,12 +108,15 @@ class DatasetFacts(BaseModel):
 
 
 class MethodFacts(BaseModel):
-    """A method's title in tables, and the paper or page it comes from."""
+    """A method's title in tables, the paper or page it comes from, and where its code came from."""
 
     model_config = _AS_WRITTEN
 
     title: str = ""
     source: str = ""
+    origin: Annotated[str, AfterValidator(plain_text)] = ""
+    """`file NAME`, `entry point NAME of PACKAGE VERSION` or `session`; empty for the suite's own,
+    and in older results."""
 
 
 class RunFacts(BaseModel):

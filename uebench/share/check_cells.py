@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ..cells.cell import Cell, DatasetRef
@@ -19,7 +19,9 @@ from ..cells.results import measured
 from ..cells.results import row as row_of
 from ..common.errors import UserError
 from ..common.json_file import RUN
-from ..common.spec import parse_spec
+from ..common.names import MIXTURE
+from ..common.spec import IMPORTED, PURIFIED, parse_spec
+from ..methods.registry import KINDS, methods
 from ..report.records import RunFacts
 from .contents import CellValues, Contents, Remarks, Unchecked, who
 
@@ -29,14 +31,18 @@ _ALWAYS = ("poison.attack", "poison.dataset", "poison.seed", "poison.imported", 
 """Entries of recipes that mean the same in all versions, like those that are not nested."""
 
 
-def cells_of(run: RunFacts) -> list[Cell]:
+def cells_of(run: RunFacts, without: Collection[str] = ()) -> list[Cell]:
     """Return the cells of the matrix that run.json describes, in the order of their rows.
+
+    Args:
+        run: the content of run.json.
+        without: methods whose cells are left out.
 
     Raises:
         UserError: the configuration or a data set is not described as a run does it, or the cells
             cannot be planned here, because a plug-in or an imported poison is missing.
     """
-    config = make_config(run.config)
+    config = make_config(_remaining(run.config, without) if without else run.config)
     refs = [
         DatasetRef(
             name,
@@ -59,6 +65,47 @@ def cells_of(run: RunFacts) -> list[Cell]:
         resolved = config.model_copy(update={"protocol_options": options})
         plans.append(plan(resolved, [(ref, ref) for ref in refs], "cpu"))
     return max(plans, key=lambda cells: sum(cell.key in run.recipes for cell in cells))
+
+
+def _remaining(config: Mapping[str, Any], without: Collection[str]) -> dict[str, Any]:
+    """Return a configuration without some methods, and without matrices that are then empty."""
+    asked = {
+        kind: [spec for spec in config[kind] if parse_spec(spec).name not in without]
+        for kind in ("attacks", "defenses", "victims")
+        if config.get(kind)
+    }
+    if config.get("matrices"):
+        matrices = (_remaining(each, without) for each in config["matrices"])
+        asked["matrices"] = [each for each in matrices if _has_cells(each)]
+    return {**config, **asked}
+
+
+def _has_cells(config: Mapping[str, Any]) -> bool:
+    return all(config.get(kind, True) for kind in ("attacks", "defenses", "victims"))
+
+
+def absent_methods(run: RunFacts) -> dict[str, str]:
+    """Return the methods of a run that are not installed here, and where each came from."""
+    here = {name for kind in KINDS for name in methods(kind)} | {MIXTURE}
+    return {
+        name: facts.origin
+        for name, facts in run.methods.items()
+        if name not in here and not name.startswith((IMPORTED, PURIFIED))
+    }
+
+
+def how_to_get(absent: Mapping[str, str]) -> str:
+    """Return in words what methods are not installed here and how to get them."""
+    return "; ".join(
+        f"{name} is not installed here: "
+        + (
+            f"it came from {origin}, so "
+            + ("install that package" if origin.startswith("entry point") else "add --plugin FILE")
+            if origin
+            else "install its package, or add --plugin FILE"
+        )
+        for name, origin in absent.items()
+    )
 
 
 def planned_or_none(run: RunFacts) -> list[Cell] | None:

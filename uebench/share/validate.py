@@ -5,6 +5,7 @@ Nothing is computed again: a number that passes is possible, which does not make
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from ..common.text import counted, one_line
 from ..report.groups import plain_rows
 from ..report.records import CellRecord, RunFacts, read_records, read_run
 from .agreement import ACCURACIES
-from .check_cells import cells_of, check_cells
+from .check_cells import absent_methods, cells_of, check_cells, how_to_get
 from .check_displays import check_displays
 from .check_recipes import check_recipes, check_run
 from .check_records import check_poisons, check_records
@@ -100,13 +101,19 @@ def _with_recipes(contents: Contents) -> Iterator[Finding]:
     run = contents.run
     yield _finding("recipes", f"{len(run.recipes)} recipes", check_recipes(contents))
     planned: list[Cell] | None = None
+    known: list[Cell] = []
     try:
-        planned = cells_of(run)
+        known = planned = cells_of(run)
         remarks = check_cells(contents, planned)
     except UserError as error:
-        remarks = iter([Unchecked(f"names, options and number of cells, as {RUN}: {error}")])
+        absent = absent_methods(run)
+        reason = how_to_get(absent) or f"{RUN}: {error}"
+        remarks = iter([Unchecked(f"names, options and number of cells, as {reason}")])
+        if absent:
+            with contextlib.suppress(UserError):
+                known = cells_of(run, without=absent)
     yield _finding("cells", f"{len(contents.rows)} rows against {RUN}", remarks)
-    refs = [cell.poison for cell in planned or [] if not cell.poison.is_clean and not cell.fault]
+    refs = [cell.poison for cell in known if not cell.poison.is_clean and not cell.fault]
     yield _finding("poisons", f"{len(run.poisons)} poisons", check_poisons(contents, refs))
     yield _finding("run", f"data sets, methods and failures in {RUN}", check_run(contents))
     yield from _without_recipes(contents, planned)

@@ -22,7 +22,7 @@ from ..cells.cell import LATER_FIELDS, Cell, dataset_ref
 from ..cells.config import Config, dataset_specs, make_config
 from ..cells.plan import plan
 from ..cells.results import row
-from ..common.errors import UserError
+from ..common.errors import UnknownNameError, UserError
 from ..common.json_file import RUN, read_run_json
 from ..common.provenance import same_machine_type
 from ..data import load_dataset
@@ -32,8 +32,9 @@ from ..learn.protocol import Protocol
 from ..methods.imported import ImportedPoison
 from ..methods.purified import PurifiedSet, copy_purified
 from ..report import read_cells
+from ..report.records import read_run
 from ..share.agreement import TOLERANCE, agreement, cell_name, shortened
-from ..share.check_cells import flat
+from ..share.check_cells import absent_methods, flat, how_to_get
 from ..share.validate import findings
 from ..store.store import Store
 from . import run as suite_run
@@ -117,7 +118,10 @@ def verify(
     on_cpu = all(str(r["device"]) in ("cpu", "") for r in rows)
     devices = usable_devices("cpu" if device == "auto" and on_cpu else device)
     config = _config(run_json, folder)
-    cells, datasets = _planned(config, rows, run_json, devices[0], data_dir)
+    try:
+        cells, datasets = _planned(config, rows, run_json, devices[0], data_dir)
+    except UnknownNameError as error:
+        raise UserError(how_to_get(absent_methods(read_run(folder))) or str(error)) from None
     keys = {r["key"] for r in rows}
     cells_by_key = {cell.key: cell for cell in cells if cell.key in keys}
     sampled_cells = list(cells_by_key.values())

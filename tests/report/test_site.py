@@ -129,6 +129,22 @@ def test_the_page_of_a_method_has_its_definition_options_and_numbers(tmp_path: P
     assert "Cost" not in Page(files["differences.html"]).text
 
 
+def test_the_page_of_a_foreign_method_says_where_it_came_from(tmp_path: Path) -> None:
+    rows = story_rows()[:4]
+    for row in rows:
+        row |= {"attack": "veil", "attack_options": f"eps={row['seed']}"}
+    write_cells(pd.DataFrame(rows), tmp_path / "cells.csv")
+    assert (
+        "Not known, since its code was not there"
+        in Page(files_of(tmp_path)["methods/attack-veil.html"]).text
+    )
+    facts = {"veil": {"title": "Veil", "source": "a test", "origin": "file veil.py"}}
+    (tmp_path / "run.json").write_text(json.dumps({"methods": facts}))
+    text = Page(files_of(tmp_path)["methods/attack-veil.html"]).text
+    assert "From file veil.py." in text
+    assert "this suite" not in text.replace("not a method of this suite", "")
+
+
 def test_a_victim_has_a_page_with_its_leaderboards(tmp_path: Path) -> None:
     rows = view_rows()
     for row in rows:

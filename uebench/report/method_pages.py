@@ -49,8 +49,10 @@ def _undescribed(results: Results, kind: str, name: str) -> Mapping[str, Any]:
         "title": facts.title if facts else "",
         "source": facts.source if facts else "",
         "text": "",
-        "about": "It is not a method of this suite; what its author wrote about it is its source.",
-        "options": [],
+        "about": "It is not a method of this suite, and its code was not there when this page was "
+        "written.",
+        "origin": facts.origin if facts else "",
+        "options": None,
     }
 
 
@@ -67,16 +69,26 @@ def _view(each: Mapping[str, Any], boards: Sequence[View], published: Sequence[P
         "page": f"{kind}-{name}" if re.fullmatch(r"[a-z0-9_]{1,60}", name) else _hashed(kind, name),
         "source": one_line(str(each["source"])),
         "link": paper_link(str(each["source"])),
-        "version": each.get("version", ""),
+        "origin": one_line(_origin(each)),
         "summary": one_line(about.partition("\n\n")[0]),
         "about": [in_html(part) for part in about.split("\n\n")],
         "departs": in_html(departures(about)),
-        "options": [{**o, "meaning": in_html(o["meaning"])} for o in each["options"]],
+        "options": None
+        if each["options"] is None
+        else [{**o, "meaning": in_html(o["meaning"])} for o in each["options"]],
         "numbers": numbers,
         "extent": f"on {counted(len(numbers), 'leaderboard')}" if numbers else "none",
         "other": _OTHER.get(kind, ""),
         "published": [_published(row, kind) for row in own],
     }
+
+
+def _origin(each: Mapping[str, Any]) -> str:
+    """Return a sentence on the version of a method and where its code came from, if known."""
+    origin = "this suite" if each.get("origin") == "built-in" else str(each.get("origin") or "")
+    if each.get("version"):
+        return f"Version {each['version']}{origin and f', from {origin}'}."
+    return f"From {origin}." if origin else ""
 
 
 def _hashed(kind: str, name: str) -> str:

@@ -91,3 +91,14 @@ def test_only_a_pixel_budget_is_a_fraction_of_255() -> None:
     assert accepted(fields["eps"]) == "a number in [51/255, inf)"
     with pytest.raises(ValueError, match=r"poll_s must be a number in \[0.2, inf\), got 0.1"):
         validated(Times, {"poll_s": 0.1})
+
+
+def test_an_option_without_a_default_must_be_given() -> None:
+    class Needs(BaseModel):
+        """A model with a required field."""
+
+        count: Annotated[int, Field(ge=1)]
+
+    with pytest.raises(UserError) as error:
+        validated(Needs, {}, owner="needs")
+    assert str(error.value).startswith("needs: count has no default, so it must be given: a whole")

@@ -43,7 +43,11 @@ def test_npz(tmp_path: Path) -> None:
         ({"train_images": GOOD["train_images"].astype(float)}, "must be uint8"),
         ({"train_images": GOOD["train_images"][..., 0]}, "must be uint8 [n, h, w, 3]"),
         ({"train_images": GOOD["train_images"][:5]}, "5 train_images but 6 train_labels"),
-        ({"train_labels": np.array([0, 1, 3, 0, 1, 3])}, "no training image of class 2"),
+        (
+            {"train_labels": np.array([0, 1, 3, 0, 1, 3])},
+            "no training image of class 2, and 1 test",
+        ),
+        ({"test_labels": np.array([0, 1, 3])}, "no training image of class 3, and 1 test image"),
         ({"train_labels": np.array([0, 1, -1, 0, 1, 2])}, "must lie in"),
         ({"class_names": np.array(["a", "b"])}, "train_labels holds 2"),
         ({"train_labels": GOOD["train_labels"] * 1.0}, "whole numbers"),

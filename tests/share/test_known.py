@@ -229,3 +229,14 @@ def test_reused_cells_can_be_recomputed_first() -> None:
     first = sampled(rows, 10, 0, reused_first=True)
     assert sum(row["origin"] == "a" for row in first) == 8
     assert first == sampled(rows, 10, 0, reused_first=True) != sampled(rows, 10, 1, True)
+
+
+def test_a_published_command_can_be_pasted_into_a_shell(folders: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(folders / "seed0", copy)
+    run = json.loads((copy / "run.json").read_text())
+    run["command"] = ["uebench", "run", "--attacks", "em[rounds=5]", "--out", "my results"]
+    (copy / "run.json").write_text(json.dumps(run))
+    readme = publish(copy, tmp_path / "bundle", "MIT") / "README.md"
+    assert "uebench run --attacks 'em[rounds=5]' --out 'my results'" in readme.read_text()
+    assert problems(tmp_path / "bundle") == []

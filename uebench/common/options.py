@@ -224,6 +224,8 @@ def _explain(problem: Any, fields: Mapping[str, FieldInfo], noun: str) -> _Fault
 
 
 def _explain_field(problem: Any, name: str, info: FieldInfo) -> _Fault:
+    if problem["type"] == "missing":
+        return _Fault(f"{name} has no default, so it must be given: {accepted(info)}")
     value = problem["input"]
     text = option_value(value, info) if isinstance(value, (int, float, str)) else repr(value)
     if problem["type"] == "too_short" and not value:

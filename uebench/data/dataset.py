@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..common.errors import UserError
 from ..common.notebook import pictures_html, png_bytes
 from ..common.spec import printable
+from ..common.text import counted
 from ..store.arrays import add_bytes
 from ..store.store import Store
 from .conversion import CHANNELS, in_levels
@@ -132,10 +133,13 @@ def from_splits(name: str, train_split: Split, test_split: Split) -> Dataset:
         raise DatasetError(f"{name}: images of {h}x{w} px are too small; 4 px is least")
     if k < 2:
         raise DatasetError(f"{name}: has {k} class; a data set needs at least 2")
-    empty = [names[label] for label, size in enumerate(train_split.class_sizes) if not size]
+    empty = [label for label, size in enumerate(train_split.class_sizes) if not size]
     if empty:
+        tested = sum(test_split.class_sizes[label] for label in empty)
         raise DatasetError(
-            f"{name}: no training image of class {', '.join(empty[:5])}; every class needs one"
+            f"{name}: no training image of class {', '.join(names[label] for label in empty[:5])}"
+            + (f", and {counted(tested, 'test image')} of it" if tested else "")
+            + "; every class needs a training image, so check the labels of both parts"
         )
     return Dataset(name, train_split, test_split, _fingerprint(train_split, test_split))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -182,7 +183,7 @@ def readme(results: Results, licence: str) -> str:
     machine = run.machine.get("cpu") or run.machine.get("platform") or "unknown machine"
     devices = ", ".join(sorted({d for d in cells["device"] if d})) or "unknown"
     names = sorted({path.name for path in results.folder.iterdir()} - {README, MANIFEST})
-    command = ["They were computed by", "", "```sh", " ".join(run.command), "```", ""]
+    command = ["They were computed by", "", "```sh", shlex.join(run.command), "```", ""]
     return (
         "\n".join(
             [

@@ -279,3 +279,17 @@ def test_simple_images_and_other_members_are_no_reason_to_refuse_an_npz(tmp_path
         DatasetError, match="20 train_images but 7 train_labels; each image needs one"
     ):
         load_dataset(f"npz:{path}")
+
+
+def test_a_folder_or_a_poison_in_the_place_of_a_data_set_says_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    with pytest.raises(DatasetError, match="photos is a path; write folder:photos for a folder"):
+        load_dataset("photos")
+    Path("synthetic").mkdir()
+    assert load_dataset("synthetic[n_train=20,n_test=10]").name.startswith("synthetic")
+    np.savez("poison.npz", images=GOOD["train_images"])
+    with pytest.raises(DatasetError, match=r"if it is a poison, give its clean data set here and"):
+        load_dataset("npz:poison.npz")

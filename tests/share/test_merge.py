@@ -242,3 +242,15 @@ def test_a_poison_with_two_names_has_one_row(
     assert "imported:theirs" not in json.dumps(run["config"])
     assert "imported:theirs" not in run["methods"]
     assert {f.test: f.problems for f in validate(both.folder) if f.problems} == {}
+
+
+def test_a_folder_of_results_folders_is_read_as_all_of_them(folders: Path, tmp_path: Path) -> None:
+    for name in ("seed0", "seed1"):
+        shutil.copytree(folders / name, tmp_path / "all" / name)
+    together = call("table", str(tmp_path / "all"), "--format", "csv")
+    assert together.exit_code == 0, together.output
+    one_by_one = [str(tmp_path / "all" / name) for name in ("seed0", "seed1")]
+    assert together.stdout == call("table", *one_by_one, "--format", "csv").stdout
+    assert "n = 2 runs" in " ".join(str(uebench.leaderboard(tmp_path / "all")).split())
+    (tmp_path / "empty").mkdir()
+    assert call("table", str(tmp_path / "empty")).exit_code == 2

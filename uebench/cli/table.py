@@ -198,6 +198,7 @@ def _print_results(
     from ..common.spec import split_specs
     from ..methods.registry import known_titles
     from ..report.selection import selected
+    from ..share.known import is_folder_of_results
     from ..suite.look import results_of
 
     given = {name: options.pop(name) for name in ("attacks", "defenses")}
@@ -206,7 +207,8 @@ def _print_results(
             f"{flags[0]} describes the matrix of a table, but {paths[0]} is a results folder; "
             "leave the flag out, or name a table"
         )
-    cells = report.read_cells(paths[0]) if len(paths) == 1 else results_of(paths).cells
+    several = len(paths) > 1 or is_folder_of_results(Path(paths[0]))
+    cells = results_of(paths).cells if several else report.read_cells(paths[0])
     if cells.empty:
         raise UserError(f"{paths[0]} has no rows, so there is no table; run some cells first")
     cells = selected(cells, *(split_specs(text or "") for text in given.values()))

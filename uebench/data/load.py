@@ -120,7 +120,7 @@ def _refuse_bare_path(spec: str) -> None:
     brief = spec if len(spec) <= 200 else f"{spec[:200]}..."
     if typed.endswith(".npz"):
         raise DatasetError(f"{brief} is the name of a file; write npz:{brief}")
-    if "/" in typed or typed in (".", ".."):
+    if "/" in typed or typed in (".", "..") or (typed not in DATASETS and Path(typed).exists()):
         raise DatasetError(
             f"{brief} is a path; write folder:{brief} for a folder of images, or npz:FILE.npz"
         )

@@ -90,8 +90,11 @@ def npz(path: Path) -> Dataset:
         headers = check_npz(path, [*needed, "class_names"])
         missing = [key for key in needed if key not in headers]
         if missing:
+            hint = ""
+            if missing == needed:
+                hint = "; if it is a poison, give its clean data set here and `uebench import` it"
             raise DatasetError(
-                f"{path} lacks {', '.join(missing)}; an .npz data set has {', '.join(needed)}"
+                f"{path} lacks {', '.join(missing)}; an .npz data set has {', '.join(needed)}{hint}"
             )
         for part in ("train", "test"):  # before images are unpacked, which may be many
             images, labels = (headers[f"{part}_{what}"].shape for what in ("images", "labels"))

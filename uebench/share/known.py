@@ -33,6 +33,7 @@ from .validate import NotResultsError, findings
 RECORDS = "records.json"
 _FILES = {"files": MANIFEST, "schema": "cells.csv", "numbers": "cells.csv", "records": RECORDS}
 """The file that a failed test of `validate` is about, where it is not run.json."""
+_IN_FOLDERS = "[!.]*/cells.csv"
 _SHOWN = ("leaderboard", "displays")
 """The tests of files that are only shown; a changed table changes no record."""
 
@@ -67,7 +68,7 @@ def results_folders(paths: Sequence[Path | str]) -> list[Path]:
         if (path / "cells.csv").is_file():
             at_path = [path]
         else:
-            at_path = sorted(file.parent for file in path.glob("[!.]*/cells.csv"))
+            at_path = sorted(file.parent for file in path.glob(_IN_FOLDERS))
         if not at_path:
             raise NotResultsError(
                 f"{escaped(path)} has no cells.csv, and no folder in it has one; give a folder "
@@ -75,6 +76,11 @@ def results_folders(paths: Sequence[Path | str]) -> list[Path]:
             )
         folders += at_path
     return list({folder.resolve(): folder for folder in folders}.values())
+
+
+def is_folder_of_results(path: Path) -> bool:
+    """Return whether a path is a folder of results folders, and not one itself."""
+    return not (path / "cells.csv").exists() and any(path.glob(_IN_FOLDERS))
 
 
 def checked_contents(folder: Path) -> Contents:

@@ -37,6 +37,7 @@ from ..report.published import read_published
 from ..report.records import CellRecord, as_read
 from ..report.selection import selected
 from ..report.tables import metric_of
+from ..share.known import is_folder_of_results
 from ..share.merge import merged
 from ..store.store import Store
 from .examples import draw_examples
@@ -61,7 +62,7 @@ def results_of(source: Source) -> Results:
     paths = [source] if isinstance(source, str | os.PathLike) else list(source)
     if not paths:
         raise UserError("no results are given; give a table of uebench.run or a results folder")
-    if len(paths) == 1:
+    if len(paths) == 1 and not is_folder_of_results(Path(paths[0])):
         return read_results(paths[0], known_titles())
     texts = [str(path) for path in paths]
     return merged(texts).results(Path(", ".join(map(escaped, texts))), known_titles())

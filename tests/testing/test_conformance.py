@@ -222,8 +222,14 @@ class Plain(Defense):
 
 
 LOSSES: dict[str, tuple[Any, str]] = {
-    "detached": (lambda m, x, y: F.cross_entropy(m(x), y).detach(), "with gradient: False"),
-    "of each image": (lambda m, x, y: F.cross_entropy(m(x), y, reduction="none"), "returns [12]"),
+    "detached": (
+        lambda m, x, y: F.cross_entropy(m(x), y).detach(),
+        "without gradient; one number",
+    ),
+    "of each image": (
+        lambda m, x, y: F.cross_entropy(m(x), y, reduction="none"),
+        "loss returned float32 [12]",
+    ),
     "infinite": (lambda m, x, y: F.cross_entropy(m(x), y) / 0, "the loss is inf"),
     "of nothing": (lambda m, x, y: F.cross_entropy(0 * m(x), y), "gradients are zero"),
     "in place": (lambda m, x, y: F.cross_entropy(m(x.mul_(0.5)), y), "changed in place"),

@@ -22,6 +22,7 @@ from ..execute.tasks import Task, pending
 from ..learn.stopwatch import Stopwatch
 from ..learn.threads import one_thread
 from ..methods.faults import blamed, blamed_for_its_code
+from ..methods.returned import loss_of
 from ..models import shown_arch
 from .matrix import Matrix
 from .run import reused_in_words
@@ -138,7 +139,7 @@ def _time_step(cell: Cell, arch: str, device: str, plain: bool) -> float:
                 loss = (
                     F.cross_entropy(model(images).float(), labels)
                     if plain
-                    else cell.defense.loss(model, images, labels, run)
+                    else loss_of(cell.defense, model, images, labels, run)
                 )
             loss.backward()
         if not i:

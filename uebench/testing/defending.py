@@ -10,6 +10,7 @@ import torch
 from ..data import Dataset
 from ..learn.protocol import PROTOCOLS, Protocol
 from ..methods.base import Defense
+from ..methods.returned import adjusted_by, loss_of, prepared_by, presented_by
 from ..methods.run import Run
 from ..methods.victim import Trained
 from ..victims.supervised import train_model
@@ -42,12 +43,7 @@ def _one_step(defense: Defense, dataset: Dataset, run: Run) -> None:
     images, labels = dataset.train.pixels().to(run.device), dataset.train.labels.to(run.device)
     before, named = images.clone(), labels.clone()
     with run.autocast():
-        value = defense.loss(model, images, labels, run)
-    demand(
-        value.shape == () and value.requires_grad,
-        f"`loss` returns {list(value.shape)}, with gradient: {value.requires_grad}",
-        "return one number with its gradient: run.cross_entropy(model(images), labels)",
-    )
+        value = loss_of(defense, model, images, labels, run)
     demand(
         torch.isfinite(value),
         f"the loss is {value.item()} in epoch {run.epoch}",
@@ -82,25 +78,7 @@ def _one_step(defense: Defense, dataset: Dataset, run: Run) -> None:
 def preparing(subject: Subject, name: str) -> None:
     """`prepare` returns labelled 8-bit images of the same size and leaves the given ones intact."""
     dataset = case(name)
-    train = dataset.train
-    before, labels = train.images.clone(), train.labels.clone()
-    prepared = subject.defense(dataset).prepare(train, make_run(dataset))
-    demand(
-        prepared.images.dtype == torch.uint8 and prepared.images.shape[1:] == before.shape[1:],
-        f"`prepare` returns {prepared.images.dtype} {list(prepared.images.shape)}",
-        "return data.with_images(...) with uint8 [n, c, h, w]",
-    )
-    low, high = int(prepared.labels.min()), int(prepared.labels.max())
-    demand(
-        len(prepared.labels) == len(prepared.images) > 0 and low >= 0 and high < dataset.n_classes,
-        f"`prepare` returns {len(prepared.images)} images with labels {low}..{high}",
-        "return one label per image, in 0..k-1",
-    )
-    demand(
-        torch.equal(before, train.images) and torch.equal(labels, train.labels),
-        "`prepare` changed the data that it was given",
-        "work on a clone",
-    )
+    prepared_by(subject.defense(dataset), dataset.train, make_run(dataset))
 
 
 @promised_by("defense", mend="write `before_crop` for any size and batch", cases=CASES)
@@ -110,14 +88,7 @@ def presenting(subject: Subject, name: str) -> None:
     defense, run = subject.defense(dataset, _EPOCHS), make_run(dataset, epochs=_EPOCHS)
     data = defense.prepare(dataset.train, run)
     before = data.images.clone()
-    images = defense.before_crop(data.images, run)
-    demand(
-        images.dtype in (torch.uint8, torch.float32)
-        and images.ndim == 4
-        and images.shape[:2] == before.shape[:2],
-        f"`before_crop` returns {images.dtype} {list(images.shape)}",
-        "return uint8, or float32 in the scale of [0, 1], of shape [b, c, height, width]",
-    )
+    images = presented_by(defense, data.images, run)
     demand(
         images.dtype == torch.uint8 or (torch.isfinite(images).all() and images.abs().max() < 64),
         "`before_crop` returns floats that are not in the scale of [0, 1]",
@@ -184,10 +155,9 @@ def check_same_twice(train: Callable[[], Trained]) -> None:
 def adjusting(subject: Subject, _: str) -> str:
     """`adjust` returns a protocol, and keeps what it may not decide."""
     protocol = PROTOCOLS["quick"]
-    adjusted = subject.defense(case("two classes")).adjust(protocol)
+    adjusted = adjusted_by(subject.defense(case("two classes")), protocol)
     demand(
-        isinstance(adjusted, Protocol)
-        and Protocol.model_validate(adjusted.model_dump()) == adjusted,
+        Protocol.model_validate(adjusted.model_dump()) == adjusted,
         "`adjust` does not return a valid protocol",
         "return protocol.asked(warmup_epochs=1), for example",
     )

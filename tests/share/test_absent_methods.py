@@ -10,6 +10,7 @@ import uebench
 from tests.share.conftest import OPTIONS
 from uebench.cli import main
 from uebench.methods import registry
+from uebench.share.check_cells import how_to_get
 
 PLUGIN = """
 import uebench
@@ -52,7 +53,7 @@ def test_validate_says_how_to_get_a_plugin_and_tests_the_others(made: Path) -> N
     result = call("validate", "made")
     assert result.exit_code == 0, result.output
     told = " ".join(result.stdout.split())
-    assert "veil is not installed here: it came from file veil.py, so add --plugin FILE" in told
+    assert "veil is not installed here: it came from the file veil.py, so add --plugin FILE" in told
     assert told.count("its attack cannot be planned here") == 1, "LSP's budget can be tested"
     run = json.loads((made / "run.json").read_text())
     (key,) = (k for k, poison in run["poisons"].items() if poison["recipe"]["attack"] == "lsp")
@@ -73,5 +74,20 @@ def test_results_are_shared_with_the_plugin(made: Path, verb: str) -> None:
 def test_verify_says_how_to_get_a_plugin(made: Path) -> None:
     result = call("verify", "made", "--sample", "0")
     assert result.exit_code == 2
-    assert "veil is not installed here: it came from file veil.py" in result.stderr
+    assert "veil is not installed here: it came from the file veil.py" in result.stderr
     assert call("verify", "made", "--sample", "0", "--plugin", "veil.py").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [
+        (
+            "entry point veil of veils 1.0",
+            "came from the entry point veil of veils 1.0, so install",
+        ),
+        ("session", "it was defined in a Python session, so add --plugin FILE with its code"),
+        ("", "install its package, or add --plugin FILE"),
+    ],
+)
+def test_every_origin_has_its_remedy(origin: str, told: str) -> None:
+    assert told in how_to_get({"veil": origin})

@@ -95,17 +95,20 @@ def absent_methods(run: RunFacts) -> dict[str, str]:
 
 
 def how_to_get(absent: Mapping[str, str]) -> str:
-    """Return in words what methods are not installed here and how to get them."""
+    """Return in words which methods are not installed here, and how to get them."""
     return "; ".join(
-        f"{name} is not installed here: "
-        + (
-            f"it came from {origin}, so "
-            + ("install that package" if origin.startswith("entry point") else "add --plugin FILE")
-            if origin
-            else "install its package, or add --plugin FILE"
-        )
-        for name, origin in absent.items()
+        f"{name} is not installed here: {_came_from(origin)}" for name, origin in absent.items()
     )
+
+
+def _came_from(origin: str) -> str:
+    if origin.startswith("entry point"):
+        return f"it came from the {origin}, so install that package"
+    if origin == "session":
+        return "it was defined in a Python session, so add --plugin FILE with its code"
+    if origin:
+        return f"it came from the {origin}, so add --plugin FILE"
+    return "install its package, or add --plugin FILE"
 
 
 def planned_or_none(run: RunFacts) -> list[Cell] | None:

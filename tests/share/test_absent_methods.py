@@ -83,7 +83,7 @@ def test_verify_says_how_to_get_a_plugin(made: Path) -> None:
     [
         (
             "entry point veil of veils 1.0",
-            "came from the entry point veil of veils 1.0, so install",
+            "the entry point veil of veils 1.0, so install",
         ),
         ("session", "it was defined in a Python session, so add --plugin FILE with its code"),
         ("", "install its package, or add --plugin FILE"),

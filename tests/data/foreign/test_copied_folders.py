@@ -93,8 +93,8 @@ def test_a_file_that_is_in_no_training_set_is_named(dataset: Dataset, tmp_path: 
     with pytest.raises(PoisonError) as caught:
         read_poison(tmp_path / "copy", dataset, Reading("images"))
     assert f"{caught.value}".endswith(
-        "copy: 5 files are named as training images of photos, and 'train/cat/new.png' is not; "
-        "rename or remove it"
+        "copy: 5 files are named as training images of photos, and 'train/cat/new.png' is not, or "
+        "is named as another file is; rename or remove it"
     )
 
 
@@ -108,7 +108,7 @@ def test_an_ending_decides_between_files_of_one_name(dataset: Dataset, tmp_path:
     assert [twins.train_files[i] for i in poison.index] == ["cat/a.png"]
     picture.save(tmp_path / "copy/cat/b.png")
     picture.save(tmp_path / "copy/cat/b.bmp")
-    with pytest.raises(PoisonError, match=r"'cat/b.(bmp|png)' are named as the same training"):
+    with pytest.raises(PoisonError, match=r"'cat/b.(bmp|png)' is not, or is named as another file"):
         read_poison(tmp_path / "copy", twins, Reading("images"))
 
 
@@ -118,3 +118,65 @@ def test_a_name_without_a_number_says_both_ways(dataset: Dataset, tmp_path: Path
     with pytest.raises(PoisonError) as caught:
         read_poison(tmp_path / "copy", dataset, Reading("images"))
     assert "<index>.png, by position in the training set, or keep the names" in f"{caught.value}"
+
+
+def numbered(root: Path, change: int, per_class: int = 15) -> None:
+    """Write a tree whose files are numbered over all classes: cat/0..14 and dog/15..29."""
+    rng = np.random.default_rng(1)
+    for part, shift in (("train", change), ("test", 0)):
+        for i in range(2 * per_class):
+            folder = root / part / ("cat" if i < per_class else "dog")
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 240, (8, 8, 3), dtype=np.uint8) + np.uint8(shift)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+
+
+def test_numbers_that_may_be_names_or_positions_are_refused(tmp_path: Path) -> None:
+    numbered(tmp_path / "photos", 0)
+    numbered(tmp_path / "copy", 9)
+    clean = load_dataset(f"folder:{tmp_path}/photos")
+    named, _ = read_poison(tmp_path / "copy", clean, Reading("images"))
+    assert torch.equal(named.images, clean.train.images + 9), "train/ says that names are meant"
+    named, _ = read_poison(tmp_path / "copy/train", clean, Reading("images"))
+    assert torch.equal(named.images, clean.train.images + 9)
+    (tmp_path / "copy/train").rename(tmp_path / "classes")
+    with pytest.raises(PoisonError, match="may be positions in the training set, or the names"):
+        read_poison(tmp_path / "classes", clean, Reading("images"))
+    (tmp_path / "flat").mkdir()
+    for i, image in enumerate(clean.train.images):
+        Image.fromarray((image + 9).permute(1, 2, 0).numpy()).save(tmp_path / f"flat/{i}.png")
+    flat, _ = read_poison(tmp_path / "flat", clean, Reading("images"))
+    assert torch.equal(flat.images, clean.train.images + 9), "flat numbers are positions"
+
+
+def test_numbers_that_are_no_names_stay_positions(tmp_path: Path) -> None:
+    """Class folders with positions, where only some names are those of the clean files."""
+    write(tmp_path / "photos")  # cat: 10, a, b; dog: 2, a, x.y
+    clean = load_dataset(f"folder:{tmp_path}/photos")
+    for i, folder in ((0, "cat"), (2, "cat"), (3, "dog")):
+        (tmp_path / "poison" / folder).mkdir(parents=True, exist_ok=True)
+        picture = clean.train.images[i].permute(1, 2, 0).numpy() + 9
+        Image.fromarray(picture).save(tmp_path / f"poison/{folder}/{i}.png")
+    poison, how_read = read_poison(tmp_path / "poison", clean, Reading("images"))
+    assert poison.index.tolist() == [0, 2, 3]
+    assert how_read["labels_from"] == "the file"
+
+
+def test_a_copy_of_the_test_images_is_no_poison(dataset: Dataset, tmp_path: Path) -> None:
+    write(tmp_path / "copy", 9)
+    with pytest.raises(PoisonError, match="does not say which training image it replaces"):
+        read_poison(tmp_path / "copy/test", dataset, Reading("images"))
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    for folder in ("train/train", "train/boat", "test/train", "test/boat"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        pixels = rng.integers(0, 240, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / folder / "a.png")
+    clean = load_dataset(f"folder:{tmp_path}/photos")
+    (tmp_path / "copy/train").mkdir(parents=True)
+    picture = clean.train.images[1].permute(1, 2, 0).numpy() + 9
+    Image.fromarray(picture).save(tmp_path / "copy/train/a.png")
+    poison, _ = read_poison(tmp_path / "copy", clean, Reading("images"))
+    assert [clean.train_files[i] for i in poison.index] == ["train/a.png"]

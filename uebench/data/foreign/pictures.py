@@ -31,7 +31,7 @@ from ..poison import PoisonError
 from .archives import Archive
 from .contents import Foreign, Numbers
 from .limits import Limits
-from .placing import by_file_name, by_number
+from .placing import placed
 
 RECORD_BYTES = 2**20
 """Largest size of a meta.json in bytes."""
@@ -114,8 +114,8 @@ def _read_tree(form: str, names: list[str], read: Read, dataset: Dataset, who: s
             f"{who} has no images named <index>.png, .bmp, .jpg or .jpeg; it has {files}; give "
             "numbered pictures, or one file of arrays by itself"
         )
-    copies = by_file_name(pictures, dataset, who)
-    by_index = by_number(pictures, dataset, who) if copies is None else copies
+    place = placed(pictures, dataset, who)
+    by_index = place.files
     index = np.array(sorted(by_index))
     order = [by_index[i] for i in sorted(by_index)]
     images = zeros((len(order), *limits.shape[1:], limits.shape[0]), torch.uint8).numpy()
@@ -127,7 +127,7 @@ def _read_tree(form: str, names: list[str], read: Read, dataset: Dataset, who: s
     others = {path.name: name for name, path in visible.items() if name not in pictures}
     if "labels.csv" in others:
         arrays["labels"] = _listed(read(others.pop("labels.csv")), index, f"{who}: labels.csv")
-    elif copies is None:
+    elif not place.is_copy:
         labels = _from_folders([pictures[name] for name in order], dataset.class_names, who)
         arrays |= {} if labels is None else {"labels": labels}
     record = parse_record(read(others.pop("meta.json")), who) if "meta.json" in others else {}

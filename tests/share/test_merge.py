@@ -254,3 +254,35 @@ def test_a_folder_of_results_folders_is_read_as_all_of_them(folders: Path, tmp_p
     assert "n = 2 runs" in " ".join(str(uebench.leaderboard(tmp_path / "all")).split())
     (tmp_path / "empty").mkdir()
     assert call("table", str(tmp_path / "empty")).exit_code == 2
+
+
+def test_names_of_imported_poisons_that_mean_two_things_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UEBENCH_HOME", str(tmp_path / "home"))
+    other = DATA.replace("n_test=20", "n_test=22")
+    for data, names in ((DATA, ("x", "y")), (other, ("y",))):
+        poison = uebench.craft("lsp", data)
+        poison.save(tmp_path / f"{len(names)}.npz")
+        for name in names:
+            uebench.import_poison(tmp_path / f"{len(names)}.npz", data, name)
+    uebench.run("imported:x", "standard", out=tmp_path / "a", **OPTIONS)
+    both_sets = {**OPTIONS, "dataset": [DATA, other]}
+    uebench.run("imported:y", "standard", out=tmp_path / "b", **both_sets)
+    both = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
+    assert sorted(both.cells["attack"]) == ["imported:x", "imported:y", "imported:y"]
+    assert {f.test: f.problems for f in validate(both.folder) if f.problems} == {}
+
+
+def test_what_detectors_say_of_a_crafted_poison_keeps_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UEBENCH_HOME", str(tmp_path / "home"))
+    larger = DATA.replace("n_train=40", "n_train=60")
+    options = {**OPTIONS, "dataset": larger}
+    uebench.craft("lsp", larger).save(tmp_path / "lsp.npz")
+    uebench.import_poison(tmp_path / "lsp.npz", larger, "mine")
+    for name, attack in (("a", "lsp"), ("b", "imported:mine")):
+        uebench.run(attack, "standard", out=tmp_path / name, detect=True, **options)
+    both = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
+    assert {row.attack for row in both.detection} == {"lsp", "imported:mine"}

@@ -45,7 +45,7 @@ from .check_cells import flat
 from .contents import Contents, key_or_none
 from .known import RECORDS, KnownCell, checked_contents, disagreement, known_cells, refuse
 from .known import results_folders as results_folders
-from .naming import ImportedNames, dataset_names, fingerprint_of
+from .naming import dataset_names, fingerprint_of, imported_names, renamed
 
 _PLACE = (
     *("dataset", "arch", "protocol", "attack", "attack_options", "defense", "defense_options"),
@@ -152,7 +152,7 @@ def merged(paths: Sequence[Path | str], command: Sequence[str] = ()) -> Merged:
         ConflictError: records of one key disagree, or cells of one place have different recipes.
     """
     sources = [checked_contents(folder) for folder in results_folders(paths)]
-    names, imported = dataset_names(sources), ImportedNames(sources)
+    names, imported = dataset_names(sources), imported_names(sources)
     union = _Union()
     for source in sources:
         known = {(k.row["key"], *_place(k.row)): k for k in known_cells(source)}
@@ -161,7 +161,7 @@ def merged(paths: Sequence[Path | str], command: Sequence[str] = ()) -> Merged:
             named = {
                 **_with_families(row),
                 "dataset": names.get(fingerprint_of(source, row["dataset"]), row["dataset"]),
-                "attack": imported.of_row(source, row),
+                "attack": imported.get(row["attack"], row["attack"]),
             }
             if not row["recipe"] and "poison" in recipe:
                 named["recipe"] = seedless_key(recipe)
@@ -186,14 +186,14 @@ def _detection(
     read: Sequence[Results],
     sources: Sequence[Contents],
     names: Mapping[str, str],
-    imported: ImportedNames,
+    imported: Mapping[str, str],
 ) -> list[Detection]:
     """Return what detectors said in all folders; of one question, the first folder's answer."""
     answers: dict[tuple[Any, ...], Detection] = {}
     for results, source in zip(read, sources, strict=True):
         for row in results.detection:
             name = names.get(fingerprint_of(source, row.dataset), row.dataset)
-            attack = imported.of_images(row.poison_sha256, row.attack)
+            attack = imported.get(row.attack, row.attack)
             question = (name, attack, row.attack_options, row.poison_seed, row.detector)
             here = row.model_copy(update={"dataset": name, "attack": attack})
             answers.setdefault(question, here)
@@ -259,7 +259,7 @@ def _mixed_recipes(cells: Sequence[KnownCell]) -> list[str]:
 def _run(
     sources: Sequence[Contents],
     names: Mapping[str, str],
-    imported: ImportedNames,
+    imported: Mapping[str, str],
     keys: set[str],
     records: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
@@ -268,7 +268,7 @@ def _run(
     Args:
         sources: the folders.
         names: the names of the data sets, by fingerprint.
-        imported: the names of the imported poisons.
+        imported: the names of imported poisons that are replaced, and by what.
         keys: the keys of all rows.
         records: the records of the finished cells.
     """
@@ -297,7 +297,7 @@ def _run(
             name: method.model_dump()
             for source in reversed(sources)
             for name, method in source.run.methods.items()
-            if imported.of_spec(name) == name
+            if name not in imported
         },
     }
 
@@ -320,7 +320,7 @@ def _poisons(
     return {k: p for k, p in poisons.items() if k in wanted}, list(others.values())
 
 
-def _config(sources: Sequence[Contents], imported: ImportedNames) -> dict[str, Any]:
+def _config(sources: Sequence[Contents], imported: Mapping[str, str]) -> dict[str, Any]:
     """Return a configuration that describes the cells of all folders, each folder as its parts.
 
     A data set and an imported poison have the first folder's name everywhere, and `auto` becomes
@@ -336,7 +336,9 @@ def _config(sources: Sequence[Contents], imported: ImportedNames) -> dict[str, A
         for part in parts(config):
             fields = part.model_dump(exclude=_OF_THE_WHOLE)
             fields["dataset"] = [spec_here[spec] for spec in part.dataset]
-            fields["attacks"] = list(dict.fromkeys(map(imported.of_spec, part.attacks)))
+            fields["attacks"] = list(
+                dict.fromkeys(renamed(spec, imported) for spec in part.attacks)
+            )
             if part.protocol_options.get("precision", "auto") == "auto" and len(used) == 1:
                 fields["protocol_options"] = {**part.protocol_options, "precision": max(used)}
             if fields not in matrices:

@@ -40,32 +40,29 @@ def dataset_names(sources: Sequence[Contents]) -> dict[str, str]:
     return names
 
 
-class ImportedNames:
-    """The name of each imported poison: the one that the first folder with its images gives it."""
+def imported_names(sources: Sequence[Contents]) -> dict[str, str]:
+    """Return the names of imported poisons that are replaced by the first name of their images.
 
-    def __init__(self, sources: Sequence[Contents]) -> None:
-        """Read the names and the hashes of the images from the rows of the folders."""
-        self._by_images: dict[str, str] = {}
-        self._renamed: dict[str, set[str]] = {}
-        for source in sources:
-            for row in source.rows:
-                if images := _imported_images(source, row):
-                    name = self._by_images.setdefault(images, str(row["attack"]))
-                    self._renamed.setdefault(str(row["attack"]), set()).add(name)
+    A name is replaced only if it stands for these images wherever it occurs, and so does the other.
+    """
+    first: dict[str, str] = {}
+    names: dict[str, set[str]] = {}
+    for source in sources:
+        for row in source.rows:
+            if images := _imported_images(source, row):
+                attack = str(row["attack"])
+                names.setdefault(attack, set()).add(first.setdefault(images, attack))
+    return {
+        attack: name
+        for attack, (name, *others) in ((attack, sorted(known)) for attack, known in names.items())
+        if not others and name != attack and names[name] == {name}
+    }
 
-    def of_row(self, source: Contents, row: CellRow) -> str:
-        """Return the attack of a row; other attacks than imported ones keep their names."""
-        return self.of_images(_imported_images(source, row), str(row["attack"]))
 
-    def of_images(self, sha256: str, attack: str) -> str:
-        """Return the name of the images with this hash, or `attack` if they were not imported."""
-        return self._by_images.get(sha256, attack)
-
-    def of_spec(self, spec: str) -> str:
-        """Return an attack with its options, renamed if all rows of its name are renamed alike."""
-        attack, bracket, options = spec.partition("[")
-        names = self._renamed.get(attack, set())
-        return f"{next(iter(names))}{bracket}{options}" if len(names) == 1 else spec
+def renamed(spec: str, names: Mapping[str, str]) -> str:
+    """Return an attack with its options under the name that replaces its own, if one does."""
+    attack, bracket, options = spec.partition("[")
+    return f"{names.get(attack, attack)}{bracket}{options}"
 
 
 def _imported_images(source: Contents, row: CellRow) -> str:

@@ -62,7 +62,11 @@ def craft(*more: str) -> Result:
             "attack stranger: perturb returned nothing (is its `return` missing?); float [40, 3,",
         ),
         ("export(self, data, delta)", "return None", "attack stranger: export returned nothing"),
-        ("budget(self, shape)", "return 8 / 255", "budget returned 0.0313725; a Budget is needed"),
+        (
+            "budget(self, shape)",
+            "return 8 / 255",
+            "budget returned 0.03137254901960784; a Budget",
+        ),
         (
             PERTURB,
             "data.images.fill_(0); return data.pixels()",
@@ -172,13 +176,13 @@ PREPARE = "prepare(self, data, run)"
         (
             "before_crop(self, images, run)",
             "return images[:1]",
-            "before_crop returned uint8 [1, 3, 16, 16]; uint8 or float [20, 3, height, width] is",
+            "before_crop returned uint8 [1, 3, 16, 16]; uint8 or float32 [20, 3, height, width]",
         ),
         ("after_crop(self, images, run)", "pass", "after_crop returned nothing"),
         (
             "after_crop(self, images, run)",
             "return images[..., :8]",
-            "after_crop returned float32 [20, 3, 16, 8]; float [20, 3, 16, 16] is needed",
+            "after_crop returned float32 [20, 3, 16, 8]; float32 [20, 3, 16, 16] is needed",
         ),
         ("loss(self, model, images, labels, run)", "pass", "loss returned nothing"),
         (
@@ -186,8 +190,13 @@ PREPARE = "prepare(self, data, run)"
             "return model(images).float().mean().detach()",
             "loss returned float32 [] without gradient; one number with a gradient is needed",
         ),
+        (
+            "before_crop(self, images, run)",
+            "return images.double() / 255",
+            "before_crop returned float64 [20, 3, 16, 16]; uint8 or float32 [20, 3, height,",
+        ),
         ("adjust(self, protocol)", "protocol.asked(lr=0.1)", "adjust returned nothing (is its"),
-        ("effort(self)", "return -1.0", "effort returned -1; a number above 0 is needed"),
+        ("effort(self)", "return -1.0", "effort returned -1.0; a number above 0 is needed"),
     ],
 )
 def test_what_a_defense_returns_is_checked(step: str, body: str, reported: str) -> None:
@@ -212,3 +221,40 @@ def test_methods_of_one_title_are_told_apart() -> None:
         assert "ISS (shield)" in text
     assert call("validate", "o").exit_code == 0
     assert "ISS (shield)" in call("table", "o").stdout
+
+
+@pytest.mark.parametrize("effort", ["2", "True", "torch.tensor(2.0).numpy()", "torch.tensor(2.0)"])
+def test_an_effort_may_be_any_sort_of_number(effort: str) -> None:
+    Path("shield.py").write_text(DEFENSE.format(step="effort(self)", body=f"return {effort}"))
+    matrix = ["--attacks", "none", "--defenses", "shield", "--dataset", DATA]
+    small = ["--arch", "resnet9[width=2]", "--epochs", "1", "--set", "protocol.batch_size=20"]
+    result = call("run", *matrix, *small, "--plugin", "shield.py", "--device", "cpu", "--out", "o")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_victim_without_an_effort_fails_alone() -> None:
+    Path("vague.py").write_text(VICTIM)
+    matrix = ["--attacks", "none", "--defenses", "standard", "--victims", "supervised,vague"]
+    small = ["--arch", "resnet9[width=2]", "--epochs", "1", "--set", "protocol.batch_size=20"]
+    where = ["--dataset", DATA, "--plugin", "vague.py", "--device", "cpu", "--out", "o"]
+    result = call("run", *matrix, *small, *where)
+    assert result.exit_code == 1
+    assert "victim vague: effort returned nothing (is its `return` missing?)" in result.stderr
+    assert Path("o/cells.csv").read_text().count(",ok,") == 1
+
+
+VICTIM = '''"""A stranger's victim."""
+import uebench
+
+
+@uebench.victim("vague", title="Vague", source="tests")
+class Vague(uebench.Victim):
+    """Knows nothing of its effort."""
+
+    def effort(self, protocol):
+        """Break."""
+
+    def train(self, data, target, run):
+        """Return an untrained network."""
+        return target.judged(run.network(target.arch), data, run)
+'''

@@ -45,9 +45,9 @@ def test_npz(tmp_path: Path) -> None:
         ({"train_images": GOOD["train_images"][:5]}, "5 train_images but 6 train_labels"),
         (
             {"train_labels": np.array([0, 1, 3, 0, 1, 3])},
-            "no training image of class 2, and 1 test",
+            "no training image of class 2, but 1 test",
         ),
-        ({"test_labels": np.array([0, 1, 3])}, "no training image of class 3, and 1 test image"),
+        ({"test_labels": np.array([0, 1, 3])}, "no training image of class 3, but 1 test image"),
         ({"train_labels": np.array([0, 1, -1, 0, 1, 2])}, "must lie in"),
         ({"class_names": np.array(["a", "b"])}, "train_labels holds 2"),
         ({"train_labels": GOOD["train_labels"] * 1.0}, "whole numbers"),
@@ -288,6 +288,11 @@ def test_a_folder_or_a_poison_in_the_place_of_a_data_set_says_what_to_type(
     Path("photos").mkdir()
     with pytest.raises(DatasetError, match="photos is a path; write folder:photos for a folder"):
         load_dataset("photos")
+    Path("mini-imagenet").mkdir()
+    with pytest.raises(DatasetError, match="imagenet"):
+        load_dataset("mini-imagenet")
+    with pytest.raises(ValueError, match="does not begin with a name"):
+        load_dataset("a" * 300)
     Path("synthetic").mkdir()
     assert load_dataset("synthetic[n_train=20,n_test=10]").name.startswith("synthetic")
     np.savez("poison.npz", images=GOOD["train_images"])

@@ -15,7 +15,12 @@ from uebench.report.compare import (
     rank_correlations,
 )
 from uebench.report.compare import with_published as compare
-from uebench.report.comparison_table import caveats, comparison_layout, comparison_records
+from uebench.report.comparison_table import (
+    _pair,
+    caveats,
+    comparison_layout,
+    comparison_records,
+)
 from uebench.report.published import PUBLISHED_COLUMNS, Published, read_published
 from uebench.report.tables import leaderboards
 
@@ -224,6 +229,12 @@ def test_published_values_of_a_setting_are_listed_once(against):
     listed = list(map(int, theirs.split(" or ")))
     assert len(listed) > 2
     assert listed == sorted(set(listed))
+
+
+def test_published_sizes_are_sorted_as_numbers():
+    assert _pair("5,000", ["73,257", "100,000", "50,000"]).endswith(
+        "published 50,000 or 73,257 or 100,000"
+    )
 
 
 def test_data_sets_are_recognised_by_the_prefix_of_their_name(published):

@@ -135,7 +135,7 @@ def test_the_page_of_a_foreign_method_says_where_it_came_from(tmp_path: Path) ->
         row |= {"attack": "veil", "attack_options": f"eps={row['seed']}"}
     write_cells(pd.DataFrame(rows), tmp_path / "cells.csv")
     assert (
-        "Not known, since its code was not there"
+        "Not known, since its code was not installed"
         in Page(files_of(tmp_path)["methods/attack-veil.html"]).text
     )
     facts = {"veil": {"title": "Veil", "source": "a test", "origin": "file veil.py"}}

@@ -91,3 +91,16 @@ def test_verify_says_how_to_get_a_plugin(made: Path) -> None:
 )
 def test_every_origin_has_its_remedy(origin: str, told: str) -> None:
     assert told in how_to_get({"veil": origin})
+
+
+@pytest.mark.parametrize("change", [{"attacks": 5}, {"matrices": [5]}, {"defenses": [5]}])
+def test_a_damaged_configuration_is_reported_with_or_without_the_plugin(
+    made: Path, change: dict[str, object]
+) -> None:
+    run = json.loads((made / "run.json").read_text())
+    run["config"] |= change
+    (made / "run.json").write_text(json.dumps(run))
+    for plugin in ([], ["--plugin", "veil.py"]):
+        result = call("validate", "made", *plugin)
+        assert "unexpected" not in result.output
+        assert "run.json" in result.stdout

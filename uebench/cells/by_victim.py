@@ -11,6 +11,7 @@ from ..methods.asked import Asked
 from ..methods.base import Facts
 from ..methods.faults import blamed
 from ..methods.registry import build_victim
+from ..methods.returned import victim_effort_of
 from ..methods.source import source_of
 from ..methods.victim import Victim
 from ..store.store import canonical
@@ -83,7 +84,7 @@ def _checked(cell: Cell, facts: Facts) -> Cell:
         with blamed(cell.victim, "check"):
             cell.victim.check(cell.arch, cell.defense, facts)
         with blamed(cell.victim, "effort"):
-            cell.victim.effort(cell.protocol)
+            victim_effort_of(cell.victim, cell.protocol)
     except MethodError as error:
         return replace(cell, fault=failure(error))
     return cell

@@ -136,10 +136,10 @@ def from_splits(name: str, train_split: Split, test_split: Split) -> Dataset:
     empty = [label for label, size in enumerate(train_split.class_sizes) if not size]
     if empty:
         tested = sum(test_split.class_sizes[label] for label in empty)
+        but = f", but {counted(tested, 'test image')}" if tested else ""
         raise DatasetError(
             f"{name}: no training image of class {', '.join(names[label] for label in empty[:5])}"
-            + (f", and {counted(tested, 'test image')} of it" if tested else "")
-            + "; every class needs a training image, so check the labels of both parts"
+            f"{but}; every class needs one, so check the labels of both parts"
         )
     return Dataset(name, train_split, test_split, _fingerprint(train_split, test_split))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..common.spec import (
     did_you_mean,
     format_options,
     format_spec,
+    normalise,
     parse_spec,
     shorten,
     split_path,
@@ -120,7 +122,9 @@ def _refuse_bare_path(spec: str) -> None:
     brief = spec if len(spec) <= 200 else f"{spec[:200]}..."
     if typed.endswith(".npz"):
         raise DatasetError(f"{brief} is the name of a file; write npz:{brief}")
-    if "/" in typed or typed in (".", "..") or (typed not in DATASETS and Path(typed).exists()):
+    is_name = normalise(typed.lower()) in DATASETS
+    is_here = os.path.exists(typed)  # noqa: PTH110 - Path.exists raises for names that are too long
+    if "/" in typed or typed in (".", "..") or (is_here and not is_name):
         raise DatasetError(
             f"{brief} is a path; write folder:{brief} for a folder of images, or npz:FILE.npz"
         )

@@ -18,6 +18,9 @@ from ..data.poison import Budget
 from ..data.split import Split, content_hash
 from ..learn.protocol import Protocol
 
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+"""Types of images that networks take; float64 fails in their first layer."""
+
 if TYPE_CHECKING:
     from .base import Attack, Defense, Method
     from .run import Run
@@ -63,10 +66,10 @@ def presented_by(
         not isinstance(shown, Tensor)
         or shown.ndim != 4
         or shown.shape[:2] != images.shape[:2]
-        or not (shown.dtype == torch.uint8 or shown.is_floating_point())
+        or shown.dtype not in (torch.uint8, *_FLOATS)
     ):
         b, c = images.shape[:2]
-        wanted = f"uint8 or float [{b}, {c}, height, width] is needed"
+        wanted = f"uint8 or float32 [{b}, {c}, height, width] is needed"
         refuse(defense, "before_crop", shown, wanted)
     return shown
 
@@ -80,12 +83,8 @@ def augmented_by(
         MethodError: they are not float images of the same shape.
     """
     shown = defense.after_crop(images, run)
-    if (
-        not isinstance(shown, Tensor)
-        or shown.shape != images.shape
-        or not shown.is_floating_point()
-    ):
-        refuse(defense, "after_crop", shown, f"float {list(images.shape)} is needed")
+    if not isinstance(shown, Tensor) or shown.shape != images.shape or shown.dtype not in _FLOATS:
+        refuse(defense, "after_crop", shown, f"float32 {list(images.shape)} is needed")
     return shown
 
 
@@ -127,10 +126,26 @@ def effort_of(defense: Defense) -> float:
     Raises:
         MethodError: it is not a number above 0.
     """
-    effort = defense.effort()
-    if not isinstance(effort, int | float) or not 0 < effort < math.inf:
-        refuse(defense, "effort", effort, "a number above 0 is needed")
-    return effort
+    return _effort(defense, defense.effort())
+
+
+def victim_effort_of(victim: Victim, protocol: Protocol) -> float:
+    """Return how long a victim's training takes relative to a supervised one.
+
+    Raises:
+        MethodError: it is not a number above 0.
+    """
+    return _effort(victim, victim.effort(protocol))
+
+
+def _effort(method: Method, effort: Any) -> float:
+    try:
+        number = float(effort)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        refuse(method, "effort", effort, "a number above 0 is needed")
+    return number
 
 
 def budget_of(attack: Attack, shape: tuple[int, int, int]) -> Budget:
@@ -178,5 +193,5 @@ def _in_words(got: Any) -> str:
         constant = got.shape == () and not got.requires_grad
         return f"{kind} {list(got.shape)}{' without gradient' if constant else ''}"
     if isinstance(got, int | float):
-        return f"{got:g}"
+        return f"{got!r:.40}"
     return "nothing" if got is None else f"a {type(got).__name__}"

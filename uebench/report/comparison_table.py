@@ -74,8 +74,13 @@ def caveats(compared: Sequence[Compared]) -> list[str]:
 
 def _pair(ours: str, theirs: Iterable[str]) -> str:
     """Return our value of a setting and the published ones, numbers by size."""
-    in_order = sorted(theirs, key=lambda text: text.rjust(9) if text.isdecimal() else text)
+    in_order = sorted(theirs, key=_by_size)
     return f"ours {ours}, published {' or '.join(in_order)}"
+
+
+def _by_size(text: str) -> tuple[int, str]:
+    digits = text.replace(",", "")
+    return (int(digits) if digits.isdecimal() else 0, text)
 
 
 def _theirs(each: Compared, source: str) -> Shown:
@@ -106,7 +111,8 @@ def _note(compared: Sequence[Compared]) -> str:
     ]
     sentences += [
         "In parentheses after each published number: ours minus it",
-        "results/published/README.md says what each source is",
+        "README.md next to the published numbers (results/published, or uebench/published where "
+        "uebench is installed) says what each source is",
         f"{inside} of {len(compared)} are inside the span of their sources; bold: outside it "
         f"(within noise: its {LEVEL:.0%} interval reaches the span)",
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from ..common.spec import IMPORTED, PURIFIED
 from ..common.text import counted, one_line
 from .entries import View
 from .folder import Results
@@ -17,6 +18,11 @@ from .words import percent
 
 _OTHER = {"attack": "defense", "defense": "attack"}
 """What the methods of a kind are measured against."""
+
+
+_FIXED = (
+    "These images were imported: somebody else made them, and their record says how they were read."
+)
 
 
 def method_views(
@@ -43,16 +49,19 @@ def method_views(
 
 def _undescribed(results: Results, kind: str, name: str) -> Mapping[str, Any]:
     facts = results.run.methods.get(name)
+    is_fixed = name.startswith((IMPORTED, PURIFIED))
     return {
         "kind": kind,
         "name": one_line(name),
         "title": facts.title if facts else "",
         "source": facts.source if facts else "",
         "text": "",
-        "about": "It is not a method of this suite, and its code was not there when this page was "
+        "about": _FIXED
+        if is_fixed
+        else "It is not a method of this suite, and its code was not installed when this page was "
         "written.",
         "origin": facts.origin if facts else "",
-        "options": None,
+        "options": [] if is_fixed else None,
     }
 
 
@@ -85,7 +94,8 @@ def _view(each: Mapping[str, Any], boards: Sequence[View], published: Sequence[P
 
 def _origin(each: Mapping[str, Any]) -> str:
     """Return a sentence on the version of a method and where its code came from, if known."""
-    origin = "this suite" if each.get("origin") == "built-in" else str(each.get("origin") or "")
+    words = {"built-in": "this suite", "session": "a Python session", "imported": ""}
+    origin = words.get(origin := str(each.get("origin") or ""), origin)
     if each.get("version"):
         return f"Version {each['version']}{origin and f', from {origin}'}."
     return f"From {origin}." if origin else ""

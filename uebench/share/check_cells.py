@@ -21,7 +21,7 @@ from ..common.errors import UserError
 from ..common.json_file import RUN
 from ..common.names import MIXTURE
 from ..common.spec import IMPORTED, PURIFIED, parse_spec
-from ..methods.registry import KINDS, methods
+from ..methods.registry import KINDS, broken, methods
 from ..report.records import RunFacts
 from .contents import CellValues, Contents, Remarks, Unchecked, who
 
@@ -42,7 +42,9 @@ def cells_of(run: RunFacts, without: Collection[str] = ()) -> list[Cell]:
         UserError: the configuration or a data set is not described as a run does it, or the cells
             cannot be planned here, because a plug-in or an imported poison is missing.
     """
-    config = make_config(_remaining(run.config, without) if without else run.config)
+    config = make_config(run.config)
+    if without:
+        config = make_config(_remaining(config.model_dump(), without))
     refs = [
         DatasetRef(
             name,
@@ -96,9 +98,13 @@ def absent_methods(run: RunFacts) -> dict[str, str]:
 
 def how_to_get(absent: Mapping[str, str]) -> str:
     """Return in words which methods are not installed here, and how to get them."""
-    return "; ".join(
+    sentences = [
         f"{name} is not installed here: {_came_from(origin)}" for name, origin in absent.items()
-    )
+    ]
+    if absent and (plugins := broken()):
+        faults = "; ".join(f"{plugin.origin} ({plugin.error})" for plugin in plugins)
+        sentences.append(f"plug-ins that could not be loaded: {faults}")
+    return "; ".join(sentences)
 
 
 def _came_from(origin: str) -> str:
@@ -108,7 +114,7 @@ def _came_from(origin: str) -> str:
         return "it was defined in a Python session, so add --plugin FILE with its code"
     if origin:
         return f"it came from the {origin}, so add --plugin FILE"
-    return "install its package, or add --plugin FILE"
+    return "nothing says where it came from; install its package, or add --plugin FILE"
 
 
 def planned_or_none(run: RunFacts) -> list[Cell] | None:

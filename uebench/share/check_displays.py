@@ -145,7 +145,8 @@ def _label_and_numbers(row: str) -> tuple[str, list[str]]:
     """
     row = row.replace("{[}", "[").replace("worst case over attacks", "worst case")
     label = re.split(r"[\d*\[&|]|\\text", row.lstrip("| "))[0]
-    return label.strip(), re.findall(r"\d[\d.,]*", row)
+    label = re.sub(r" \(\w+\)$", "", label.strip())  # which older versions did not add to a title
+    return label, re.findall(r"\d[\d.,]*", row)
 
 
 def _is_part(short: list[str], whole: list[str]) -> bool:

@@ -13,7 +13,7 @@ from ..common.spec import format_spec
 from ..common.text import escaped
 from ..learn.protocol import PROTOCOLS
 from ..methods.meanings import known_meanings
-from ..methods.registry import KINDS, methods
+from ..methods.registry import KINDS, known_titles, methods
 from ..report import Results
 from ..report.groups import CellRow, plain_rows
 from ..report.site import Site, is_site, site_files
@@ -33,7 +33,7 @@ def build_site(paths: Sequence[Path | str], out: Path) -> list[str]:
     folders = results_folders(paths)
     check_out(out, [*folders, *map(Path, paths)])
     described = [{"kind": kind, **describe(kind, name)} for kind in KINDS for name in methods(kind)]
-    results = merged(paths).results(out, {each["name"]: each["title"] for each in described})
+    results = merged(paths).results(out, known_titles())
     site = Site(
         results,
         known_meanings(),

@@ -9,9 +9,9 @@ from typing import Any
 from ..common.errors import MethodError
 from ..methods.asked import Asked
 from ..methods.base import Facts
+from ..methods.checked import victim_effort_of
 from ..methods.faults import blamed
 from ..methods.registry import build_victim
-from ..methods.returned import victim_effort_of
 from ..methods.source import source_of
 from ..methods.victim import Victim
 from ..store.store import canonical

@@ -17,10 +17,10 @@ from ..common.provenance import provenance, versions
 from ..data.dataset import Dataset, stored_dataset
 from ..data.poison import Poison, measure, n_changed, poisoned, tensors_sha256
 from ..data.split import Split
+from ..methods.checked import prepared_by, trained_by
 from ..methods.faults import blamed_for_its_code
 from ..methods.imported import ImportedPoison
 from ..methods.purified import PurifiedSet, read_purified
-from ..methods.returned import prepared_by, trained_by
 from ..methods.run import Run, ShowProgress
 from ..methods.victim import Target
 from ..report.confusion import ConfusionMatrix

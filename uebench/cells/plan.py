@@ -22,11 +22,11 @@ from ..data.dataset import Dataset
 from ..learn.protocol import Protocol, named_protocol
 from ..methods.asked import Asked
 from ..methods.base import Attack, Defense, Facts
+from ..methods.checked import adjusted_by, budget_of, defense_effort_of
 from ..methods.faults import blamed
 from ..methods.imported import ImportedPoison, bind
 from ..methods.mixture import mixed
 from ..methods.registry import build_attack, build_defense
-from ..methods.returned import adjusted_by, budget_of, effort_of
 from ..methods.source import code_read_once, source_of
 from ..models import parse_arch
 from ..store.store import Store, canonical
@@ -244,7 +244,7 @@ class Setting:
         with blamed(trained, "adjust"):
             protocol = adjusted_by(trained, self.protocol)
         with blamed(trained, "effort"):
-            effort_of(trained)
+            defense_effort_of(trained)
         with blamed(trained, "options"):
             trained.options()
         with blamed(poison.attack, "options"):

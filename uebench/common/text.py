@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,3 +120,11 @@ def distinct_titles(titles: Mapping[str, str]) -> dict[str, str]:
     return {
         name: title if count[title] == 1 else f"{title} ({name})" for name, title in titles.items()
     }
+
+
+def shell_line(command: Sequence[str]) -> str:
+    """Return a command as one types it; a leading ~ stays the home folder."""
+    return " ".join(
+        f"~/{shlex.quote(word[2:])}" if word[2:] and word.startswith("~/") else shlex.quote(word)
+        for word in command
+    )

@@ -22,7 +22,7 @@ from ..data.split import Split, content_hash
 from ..learn.protocol import Protocol
 from ..models import parse_arch
 from ..store.arrays import as_tensor, is_finite
-from .returned import augmented_by, refuse
+from .returned import checked_crop, wrong_return
 from .run import Run
 
 __all__ = ["Attack", "Defense", "Facts", "Fraction255", "Method", "MethodInfo", "Run"]
@@ -235,7 +235,7 @@ class Attack(Method):
         clean = content_hash(data)
         delta = as_tensor(self.perturb(data, run), data.device)
         if not isinstance(delta, Tensor) or delta.shape != data.images.shape:
-            refuse(self, "perturb", delta, f"float {list(data.images.shape)} is needed")
+            wrong_return(self, "perturb", delta, f"float {list(data.images.shape)} is needed")
         if not is_finite(delta):
             raise MethodError(
                 f"{self} returned a perturbation with NaN or infinite values; if it trains a "
@@ -247,7 +247,7 @@ class Attack(Method):
             and images.dtype == torch.uint8
             and images.shape == data.images.shape
         ):
-            refuse(self, "export", images, f"uint8 {list(data.images.shape)} is needed")
+            wrong_return(self, "export", images, f"uint8 {list(data.images.shape)} is needed")
         if content_hash(data) != clean:  # the change would be measured against itself
             raise MethodError(
                 f"{self}: the clean images or labels were changed in place; work on data.pixels() "
@@ -367,5 +367,6 @@ class Defense(Method):
             run in bf16, and with the label smoothing that the protocol asks for.
         """
         with run.augmenting:
-            images = augmented_by(self, images, run).contiguous(memory_format=torch.channels_last)
+            images = checked_crop(self, self.after_crop(images, run), images)
+            images = images.contiguous(memory_format=torch.channels_last)
         return run.cross_entropy(model(images), labels)

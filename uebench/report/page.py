@@ -7,7 +7,6 @@ policy names by its hash.
 import base64
 import hashlib
 import re
-import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from ..common.text import one_line, write_text
+from ..common.text import one_line, shell_line, write_text
 from .boards import page_boards, settings_data, tabs
 from .charts import charts, legend
 from .compare import NOTHING_MEANT, Meanings
@@ -178,7 +177,7 @@ def _provenance(results: Results) -> dict[str, Any]:
         if record.versions
     )
     return {
-        "command": shlex.join(run.command) if run.command else "",
+        "command": shell_line(run.command) if run.command else "",
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
         if run.config
         else "",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,7 +20,7 @@ from ..cells.cell import Cell
 from ..cells.config import make_config
 from ..cells.paper_table import paper_grid, table_texts
 from ..common.json_file import RUN
-from ..common.text import one_line
+from ..common.text import one_line, shell_line
 from ..methods.meanings import known_meanings
 from ..report.detection import DETECTION
 from ..report.folder import PICTURES_FOLDER, Results, read_results
@@ -184,7 +183,7 @@ def readme(results: Results, licence: str) -> str:
     machine = run.machine.get("cpu") or run.machine.get("platform") or "unknown machine"
     devices = ", ".join(sorted({d for d in cells["device"] if d})) or "unknown"
     names = sorted({path.name for path in results.folder.iterdir()} - {README, MANIFEST})
-    command = ["They were computed by", "", "```sh", shlex.join(run.command), "```", ""]
+    command = ["They were computed by", "", "```sh", shell_line(run.command), "```", ""]
     return (
         "\n".join(
             [

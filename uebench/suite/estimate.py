@@ -21,8 +21,8 @@ from ..common.text import counted, duration, one_line, plain_text, stdout_consol
 from ..execute.tasks import Task, pending
 from ..learn.stopwatch import Stopwatch
 from ..learn.threads import one_thread
+from ..methods.checked import loss_of
 from ..methods.faults import blamed, blamed_for_its_code
-from ..methods.returned import loss_of
 from ..models import shown_arch
 from .matrix import Matrix
 from .run import reused_in_words

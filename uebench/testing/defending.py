@@ -10,7 +10,7 @@ import torch
 from ..data import Dataset
 from ..learn.protocol import PROTOCOLS, Protocol
 from ..methods.base import Defense
-from ..methods.returned import adjusted_by, loss_of, prepared_by, presented_by
+from ..methods.checked import adjusted_by, loss_of, prepared_by, presented_by
 from ..methods.run import Run
 from ..methods.victim import Trained
 from ..victims.supervised import train_model

@@ -36,7 +36,7 @@ from ..learn.loops import DivergedError, shuffled_batches
 from ..learn.protocol import Protocol, check_warmup
 from ..learn.surrogate_training import cosine
 from ..methods.base import Defense, Facts
-from ..methods.returned import augmented_by, presented_by
+from ..methods.checked import augmented_by, presented_by
 from ..methods.run import Run
 from ..methods.victim import Target, Trained, Victim
 from ..models import encoder_of

@@ -19,8 +19,8 @@ from ..learn.loops import DivergedError, accuracy, n_batches, shuffled_batches
 from ..learn.muon import Muon
 from ..learn.protocol import Protocol
 from ..methods.base import Defense
+from ..methods.checked import loss_of, presented_by
 from ..methods.registry import victim
-from ..methods.returned import loss_of, presented_by
 from ..methods.run import Run
 from ..methods.victim import Target, Trained, Victim
 from ..store.arrays import chunks

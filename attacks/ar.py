@@ -57,6 +57,7 @@ class AR(Attack):
     """Autoregressive noise from searched 3x3 kernels, one per class and channel."""
 
     version: ClassVar[int] = 2
+    uncounted = "its search for kernels"
     norm: Literal["l2"] = "l2"
     """The norm that the budget is measured in."""
     eps: Annotated[Fraction255, Field(gt=0, le=100), Auto()] = auto()

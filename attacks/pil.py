@@ -45,6 +45,7 @@ SEARCHED = 2**18
 class PIL(Attack):
     """Noise that makes a linear model certain of the class, and the image useless to it."""
 
+    uncounted = "its linear surrogate and its search"
     norm: Literal["linf"] = "linf"
     """The norm that the budget is measured in."""
     layers: Annotated[int, Field(ge=1, le=2), Option(variant=True)] = 2

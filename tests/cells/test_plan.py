@@ -10,6 +10,9 @@ from uebench.cells.cell import Cell, dataset_ref
 from uebench.cells.config import config_names, make_config, read_config
 from uebench.cells.plan import class_labels, plan, resolve_precision
 from uebench.data import Dataset
+from uebench.learn.protocol import Protocol
+from uebench.methods.base import Defense
+from uebench.methods.registry import find
 
 
 def cells(dataset: Dataset, **fields: object) -> list[Cell]:
@@ -102,6 +105,30 @@ def test_clean_data_is_one_poison_whatever_the_ratio(tiny: Dataset) -> None:
     planned = cells(tiny, attacks="none", defenses="standard", ratio="0.5,1", poison_seeds="0,1")
     assert len(planned) == 2
     assert planned[0].key == planned[1].key
+
+
+def test_clean_data_is_planned_for_each_list_of_classes_that_a_table_shows(tiny: Dataset) -> None:
+    parts = [{"classes": ["0"]}, {"classes": ["1"]}]
+    planned = cells(tiny, attacks="none,lsp", defenses="standard", matrices=parts)
+    assert [(c.poison.attack.info.name, c.classes) for c in planned] == [
+        *(("none", (0,)), ("lsp", (0,))),
+        *(("none", (1,)), ("lsp", (1,))),
+    ]
+    assert len({cell.key for cell in planned}) == 3, "which are one computation"
+
+
+def test_a_victim_does_not_depend_on_the_defense_that_is_named_first(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def halved(_: Defense, protocol: Protocol) -> Protocol:
+        return protocol.model_copy(update={"batch_size": protocol.batch_size // 2})
+
+    monkeypatch.setattr(find("defense", "iss"), "adjust", halved)
+    keys = [
+        {cell.key for cell in cells(tiny, attacks="none", defenses=order, victims="simclr")}
+        for order in ("standard,iss", "iss,standard")
+    ]
+    assert keys[0] == keys[1]
 
 
 def test_cells_travel_as_plain_data(tiny: Dataset) -> None:

@@ -163,7 +163,7 @@ def test_check_reports_what_fails_and_how_to_fix_it(tmp_path: Path) -> None:
     assert told["passed"] is False
     failed = {o["promise"] for o in told["outcomes"] if o["status"] == "failed"}
     assert failed == {"norms", "randomness"}
-    assert all(o["mend"] for o in told["outcomes"] if o["status"] == "failed")
+    assert all(o["remedy"] for o in told["outcomes"] if o["status"] == "failed")
 
 
 @pytest.mark.parametrize(

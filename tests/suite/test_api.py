@@ -10,9 +10,11 @@ import torch
 import uebench
 from tests.conftest import make_run
 from uebench.cells.config import make_config
+from uebench.common.errors import UserError
 from uebench.data import Dataset, load_dataset
 from uebench.data.poison import Poison
 from uebench.execute.devices import DeviceError, usable_devices
+from uebench.learn.protocol import named_protocol, with_fields
 from uebench.methods.base import Facts
 from uebench.methods.registry import build_attack
 
@@ -40,6 +42,21 @@ def test_craft_then_train(tiny: Dataset) -> None:
     assert uebench.craft("lsp", tiny, seed=1).meta["sha256"] != poison.meta["sha256"]
     record = uebench.train(poison, "ueraser", tiny, arch="resnet9[width=2]", epochs=2)
     assert 0 <= record["test_acc"] <= record["test_acc_best"] <= 1
+
+
+def test_fields_of_a_protocol_are_changed_as_those_of_a_named_one(tiny: Dataset) -> None:
+    base = named_protocol("quick", lr=0.05)
+    assert with_fields(base, lr=0.2, flip=False).name == "quick[lr=0.2,flip=false]"
+    poison = uebench.craft("lsp", tiny)
+    for wrong, words in (({"lr": -1}, "lr must be"), ({"bogus": 1}, "no field bogus")):
+        with pytest.raises(UserError, match=words):
+            uebench.train(poison, "standard", tiny, protocol=base, **wrong)
+
+
+@pytest.mark.parametrize("options", [{"keep_models": True}, {"log": True}])
+def test_what_a_run_writes_needs_a_folder(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="give it, out=FOLDER"):
+        uebench.run(attacks="none", defenses="standard", dataset=DATA, **options)
 
 
 def test_the_number_of_poisoned_images_is_what_differs_from_the_clean_ones(tiny: Dataset) -> None:

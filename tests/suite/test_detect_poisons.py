@@ -65,6 +65,19 @@ def test_every_poison_and_the_clean_data_get_a_row_and_every_detector_a_column(
     assert 'id="detection"' in (tmp_path / "both" / "index.html").read_text()
 
 
+def test_the_poisons_of_reused_cells_are_crafted_for_the_detectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("run", *FAST, "--attacks", "none,ops", "--arch", "resnet9[width=2]")
+    first = call(*command, "--out", str(tmp_path / "first"))
+    assert first.exit_code == 0, first.output
+    monkeypatch.setenv("UEBENCH_HOME", str(tmp_path / "elsewhere"))
+    detect = ("--detect", "--detectors", "edge_pixels", "--out", str(tmp_path / "second"))
+    second = call(*command, "--reuse", str(tmp_path / "first"), *detect)
+    assert second.exit_code == 0, second.output
+    assert [row.attack for row in read_detection(tmp_path / "second")] == ["none", "ops"]
+
+
 def test_without_the_flag_there_is_no_table(tmp_path: Path) -> None:
     out = tmp_path / "results"
     command = ("run", *FAST, "--attacks", "ops", "--out", str(out))

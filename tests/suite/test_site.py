@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -79,19 +80,57 @@ def test_every_known_method_has_a_page(built: Path) -> None:
 
 
 def test_the_command_on_the_page_of_a_cell_plans_this_cell(built: Path) -> None:
-    dataset = load_dataset(DATA)
-    planned = {}
-    for path in (built / "cells").iterdir():
-        command = re.search(r'<pre class="command">(.*)</pre>', path.read_text())
-        assert command is not None
-        words = shlex.split(html.unescape(command[1]))
-        assert words[:2] == ["uebench", "run"]
-        context = main.commands["run"].make_context("run", words[2:])
-        config = make_config(matrix_fields(None, context.params))
-        (cell,) = plan(config, [(dataset, dataset_ref(dataset))], "cpu")
-        planned[path.stem] = cell.key[:16]
+    planned = {path.stem: planned_key(path.read_text()) for path in (built / "cells").iterdir()}
     assert len(planned) == 6
     assert all(stem == key for stem, key in planned.items())
+
+
+def planned_key(page: str) -> str:
+    """Return the key of the one cell that the command on its page plans."""
+    command = re.search(r'<pre class="command">(.*)</pre>', page)
+    assert command is not None
+    words = shlex.split(html.unescape(command[1]))
+    assert words[:2] == ["uebench", "run"]
+    context = main.commands["run"].make_context("run", words[2:])
+    config = make_config(matrix_fields(None, context.params))
+    dataset = load_dataset(DATA)
+    (cell,) = plan(config, [(dataset, dataset_ref(dataset))], "cpu")
+    return cell.key[:16]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "fields", "typed"),
+    [
+        (
+            {"protocol": "sprint", "protocol_options": {"alternate": False}},
+            {"attacks": "lsp[patch=4]", "ratio": "1/3", "craft_on": "subset"},
+            ["protocol.alternate=false", "--craft-on subset", "0.3333333333333333"],
+        ),
+        ({"protocol": "airbench", "protocol_options": {"label_smoothing": 0}}, {}, ["smoothing=0"]),
+        ({"protocol": "quick"}, {"defenses": "sda_an[noise=false]"}, ["sda_an[noise=false]"]),
+        (
+            {"protocol": "quick", "protocol_options": {"surrogate": "resnet9[width=2]"}},
+            {"attacks": "mix[em=0.25,lsp=0.5]", "set": {"em.rounds": 1, "lsp.patch": 4}},
+            ["surrogate=resnet9[width=2]"],
+        ),
+    ],
+)
+def test_the_command_of_a_cell_repeats_what_recipes_leave_out_and_defenses_add(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: dict[str, Any],
+    fields: dict[str, Any],
+    typed: list[str],
+) -> None:
+    monkeypatch.setenv("UEBENCH_HOME", str(tmp_path / "home"))
+    common = {"dataset": DATA, "arch": "resnet9[width=2]", "device": "cpu", "jobs": 1, "epochs": 1}
+    methods = {"attacks": "none", "defenses": "standard"}
+    uebench.run(**common | protocol | methods | fields, out=tmp_path / "results")
+    assert site(tmp_path / "results", "--out", tmp_path / "site").exit_code == 0
+    (path,) = (tmp_path / "site" / "cells").iterdir()
+    assert planned_key(path.read_text()) == path.stem
+    assert all(text in html.unescape(path.read_text()) for text in typed)
+    assert "crop_padding=0" not in path.read_text(), "the defense sets it by itself"
 
 
 def test_a_site_is_replaced_as_one_and_what_else_lies_there_stays(

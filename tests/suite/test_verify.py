@@ -114,7 +114,7 @@ def test_a_changed_number_of_a_record_that_no_table_shows_is_found(
         record[part] += 1
     (made / "records.json").write_text(json.dumps(told))
     (problem,) = contradictions(made)
-    assert "its entry in records.json is not the one that the run wrote" in problem.told
+    assert "its entry in records.json is not the one that the run wrote" in problem.reason
     frame = pd.read_csv(made / "cells.csv", dtype=str, keep_default_na=False)
     frame.drop(columns="record_sha256").to_csv(made / "cells.csv", index=False)
     assert contradictions(made) == [], "a folder of an older version has no hashes"
@@ -200,7 +200,7 @@ def test_a_strange_recorded_protocol_harms_its_own_cell_alone(
     rewrite(made, recipes={"f" * 64: strange})
     verdicts = verify(made, sample=0)
     assert [v.outcome for v in verdicts] == ["same", "lost"]
-    assert "protocol.lr fast now" in verdicts[1].told
+    assert "protocol.lr fast now" in verdicts[1].reason
 
 
 def test_of_two_data_sets_a_sample_of_one_is_verified(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def failing(kind: Any, cls: Any) -> dict[str, str]:
     told: dict[str, str] = {}
     for outcome in conform(kind, cls, costly=False):
         if outcome.status == "failed":
-            assert outcome.mend
-            told.setdefault(outcome.promise, f"{outcome.found} / {outcome.mend}")
+            assert outcome.remedy
+            told.setdefault(outcome.promise, f"{outcome.measured} / {outcome.remedy}")
     return told
 
 
@@ -159,7 +159,7 @@ def test_a_size_that_is_taken_for_granted() -> None:
 
     outcomes = [o for o in conform("attack", named(Fixed), costly=False) if o.status == "failed"]
     assert {o.case for o in outcomes} == {"odd and oblong", "small", "64 px", "grey"}
-    told = {o.case: o.found for o in outcomes}
+    told = {o.case: o.measured for o in outcomes}
     assert "perturb returned float32 [8, 3, 16, 16]" in told.pop("grey")
     assert all("RuntimeError" in t and "test_conformance.py, line" in t for t in told.values())
 
@@ -297,7 +297,7 @@ def test_memory_that_grows_too_fast() -> None:
     (each,) = [p for p in PROMISES if p.name == "memory"]
     outcome = outcome_of(Subject.of("attack", named(Hoarder)), each, "3,000 images")
     assert outcome.status == "failed"
-    assert "bytes for each pixel value" in outcome.found
+    assert "bytes for each pixel value" in outcome.measured
 
 
 def test_memory_that_earlier_work_has_freed_hides_nothing() -> None:

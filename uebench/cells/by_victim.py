@@ -22,7 +22,10 @@ from .refusals import check_distinct
 
 
 def by_victim(
-    cells: Sequence[Cell], specs: Sequence[str], overrides: Mapping[str, Mapping[str, Any]]
+    cells: Sequence[Cell],
+    specs: Sequence[str],
+    overrides: Mapping[str, Mapping[str, Any]],
+    facts: Facts,
 ) -> Iterator[Cell]:
     """Yield all cells once for each of the victims, in the order in which these are named.
 
@@ -30,6 +33,8 @@ def by_victim(
         cells: the cells of supervised training on one data set.
         specs: the victims, such as `simclr[epochs=100]`.
         overrides: options that are set elsewhere, by method.
+        facts: the data set and the protocol as it is before any defense adjusts it, so that a
+            victim does not depend on the defenses beside which it is named.
 
     Raises:
         UserError: a victim is unknown, its options are bad, or a defense or network makes no sense
@@ -40,16 +45,6 @@ def by_victim(
         source_of(each.method)  # before its own code runs, which may change what it refers to
     if not cells:
         return
-    protocol, ref = cells[0].protocol, cells[0].poison.dataset
-    facts = Facts(
-        ref.name.partition("[")[0],
-        ref.n_classes,
-        ref.shape,
-        protocol.epochs,
-        protocol.surrogate,
-        batch_size=protocol.batch_size,
-        flip=protocol.flip,
-    )
     check_distinct("victims", specs, [_resolved(each, facts)[0] for each in asked])
     for each in asked:
         victim, fault = _resolved(each, facts)

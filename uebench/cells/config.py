@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
@@ -73,7 +74,7 @@ def _list_unless_empty(value: Any) -> Any:
 
 def _distinct(values: list[Any]) -> list[Any]:
     """Return the values if each of them is named once."""
-    repeated = [f"{value}" for value in dict.fromkeys(values) if values.count(value) > 1]
+    repeated = [f"{value}" for value, count in Counter(values).items() if count > 1]
     if repeated:
         raise UserError(
             f"{', '.join(repeated)} is named more than once, which adds nothing; name it once"
@@ -119,7 +120,7 @@ class Config(BaseModel):
     arch: Annotated[list[str], BeforeValidator(_list_unless_empty)] = []
     """Target networks; by default the protocol's."""
     protocol: str = "quick"
-    """quick, sprint, paper or transfer."""
+    """A training protocol, such as quick or paper; `uebench list protocols` has them all."""
     protocol_options: dict[str, Any] = {}
     """Fields of the protocol to change, such as lr."""
     epochs: int | None = None

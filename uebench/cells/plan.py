@@ -104,10 +104,12 @@ def plan(
     for part in parts(config):
         overrides = method_overrides(part, known)
         for spec in part.dataset:
-            planned = _cells(part, overrides, *by_spec[spec], device, store, absent)
+            dataset, ref = by_spec[spec]
+            setting = Setting.of(ref, _protocol(part, ref.family), device, absent)
+            planned = _cells(part, overrides, dataset, setting, store, absent)
             supervised = list(with_purified_sets(planned, store))
-            for cell in by_victim(supervised, part.victims, overrides):
-                cells.setdefault((cell.key, cell.ratio, cell.describe()), cell)
+            for cell in by_victim(supervised, part.victims, overrides, setting.facts):
+                cells.setdefault((cell.key, cell.ratio, cell.classes, cell.describe()), cell)
     return list(cells.values())
 
 
@@ -115,17 +117,16 @@ def _cells(
     config: Config,
     overrides: dict[str, dict[str, Any]],
     dataset: Dataset | DatasetRef,
-    ref: DatasetRef,
-    device: str,
+    setting: Setting,
     store: Store,
     absent: list[str] | None,
 ) -> Iterator[Cell]:
     """Yield the cells of one part on one data set, in the order of its lists."""
+    ref = setting.ref
     attacks = [build_attack(s, options_set(s, overrides)) for s in config.attacks]
     defenses = [build_defense(s, overrides.get(spec_name(s))) for s in config.defenses]
     for method in [*(m for a in attacks for m in mixed(a.method)), *(d.method for d in defenses)]:
         source_of(method)  # before its own code runs, which may change what it refers to
-    setting = Setting.of(ref, _protocol(config, ref.name.partition("[")[0]), device, absent)
     typed = config.arch or [setting.protocol.arch]
     archs = [parse_arch(arch, absent)[0] for arch in typed]
     check_distinct("networks", typed, archs)
@@ -188,10 +189,9 @@ class Setting:
             device: the device for which the precision is resolved.
             absent: see `plan`.
         """
-        family = ref.name.partition("[")[0]
         surrogate = parse_arch(protocol.surrogate, absent)[0]
         facts = Facts(
-            *(family, ref.n_classes, ref.shape, protocol.epochs, surrogate),
+            *(ref.family, ref.n_classes, ref.shape, protocol.epochs, surrogate),
             batch_size=protocol.batch_size,
             flip=protocol.flip,
         )

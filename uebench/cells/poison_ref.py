@@ -35,6 +35,11 @@ class DatasetRef:
     shape: tuple[int, int, int]
     class_names: tuple[str, ...] = ()
 
+    @property
+    def family(self) -> str:
+        """The name without options."""
+        return self.name.partition("[")[0]
+
 
 def dataset_ref(dataset: Dataset) -> DatasetRef:
     """Return the reference that identifies a loaded data set by its content."""
@@ -44,7 +49,11 @@ def dataset_ref(dataset: Dataset) -> DatasetRef:
 
 
 class Share(NamedTuple):
-    """Which training images are poisoned: a fraction of all images, or of those of some classes."""
+    """Which training images are poisoned.
+
+    They are a fraction of all images, drawn at random; with `classes`, those of the drawn images
+    that belong to these classes.
+    """
 
     ratio: float = 1.0
     classes: tuple[int, ...] = ()

@@ -176,18 +176,20 @@ def _print_outcomes(outcomes: list[Outcome], printed_faults: set[str]) -> None:
     table.add_column(overflow="fold")
     name = outcomes[0].promise
     if not failed:
-        measured = outcomes[0].found if len(outcomes) == 1 else f"on {len(outcomes)} data sets"
+        measured = outcomes[0].measured if len(outcomes) == 1 else f"on {len(outcomes)} data sets"
         table.add_row(Text("ok", "green"), Text(name), Text(measured or outcomes[0].text))
     repeated = []
     for outcome in failed:
-        fault = re.sub(r"[\d.]+", "#", outcome.found)  # the same fault shows other sizes and seeds
+        fault = re.sub(
+            r"[\d.]+", "#", outcome.measured
+        )  # the same fault shows other sizes and seeds
         if fault in printed_faults:
             repeated.append(outcome.case)
             continue
         printed_faults.add(fault)
         case = f"{outcome.case}: " if outcome.case else ""
-        table.add_row(Text("FAIL", "bold red"), Text(name), Text(f"{case}{outcome.found}"))
-        table.add_row("", "", Text(f"to fix it: {outcome.mend}"))
+        table.add_row(Text("FAIL", "bold red"), Text(name), Text(f"{case}{outcome.measured}"))
+        table.add_row("", "", Text(f"to fix it: {outcome.remedy}"))
     if repeated:
         on = f", on {', '.join(repeated)}" if all(repeated) else ""
         table.add_row(Text("FAIL", "bold red"), Text(name), Text(f"the same as above{on}"))

@@ -115,6 +115,8 @@ def take_flags_from_config(context: click.Context, _: click.Parameter, config: A
         for name in ("plugin", "reuse"):
             if isinstance(how.get(name), str):
                 how[name] = [how[name]]
+        if isinstance(how.get("detectors"), list):
+            how["detectors"] = ",".join(map(str, how["detectors"]))
         context.default_map = {_PARAMETERS.get(name, name): value for name, value in how.items()}
     return config
 

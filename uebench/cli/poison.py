@@ -16,6 +16,7 @@ from .matrix import assignment, protocol_option, set_option
 from .shared import (
     data_dir_option,
     data_options,
+    device_option,
     echo,
     json_option,
     options_of,
@@ -200,10 +201,19 @@ def audit_verb(
     "--protocol",
     help="With --purified, the protocol that trained the attack's surrogate; quick by default.",
 )
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME.OPTION=VALUE",
+    help="With --purified, an option that the attack was crafted with; may be repeated.",
+)
 @click.option("--replace", is_flag=True, help="Replace the images that NAME already has.")
 @json_option
 @reading_options
+@device_option
 @data_dir_option
+@plugin_option
 def import_(
     path: str,
     dataset: str,
@@ -213,8 +223,10 @@ def import_(
     by: str | None,
     poison_seed: int | None,
     protocol: str | None,
+    sets: tuple[str, ...],
     replace: bool,
     as_json: bool,
+    device: str,
     data_dir: str | None,
     **reading: Any,
 ) -> None:
@@ -236,12 +248,22 @@ def import_(
     from ..methods.imported import poison_name
     from ..suite.import_poison import import_poison
 
-    only_purified = {"of": of, "by": by, "poison_seed": poison_seed, "protocol": protocol}
+    only_purified = {
+        "of": of,
+        "by": by,
+        "poison_seed": poison_seed,
+        "protocol": protocol,
+        "set": dict(map(assignment, sets)) or None,
+    }
     given = {key: value for key, value in only_purified.items() if value is not None}
     if purified:
+        given["device"] = device
         record = _import_purified(path, dataset, name, data_dir, reading, replace, **given)
         output(record, as_json, print_purified)
         words = ["run", "--dataset", dataset, "--attacks", f"{of}", "--defenses", record["name"]]
+        words += ["--poison-seeds", f"{poison_seed}"] if poison_seed else []
+        words += ["--protocol", protocol] if protocol else []
+        words += [word for text in sets for word in ("--set", text)]
         echo(f"next: uebench {shlex.join(words)}", err=True)
         return
     if given:

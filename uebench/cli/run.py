@@ -158,7 +158,8 @@ def run_verb(
             _print_start(matrix)
         outcome = _execute(matrix, quiet)
         if asked:
-            outcome = replace(outcome, detection=detect_poisons(matrix, asked, quiet))
+            detection = detect_poisons(matrix, outcome.failures, asked, quiet)
+            outcome = replace(outcome, detection=detection)
         save(matrix, outcome, folder, ["uebench", *sys.argv[1:]])
         _print_outcome(matrix, outcome, as_json, compare)
         _print_end(matrix, outcome, folder, quiet, warn=as_json)

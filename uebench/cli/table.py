@@ -15,7 +15,7 @@ import click
 from ..common.errors import UserError
 from ..common.text import stdout_console
 from .matrix import matrix_fields, matrix_flags, matrix_options, take_flags_from_config
-from .shared import data_options, metric_options, plugin_option
+from .shared import data_dir_option, device_option, metric_options, plugin_option
 
 if TYPE_CHECKING:
     from ..report.arrange import Arrangement
@@ -84,7 +84,8 @@ class TableForm:
 @click.option(
     "--no-worst-cases", is_flag=True, help="Leave out the worst cases and the best defenses."
 )
-@data_options
+@device_option
+@data_dir_option
 @plugin_option
 def table(
     targets: tuple[str, ...],
@@ -124,7 +125,8 @@ def table(
 
     form = "json" if as_json else form
     if form != "latex":
-        _refuse_latex_flags({"standalone": standalone, "width": width, "no-note": no_note})
+        of_latex = {"caption": caption, "label": label, "standalone": standalone, "width": width}
+        _refuse_latex_flags(of_latex | {"no-note": no_note})
     inches = None if width is None else paper_width(width)
     arrangement = Arrangement(transpose, not no_worst_cases, inches)
     shape = TableForm(form, caption, label, standalone, not no_note, arrangement)
@@ -243,8 +245,11 @@ def _print_table(
     grid = paper_grid(config, plan.cells, plan.frame, known_titles(), metric)
     print_tables(grid, known_titles(), shape, published)
     if grid.n_missing == len(grid.spots):
+        flags = " ".join(matrix_flags(options))
+        alike = f" with the same {flags}" if flags else ""
         click.echo(
-            f"none of its cells is in the store; `uebench run {name}` computes them", err=True
+            f"none of its cells is in the store; `uebench run {name}`{alike} computes them",
+            err=True,
         )
 
 

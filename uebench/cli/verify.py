@@ -106,14 +106,15 @@ def _print_contradictions(found: list[Verdict]) -> None:
         click.echo("all cells: keys, recipes, records and accuracies agree with each other")
         return
     for verdict in found[:SHOWN_PROBLEMS]:
-        click.echo(f"contradiction: {one_line(verdict.told)}")
+        click.echo(f"contradiction: {one_line(verdict.reason)}")
     if (n_more := len(found) - SHOWN_PROBLEMS) > 0:
         click.echo(f"and {n_more} more contradictions")
 
 
 def _print(verdicts: list[Verdict], tolerance: float) -> None:
     rows = [
-        [v.cell, _percent(v.recorded), _percent(v.recomputed), v.outcome, v.told] for v in verdicts
+        [v.cell, _percent(v.recorded), _percent(v.recomputed), v.outcome, v.reason]
+        for v in verdicts
     ]
     meanings: dict[VerdictKind, str] = {
         "same": "identical bit for bit",

@@ -65,7 +65,7 @@ def parse_number(value: Any) -> Any:
 
 
 def _budget(value: Any) -> Any:
-    """Return a budget as a float and name the likely meaning of one in 0..255."""
+    """Return a budget as a float if it is a number, so that infinity and NaN are refused here."""
     value = parse_number(value)
     try:
         number = float(value)

@@ -229,14 +229,24 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
         fields["flip"] = fields["flip"] and entry.flip
         if entry.crop_padding is not None:
             fields["crop_padding"] = entry.crop_padding
+    return with_fields(Protocol.model_validate(fields), **changes)
+
+
+def with_fields(protocol: Protocol, /, **changes: Any) -> Protocol:
+    """Return a protocol with some of its fields changed; its new name lists them.
+
+    Raises:
+        UserError: a field is unknown, a value is out of range, or a field has no effect.
+    """
+    fields = protocol.model_dump()
     names = [key for key in fields if key != "name"]
     for key in changes:
         check_name(key, names, "protocol", "field")
-    protocol = validated(Protocol, fields | changes, owner="protocol")
-    without_effect = [key for key in _OF_MUON if getattr(protocol, key) != fields[key]]
-    if without_effect and protocol.optimizer != "muon":
+    changed = validated(Protocol, fields | changes, owner="protocol")
+    without_effect = [key for key in _OF_MUON if getattr(changed, key) != fields[key]]
+    if without_effect and changed.optimizer != "muon":
         raise UserError(
-            f"protocol: {without_effect[0]} has no effect with optimizer={protocol.optimizer}; add "
+            f"protocol: {without_effect[0]} has no effect with optimizer={changed.optimizer}; add "
             "optimizer=muon, or leave it out"
         )
     shown_elsewhere = (
@@ -250,8 +260,11 @@ def named_protocol(name: str, dataset: str = "", /, **changes: Any) -> Protocol:
     )
     differing = {
         key: value
-        for key, value in protocol.model_dump().items()
+        for key, value in changed.model_dump().items()
         if value != fields[key] and key not in shown_elsewhere
     }
+    name, _, before = protocol.name.removesuffix("]").partition("[")
+    earlier = [text for text in before.split(",") if text.partition("=")[0] not in differing]
     shown = option_texts(differing, Protocol.model_fields)
-    return protocol.model_copy(update={"name": format_spec(name, shown)})
+    texts = [text for text in [*earlier, shown] if text]
+    return changed.model_copy(update={"name": format_spec(name, ",".join(texts))})

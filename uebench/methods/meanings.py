@@ -35,7 +35,9 @@ def known_meanings() -> dict[str, Meaning]:
         preset = {
             name: info.default
             for name, info in fields.items()
-            if base is not None and info.default != base.model_fields[name].default
+            if base is not None
+            and name in base.model_fields
+            and info.default != base.model_fields[name].default
         }
         meanings[cls.info.name] = Meaning(
             frozenset(name for name, info in fields.items() if option_of(info).variant),

@@ -327,8 +327,8 @@ def build(kind: Kind, spec: str | Spec, overrides: Mapping[str, Any] | None = No
     """Return the checked method that a spec describes; `overrides` are options set elsewhere.
 
     Raises:
-        KeyError: no such method.
-        ValueError: bad options, all of them at once, each with its range or nearest name.
+        UnknownNameError: no such method.
+        UserError: bad options, all of them at once, each with its range or nearest name.
     """
     name, options = parse_spec(spec) if isinstance(spec, str) else spec
     cls, given = find(kind, name), {**(overrides or {}), **options}

@@ -12,10 +12,17 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from ..common.text import counted
+
 ACCURACIES = (
     *("test_acc", "test_acc_best", "train_acc", "robust_acc", "dfr_acc"),
     "weight_noise_acc",
 )
+PLACE = (
+    *("dataset", "arch", "protocol", "attack", "attack_options", "defense", "defense_options"),
+    *("ratio", "classes", "seed", "poison_seed", "precision", "epochs", "victim"),
+)
+"""Columns that say where tables show a cell; one key may have several places."""
 EXACT = (*ACCURACIES, "best_epoch", "n_train", "n_test", "poison_sha256")
 """Columns that must be equal on the same machine type; other columns, such as times, may differ."""
 TOLERANCE = 0.05
@@ -61,9 +68,14 @@ def cell_name(r: Mapping[Any, Any]) -> str:
     seeds = f"seed {r['seed']}"
     if not pd.isna(r["poison_seed"]) and r["poison_seed"]:
         seeds += f", poison seed {r['poison_seed']}"
-    share = "" if r["ratio"] == 1 else f", ratio {r['ratio']:g}"
+    share = "" if r["ratio"] == 1 else f", ratio {r['ratio']}"
     classes = f", classes {r['classes']}" if r["classes"] else ""
-    return f"{attack} x {defense}, {r['dataset']}, {r['arch']}, {seeds}{share}{classes}"
+    victim = f" under {r['victim']}" if r["victim"] else ""
+    training = f"{r['protocol']}, {counted(int(r['epochs']), 'epoch')}, {r['precision']}"
+    return (
+        f"{attack} x {defense}{victim}, {r['dataset']}, {r['arch']}, {training}, {seeds}{share}"
+        f"{classes}"
+    )
 
 
 def shortened(value: Any) -> str:

@@ -182,5 +182,6 @@ def _cell(value: Any) -> str:
 
 def _name(stem: str) -> str:
     """Return a valid name for `uebench import` that resembles a file's."""
-    name = "".join(letter if letter.isalnum() else "_" for letter in stem).lower()
-    return name if name[:1].isalpha() else f"poison_{name}"
+    plain = (letter if letter.isascii() and letter.isalnum() else "_" for letter in stem)
+    name = "".join(plain).lower()
+    return (name if name[:1].isalpha() else f"poison_{name}")[:64]

@@ -40,18 +40,13 @@ from ..report.records import (
 )
 from ..report.words import Titles
 from ..store.store import key_of
-from .agreement import cell_name, shortened
+from .agreement import PLACE, cell_name, shortened
 from .check_cells import flat
 from .contents import Contents, key_or_none
 from .known import RECORDS, KnownCell, checked_contents, disagreement, known_cells, refuse
 from .known import results_folders as results_folders
 from .naming import dataset_names, fingerprint_of, imported_names, renamed
 
-_PLACE = (
-    *("dataset", "arch", "protocol", "attack", "attack_options", "defense", "defense_options"),
-    *("ratio", "classes", "seed", "poison_seed", "precision", "epochs", "victim"),
-)
-"""Columns that say where tables show a cell; one key may have several places."""
 _OF_THE_WHOLE = {"title", "matrices", "under", "table"}
 """Fields of a configuration that its parts must not have."""
 
@@ -113,7 +108,7 @@ class _Union:
 
     def add(self, row: CellRow, known: KnownCell | None) -> None:
         """Add a row with the name of its data set here; `known` is the cell if it is finished."""
-        place = tuple(row[name] for name in _PLACE)
+        place = tuple(row[name] for name in PLACE)
         if known is None:
             self.unfinished.setdefault(place, row)
             self.order.setdefault(place)
@@ -229,7 +224,7 @@ def _with_families(row: CellRow) -> CellRow:
 
 
 def _place(row: CellRow) -> tuple[Any, ...]:
-    return tuple(row[name] for name in _PLACE)
+    return tuple(row[name] for name in PLACE)
 
 
 def _mixed_recipes(cells: Sequence[KnownCell]) -> list[str]:

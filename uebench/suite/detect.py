@@ -267,7 +267,6 @@ def _provenance(question: Question, detector: Detector, recipe: dict[str, Any]) 
     device, seed = question.device, recipe["seed"]
     return {
         "detector": detector_spec(detector),
-        "suspect": question.name,
         "seed": seed,
         "threshold": detector.threshold,
         "device": device_name(device),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..cells.cell import PoisonRef
 from ..cells.compute import fetch_poison
+from ..cells.failure import Failure
 from ..common.errors import UserError
 from ..data import Dataset
 from ..learn.threads import one_thread
@@ -52,14 +53,25 @@ def check_all_detectable(matrix: Matrix) -> None:
 
 
 def detect_poisons(
-    matrix: Matrix, detectors: Sequence[Detector], quiet: bool = True
+    matrix: Matrix,
+    failures: Mapping[str, Failure],
+    detectors: Sequence[Detector],
+    quiet: bool = True,
 ) -> list[Detection]:
     """Return what detectors say about the clean data and the poisons of a finished run.
 
     Each poison is judged as a whole, however small the share of it that cells are trained on.
-    Poisons that could not be crafted are left out. Each detector is fitted with the matrix's
-    training seeds, and its scores are kept in the store.
+    Each detector is fitted with the matrix's training seeds, and its scores are kept in the store.
+    A poison that the store lacks, because the cells were reused, is crafted; one that could not be
+    crafted is left out.
+
+    Args:
+        matrix: the run.
+        failures: what failed in it, by the key of the cell.
+        detectors: who is asked.
+        quiet: whether to hide progress.
     """
+    failed = {cell.poison.key for cell in matrix.cells if cell.key in failures}
     rows = []
     for dataset in matrix.datasets:
         options = {
@@ -68,7 +80,7 @@ def detect_poisons(
             if cell.fault is None and cell.poison.dataset.fingerprint == dataset.fingerprint
         }
         for ref, attack_options in options.values():
-            if ref.is_clean or matrix.store.has("poison", ref.key):
+            if ref.key not in failed or matrix.store.has("poison", ref.key):
                 rows += _answers(matrix, dataset, ref, attack_options, detectors, quiet)
     return rows
 

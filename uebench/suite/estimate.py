@@ -85,13 +85,16 @@ def print_estimate(matrix: Matrix) -> None:
 def projected(seconds: dict[Task, float], processes: int) -> float:
     """Return a lower bound on the time of tasks in a number of parallel processes.
 
-    A cell waits for its poison, so the run takes at least as long as the longest such pair.
+    A cell waits for its poison, and a mixture for its parts, so the run takes at least as long as
+    the longest such chain.
     """
-    crafting = {task.key: s for task, s in seconds.items() if task.kind == "poison"}
-    longest = max(
-        (s + crafting.get(t.cell.poison.key, 0.0) for t, s in seconds.items() if t.kind == "cell"),
-        default=0.0,
-    )
+    tasks = {task.key: task for task in seconds}
+
+    def ended(task: Task) -> float:
+        before = [ended(tasks[key]) for key in task.needs if key in tasks]
+        return seconds[task] + max(before, default=0.0)
+
+    longest = max((ended(task) for task in seconds), default=0.0)
     return max(sum(seconds.values()) / max(1, processes), longest)
 
 

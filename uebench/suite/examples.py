@@ -67,7 +67,8 @@ def draw_examples(
     if not isinstance(specs, list) or not specs:
         raise UserError(
             f"{results.folder} has no run.json that names its data set, from which the examples "
-            "are drawn; run its command again with the same --out"
+            "are drawn; give the folder of the results, or, if it has none, run its command again "
+            "with the same --out"
         )
     store = Store()
     datasets = [load_dataset(str(spec), data_dir, download) for spec in specs]

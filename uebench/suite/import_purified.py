@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..cells.cell import PoisonRef, dataset_ref
-from ..cells.plan import Setting
+from ..cells.cell import PoisonRef
 from ..common.spec import PURIFIED, printable
 from ..data import Dataset
 from ..data.foreign import Reading
 from ..data.load import as_dataset
 from ..data.poison import Poison, PoisonError, measure, tensors_sha256
 from ..execute.devices import usable_devices
-from ..learn.protocol import named_protocol
-from ..methods.imported import bind, poison_name
+from ..methods.imported import poison_name
 from ..methods.purified import remember_purified
 from ..methods.registry import build_attack
 from ..store.arrays import gathered
 from ..store.store import Store
 from .import_poison import read_usable
+from .single import crafted_ref
 
 _MISPLACED = 0.05
 """Largest share of purified images that may resemble another poisoned image more than their own."""
@@ -36,6 +36,7 @@ def import_purified(
     by: str,
     poison_seed: int = 0,
     protocol: str = "quick",
+    set: Mapping[str, Any] | None = None,
     device: str = "auto",
     reading: Reading | None = None,
     replace: bool = False,
@@ -55,6 +56,7 @@ def import_purified(
         by: the method that purified it, such as `avatar`.
         poison_seed: seed of the attack.
         protocol: the protocol whose surrogate network is the attack's default.
+        set: options of the attack or of the protocol that it was crafted with; see `craft`.
         device: the device for which the poison's precision is resolved.
         reading: how to read the file where that is not obvious.
         replace: replace the images that the name already has for this poison.
@@ -68,7 +70,9 @@ def import_purified(
     if not by or by != printable(by):
         raise PoisonError("--by must name the method that purified the set, such as avatar")
     store, loaded = store or Store(), as_dataset(dataset)
-    ref = _poison_of(of, loaded, poison_seed, protocol, device, store)
+    ref = crafted_ref(
+        of, loaded, poison_seed, protocol, set or {}, usable_devices(device)[0], store
+    )
     poison = _stored(ref, of, store)
     released, how_read, _ = read_usable(path, loaded, reading or Reading())
     purified = _in_order(released, poison, f"{path}", of)
@@ -109,16 +113,6 @@ def _likeness(
     return likeness
 
 
-def _poison_of(
-    attack: str, dataset: Dataset, seed: int, protocol: str, device: str, store: Store
-) -> PoisonRef:
-    """Return the poison that an attack crafts from a data set."""
-    chosen = named_protocol(protocol, dataset.name.partition("[")[0])
-    asked = bind(build_attack(attack), store, dataset.name, dataset.fingerprint)
-    setting = Setting.of(dataset_ref(dataset), chosen, usable_devices(device)[0])
-    return setting.poison_or_raise(asked, seed)
-
-
 def _stored(ref: PoisonRef, attack: str, store: Store) -> Poison:
     """Return a poison from the store.
 
@@ -130,8 +124,9 @@ def _stored(ref: PoisonRef, attack: str, store: Store) -> Poison:
     entry = store.read("poison", ref.key)
     if entry is None:
         raise PoisonError(
-            f"the poison of {attack} on {ref.dataset.name}, seed {ref.seed}, is not in the store; "
-            "give the --protocol and --poison-seed that it was crafted with, or, if the file that "
+            f"the poison of {attack} on {ref.dataset.name}, seed {ref.seed}, precision "
+            f"{ref.precision}, is not in the store; give the --protocol, --set and --poison-seed "
+            "that it was crafted with, or, if the file that "
             "was purified came from elsewhere, import that with `uebench import FILE --name NAME` "
             "and give --of imported:NAME"
         )

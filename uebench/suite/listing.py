@@ -23,11 +23,28 @@ _Row = dict[str, Any]
 
 
 def catalog(kinds: list[str]) -> dict[str, list[_Row]]:
-    """Return the rows of each kind: name, title and, depending on the kind, source and origin."""
-    return {kind: _rows(kind) for kind in kinds}
+    """Return the rows of each kind: name, title and, depending on the kind, source and origin.
+
+    Plug-ins that could not be loaded follow the methods of the first kind, since nobody knows what
+    kind of methods they have.
+    """
+    lists = {kind: listed(kind) for kind in kinds}
+    for kind in [kind for kind in kinds if kind in ("attacks", "defenses", "victims")][:1]:
+        lists[kind] += _not_loaded()
+    return lists
 
 
-def _rows(kind: str) -> list[_Row]:
+def _not_loaded() -> list[_Row]:
+    """Return the plug-ins that could not be loaded."""
+    from ..methods.registry import broken
+
+    return [
+        {"name": "(broken)", "title": "", "source": b.error, "origin": b.origin} for b in broken()
+    ]
+
+
+def listed(kind: str) -> list[_Row]:
+    """Return what there is of a kind, a row each."""
     if kind == "attacks":
         return [*_methods("attack"), _mixtures(), *_imported()]
     if kind == "defenses":
@@ -73,10 +90,10 @@ def _bare(name: str) -> str:
 
 
 def _methods(kind: Literal["attack", "defense", "victim"]) -> list[_Row]:
-    """Return the methods of a kind, followed by the plug-ins that could not be loaded."""
-    from ..methods.registry import broken, methods
+    """Return the methods of a kind."""
+    from ..methods.registry import methods
 
-    rows: list[_Row] = [
+    return [
         {
             "name": name,
             "title": cls.info.title,
@@ -84,9 +101,6 @@ def _methods(kind: Literal["attack", "defense", "victim"]) -> list[_Row]:
             "origin": cls.info.origin,
         }
         for name, cls in methods(kind).items()
-    ]
-    return rows + [
-        {"name": "(broken)", "title": "", "source": b.error, "origin": b.origin} for b in broken()
     ]
 
 

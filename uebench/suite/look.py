@@ -41,7 +41,7 @@ from ..share.known import is_folder_of_results
 from ..share.merge import merged
 from ..store.store import Store
 from .examples import draw_examples
-from .listing import catalog
+from .listing import listed
 
 Source: TypeAlias = "pd.DataFrame | str | Path | Sequence[str | Path]"
 """Where results are: a table of `uebench.run`, or one or more results folders."""
@@ -283,6 +283,6 @@ def list_methods(kind: str | None = None) -> pd.DataFrame:
     plurals = [f"{each}s" for each in KINDS]
     if kind not in (None, *KINDS, *plurals):
         raise UserError(f"kind must be {', '.join(plurals)} or left out for all, got {kind!r}")
-    lists = catalog([each for each in plurals if kind in (None, each, each[:-1])])
-    rows = [{"kind": each[:-1], **row} for each, methods in lists.items() for row in methods]
+    chosen = [each for each in plurals if kind in (None, each, each[:-1])]
+    rows = [{"kind": each[:-1], **row} for each in chosen for row in listed(each)]
     return pd.DataFrame(rows, columns=["kind", "name", "title", "source", "origin"])

@@ -141,6 +141,9 @@ def run(
     asked = asked_detectors(detect, detectors)
     if asked and out is None and not dry_run:
         raise UserError("detect writes its answers into the results; give their folder, out=FOLDER")
+    if (keep_models or log) and out is None and not dry_run:
+        name = "keep_models" if keep_models else "log"
+        raise UserError(f"{name} writes into the folder of the results; give it, out=FOLDER")
     matrix = prepare(config, device, jobs, data_dir, download, **how)
     if asked:
         check_all_detectable(matrix)
@@ -151,7 +154,7 @@ def run(
         check_folder(Path(out))
     outcome = execute(matrix, quiet)
     if asked:
-        outcome = replace(outcome, detection=detect_poisons(matrix, asked, quiet))
+        outcome = replace(outcome, detection=detect_poisons(matrix, outcome.failures, asked, quiet))
     if out is not None:
         save(matrix, outcome, Path(out), [])
     return ResultTable.of(outcome.cells, table_titles(matrix.cells))

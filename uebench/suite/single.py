@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..cells.by_victim import by_victim
-from ..cells.cell import dataset_ref
+from ..cells.cell import PoisonRef, dataset_ref
 from ..cells.compute import fetch_poison, train_cell, training_run
 from ..cells.config import checked_seed, make_config, method_overrides, options_set, spec_name
 from ..cells.plan import Setting
@@ -18,7 +18,7 @@ from ..data.load import as_dataset
 from ..data.poison import Poison, PoisonError, check_fits, measure, n_changed, poisoned
 from ..execute.devices import usable_devices
 from ..execute.progress import step_display
-from ..learn.protocol import Protocol, named_protocol
+from ..learn.protocol import Protocol, named_protocol, with_fields
 from ..learn.threads import one_thread
 from ..methods.asked import Asked
 from ..methods.base import Attack
@@ -58,18 +58,45 @@ def craft(
         UserError: a name is unknown or an option is bad.
         MethodError: the attack raised an exception or exceeded its budget.
     """
-    device, seed = usable_devices(device)[0], checked_seed(seed)
-    loaded = as_dataset(dataset)
-    config = make_config({"attacks": [attack], "protocol": protocol, "set": dict(set or {})})
-    overrides = method_overrides(config, [spec_name(attack), *attacks_mixed(attack)])
-    chosen = named_protocol(protocol, loaded.name.partition("[")[0], **config.protocol_options)
-    store = store or Store()
-    asked = build_attack(attack, options_set(attack, overrides))
-    bound = bind(asked, store, loaded.name, loaded.fingerprint)
-    ref = Setting.of(dataset_ref(loaded), chosen, device).poison_or_raise(bound, seed)
+    device, loaded, store = usable_devices(device)[0], as_dataset(dataset), store or Store()
+    ref = crafted_ref(attack, loaded, seed, protocol, set or {}, device, store)
     with one_thread(device), step_display(f"craft {ref.attack.info.name}", quiet) as show:
         poison = fetch_poison(store, ref, loaded.train, device, show)
     return replace(poison, dataset=loaded)
+
+
+def crafted_ref(
+    attack: str,
+    dataset: Dataset,
+    seed: int,
+    protocol: str,
+    set: Mapping[str, Any],
+    device: str,
+    store: Store,
+) -> PoisonRef:
+    """Return the poison that an attack crafts from a data set, whether or not it was crafted.
+
+    Args:
+        attack: its spec.
+        dataset: the clean data set.
+        seed: seed of the attack.
+        protocol: the protocol whose surrogate network is the attack's default.
+        set: options of the attack or of the protocol, by their names with a dot.
+        device: the device for which the precision is resolved.
+        store: where imported poisons are kept.
+
+    Raises:
+        UserError: a name is unknown or an option is bad.
+        MethodError: the attack raised an exception.
+    """
+    seed = checked_seed(seed)
+    config = make_config({"attacks": [attack], "protocol": protocol, "set": dict(set)})
+    overrides = method_overrides(config, [spec_name(attack), *attacks_mixed(attack)])
+    ref = dataset_ref(dataset)
+    chosen = named_protocol(protocol, ref.family, **config.protocol_options)
+    asked = build_attack(attack, options_set(attack, overrides))
+    bound = bind(asked, store, ref.name, ref.fingerprint)
+    return Setting.of(ref, chosen, device).poison_or_raise(bound, seed)
 
 
 def train(
@@ -121,7 +148,7 @@ def train(
     cell = replace(setting.cell_or_raise(ref, build_defense(defense)), seed=seed)
     if arch is not None:
         cell = replace(cell, arch=arch)
-    (cell,) = by_victim([cell], [victim], {})
+    (cell,) = by_victim([cell], [victim], {}, setting.facts)
     if cell.fault is not None:
         raise MethodError(cell.fault.error)
     title = f"train under {cell.defense.info.name}"
@@ -137,8 +164,8 @@ def _with_options(
 ) -> Protocol:
     """Return a protocol, given by itself or by name, with some of its fields changed."""
     if isinstance(protocol, Protocol):
-        return Protocol.model_validate({**protocol.model_dump(), **options})
-    return named_protocol(protocol, dataset.name.partition("[")[0], **options)
+        return with_fields(protocol, **options)
+    return named_protocol(protocol, dataset_ref(dataset).family, **options)
 
 
 def _check_trainable(poison: Poison, dataset: Dataset) -> None:

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..cells.cell import LATER_FIELDS
 from ..cells.results import OutputError
 from ..common.drafts import clear_drafts, replaced_folder
+from ..common.errors import MethodError, UserError
 from ..common.spec import format_spec
 from ..common.text import escaped
-from ..learn.protocol import PROTOCOLS
+from ..learn.protocol import PROTOCOLS, Protocol
 from ..methods.meanings import known_meanings
-from ..methods.registry import KINDS, known_titles, methods
+from ..methods.registry import KINDS, build_defense, known_titles, methods
 from ..report import Results
 from ..report.groups import CellRow, plain_rows
 from ..report.site import Site, is_site, site_files
@@ -93,6 +95,8 @@ def command_of(results: Results, row: CellRow) -> str:
     usual = PROTOCOLS[name].model_dump()
     wanted = _protocol_fields(recipe) | {"precision": row["precision"] or usual["precision"]}
     changed = {key: value for key, value in wanted.items() if usual.get(key, value) != value}
+    adjusted = _adjusted(row, PROTOCOLS[name], changed)
+    options = [text for text in row["attack_options"].split(",") if text != _ON_SUBSET]
     words: list[str] = [
         "uebench",
         "run",
@@ -101,15 +105,36 @@ def command_of(results: Results, row: CellRow) -> str:
     ]
     words += ["--arch", row["arch"], "--protocol", name]
     for key, value in changed.items():
-        words += ["--set", f"protocol.{key}={_typed(value)}"]
-    words += ["--attacks", format_spec(row["attack"], row["attack_options"])]
+        words += ["--set", f"protocol.{key}={_typed(value)}"] if key not in adjusted else []
+    words += ["--attacks", format_spec(row["attack"], ",".join(options))]
     words += ["--defenses", format_spec(row["defense"], row["defense_options"])]
     words += ["--victims", row["victim"]] if row["victim"] else []
     words += ["--seeds", str(row["seed"]), "--poison-seeds", str(row["poison_seed"] or 0)]
     if row["attack"] != "none":
-        words += ["--ratio", f"{row['ratio']:g}"] if row["ratio"] != 1 else []
+        words += ["--ratio", repr(row["ratio"])] if row["ratio"] != 1 else []
         words += ["--classes", row["classes"]] if row["classes"] else []
+        words += ["--craft-on", "subset"] if _ON_SUBSET in row["attack_options"].split(",") else []
     return shlex.join([*words, "--out", "results/again"])
+
+
+_ON_SUBSET = "craft_on=subset"
+"""What the options of an attack say that saw only the poisoned images; it is a flag of its own."""
+
+
+def _adjusted(row: CellRow, protocol: Protocol, changed: Mapping[str, Any]) -> set[str]:
+    """Return the changed fields that the defense sets by itself, so that nobody has to set them."""
+    in_name = row["protocol"].partition("[")[2]
+    set_by_user = {text.partition("=")[0] for text in in_name.removesuffix("]").split(",")}
+    try:
+        defense = build_defense(format_spec(row["defense"], row["defense_options"])).method
+        fields = defense.adjust(protocol).model_dump()
+    except (UserError, MethodError, ValueError):
+        return set()  # it is not installed, or has changed
+    return {
+        key
+        for key, value in changed.items()
+        if key not in set_by_user and fields[key] == value != protocol.model_dump()[key]
+    }
 
 
 def _typed(value: Any) -> str:
@@ -118,8 +143,13 @@ def _typed(value: Any) -> str:
 
 
 def _protocol_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the protocol's fields of a cell's recipe, with those that recipes leave out."""
     protocol, poison = recipe.get("protocol"), recipe.get("poison")
+    fields = LATER_FIELDS | dict(protocol) if isinstance(protocol, dict) else {}
     options = poison.get("options") if isinstance(poison, dict) else None
-    surrogate = options.get("surrogate") if isinstance(options, dict) else None
-    fields = dict(protocol) if isinstance(protocol, dict) else {}
-    return fields | ({"surrogate": surrogate} if surrogate else {})
+    surrogates = {
+        value
+        for name, value in (options if isinstance(options, dict) else {}).items()
+        if name.rpartition(".")[2] == "surrogate"
+    }
+    return fields | ({"surrogate": surrogates.pop()} if len(surrogates) == 1 else {})

@@ -33,7 +33,7 @@ from ..methods.imported import ImportedPoison
 from ..methods.purified import PurifiedSet, copy_purified
 from ..report import read_cells
 from ..report.records import read_run
-from ..share.agreement import TOLERANCE, agreement, cell_name, shortened
+from ..share.agreement import PLACE, TOLERANCE, agreement, cell_name, shortened
 from ..share.check_cells import absent_methods, flat, how_to_get
 from ..share.validate import findings
 from ..store.store import Store
@@ -57,7 +57,7 @@ class Verdict:
         outcome: `same` if it is identical bit for bit, `close` if it is within the tolerance,
             `differs`, `lost` if it could not be recomputed, or `contradicts` if nothing had to be
             computed to see that files of the folder disagree.
-        told: what differs, or why it could not be recomputed.
+        reason: what differs, or why it could not be recomputed.
     """
 
     cell: str
@@ -65,7 +65,7 @@ class Verdict:
     recorded: float | None
     recomputed: float | None
     outcome: VerdictKind
-    told: str
+    reason: str
 
 
 def contradictions(folder: Path) -> list[Verdict]:
@@ -271,7 +271,13 @@ def _other_recipe(
 ) -> str:
     """Return why no planned cell has the recorded key: what differs between their recipes."""
     old = _recorded_recipe(run_json, recorded["key"])
-    alike = next((c for c in cells if cell_name(row(c, None, None)) == cell_name(recorded)), None)
+    rows = [(cell, row(cell, None, None)) for cell in cells]
+    same_methods = [
+        (sum(planned[name] == recorded[name] for name in PLACE), cell)
+        for cell, planned in rows
+        if all(planned[name] == recorded[name] for name in ("attack", "defense", "victim"))
+    ]
+    _, alike = max(same_methods, key=lambda pair: pair[0], default=(0, None))
     if not old or alike is None:
         return "the configuration in run.json has no such cell"
     before, now = dict(flat(old)), dict(flat(alike.recipe()))

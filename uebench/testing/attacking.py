@@ -24,7 +24,7 @@ def crafted(attack: Attack, dataset: Dataset, **options: Any) -> Poison:
     return attack.craft(dataset.train, make_run(dataset, **options))
 
 
-@promised_by("attack", cases=CASES, costly=LARGE, mend=IN_PARTS)
+@promised_by("attack", cases=CASES, costly=LARGE, remedy=IN_PARTS)
 def budget(subject: Subject, name: str) -> None:
     """The 8-bit images keep the budget; labels and order stay, whatever the size and classes."""
     dataset = case(name)
@@ -41,7 +41,7 @@ def budget(subject: Subject, name: str) -> None:
         )
 
 
-@promised_by("attack", mend="narrow the option: norm: Literal['linf'] = 'linf', with a docstring")
+@promised_by("attack", remedy="narrow the option: norm: Literal['linf'] = 'linf', with a docstring")
 def norms(subject: Subject, _: str) -> str:
     """The budget is kept in every norm that the option `norm` accepts."""
     dataset = case("two classes")
@@ -105,7 +105,7 @@ def _kept(attack: Attack, poison: Poison, dataset: Dataset) -> Tensor:
     return changed
 
 
-@promised_by("attack", mend=DRAW)
+@promised_by("attack", remedy=DRAW)
 def randomness(subject: Subject, _: str) -> None:
     """Same seed, same poison; other seed, other poison; global generators are neither read nor set.
 
@@ -135,7 +135,7 @@ def randomness(subject: Subject, _: str) -> None:
     )
 
 
-@promised_by("attack", mend="compute in float32, or networks inside `with run.autocast():`")
+@promised_by("attack", remedy="compute in float32, or networks inside `with run.autocast():`")
 def precision(subject: Subject, _: str) -> None:
     """It crafts in bf16 too, which GPUs and newer processors take."""
     dataset = case("two classes")
@@ -143,7 +143,7 @@ def precision(subject: Subject, _: str) -> None:
     _kept(attack, crafted(attack, dataset, precision="bf16"), dataset)
 
 
-@promised_by("attack", mend="make tensors with device=run.device, and move nothing to the CPU")
+@promised_by("attack", remedy="make tensors with device=run.device, and move nothing to the CPU")
 def gpu(subject: Subject, _: str) -> str:
     """It crafts on a GPU, or on a stand-in for one where there is none."""
     dataset = case("two classes")

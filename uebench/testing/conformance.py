@@ -31,8 +31,8 @@ class Outcome:
         text: what is promised.
         case: the data set, if there are several.
         status: `passed` or `failed`.
-        found: what was measured, or what is wrong.
-        mend: how to fix it.
+        measured: what was measured, or what is wrong.
+        remedy: how to fix it.
         seconds: how long the test took.
     """
 
@@ -40,8 +40,8 @@ class Outcome:
     text: str
     case: str
     status: Literal["passed", "failed"]
-    found: str
-    mend: str
+    measured: str
+    remedy: str
     seconds: float
 
 
@@ -81,13 +81,13 @@ def outcome_of(subject: Subject, each: Promise, case: str) -> Outcome:
     """Return the outcome of one promise on one case; whatever the method raises is a failure."""
     start = time.perf_counter()
     status: Literal["passed", "failed"] = "passed"
-    mend = ""
+    remedy = ""
     try:
         finding = hold(subject, each, case)
     except UnmetError as unmet:
-        status, finding, mend = "failed", unmet.what, unmet.mend
+        status, finding, remedy = "failed", unmet.what, unmet.remedy
     seconds = time.perf_counter() - start
-    return Outcome(each.name, each.text, case, status, finding, mend, seconds)
+    return Outcome(each.name, each.text, case, status, finding, remedy, seconds)
 
 
 def hold(subject: Subject, each: Promise, case: str) -> str:
@@ -104,7 +104,7 @@ def hold(subject: Subject, each: Promise, case: str) -> str:
     except UnmetError:
         raise
     except Exception as error:
-        raise UnmetError(in_words(error, files_of(subject.cls)), each.mend) from error
+        raise UnmetError(in_words(error, files_of(subject.cls)), each.remedy) from error
     finally:
         torch.set_num_threads(threads)
 

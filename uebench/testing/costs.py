@@ -84,7 +84,7 @@ def _status(name: str) -> int:
 
 
 @promised_by(
-    "attack", cases=("1,000 images",), costly=("1,000 images",), mend="see the other tests"
+    "attack", cases=("1,000 images",), costly=("1,000 images",), remedy="see the other tests"
 )
 def speed(subject: Subject, _: str) -> str:
     """How long an image takes, next to `none` on the same images; reported, never a failure."""
@@ -102,7 +102,7 @@ def speed(subject: Subject, _: str) -> str:
     "attack",
     cases=("3,000 images",),
     costly=("3,000 images",),
-    mend="work in parts: for part in delta.split(1024)",
+    remedy="work in parts: for part in delta.split(1024)",
 )
 def memory(subject: Subject, _: str) -> str:
     """Memory grows by a few copies of the training set only, so that 50,000 images fit."""
@@ -124,7 +124,7 @@ def memory(subject: Subject, _: str) -> str:
     return f"{growth:.0f} bytes per pixel value, {growth * 50_000 * 3072 / 1e9:.1f} GB for 50,000"
 
 
-@promised_by("defense", cases=("512 images",), costly=("512 images",), mend="see the other tests")
+@promised_by("defense", cases=("512 images",), costly=("512 images",), remedy="see the other tests")
 def cost(subject: Subject, _: str) -> str:
     """How long a step takes, and its memory, next to `standard`; reported, never a failure."""
     dataset = _images(_STEPS * BATCH)

@@ -26,7 +26,7 @@ _EPOCHS = 4
 TIMED = ("train_seconds", "images_per_second", "augment_share")
 
 
-@promised_by("defense", cases=CASES, costly=LARGE, mend="write `loss` for any size and batch")
+@promised_by("defense", cases=CASES, costly=LARGE, remedy="write `loss` for any size and batch")
 def loss(subject: Subject, name: str) -> None:
     """The loss is a finite scalar with gradients, in the first epoch and in the last."""
     dataset = case(name)
@@ -74,14 +74,14 @@ def _one_step(defense: Defense, dataset: Dataset, run: Run) -> None:
     )
 
 
-@promised_by("defense", mend="write `prepare` for any size and number of classes", cases=CASES)
+@promised_by("defense", remedy="write `prepare` for any size and number of classes", cases=CASES)
 def preparing(subject: Subject, name: str) -> None:
     """`prepare` returns labelled 8-bit images of the same size and leaves the given ones intact."""
     dataset = case(name)
     prepared_by(subject.defense(dataset), dataset.train, make_run(dataset))
 
 
-@promised_by("defense", mend="write `before_crop` for any size and batch", cases=CASES)
+@promised_by("defense", remedy="write `before_crop` for any size and batch", cases=CASES)
 def presenting(subject: Subject, name: str) -> None:
     """`before_crop` returns images of any size and leaves the given ones intact."""
     dataset = case(name)
@@ -101,7 +101,7 @@ def presenting(subject: Subject, name: str) -> None:
     )
 
 
-@promised_by("defense", mend="set keep_prepared only where `prepare` draws nothing")
+@promised_by("defense", remedy="set keep_prepared only where `prepare` draws nothing")
 def keeping(subject: Subject, _: str) -> str:
     """What `prepare` returns does not depend on the seed where it is kept for all seeds."""
     dataset = case("odd and oblong")
@@ -117,7 +117,7 @@ def keeping(subject: Subject, _: str) -> str:
     return ""
 
 
-@promised_by("defense", mend=DRAW)
+@promised_by("defense", remedy=DRAW)
 def randomness_(subject: Subject, _: str) -> None:
     """Training is the same twice; global generators are neither read nor set."""
     dataset = case("unequal classes")
@@ -151,7 +151,7 @@ def check_same_twice(train: Callable[[], Trained]) -> None:
     )
 
 
-@promised_by("defense", mend="return protocol.asked(warmup_epochs=1), for example")
+@promised_by("defense", remedy="return protocol.asked(warmup_epochs=1), for example")
 def adjusting(subject: Subject, _: str) -> str:
     """`adjust` returns a protocol, and keeps what it may not decide."""
     protocol = PROTOCOLS["quick"]
@@ -170,7 +170,7 @@ def adjusting(subject: Subject, _: str) -> str:
     return f"asks for {', '.join(changed)}" if changed else ""
 
 
-@promised_by("defense", mend="take the loss from float32 logits: model(images).float()")
+@promised_by("defense", remedy="take the loss from float32 logits: model(images).float()")
 def precision_(subject: Subject, _: str) -> None:
     """The loss is finite in bf16 too, which GPUs and newer processors take."""
     dataset = case("two classes")
@@ -178,7 +178,9 @@ def precision_(subject: Subject, _: str) -> None:
     _one_step(subject.defense(dataset, _EPOCHS), dataset, run)
 
 
-@promised_by("defense", mend="make tensors with device=images.device, and move nothing to the CPU")
+@promised_by(
+    "defense", remedy="make tensors with device=images.device, and move nothing to the CPU"
+)
 def gpu_(subject: Subject, _: str) -> str:
     """It prepares and trains on a GPU, or on a stand-in for one where there is none."""
     dataset = case("two classes")

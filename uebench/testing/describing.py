@@ -22,7 +22,7 @@ from .promises import UnmetError, demand, promised_by
 from .subject import Subject
 
 
-@promised_by(*KINDS, mend="see `uebench show` of another method for an example")
+@promised_by(*KINDS, remedy="see `uebench show` of another method for an example")
 def documentation(subject: Subject, _: str) -> str:
     """The method, its source and each option are described."""
     cls, info = subject.cls, subject.cls.info
@@ -58,7 +58,7 @@ def _says_something(source: str) -> bool:
     return source.strip().lower().strip(".") not in ("", "todo", "tbd", "source", "xxx", "fixme")
 
 
-@promised_by(*KINDS, mend="give each option a type, a range and a default that fits both")
+@promised_by(*KINDS, remedy="give each option a type, a range and a default that fits both")
 def options(subject: Subject, _: str) -> str:
     """Options have ranges, valid defaults, and survive a round trip through spec and record."""
     for key, field in subject.cls.model_fields.items():
@@ -118,7 +118,7 @@ def _comes_back(subject: Subject, made: Method) -> None:
     )
 
 
-@promised_by(*KINDS, mend="return self.with_options(...) from `resolve`")
+@promised_by(*KINDS, remedy="return self.with_options(...) from `resolve`")
 def resolving(subject: Subject, _: str) -> None:
     """Before anything runs, `auto` and the like become numbers, which enter the key."""
     dataset = case("two classes")
@@ -137,7 +137,9 @@ def resolving(subject: Subject, _: str) -> None:
     )
 
 
-@promised_by(*KINDS, mend="keep the interface of uebench.Attack, uebench.Defense or uebench.Victim")
+@promised_by(
+    *KINDS, remedy="keep the interface of uebench.Attack, uebench.Defense or uebench.Victim"
+)
 def interface(subject: Subject, _: str) -> None:
     """The parts that the suite calls exist and have the right types."""
     cls, resolved = subject.cls, subject.resolved(case("two classes"))

@@ -16,13 +16,13 @@ class UnmetError(AssertionError):
 
     Attributes:
         what: what was measured, or what is wrong.
-        mend: how to fix it.
+        remedy: how to fix it.
     """
 
-    def __init__(self, what: str, mend: str) -> None:
-        super().__init__(f"{what}. To fix it: {mend}")
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}. To fix it: {remedy}")
         self.what = what
-        self.mend = mend
+        self.remedy = remedy
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Promise:
         text: what is promised, as a sentence.
         kinds: the kinds of methods that it applies to.
         cases: names of data sets; `("",)` if there is no choice of data.
-        mend: how to fix the method if it raises.
+        remedy: how to fix the method if it raises.
         costly: the cases that take long, or measure time and memory.
         body: tests a subject on a case and returns what was measured, if anything, or raises.
     """
@@ -43,7 +43,7 @@ class Promise:
     text: str
     kinds: tuple[Kind, ...]
     cases: tuple[str, ...]
-    mend: str
+    remedy: str
     costly: tuple[str, ...]
     body: Body
 
@@ -53,20 +53,20 @@ PROMISES: list[Promise] = []
 
 
 def promised_by(
-    *kinds: Kind, mend: str, cases: tuple[str, ...] = ("",), costly: tuple[str, ...] = ()
+    *kinds: Kind, remedy: str, cases: tuple[str, ...] = ("",), costly: tuple[str, ...] = ()
 ) -> Callable[[Body], Body]:
     """Register a promise under its function's name, with the docstring's first line as its text."""
 
     def enter(body: Body) -> Body:
         name = body.__name__.rstrip("_").replace("_", " ")
         text = (body.__doc__ or "").partition("\n")[0]
-        PROMISES.append(Promise(name, text, kinds, cases, mend, costly, body))
+        PROMISES.append(Promise(name, text, kinds, cases, remedy, costly, body))
         return body
 
     return enter
 
 
-def demand(condition: object, what: str, mend: str) -> None:
+def demand(condition: object, what: str, remedy: str) -> None:
     """Raise `UnmetError` unless the condition holds."""
     if not condition:
-        raise UnmetError(what, mend)
+        raise UnmetError(what, remedy)

@@ -43,7 +43,7 @@ def _trained(subject: Subject, dataset: Dataset, **options: Any) -> Trained:
     return trained
 
 
-@promised_by("victim", cases=CASES, costly=LARGE, mend="write `train` for any size and classes")
+@promised_by("victim", cases=CASES, costly=LARGE, remedy="write `train` for any size and classes")
 def judging(subject: Subject, name: str) -> None:
     """It trains on images of any size and number of classes, and its model is judged on the test.
 
@@ -68,20 +68,20 @@ def judging(subject: Subject, name: str) -> None:
     )
 
 
-@promised_by("victim", mend=DRAW)
+@promised_by("victim", remedy=DRAW)
 def randomness__(subject: Subject, _: str) -> None:
     """Training is the same twice; global generators are neither read nor set."""
     dataset = case("unequal classes")
     check_same_twice(lambda: _trained(subject, dataset))
 
 
-@promised_by("victim", mend="run networks inside `with run.autocast():`")
+@promised_by("victim", remedy="run networks inside `with run.autocast():`")
 def precision__(subject: Subject, _: str) -> None:
     """It trains in bf16 too, which GPUs and newer processors take."""
     _trained(subject, case("two classes"), precision="bf16")
 
 
-@promised_by("victim", mend="make tensors with device=run.device, and move nothing to the CPU")
+@promised_by("victim", remedy="make tensors with device=run.device, and move nothing to the CPU")
 def gpu__(subject: Subject, _: str) -> str:
     """It trains on a GPU, or on a stand-in for one where there is none."""
     with some_gpu() as (device, name):

@@ -105,3 +105,24 @@ def test_a_link_to_a_folder_inside_adds_nothing(tmp_path: Path) -> None:
     (tmp_path / "p/again").symlink_to("made")
     (tmp_path / "p/made/loop").symlink_to(".")
     assert torch.equal(read_poison(tmp_path / "p", DATA)[0].images, IMAGES)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_labels_and_records_are_those_of_the_folder_of_the_pictures(
+    packed: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "made"
+    write_pngs(path)
+    labels = DATA.train.labels.tolist()
+    rows = [f"{i},{label}" for i, label in enumerate(labels)]
+    (path / "labels.csv").write_text("\n".join(["index,label", *rows]))
+    (path / "meta.json").write_text('{"attack": "lsp"}')
+    (path / "zz").mkdir()
+    others = [f"{i},{1 - label}" for i, label in enumerate(labels)]
+    (path / "zz" / "labels.csv").write_text("\n".join(["index,label", *others]))
+    (path / "zz" / "meta.json").write_text("{")
+    poison, _ = read_poison(pack(path) if packed else path, DATA)
+    assert torch.equal(poison.labels, DATA.train.labels)
+    (record,) = caplog.records
+    assert "zz/labels.csv" in record.getMessage()
+    assert "zz/meta.json" in record.getMessage()

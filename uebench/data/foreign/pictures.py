@@ -13,7 +13,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -124,17 +124,33 @@ def _read_tree(form: str, names: list[str], read: Read, dataset: Dataset, who: s
             images[i] = _decode(read(name), limits, f"{who}: {shorten(name)}")
     arrays: dict[str, Numbers] = {"images": images, "index": index}
     not_read = sorted(set(pictures).difference(order))
-    others = {path.name: name for name, path in visible.items() if name not in pictures}
-    if "labels.csv" in others:
-        arrays["labels"] = _listed(read(others.pop("labels.csv")), index, f"{who}: labels.csv")
+    others = {name: path for name, path in visible.items() if name not in pictures}
+    read_pictures = [pictures[name] for name in order]
+    if listed := _beside(read_pictures, others, "labels.csv"):
+        arrays["labels"] = _listed(read(listed), index, f"{who}: labels.csv")
     elif not place.is_copy:
-        labels = _from_folders([pictures[name] for name in order], dataset.class_names, who)
+        labels = _from_folders(read_pictures, dataset.class_names, who)
         arrays |= {} if labels is None else {"labels": labels}
-    record = parse_record(read(others.pop("meta.json")), who) if "meta.json" in others else {}
-    report_unused(escaped(who), sorted(map(escaped, others.values())), "not images")
+    recorded = _beside(read_pictures, others, "meta.json")
+    record = parse_record(read(recorded), f"{who}: meta.json") if recorded else {}
+    unused = [name for name in others if name not in (listed, recorded)]
+    report_unused(escaped(who), sorted(map(escaped, unused)), "not images")
     report_unused(escaped(who), list(map(escaped, not_read)), "not training images")
-    unread = dict.fromkeys(others.values(), "a file") | dict.fromkeys(not_read, "a test image")
+    unread = dict.fromkeys(unused, "a file") | dict.fromkeys(not_read, "a test image")
     return Foreign(form, arrays, record, unread)
+
+
+def _beside(
+    pictures: Sequence[PurePosixPath], others: Mapping[str, PurePosixPath], name: str
+) -> str:
+    """Return the file of this name in the folder that holds all pictures, or nearest above it.
+
+    A file of the same name in another folder describes something else. Nothing if there is none.
+    """
+    parents = {path.parent for path in pictures}
+    common = set.intersection(*({parent, *parent.parents} for parent in parents))
+    found = [file for file, path in others.items() if path.name == name and path.parent in common]
+    return max(found, key=lambda file: len(others[file].parts), default="")
 
 
 def _decode(data: bytes, limits: Limits, who: str) -> Numbers:
@@ -198,7 +214,7 @@ def _no_number(text: str) -> None:
 
 
 def parse_record(data: bytes, who: str) -> dict[str, Any]:
-    """Return the record of a meta.json.
+    """Return the record in a meta.json, which the message calls `who`.
 
     Raises:
         PoisonError: it is not JSON of names and values.
@@ -208,5 +224,5 @@ def parse_record(data: bytes, who: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
-        raise PoisonError(f"{who}: meta.json is not JSON of names and values; fix or remove it")
+        raise PoisonError(f"{who} is not JSON of names and values; fix or remove it")
     return record

@@ -36,8 +36,12 @@ def read_foreign(path: Path, dataset: Dataset) -> Foreign:
         limits.check_bytes(path.stat().st_size, f"{path}")
         foreign = _read_file(path, limits, dataset)
         record_path = path.with_name(f"{path.name}.meta.json")
-        if record_path.is_file() and record_path.stat().st_size <= RECORD_BYTES:
-            record = parse_record(record_path.read_bytes(), f"{record_path.parent}")
+        if record_path.is_file():
+            if record_path.stat().st_size > RECORD_BYTES:
+                raise PoisonError(
+                    f"{record_path} has more than {RECORD_BYTES:,} bytes; shorten or remove it"
+                )
+            record = parse_record(record_path.read_bytes(), f"{record_path}")
             return replace(foreign, record=record)
     except UserError as error:
         if type(error) is UserError:  # raised by a check that data sets share with poisons

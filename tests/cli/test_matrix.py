@@ -59,6 +59,16 @@ def test_a_yaml_file_sets_every_flag_and_the_command_line_replaces_it(tmp_path: 
     assert call("run", str(config), "--dry-run").stdout.count("from_yaml") == 1
 
 
+def test_detectors_in_a_yaml_file_are_a_text_or_a_list(tmp_path: Path) -> None:
+    data = "synthetic[n_train=300,n_test=20,n_classes=2,size=16]"
+    for detectors in ("[edge_pixels, noise]", "edge_pixels,noise"):
+        (tmp_path / "c.yaml").write_text(
+            f"dataset: {data}\nattacks: none\ndetect: true\ndetectors: {detectors}\n"
+        )
+        planned = call("run", str(tmp_path / "c.yaml"), "--dry-run")
+        assert planned.exit_code == 0, planned.output
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [

@@ -13,9 +13,11 @@ import uebench
 from uebench.cli import main
 from uebench.data import load_dataset
 from uebench.data.poison_writing import write_poison
+from uebench.methods.imported import poison_name
 from uebench.report import read_results, write_page
 from uebench.report.records import read_records
 from uebench.share.bundle import publish
+from uebench.share.card import _name
 from uebench.share.manifest import write_manifest
 from uebench.share.validate import validate
 
@@ -213,6 +215,12 @@ def test_results_that_cannot_be_shared_are_refused(
     assert result.exit_code == 2, result.output
     assert told in " ".join(result.stderr.split())
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("stem", ["ärger", "x" * 90, "8-255", "em.v2"])
+def test_a_card_gives_a_name_that_import_accepts(stem: str) -> None:
+    name = _name(stem)
+    assert poison_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["lsp.npz", "lsp.safetensors", "lsp"])

@@ -72,7 +72,7 @@ def test_missing_cells_are_marked_as_missing(home: Path) -> None:
     assert cells["ISS"]["low"] < cells["ISS"]["mean"] < cells["ISS"]["high"]
     other = call("table", "2", *QUICK, *DEFENSES, "--seeds", "7")
     assert "—" in other.stdout
-    assert "`uebench run table2` computes them" in other.stderr
+    assert "`uebench run table2` with the same --attacks" in other.stderr
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "latex"])
@@ -156,6 +156,8 @@ def test_a_table_of_missing_weights_is_laid_out_and_a_run_refuses(
         ("table none/cells.csv", "no cells at none/cells.csv"),
         ("table made --epochs 3", "--epochs describes the matrix of a table"),
         ("table made --standalone", "add --format latex"),
+        ("table made --caption x", "--caption is about LaTeX"),
+        ("table made --label x", "--label is about LaTeX"),
         ("table made --published none.csv", "no such file"),
         ("table bad.csv", "no column dataset"),
         ("table empty.csv", "empty.csv has no rows, so there is no table"),

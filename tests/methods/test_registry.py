@@ -4,14 +4,15 @@ import importlib
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import pytest
 
-from uebench import Attack, Facts, Option, attack
+from uebench import Attack, Facts, Option, attack, defense
 from uebench.cells.cell import source_of
 from uebench.common.errors import MethodError, UserError
 from uebench.methods import registry
+from uebench.methods.meanings import known_meanings
 from uebench.methods.registry import build_attack, build_defense, find, load_file, methods
 
 PLUGIN = '''
@@ -90,6 +91,20 @@ def test_all_bad_options_are_reported_at_once() -> None:
 def test_bad_defenses(spec: str, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)):
         build_defense(spec)
+
+
+def test_an_option_that_the_published_method_lacks_has_no_published_value() -> None:
+    @defense("lite", title="Lite", source="a test")
+    class Lite(find("defense", "iss")):  # type: ignore[misc]
+        """ISS with an option more."""
+
+        published_as: ClassVar[str] = "iss"
+        quality: int = 30
+        """Another default."""
+        extra: int = 3
+        """An option that ISS does not have."""
+
+    assert known_meanings()["lite"].preset == {"quality=30"}
 
 
 def test_fractions_and_overrides() -> None:

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 import uebench
 from uebench import UserError
+from uebench.cells.plan import resolve_precision
 from uebench.cli import main
 from uebench.data import load_dataset
 from uebench.methods.registry import find
@@ -226,3 +227,22 @@ def test_pruning_keeps_it(purified: Path) -> None:
     assert (Store().base / "purified").exists()
     assert call("store", "prune", "--older-than", "0s", "--imported", "--yes").exit_code == 0
     assert not list((Store().base / "purified").glob("*"))
+
+
+def test_the_poison_is_found_by_the_options_and_the_precision_that_it_was_crafted_with(
+    purified: Path, tmp_path: Path
+) -> None:
+    other = "bf16" if resolve_precision("auto", "cpu") == "fp32" else "fp32"
+    sets = {"lsp.eps": 3, "protocol.precision": other}
+    uebench.craft("lsp", DATA, set=sets)
+    given = ["--set", "lsp.eps=3", "--set", f"protocol.precision={other}"]
+    words = ["import", str(purified), "--purified", "--of", "lsp", "--by", "averaging"]
+    words += ["--dataset", DATA, "--name", "half"]
+    missing = call(*words, *given[:2])
+    assert missing.exit_code == 2
+    assert "is not in the store; give the --protocol, --set and" in " ".join(missing.stderr.split())
+    done = call(*words, *given)
+    assert done.exit_code == 0, done.output
+    assert f"--set protocol.precision={other}" in done.stderr
+    refused = call(*(word for word in words if word not in ("--purified",)), *given)
+    assert "--of, --by, --set belongs to --purified" in refused.stderr

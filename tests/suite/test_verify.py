@@ -14,6 +14,7 @@ from uebench.cells.config import make_config
 from uebench.cli import main
 from uebench.learn.protocol import PROTOCOLS
 from uebench.report import read_cells
+from uebench.share.agreement import cell_name
 from uebench.store.store import Store
 from uebench.suite.run import execute, prepare, save
 from uebench.suite.verify import contradictions, sampled, verify
@@ -210,3 +211,20 @@ def test_of_two_data_sets_a_sample_of_one_is_verified(tmp_path: Path) -> None:
     save(matrix, execute(matrix), tmp_path, ["uebench"])
     (verdict,) = verify(tmp_path, sample=1, seed=0)
     assert verdict.outcome == "same"
+
+
+def test_a_lost_cell_is_compared_with_the_one_of_its_victim(tmp_path: Path) -> None:
+    fields = {**FIELDS, "attacks": "none", "set": {}, "victims": "supervised,simclr[epochs=1]"}
+    matrix = prepare(make_config(fields), "cpu", 2, store=Store(tmp_path / "store"))
+    cells = execute(matrix).cells
+    names = [cell_name(each) for each in cells.to_dict("records")]
+    assert len(set(names)) == 2, names
+    save(matrix, execute(matrix), tmp_path, ["uebench"])
+    key = str(cells["key"][1])
+    recipe = json.loads((tmp_path / "run.json").read_text())["recipes"][key]
+    frame = (tmp_path / "cells.csv").read_text().replace(key, "f" * 64)
+    (tmp_path / "cells.csv").write_text(frame)
+    rewrite(tmp_path, recipes={"f" * 64: {**recipe, "trainer": 0}})
+    lost = next(v for v in verify(tmp_path, sample=0) if v.outcome == "lost")
+    assert "under simclr" in lost.cell
+    assert lost.reason == f"its recipe is different here: trainer 0 now {TRAINER_VERSION}"

@@ -259,7 +259,8 @@ def _record(
 
     record = question.store.get_or_make(*target, make)[1]
     run.forget_checkpoints()
-    return record
+    # The store names whose images were asked about first, which may have been another suspect.
+    return {name: value for name, value in record.items() if name != "suspect"}
 
 
 def _provenance(question: Question, detector: Detector, recipe: dict[str, Any]) -> dict[str, Any]:
@@ -267,6 +268,7 @@ def _provenance(question: Question, detector: Detector, recipe: dict[str, Any]) 
     device, seed = question.device, recipe["seed"]
     return {
         "detector": detector_spec(detector),
+        "suspect": question.name,
         "seed": seed,
         "threshold": detector.threshold,
         "device": device_name(device),

@@ -26,8 +26,9 @@ from tests.data.foreign.helpers import (
     save_any,
     write_pngs,
 )
-from uebench.data import Dataset
-from uebench.data.foreign import read_poison
+from uebench.data import Dataset, load_dataset
+from uebench.data.foreign import Reading, read_poison
+from uebench.data.foreign.pictures import RECORD_BYTES
 from uebench.data.poison import Poison, PoisonError, quantise
 from uebench.data.poison_files import audit_poison
 from uebench.data.poison_writing import write_poison
@@ -306,3 +307,26 @@ def test_images_of_ours_without_a_budget_need_not_be_like_the_clean_ones(tmp_pat
     write_poison(bounded, tmp_path / "bounded.npz", DATA)
     with pytest.raises(PoisonError, match="--kind images or deltas"):
         read_poison(tmp_path / "bounded.npz", DATA)
+
+
+@pytest.mark.parametrize("planes", [True, False])
+def test_rows_of_pixels_are_read_plane_by_plane_or_pixel_by_pixel(
+    planes: bool, tmp_path: Path
+) -> None:
+    data = load_dataset("synthetic[n_train=20,n_test=2,n_classes=2,size=16]")
+    images = data.train.images.numpy()
+    rows = (images if planes else images.transpose(0, 2, 3, 1)).reshape(20, -1)
+    np.save(tmp_path / "rows.npy", rows)
+    poison, _ = read_poison(tmp_path / "rows.npy", data, Reading("images"))
+    assert np.array_equal(poison.images, images)
+
+
+def test_a_spoiled_record_beside_a_file_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "p.npy", IMAGES.numpy())
+    beside = tmp_path / "p.npy.meta.json"
+    beside.write_text("{")
+    with pytest.raises(PoisonError, match=r"p\.npy\.meta\.json is not JSON"):
+        read_poison(tmp_path / "p.npy", DATA)
+    beside.write_text(" " * (RECORD_BYTES + 1))
+    with pytest.raises(PoisonError, match=r"p\.npy\.meta\.json has more than"):
+        read_poison(tmp_path / "p.npy", DATA)

@@ -102,11 +102,11 @@ def paper_grid(
     runs = [
         _Run(cell, row, spec, titles) for cell, row in zip(cells, plain_rows(frame), strict=True)
     ]
-    placed, beside = _placed(runs, spec)
+    placed, attack_beside = _placed(runs, spec)
     rows, columns = _heads(spec.rows), _heads(spec.columns)
     spots = {
-        place: _spot(place, its, beside.get(place, ""), metric, (rows, columns))
-        for place, its in placed.items()
+        place: _spot(place, here, attack_beside.get(place, ""), metric, (rows, columns))
+        for place, here in placed.items()
     }
     names = dict.fromkeys(cell.poison.dataset.name for cell in cells)
     return Grid(
@@ -137,7 +137,7 @@ def _placed(
     were trained in the same way, and at its own place if there is no such attack.
     """
     placed: dict[tuple[Place, Place], list[_Run]] = {}
-    beside: dict[tuple[Place, Place], str] = {}
+    attack_beside: dict[tuple[Place, Place], str] = {}
     aside = [run for run in runs if run.is_clean and spec.clean == "column"]
     clean: dict[Any, list[_Run]] = {}
     for run in aside:
@@ -150,13 +150,13 @@ def _placed(
             place = (run.row, _aside(run.column))
             if other not in placed.setdefault(place, []):
                 placed[place].append(other)
-            beside[place] = run.cell.poison.attack.info.name
+            attack_beside[place] = run.cell.poison.attack.info.name
             used.add(id(other))
         placed.setdefault((run.row, run.column), []).append(run)
     for run in aside:
         if id(run) not in used:
             placed.setdefault((run.row, run.column), []).append(run)
-    return placed, beside
+    return placed, attack_beside
 
 
 def table_texts(grid: Grid) -> dict[str, str]:
@@ -240,7 +240,7 @@ def _heads(axes: Sequence[str]) -> tuple[str, ...]:
 def _spot(
     place: tuple[Place, Place],
     runs: Sequence[_Run],
-    beside: str,
+    attack_beside: str,
     metric: Metric,
     heads: tuple[tuple[str, ...], tuple[str, ...]],
 ) -> Spot:
@@ -270,13 +270,13 @@ def _spot(
         defense_options=first.values["defense_options"],
         settings=Settings.of(settings),
         stat=Stat.of([value for value in values if value is not None]),
-        beside=beside,
+        beside=attack_beside,
         heads=(", ".join(heads[0]), ", ".join(heads[1])),
     )
     status = "ok" if done else "failed" if failed else "skipped"
     cell = first.cell
     contest = (cell.key if cell.fault else cell.poison.key, cell.arch, cell.ratio, cell.classes)
-    return Spot(ours, status, None if beside else contest)
+    return Spot(ours, status, None if attack_beside else contest)
 
 
 def _words(place: Place) -> str:

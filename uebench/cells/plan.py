@@ -134,7 +134,7 @@ def _cells(
     if isinstance(dataset, Dataset):
         check_shares(config, labels, dataset)
     bound = [(a, bind(a, store, ref.name, ref.fingerprint)) for a in attacks]
-    beside = [normalise(name) for name in config.clean_beside]
+    with_clean_beside = [normalise(name) for name in config.clean_beside]
     poisons: dict[Any, PoisonRef] = {}
 
     def shared(cell: Cell) -> Cell:
@@ -159,7 +159,7 @@ def _cells(
         for ratio in config.ratio:
             for row in pairs:
                 for defense, pair in zip(defenses, row, strict=True):
-                    if defense.info.name in beside and not pair.poison.is_clean:
+                    if defense.info.name in with_clean_beside and not pair.poison.is_clean:
                         alone = _clean_beside(pair, defense, setting, clean)
                         yield from map(shared, _seeded(replace(alone, arch=arch), config))
                     for cell in _seeded(pair, config):

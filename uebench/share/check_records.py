@@ -262,7 +262,7 @@ def check_poisons(contents: Contents, refs: Sequence[PoisonRef]) -> Remarks:
     """
     planned = {unversioned(ref.recipe()): ref for ref in refs}
     hashes = set()
-    for key, poison in ((key, each) for key, its in contents.poisons.items() for each in its):
+    for key, poison in ((k, each) for k, records in contents.poisons.items() for each in records):
         recipe = poison.get("recipe")
         if not isinstance(recipe, dict) or key_or_none(recipe) != key:
             yield f"the key of the poison {key[:16]} is not the hash of its recipe"

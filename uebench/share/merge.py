@@ -18,6 +18,7 @@ import pandas as pd
 
 from ..cells.cell import seedless_key
 from ..cells.config import dataset_specs, make_config, parts
+from ..cells.fields import WHOLE
 from ..cells.results import check_folder, measured
 from ..common.drafts import replaced_folder
 from ..common.errors import MethodError, UserError
@@ -46,9 +47,6 @@ from .contents import Contents, key_or_none
 from .known import RECORDS, KnownCell, checked_contents, disagreement, known_cells, refuse
 from .known import results_folders as results_folders
 from .naming import dataset_names, fingerprint_of, imported_names, renamed
-
-_OF_THE_WHOLE = {"title", "matrices", "under", "table"}
-"""Fields of a configuration that its parts must not have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,7 +327,7 @@ def _config(sources: Sequence[Contents], imported: Mapping[str, str]) -> dict[st
         spec_here = {spec: specs.setdefault(facts.fingerprint, spec) for spec, facts in pairs}
         used = {str(recipe.get("precision")) for recipe in source.run.recipes.values()} - {"None"}
         for part in parts(config):
-            fields = part.model_dump(exclude=_OF_THE_WHOLE)
+            fields = part.model_dump(exclude=set(WHOLE))
             fields["dataset"] = [spec_here[spec] for spec in part.dataset]
             fields["attacks"] = list(
                 dict.fromkeys(renamed(spec, imported) for spec in part.attacks)

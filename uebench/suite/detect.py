@@ -22,11 +22,10 @@ from ..common.errors import UserError
 from ..common.provenance import provenance, versions
 from ..common.spec import normalise, printable, split_specs
 from ..data import Dataset
-from ..data.foreign import Reading, read_poison
+from ..data.foreign import Reading
 from ..data.foreign.interpret import ContentKind, Rounding, Scale
 from ..data.load import as_dataset
-from ..data.poison import Poison, PoisonError, check_fits, n_changed, tensors_sha256
-from ..data.poison_files import audit_poison
+from ..data.poison import Poison, check_fits, n_changed, tensors_sha256
 from ..data.split import Split
 from ..execute.devices import usable_devices
 from ..execute.progress import step_display
@@ -42,6 +41,7 @@ from ..victims.detectors import (
     detector_spec,
     divided,
 )
+from .import_poison import read_usable
 from .single import craft
 
 
@@ -129,7 +129,7 @@ def _suspect(
         check_fits(poison, dataset.train, dataset.name)
         return "a poison from Python", poison
     if _is_path(poison):
-        return printable(Path(poison).name), _read(Path(poison), dataset, reading)
+        return printable(Path(poison).name), read_usable(poison, dataset, reading)[0]
     if poison == "none":
         train = dataset.train
         return "none", Poison(train.images, train.labels, torch.arange(len(train)))
@@ -162,19 +162,6 @@ def _is_path(poison: Path | str) -> bool:
     if any(mark in name for mark in "./\\"):
         return True
     return normalise(name) not in methods("attack") and Path(poison).exists()
-
-
-def _read(path: Path, dataset: Dataset, reading: Reading) -> Poison:
-    """Return the poison in a released file, in which nothing is run.
-
-    Raises:
-        PoisonError: it cannot be read or trusted, or its labels are in another order.
-    """
-    poison, how_read = read_poison(path, dataset, reading)
-    audit = audit_poison(poison, dataset, how_read["labels_from"] == "the file")
-    if not audit["usable"]:
-        raise PoisonError(f"{path} is not usable: {audit['why_not_usable']}")
-    return poison
 
 
 def answer(

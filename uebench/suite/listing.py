@@ -28,7 +28,7 @@ def catalog(kinds: list[str]) -> dict[str, list[_Row]]:
     Plug-ins that could not be loaded follow the methods of the first kind, since nobody knows what
     kind of methods they have.
     """
-    lists = {kind: listed(kind) for kind in kinds}
+    lists = {kind: catalogued(kind) for kind in kinds}
     for kind in [kind for kind in kinds if kind in ("attacks", "defenses", "victims")][:1]:
         lists[kind] += _not_loaded()
     return lists
@@ -43,7 +43,7 @@ def _not_loaded() -> list[_Row]:
     ]
 
 
-def listed(kind: str) -> list[_Row]:
+def catalogued(kind: str) -> list[_Row]:
     """Return what there is of a kind, a row each."""
     if kind == "attacks":
         return [*_methods("attack"), _mixtures(), *_imported()]

@@ -41,7 +41,7 @@ from ..share.known import is_folder_of_results
 from ..share.merge import merged
 from ..store.store import Store
 from .examples import draw_examples
-from .listing import listed
+from .listing import catalogued
 
 Source: TypeAlias = "pd.DataFrame | str | Path | Sequence[str | Path]"
 """Where results are: a table of `uebench.run`, or one or more results folders."""
@@ -284,5 +284,5 @@ def list_methods(kind: str | None = None) -> pd.DataFrame:
     if kind not in (None, *KINDS, *plurals):
         raise UserError(f"kind must be {', '.join(plurals)} or left out for all, got {kind!r}")
     chosen = [each for each in plurals if kind in (None, each, each[:-1])]
-    rows = [{"kind": each[:-1], **row} for each in chosen for row in listed(each)]
+    rows = [{"kind": each[:-1], **row} for each in chosen for row in catalogued(each)]
     return pd.DataFrame(rows, columns=["kind", "name", "title", "source", "origin"])

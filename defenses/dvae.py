@@ -58,6 +58,7 @@ from uebench.store.arrays import chunks, zeros
 EPOCHS = {"cifar100": 100, "imagenet_subset": 20}
 """Of each stage, by data set; others take the 60 of CIFAR-10."""
 KL_WEIGHT = 0.01
+"""Of the divergence of the codes from the standard normal distribution, as in the authors' code."""
 SMALLEST_PERTURBATION = 0.002
 """Mean square below which the perturbation's size is not punished."""
 FREE_EPOCHS = 11

@@ -56,6 +56,7 @@ from uebench.augment.pillow import adjust_brightness, adjust_contrast, adjust_sa
 from ._batch import dense, mixed_cross_entropy
 
 BATCH = 1024
+"""Images per step of the logistic regression."""
 LR = 0.1
 """Of the logistic regression; divided by ten after half and after three quarters of its epochs."""
 

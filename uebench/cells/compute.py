@@ -329,7 +329,10 @@ def _prepared(cell: Cell, store: Store | None, data: Split, run: Run) -> Split:
 
 
 def peak_memory_mb(device: torch.device | str) -> float:
-    """Return the peak memory in MB: of the GPU, or of this process if the device is a CPU."""
+    """Return the peak memory in MB of 2**20 bytes: of the GPU, or of this process on a CPU.
+
+    A process that computes several cells reports the largest so far.
+    """
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB

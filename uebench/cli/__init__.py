@@ -2,7 +2,8 @@
 
 Data goes to stdout; progress and messages go to stderr. The exit status is 0 if all went well, 1 if
 cells failed or were not reached or a method broke, and 2 if the command itself was wrong (then
-nothing was written). torch is loaded only by the verbs that need it: `--help` must not wait for it.
+nothing was written), the store cannot be used, or memory ran out. torch is loaded only by the verbs
+that need it: `--help` must not wait for it.
 """
 
 from __future__ import annotations

@@ -177,11 +177,11 @@ def kind_of(name: str) -> str:
     if not kinds:
         from ..models import ARCHITECTURES
 
-        untold = (
+        only_listed = (
             ("network", "models", ARCHITECTURES),
             ("configuration", "configs", config_names()),
         )
-        for noun, listed, others in untold:
+        for noun, listed, others in only_listed:
             if name in others:
                 raise UserError(
                     f"{name} is a {noun}, and `show` describes only {', '.join(SHOWN)}; "

@@ -9,8 +9,8 @@ The authors train on the projected images with a strong augmentation and with Cu
 by default, so that the gain of the projection can be told from theirs: their published numbers
 belong to `op[strong=true,cutmix=true]`, and `op[project=none,strong=true,cutmix=true]` is the
 ablation. Those of dune-2026 do not say what it adds to the projection and stand at plain `op`. It
-helps where the poison is linearly separable (LSP, OPS, in part PIL), and hardly against AR, which
-is not.
+helps against LSP and OPS, in part against PIL, and hardly against AR. Linear separability does not
+decide it: a linear detector finds CUDA and EM as well, and OP does little against these.
 
 The linear model must be trained long enough. The authors' 20 passes over 50,000 images are 980
 steps; 20 passes over 5,000 are 100, after which its weights still point along the mean image of the

@@ -149,14 +149,15 @@ def _unfolded(array: Numbers, limits: Limits) -> Numbers:
 def _from_rows(rows: Numbers, shape: tuple[int, int, int]) -> Numbers:
     """Return rows of pixels as images, [n, c, h, w] as in CIFAR's files or else [n, h, w, c].
 
-    The right reading has the smaller differences between pixels that lie one above the other.
+    The right reading has the smaller differences between pixels that lie one above the other; on
+    CIFAR-10 a third of those of the wrong one. Without such a difference CIFAR's order is assumed.
     """
     c, h, w = shape
     planes, pixels = rows.reshape(-1, c, h, w), rows.reshape(-1, h, w, c)
     sample = slice(0, 256)
     of_planes = np.abs(np.diff(planes[sample].astype(np.int16), axis=2)).mean()
     of_pixels = np.abs(np.diff(pixels[sample].astype(np.int16), axis=1)).mean()
-    return pixels if of_pixels < of_planes else planes
+    return pixels if of_pixels < 0.8 * of_planes else planes
 
 
 def _numbered(

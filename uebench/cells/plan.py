@@ -74,6 +74,10 @@ def resolve_precision(asked: str, device: str) -> Any:
     return "bf16" if in_hardware else "fp32"
 
 
+ON_SUBSET = "craft_on=subset"
+"""What is added to the options of an attack that saw only the poisoned images."""
+
+
 @code_read_once()
 def plan(
     config: Config,
@@ -341,7 +345,7 @@ def _crafted_on_its_share(cell: Cell) -> Cell:
     share = Share(cell.ratio, cell.classes)
     if share == Share() or not share.ratio or isinstance(cell.poison.attack, ImportedPoison):
         return cell
-    options = ",".join(filter(None, (cell.attack_options, "craft_on=subset")))
+    options = ",".join(filter(None, (cell.attack_options, ON_SUBSET)))
     poison = replace(cell.poison, crafted_on=share)
     return replace(cell, poison=poison, attack_options=options)
 

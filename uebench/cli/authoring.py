@@ -180,9 +180,8 @@ def _print_outcomes(outcomes: list[Outcome], printed_faults: set[str]) -> None:
         table.add_row(Text("ok", "green"), Text(name), Text(measured or outcomes[0].text))
     repeated = []
     for outcome in failed:
-        fault = re.sub(
-            r"[\d.]+", "#", outcome.measured
-        )  # the same fault shows other sizes and seeds
+        # the same fault shows other sizes and seeds
+        fault = re.sub(r"[\d.]+", "#", outcome.measured)
         if fault in printed_faults:
             repeated.append(outcome.case)
             continue

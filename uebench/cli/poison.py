@@ -16,7 +16,6 @@ from .matrix import assignment, protocol_option, set_option
 from .shared import (
     data_dir_option,
     data_options,
-    device_option,
     echo,
     json_option,
     options_of,
@@ -208,10 +207,12 @@ def audit_verb(
     metavar="NAME.OPTION=VALUE",
     help="With --purified, an option that the attack was crafted with; may be repeated.",
 )
+@click.option(
+    "--device", help="With --purified, the device that the attack was crafted for; auto by default."
+)
 @click.option("--replace", is_flag=True, help="Replace the images that NAME already has.")
 @json_option
 @reading_options
-@device_option
 @data_dir_option
 @plugin_option
 def import_(
@@ -224,9 +225,9 @@ def import_(
     poison_seed: int | None,
     protocol: str | None,
     sets: tuple[str, ...],
+    device: str | None,
     replace: bool,
     as_json: bool,
-    device: str,
     data_dir: str | None,
     **reading: Any,
 ) -> None:
@@ -254,10 +255,10 @@ def import_(
         "poison_seed": poison_seed,
         "protocol": protocol,
         "set": dict(map(assignment, sets)) or None,
+        "device": device,
     }
     given = {key: value for key, value in only_purified.items() if value is not None}
     if purified:
-        given["device"] = device
         record = _import_purified(path, dataset, name, data_dir, reading, replace, **given)
         output(record, as_json, print_purified)
         words = ["run", "--dataset", dataset, "--attacks", f"{of}", "--defenses", record["name"]]

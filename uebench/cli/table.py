@@ -245,7 +245,7 @@ def _print_table(
     grid = paper_grid(config, plan.cells, plan.frame, known_titles(), metric)
     print_tables(grid, known_titles(), shape, published)
     if grid.n_missing == len(grid.spots):
-        flags = " ".join(matrix_flags(options))
+        flags = ", ".join(matrix_flags(options))
         alike = f" with the same {flags}" if flags else ""
         click.echo(
             f"none of its cells is in the store; `uebench run {name}`{alike} computes them",

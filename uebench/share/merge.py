@@ -106,7 +106,7 @@ class _Union:
 
     def add(self, row: CellRow, known: KnownCell | None) -> None:
         """Add a row with the name of its data set here; `known` is the cell if it is finished."""
-        place = tuple(row[name] for name in PLACE)
+        place = _place(row)
         if known is None:
             self.unfinished.setdefault(place, row)
             self.order.setdefault(place)

@@ -29,8 +29,9 @@ def catalog(kinds: list[str]) -> dict[str, list[_Row]]:
     kind of methods they have.
     """
     lists = {kind: catalogued(kind) for kind in kinds}
-    for kind in [kind for kind in kinds if kind in ("attacks", "defenses", "victims")][:1]:
-        lists[kind] += _not_loaded()
+    of_methods = [kind for kind in kinds if kind in ("attacks", "defenses", "victims")]
+    if of_methods:
+        lists[of_methods[0]] += _not_loaded()
     return lists
 
 

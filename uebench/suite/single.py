@@ -142,8 +142,9 @@ def train(
     device, seed = usable_devices(device)[0], checked_seed(seed)
     loaded = as_dataset(dataset)
     _check_trainable(poison, loaded)
-    chosen = _with_options(protocol, loaded, protocol_options)
-    setting = Setting.of(dataset_ref(loaded), chosen, device)
+    data_ref = dataset_ref(loaded)
+    chosen = _with_options(protocol, data_ref.family, protocol_options)
+    setting = Setting.of(data_ref, chosen, device)
     ref = setting.poison_or_raise(_attack_of(poison, loaded))
     cell = replace(setting.cell_or_raise(ref, build_defense(defense)), seed=seed)
     if arch is not None:
@@ -159,13 +160,11 @@ def train(
         return train_cell(cell, data, loaded, run) | {"n_poisoned": n_poisoned}
 
 
-def _with_options(
-    protocol: str | Protocol, dataset: Dataset, options: Mapping[str, Any]
-) -> Protocol:
+def _with_options(protocol: str | Protocol, family: str, options: Mapping[str, Any]) -> Protocol:
     """Return a protocol, given by itself or by name, with some of its fields changed."""
     if isinstance(protocol, Protocol):
         return with_fields(protocol, **options)
-    return named_protocol(protocol, dataset_ref(dataset).family, **options)
+    return named_protocol(protocol, family, **options)
 
 
 def _check_trainable(poison: Poison, dataset: Dataset) -> None:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..cells.cell import LATER_FIELDS
+from ..cells.plan import ON_SUBSET
 from ..cells.results import OutputError
 from ..common.drafts import clear_drafts, replaced_folder
 from ..common.errors import MethodError, UserError
 from ..common.spec import format_spec
 from ..common.text import escaped
 from ..learn.protocol import PROTOCOLS, Protocol
+from ..methods.checked import adjusted_by
+from ..methods.faults import blamed
 from ..methods.meanings import known_meanings
 from ..methods.registry import KINDS, build_defense, known_titles, methods
 from ..report import Results
@@ -96,7 +99,9 @@ def command_of(results: Results, row: CellRow) -> str:
     wanted = _protocol_fields(recipe) | {"precision": row["precision"] or usual["precision"]}
     changed = {key: value for key, value in wanted.items() if usual.get(key, value) != value}
     adjusted = _adjusted(row, PROTOCOLS[name], changed)
-    options = [text for text in row["attack_options"].split(",") if text != _ON_SUBSET]
+    options = row["attack_options"].split(",")
+    on_subset = ON_SUBSET in options
+    options = [text for text in options if text != ON_SUBSET]
     words: list[str] = [
         "uebench",
         "run",
@@ -113,12 +118,8 @@ def command_of(results: Results, row: CellRow) -> str:
     if row["attack"] != "none":
         words += ["--ratio", repr(row["ratio"])] if row["ratio"] != 1 else []
         words += ["--classes", row["classes"]] if row["classes"] else []
-        words += ["--craft-on", "subset"] if _ON_SUBSET in row["attack_options"].split(",") else []
+        words += ["--craft-on", "subset"] if on_subset else []
     return shlex.join([*words, "--out", "results/again"])
-
-
-_ON_SUBSET = "craft_on=subset"
-"""What the options of an attack say that saw only the poisoned images; it is a flag of its own."""
 
 
 def _adjusted(row: CellRow, protocol: Protocol, changed: Mapping[str, Any]) -> set[str]:
@@ -127,13 +128,12 @@ def _adjusted(row: CellRow, protocol: Protocol, changed: Mapping[str, Any]) -> s
     set_by_user = {text.partition("=")[0] for text in in_name.removesuffix("]").split(",")}
     try:
         defense = build_defense(format_spec(row["defense"], row["defense_options"])).method
-        fields = defense.adjust(protocol).model_dump()
-    except (UserError, MethodError, ValueError):
+        with blamed(defense, "adjust"):
+            fields = adjusted_by(defense, protocol).model_dump()
+    except (UserError, MethodError):
         return set()  # it is not installed, or has changed
     return {
-        key
-        for key, value in changed.items()
-        if key not in set_by_user and fields[key] == value != protocol.model_dump()[key]
+        key for key, value in changed.items() if key not in set_by_user and fields[key] == value
     }
 
 

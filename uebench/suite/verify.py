@@ -271,10 +271,10 @@ def _other_recipe(
 ) -> str:
     """Return why no planned cell has the recorded key: what differs between their recipes."""
     old = _recorded_recipe(run_json, recorded["key"])
-    rows = [(cell, row(cell, None, None)) for cell in cells]
+    planned_rows = [(cell, row(cell, None, None)) for cell in cells]
     same_methods = [
         (sum(planned[name] == recorded[name] for name in PLACE), cell)
-        for cell, planned in rows
+        for cell, planned in planned_rows
         if all(planned[name] == recorded[name] for name in ("attack", "defense", "victim"))
     ]
     _, alike = max(same_methods, key=lambda pair: pair[0], default=(0, None))

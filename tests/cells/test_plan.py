@@ -9,6 +9,8 @@ import torch
 from uebench.cells.cell import Cell, dataset_ref
 from uebench.cells.config import config_names, make_config, read_config
 from uebench.cells.plan import class_labels, plan, resolve_precision
+from uebench.cells.results import row
+from uebench.common.errors import UserError
 from uebench.data import Dataset
 from uebench.learn.protocol import Protocol
 from uebench.methods.base import Defense
@@ -129,6 +131,34 @@ def test_a_victim_does_not_depend_on_the_defense_that_is_named_first(
         for order in ("standard,iss", "iss,standard")
     ]
     assert keys[0] == keys[1]
+
+
+def test_a_defense_may_have_epochs_of_its_own_in_the_same_table(tiny: Dataset) -> None:
+    asked = ["standard", "ueraser", "ueraser[times_epochs=2.5]"]
+    standard, usual, longer = cells(tiny, attacks="lsp", defenses=asked, epochs=10)
+    (same,) = cells(tiny, attacks="lsp", defenses="ueraser", epochs=25)
+    assert [c.protocol.epochs for c in (standard, usual, longer)] == [10, 10, 25]
+    assert longer.key == same.key, "one computation under two names"
+    assert longer.defense.adversarial_epochs == 6, "a quarter of its own epochs"  # type: ignore[attr-defined]
+    rows = [row(c, None, None) for c in (standard, usual, longer)]
+    assert [r["epochs"] for r in rows] == [10, 10, 25]
+    assert [r["protocol_epochs"] for r in rows] == [None, None, 10]
+    assert rows[2]["defense_options"] == "times_epochs=2.5"
+    back = Cell.from_json(longer.to_json())
+    assert (back.key, back.protocol.epochs) == (longer.key, 25), "they are not multiplied again"
+
+
+def test_epochs_that_nothing_would_read_and_warm_ups_that_fill_them_are_refused(
+    tiny: Dataset,
+) -> None:
+    with pytest.raises(UserError, match="victim simclr does not train for these; leave it out"):
+        cells(tiny, attacks="none", defenses="iss[times_epochs=2]", victims="simclr")
+    with pytest.raises(UserError, match="warmup_epochs=2 leaves none of the 1 epochs"):
+        cells(
+            tiny,
+            defenses="iss[times_epochs=0.1]",
+            protocol_options={"warmup_epochs": 2, "epochs": 10},
+        )
 
 
 def test_cells_travel_as_plain_data(tiny: Dataset) -> None:

@@ -84,7 +84,7 @@ def test_all_bad_options_are_reported_at_once() -> None:
         ("ueraser[repeats=0]", "repeats must be a whole number in [1, 100], got 0"),
         ("ueraser[adversarial_epochs=-1]", "adversarial_epochs must be"),
         ("ueraser[policy=p+x]", "p, c, and t or a"),
-        ("standard[eps=1]", "it has none"),
+        ("standard[eps=1]", "no option eps; it has times_epochs"),
         ("at[radius=nan]", "radius"),
     ],
 )

@@ -16,7 +16,8 @@ CONTRACT = (
     "status test_acc test_acc_best best_epoch train_acc n_train n_test craft_seconds "
     "train_seconds peak_memory_mb device precision key poison_sha256 error poison_seed epochs "
     "robust_acc robust_norm robust_radius suite_version torch_version recipe n_poisoned chance "
-    "record_sha256 origin victim dfr_acc weight_noise_acc attack_family defense_family"
+    "record_sha256 origin victim dfr_acc weight_noise_acc attack_family defense_family "
+    "protocol_epochs"
 )
 
 

@@ -192,6 +192,10 @@ def test_longer_training_is_compared_with_longer_training(against):
     max_ = {"defense": "ueraser_max"}
     exact = against(max_ | {"epochs": 200}, max_ | {"epochs": 300}, table="9")
     assert [c.published["ueraser-2023"] for c in exact] == [(0.9212,), (0.9524,)]
+    longer = {"defense_options": "times_epochs=1.5", "protocol_epochs": 200, "epochs": 300}
+    both = against(max_ | {"epochs": 200}, max_ | longer, table="9")
+    assert [c.published["ueraser-2023"] for c in both] == [(0.9212,), (0.9524,)]
+    assert both[1].ours.record()["epochs"] == 300
     quick = {"protocol": "quick", "arch": "resnet8"}
     scaled = against(max_ | quick | {"epochs": 12}, max_ | quick | {"epochs": 18}, table="9")
     assert [c.published["ueraser-2023"] for c in scaled] == [(0.9212,), (0.9524,)]

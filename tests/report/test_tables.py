@@ -8,6 +8,7 @@ import pytest
 
 from uebench.report import Results, conform_cells
 from uebench.report.charts import charts
+from uebench.report.formats import to_frame
 from uebench.report.groups import MethodSpec
 from uebench.report.layout import layout
 from uebench.report.series import cost_figures
@@ -65,6 +66,20 @@ def test_rows_and_columns_follow_the_plan_with_clean_first(cells):
 def test_different_options_get_their_own_row(cells):
     board = leaderboard(cells({}, {"attack_options": "eps=16/255"}))
     assert board.attacks == (EM, MethodSpec("em", "eps=16/255"))
+
+
+def test_a_defense_with_epochs_of_its_own_stands_in_the_same_table(cells):
+    longer = {"defense_options": "times_epochs=2", "protocol_epochs": 30, "epochs": 60}
+    board = leaderboard(cells({}, longer | {"train_seconds": 300}, {"defense": "iss"}))
+    assert board.settings.epochs == 30
+    assert board.epochs(MethodSpec("standard", "times_epochs=2")) == 60
+    assert list(to_frame(board)["epochs"]) == [30, 60, 30]
+    expected = (
+        "Trained longer or shorter: standard[times_epochs=2] for 60 epochs, 5.0 min a model "
+        "(standard: 10 s)."
+    )
+    assert expected in layout(board).note
+    assert "Trained longer" not in layout(leaderboard(cells({}))).note
 
 
 def test_missing_failed_and_skipped_cells_are_distinguished(cells):

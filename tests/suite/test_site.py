@@ -103,8 +103,18 @@ def planned_key(page: str) -> str:
     [
         (
             {"protocol": "sprint", "protocol_options": {"alternate": False}},
-            {"attacks": "lsp[patch=4]", "ratio": "1/3", "craft_on": "subset"},
-            ["protocol.alternate=false", "--craft-on subset", "0.3333333333333333"],
+            {"attacks": "lsp[patch=4,eps=1/7]", "ratio": "1/3", "craft_on": "subset"},
+            [
+                "protocol.alternate=false",
+                "--craft-on subset",
+                "0.3333333333333333",
+                "0.142857142857",
+            ],
+        ),
+        (
+            {"protocol": "sprint"},
+            {"defenses": "standard[times_epochs=2]", "epochs": 2},
+            ["protocol.epochs=2", "standard[times_epochs=2]"],
         ),
         ({"protocol": "airbench", "protocol_options": {"label_smoothing": 0}}, {}, ["smoothing=0"]),
         ({"protocol": "quick"}, {"defenses": "sda_an[noise=false]"}, ["sda_an[noise=false]"]),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..common.errors import MethodError
+from ..common.errors import MethodError, UserError
 from ..methods.asked import Asked
 from ..methods.base import Facts
 from ..methods.checked import victim_effort_of
@@ -73,9 +73,11 @@ def _checked(cell: Cell, facts: Facts) -> Cell:
     """Return a cell that its victim accepts; it holds the fault if the victim's code fails.
 
     Raises:
-        UserError: the victim refuses the network or the defense.
+        UserError: the victim refuses the network or the defense, or trains for its own epochs and
+            the defense wants to multiply the protocol's.
     """
     try:
+        _check_epochs(cell)
         with blamed(cell.victim, "check"):
             cell.victim.check(cell.arch, cell.defense, facts)
         with blamed(cell.victim, "effort"):
@@ -83,3 +85,18 @@ def _checked(cell: Cell, facts: Facts) -> Cell:
     except MethodError as error:
         return replace(cell, fault=failure(error))
     return cell
+
+
+def _check_epochs(cell: Cell) -> None:
+    """Refuse `times_epochs` where nothing reads the protocol's epochs.
+
+    Raises:
+        UserError: the victim does not read them.
+    """
+    reads = cell.victim.reads
+    if cell.defense.times_epochs != 1 and reads is not None and "epochs" not in reads:
+        raise UserError(
+            f"times_epochs of defense {cell.defense.info.name} multiplies the protocol's epochs, "
+            f"but victim {cell.victim.info.name} does not train for these; leave it out, or set "
+            "the victim's own epochs"
+        )

@@ -76,6 +76,8 @@ class Cell:
     """Who trains the target model."""
     victim_options: str = ""
     """The victim's options as the user gave them, for tables."""
+    usual_epochs: int | None = None
+    """The epochs of the protocol before the defense's `times_epochs`, which tables name."""
     fault: Failure | None = None
     """Why this cell cannot be computed, if one of its methods failed while the matrix was planned.
     The methods of such a cell are as the user asked for them, with nothing resolved."""
@@ -104,7 +106,8 @@ class Cell:
             if protocol.get(name) == neutral:
                 del protocol[name]
         with blamed(self.defense, "recipe"):
-            options = self.defense.recipe()
+            options = {**self.defense.recipe()}
+        options.pop("times_epochs", None)  # the protocol's epochs say it
         clean = self.poison.is_clean
         return {
             "what": "cell",

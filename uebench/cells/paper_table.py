@@ -259,7 +259,7 @@ def _spot(
         )
     done = [run for run in runs if run.values["status"] == "ok"]
     failed = any(run.values["status"] == "failed" for run in runs)
-    settings = done[0].values if done else first.values
+    known = done[0].values if done else first.values
     values = (value_of(run.values, metric) for run in done)
     ours = Ours(
         row=_words(place[0]),
@@ -268,8 +268,9 @@ def _spot(
         attack_options=first.values["attack_options"],
         defense=first.values["defense"],
         defense_options=first.values["defense_options"],
-        settings=Settings.of(settings),
+        settings=Settings.of(known),
         stat=Stat.of([value for value in values if value is not None]),
+        epochs=known["epochs"],
         beside=attack_beside,
         heads=(", ".join(heads[0]), ", ".join(heads[1])),
     )

@@ -6,7 +6,6 @@ budget of adversarial training, into numbers, so that these enter the keys.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -275,6 +274,7 @@ class Setting:
             protocol=protocol,
             precision=self.precision,
             seed=0,
+            usual_epochs=self.protocol.epochs,
         )
 
 
@@ -302,8 +302,7 @@ def _options_shown(cell: Cell, attack: Asked[Attack], defense: Asked[Defense]) -
 def _protocol(config: Config, family: str) -> Protocol:
     """Return a part's protocol for a data set, with the part's factor on its epochs applied."""
     protocol = named_protocol(config.protocol, family, **config.protocol_options)
-    epochs = max(1, math.floor(protocol.epochs * config.times_epochs + 0.5))
-    return protocol.model_copy(update={"epochs": epochs})
+    return protocol.lengthened(config.times_epochs)
 
 
 def _clean_beside(

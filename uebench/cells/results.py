@@ -79,6 +79,7 @@ def row(cell: Cell, record: Mapping[str, Any] | None, failure: Failure | None) -
         **measured(record or {}),
         "record_sha256": record_sha256(record) if record is not None else "",
         "origin": origin_in_words((record or {}).get("reused") or {}),
+        "protocol_epochs": cell.usual_epochs if cell.defense.times_epochs != 1 else None,
     }
 
 

@@ -344,7 +344,7 @@ def _next(folder: Path, matrix: Matrix, n_failed: int, n_skipped: int, learned: 
     if n_skipped:
         return typed
     if not learned:
-        longer = str(2 * max(cell.protocol.epochs for cell in matrix.cells))
+        longer = str(2 * max(cell.usual_epochs or cell.protocol.epochs for cell in matrix.cells))
         return shlex.join(["uebench", *_without("--epochs", sys.argv[1:]), "--epochs", longer])
     if len(matrix.config.seeds) == 1 and sys.argv[1:2] == ["run"] and "--seeds" not in typed:
         return f"{typed} --seeds 0,1,2"

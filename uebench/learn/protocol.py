@@ -44,6 +44,11 @@ def check_warmup(warmup_epochs: float, epochs: int, owner: str = "") -> None:
         )
 
 
+def times_as_many(epochs: int, factor: float) -> int:
+    """Return a number of epochs times a factor, rounded, and at least 1."""
+    return max(1, math.floor(epochs * factor + 0.5))
+
+
 class Protocol(BaseModel):
     """How a target model is trained, independently of the attack and the defense."""
 
@@ -142,6 +147,21 @@ class Protocol(BaseModel):
         else:
             factor = 1.0
         return self.lr * factor * min(1.0, (step + 1) / (warmup + 1))
+
+    def lengthened(self, factor: float) -> Protocol:
+        """Return the protocol with its epochs multiplied, and the same learning-rate schedule.
+
+        Args:
+            factor: 1.5 turns 200 epochs into 300; see `times_as_many`.
+
+        Raises:
+            UserError: the warm-up would take the whole training.
+        """
+        if factor == 1:
+            return self
+        epochs = times_as_many(self.epochs, factor)
+        check_warmup(self.warmup_epochs, epochs)
+        return self.model_copy(update={"epochs": epochs})
 
     def asked(self, **wishes: Any) -> Protocol:
         """Return the protocol with the settings that a defense needs; the user's settings stay.

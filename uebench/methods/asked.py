@@ -7,12 +7,13 @@ declared with. Cells, the trainer and the tests of a method only ever hold the l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from ..common.errors import MethodError
 from ..common.options import open_options
-from .base import Facts, Method, MethodInfo
+from ..learn.protocol import times_as_many
+from .base import Defense, Facts, Method, MethodInfo
 from .faults import blamed
 
 M = TypeVar("M", bound=Method)
@@ -49,10 +50,15 @@ class Asked(Generic[M]):
     def resolve(self, facts: Facts) -> M:
         """Return the method with every option that depends on the cell turned into a value.
 
+        A defense is told the epochs that it is trained for, which it may multiply.
+
         Raises:
             UserError: the method refuses these options, or this combination of them.
             MethodError: its `resolve` breaks, returns something else, or leaves an option open.
         """
+        if isinstance(self.method, Defense):
+            epochs = times_as_many(facts.epochs, self.method.times_epochs)
+            facts = replace(facts, epochs=epochs)
         with blamed(self.method, "resolve"):
             resolved = self.method.resolve(facts)
         name = f"{self.info.kind} {self.info.name}"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ..common.errors import MethodError
-from ..common.options import open_options, option_of, option_texts
+from ..common.options import Option, open_options, option_of, option_texts
 from ..common.spec import Fraction255, format_spec
 from ..data.poison import Budget, Norm, Poison, measure, quantise
 from ..data.split import Split, content_hash
@@ -270,12 +270,15 @@ class Defense(Method):
     keep_prepared: ClassVar[bool] = False
     """Whether the result of `prepare` is cached in the store. Set it only where `prepare` is slow
     and draws no random numbers, since all training seeds share the cached result."""
+    times_epochs: Annotated[float, Field(gt=0, le=100), Option(variant=True, later=True)] = 1.0
+    """Factor on the protocol's epochs, under this defense alone: 2.4 turns 10 into 24. Heavy
+    augmentation converges late, so a short protocol may judge it too early."""
 
     def adjust(self, protocol: Protocol) -> Protocol:
         """Return the protocol with the settings that this defense needs.
 
         Use `protocol.asked(clip_norm=5.0)`, which keeps a value that the user has set. Epochs and
-        network are the user's choice and must stay as they are.
+        network are the user's choice and must stay as they are; `times_epochs` is applied later.
         """
         return protocol
 

@@ -97,16 +97,17 @@ def loss_of(
 
 
 def adjusted_by(defense: Defense, protocol: Protocol) -> Protocol:
-    """Return the protocol with the settings that a defense needs.
+    """Return the protocol with the settings that a defense needs, and its own number of epochs.
 
     Raises:
         MethodError: it is not a protocol.
+        UserError: the warm-up would take all of the defense's epochs.
     """
     adjusted = defense.adjust(protocol)
     if not isinstance(adjusted, Protocol):
         wanted = "a Protocol is needed, such as protocol.asked(clip_norm=5.0)"
         wrong_return(defense, "adjust", adjusted, wanted)
-    return adjusted
+    return adjusted.lengthened(defense.times_epochs)
 
 
 def defense_effort_of(defense: Defense) -> float:

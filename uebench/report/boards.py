@@ -11,14 +11,14 @@ from .compare import NOTHING_MEANT, Compared, Meanings, ours_of, with_published
 from .comparison_table import caveats
 from .conclusions import conclusions
 from .confusion_page import matrix_picture
-from .entries import View, entry_id, seconds, shown_entry
+from .entries import View, entry_id, shown_entry
 from .folder import Results
 from .groups import CellRow, MethodSpec, Settings, by_pair, grouped
 from .layout import Shown, layout, sentence
 from .published import read_published
 from .series import method_title
 from .tables import METRICS, BoardEntry, Leaderboard, leaderboards
-from .words import Label, percent, settings_in_words
+from .words import Label, percent, seconds, settings_in_words
 
 WORDS = {
     "dataset": "data set",

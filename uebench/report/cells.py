@@ -90,6 +90,7 @@ COLUMNS: dict[str, Column] = {
     "weight_noise_acc": _ACCURACY,
     "attack_family": TEXT,
     "defense_family": TEXT,
+    "protocol_epochs": _COUNT,
 }
 """Every column in its order."""
 

@@ -55,6 +55,8 @@ class Ours:
     defense_options: str
     settings: Settings
     stat: Stat
+    epochs: int | None = None
+    """Epochs that its models were trained for, where they are known."""
     beside: str = ""
     """The attack next to which a clean entry stands."""
     heads: tuple[str, str] = ("attack", "defense")
@@ -89,6 +91,7 @@ class Ours:
         return {
             **{name: getattr(self, name) for name in names},
             **{name: getattr(self.settings, name) for name in common},
+            **{"epochs": self.epochs},
             **asdict(self.stat),
             **{"low": low, "high": high},
         }
@@ -141,6 +144,7 @@ def ours_of(boards: Sequence[Leaderboard], titles: Mapping[str, str]) -> list[Ou
             *(attack.name, attack.options, defense.name, defense.options),
             board.settings,
             board.stat(attack, defense),
+            board.entry(attack, defense).epochs,
         )
         for board in boards
         for attack in board.attacks
@@ -166,7 +170,7 @@ def with_published(
     entries = [e for e in entries if e.stat.n]
     shortest: dict[Hashable, int] = {}
     for entry in entries:
-        epochs = entry.settings.epochs or 0
+        epochs = entry.epochs or 0
         shortest[_schedule(entry)] = min(epochs, shortest.get(_schedule(entry), epochs))
     compared = []
     for entry in entries:
@@ -265,7 +269,7 @@ def _matching(
     archs = {row.arch for row in rows}
     arch = family if family in archs else "resnet18"
     rows = _of_table([row for row in rows if row.arch == arch], table)
-    return _of_length(rows, s.epochs, shortest)
+    return _of_length(rows, entry.epochs, shortest)
 
 
 def half_of(attack: str, options: str, dataset: str, meanings: Meanings) -> frozenset[str]:
@@ -314,8 +318,8 @@ def _differences(
     if s.victim != SUPERVISED_VICTIM:
         yield "victim", s.victim, (SUPERVISED_VICTIM,)
     lengths = sorted({row.epochs for row in found if row.epochs})
-    if s.epochs is not None and lengths and s.epochs not in lengths:
-        yield "epochs", str(s.epochs), tuple(map(str, lengths))
+    if entry.epochs is not None and lengths and entry.epochs not in lengths:
+        yield "epochs", str(entry.epochs), tuple(map(str, lengths))
     if s.protocol.partition("[")[0] != "paper" or "[" in s.protocol:
         yield "protocol", s.protocol, ("the papers' own",)
     for name, options in (

@@ -11,7 +11,7 @@ from .confusion_page import confusion
 from .folder import Results
 from .groups import CellRow
 from .records import CellRecord
-from .words import percent
+from .words import percent, seconds
 
 FactList = tuple[tuple[str, str], ...]
 AUDIT = {
@@ -87,15 +87,6 @@ def value_in_words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {value_in_words(each)}" for name, each in value.items())
     return one_line(str(value))
-
-
-def seconds(value: Any) -> str:
-    """Return a time in words: seconds, minutes or hours."""
-    if not isinstance(value, int | float):
-        return ""
-    if value < 120:
-        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
-    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
 
 
 def _shown_run(results: Results, run: CellRow) -> View:

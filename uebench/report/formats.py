@@ -61,6 +61,7 @@ def to_frame(boards: Boards) -> pd.DataFrame:
                     | asdict(entry.test_acc)
                     | {f"best_epoch_{name}": n for name, n in asdict(entry.test_acc_best).items()}
                     | {
+                        "epochs": board.epochs(defense),
                         "is_worst_attack": worst[defense] == attack,
                         "is_best_defense": best.get(attack) == defense,
                         "low": low,

@@ -24,6 +24,7 @@ class Settings:
     classes: str
     precision: str | None
     epochs: int | None
+    """Those of the protocol: the models of a defense with `times_epochs` are trained for others."""
     n_train: int | None
     n_test: int | None
     victim: str = SUPERVISED_VICTIM
@@ -32,9 +33,11 @@ class Settings:
     def of(cls, record: CellRow) -> "Settings":
         """Return the settings of one cell."""
         values = {name: record[name] for name in cls.__match_args__}
+        usual = record["protocol_epochs"]
         known: dict[str, Any] = {
             "precision": record["precision"] or None,
             "victim": record["victim"] or SUPERVISED_VICTIM,
+            "epochs": record["epochs"] if usual is None else usual,
         }
         return cls(**values | known)
 

@@ -10,13 +10,23 @@ from dataclasses import dataclass, replace
 from itertools import groupby, product
 from typing import Literal
 
-from ..common.text import one_line
+from ..common.text import comma_parts, one_line
 from .conclusions import warnings
 from .groups import MethodSpec
 from .records import folder_of
 from .statistics import LEVEL, SETTLED, Stat, provisional, sampling_margin
 from .tables import METRICS, Extreme, Leaderboard
-from .words import CLEAN, QUANTITIES, Label, Titles, method_label, named, percent, settings_in_words
+from .words import (
+    CLEAN,
+    QUANTITIES,
+    Label,
+    Titles,
+    method_label,
+    named,
+    percent,
+    seconds,
+    settings_in_words,
+)
 
 WORST_ATTACK = "worst case over attacks"
 BEST_DEFENSE = "best defense", "attacker's worst case"
@@ -181,6 +191,7 @@ def _note_sentences(
     sentences = [
         ", ".join(settings_in_words(board.settings, titles)),
         *accuracy_in_words(stats, board.metric, rows, board.settings.n_test, emphasis),
+        *_other_lengths_in_words(board, titles),
     ]
     if len(board.versions) > 1:
         versions = ", ".join(map(one_line, board.versions))
@@ -189,6 +200,32 @@ def _note_sentences(
     if any(cell.bound for row in rows for cell in row.cells):
         sentences.append("≤ and ≥: not every opponent was measured, so only a bound is known")
     return sentences
+
+
+def _other_lengths_in_words(board: Leaderboard, titles: Titles) -> list[str]:
+    """Return for how many epochs the defenses with `times_epochs` trained, and what it cost."""
+    usual = board.settings.epochs
+    texts = []
+    for defense in board.defenses:
+        epochs = board.epochs(defense)
+        if usual is None or epochs == usual:
+            continue
+        options = [o for o in comma_parts(defense.options) if not o.startswith("times_epochs=")]
+        same = MethodSpec(defense.name, ",".join(options))
+        text = f"{method_label(defense, titles)} for {epochs} epochs"
+        if cost := _mean_time(board, defense):
+            usually = _mean_time(board, same)
+            text += f", {cost} a model"
+            text += f" ({method_label(same, titles)}: {usually})" if usually else ""
+        texts.append(text)
+    return [f"Trained longer or shorter: {'; '.join(texts)}"] if texts else []
+
+
+def _mean_time(board: Leaderboard, defense: MethodSpec) -> str:
+    """Return how long the models of a defense took to train, in words; empty if unknown."""
+    times = [board.entry(attack, defense).train_seconds for attack in board.attacks]
+    known = [each for each in times if not math.isnan(each)]
+    return seconds(math.fsum(known) / len(known)) if known else ""
 
 
 def head_groups(heads: Iterable[str]) -> tuple[tuple[str, int], ...]:

@@ -20,7 +20,7 @@ from .charts import charts, legend
 from .compare import NOTHING_MEANT, Meanings
 from .confusion_page import png_uri
 from .detection import detection_layouts
-from .entries import View, audit_of, fact_list, seconds, value_in_words
+from .entries import View, audit_of, fact_list, value_in_words
 from .figures import figures
 from .folder import Picture, Results
 from .groups import MethodSpec
@@ -29,6 +29,7 @@ from .over_victims import by_victim_layouts
 from .series import Figure, curves_figures, method_title
 from .tables import Metric, leaderboards
 from .templates import asset, rendered
+from .words import seconds
 
 PAGE = "index.html"
 METRIC_NAMES: tuple[tuple[str, Metric], ...] = (("last", "test_acc"), ("best", "test_acc_best"))

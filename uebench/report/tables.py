@@ -48,6 +48,8 @@ class BoardEntry:
     train_seconds: float = math.nan
     craft_seconds: float = math.nan
     peak_memory_mb: float = math.nan
+    epochs: int | None = None
+    """Epochs that its models were trained for, where they are known."""
     origins: tuple[str, ...] = ()
     """Where the records of finished runs were copied from, one per run that was not computed by the
     run that wrote the folder."""
@@ -111,6 +113,11 @@ class Leaderboard:
         """Return one entry's value in this table's metric."""
         stat: Stat = getattr(self.entry(attack, defense), self.metric)
         return stat
+
+    def epochs(self, defense: MethodSpec) -> int | None:
+        """Return the epochs that models are trained for under a defense; None if unknown."""
+        known = (self.entry(attack, defense).epochs for attack in self.attacks)
+        return next((epochs for epochs in known if epochs is not None), self.settings.epochs)
 
     def best(self, attack: MethodSpec) -> set[MethodSpec]:
         """Return the defenses that are best under `attack`, or within noise of the best.
@@ -294,6 +301,7 @@ def _entry(runs: Sequence[CellRow]) -> BoardEntry:
         train_seconds=stat("train_seconds").mean,
         craft_seconds=stat("craft_seconds").mean,
         peak_memory_mb=stat("peak_memory_mb").mean,
+        epochs=next((run["epochs"] for run in finished or runs), None),
         origins=tuple(run["origin"] for run in finished if run["origin"]),
     )
 

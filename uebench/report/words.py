@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..common.text import counted, one_line
 from .cells import SUPERVISED_VICTIM
@@ -50,6 +51,15 @@ def method_label(method: MethodSpec, titles: Titles, clean: str = "") -> Label:
 def percent(accuracy: float) -> str:
     """Return an accuracy in [0, 1] as percent with one decimal, without the sign."""
     return f"{100 * accuracy:.1f}"
+
+
+def seconds(value: Any) -> str:
+    """Return a time in words: seconds, minutes or hours."""
+    if not isinstance(value, int | float):
+        return ""
+    if value < 120:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
 
 
 def named(name: str, titles: Titles) -> str:

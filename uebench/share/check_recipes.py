@@ -12,6 +12,7 @@ from ..common.json_file import RUN
 from ..common.spec import format_spec, parse_number, parse_spec, printable, split_path
 from ..data import load_dataset
 from ..data.catalog import DATASETS
+from ..learn.protocol import times_as_many
 from ..methods.mixture import MixedPoison
 from ..methods.registry import KINDS, methods
 from ..report.cells import SUPERVISED_VICTIM
@@ -75,6 +76,23 @@ def _check_row(contents: Contents, row: CellValues, recipe: Mapping[str, Any]) -
         text = row[f"{kind}_options"]
         given = parse_spec(f"x[{text}]").options if text else {}
         yield from about(who(row), differing_options(given, part.get("options", {})))
+    yield from _check_epochs(row)
+
+
+def _check_epochs(row: CellValues) -> Remarks:
+    """Say if the protocol's epochs times the defense's `times_epochs` are not those of the row."""
+    options = parse_spec(f"x[{row['defense_options']}]").options if row["defense_options"] else {}
+    usual, trained = row["protocol_epochs"], row["epochs"]
+    if "times_epochs" in options and usual is None:
+        yield f"{who(row)}: it has the option times_epochs, but no protocol_epochs"
+    if usual is None or trained is None:
+        return
+    factor = float(parse_number(options.get("times_epochs", "1")))
+    if times_as_many(usual, factor) != trained:
+        yield (
+            f"{who(row)}: {usual} epochs of the protocol times {factor:g} are not the {trained} "
+            "that it was trained for"
+        )
 
 
 def differing_options(given: Mapping[str, str], resolved: Mapping[str, Any]) -> Remarks:

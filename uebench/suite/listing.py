@@ -229,6 +229,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     if kind == "dataset":
         return _dataset(_bare(name))
     from ..common.names import MIXTURE
+    from ..methods.base import Defense
     from ..methods.registry import KINDS, find
 
     about = {}
@@ -237,6 +238,8 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     if kind == "defense" and name.startswith(PURIFIED):
         about["about"] = _purified_records_of(name.removeprefix(PURIFIED))
     cls = find(next(each for each in KINDS if each == kind), name)
+    options = [] if name == MIXTURE else _options(cls, {})
+    options.sort(key=lambda row: row["name"] in Defense.model_fields)  # its own first
     module = inspect.getmodule(cls)
     return {
         "name": name,
@@ -246,7 +249,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
         "version": cls.version,
         "text": inspect.getdoc(cls) or "",
         "about": (inspect.getdoc(module) or "") if module is not None else "",
-        "options": [] if name == MIXTURE else _options(cls, {}),
+        "options": options,
         **about,
     }
 

@@ -12,8 +12,8 @@ from ..cells.plan import ON_SUBSET
 from ..cells.results import OutputError
 from ..common.drafts import clear_drafts, replaced_folder
 from ..common.errors import MethodError, UserError
-from ..common.spec import format_spec
-from ..common.text import escaped
+from ..common.spec import format_spec, parse_number
+from ..common.text import comma_parts, escaped
 from ..learn.protocol import PROTOCOLS, Protocol
 from ..methods.checked import adjusted_by
 from ..methods.faults import blamed
@@ -97,11 +97,15 @@ def command_of(results: Results, row: CellRow) -> str:
         return ""
     usual = PROTOCOLS[name].model_dump()
     wanted = _protocol_fields(recipe) | {"precision": row["precision"] or usual["precision"]}
+    if row["protocol_epochs"] is not None:
+        wanted["epochs"] = row["protocol_epochs"]  # the defense multiplies them again
     changed = {key: value for key, value in wanted.items() if usual.get(key, value) != value}
     adjusted = _adjusted(row, PROTOCOLS[name], changed)
-    options = row["attack_options"].split(",")
+    options = comma_parts(row["attack_options"])
     on_subset = ON_SUBSET in options
-    options = [text for text in options if text != ON_SUBSET]
+    attack_options = ",".join(text for text in options if text != ON_SUBSET)
+    attack_options = _exact(attack_options, results.options(row["key"], "attack"))
+    defense_options = _exact(row["defense_options"], results.options(row["key"], "defense"))
     words: list[str] = [
         "uebench",
         "run",
@@ -111,8 +115,8 @@ def command_of(results: Results, row: CellRow) -> str:
     words += ["--arch", row["arch"], "--protocol", name]
     for key, value in changed.items():
         words += ["--set", f"protocol.{key}={_typed(value)}"] if key not in adjusted else []
-    words += ["--attacks", format_spec(row["attack"], ",".join(options))]
-    words += ["--defenses", format_spec(row["defense"], row["defense_options"])]
+    words += ["--attacks", format_spec(row["attack"], attack_options)]
+    words += ["--defenses", format_spec(row["defense"], defense_options)]
     words += ["--victims", row["victim"]] if row["victim"] else []
     words += ["--seeds", str(row["seed"]), "--poison-seeds", str(row["poison_seed"] or 0)]
     if row["attack"] != "none":
@@ -122,10 +126,22 @@ def command_of(results: Results, row: CellRow) -> str:
     return shlex.join([*words, "--out", "results/again"])
 
 
+def _exact(options: str, recorded: Mapping[str, Any]) -> str:
+    """Return options with all digits of the numbers that tables shorten, such as eps=1/7."""
+    parts = []
+    for part in comma_parts(options):
+        name, _, text = part.partition("=")
+        value = recorded.get(name)
+        exact = not isinstance(value, float) or float(parse_number(text)) == value
+        parts.append(part if exact else f"{name}={value!r}")
+    return ",".join(parts)
+
+
 def _adjusted(row: CellRow, protocol: Protocol, changed: Mapping[str, Any]) -> set[str]:
     """Return the changed fields that the defense sets by itself, so that nobody has to set them."""
     in_name = row["protocol"].partition("[")[2]
     set_by_user = {text.partition("=")[0] for text in in_name.removesuffix("]").split(",")}
+    set_by_user.add("epochs")
     try:
         defense = build_defense(format_spec(row["defense"], row["defense_options"])).method
         with blamed(defense, "adjust"):

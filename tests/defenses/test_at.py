@@ -86,6 +86,7 @@ def test_the_presets_are_those_of_the_field_whatever_the_budget(
             "steps": steps,
             "step": pytest.approx(step),
             "augment": "none",
+            "times_epochs": 1,
         }
 
 

@@ -2,16 +2,21 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 import uebench
+from uebench.cells.cell import PoisonRef
+from uebench.cells.compute import fetch_poison
 from uebench.cli import main
-from uebench.common.errors import UserError
+from uebench.common.errors import MethodError, UserError
+from uebench.data.poison import Poison
 from uebench.report import read_results
 from uebench.report.detection import Detection, detection_layouts, read_detection
 from uebench.store.store import Store
+from uebench.suite import detect_poisons
 
 DATA = "synthetic[n_train=300,n_test=20,n_classes=2,size=16]"
 FAST = ("--dataset", DATA, "--epochs", "1", "--defenses", "standard")
@@ -76,6 +81,26 @@ def test_the_poisons_of_reused_cells_are_crafted_for_the_detectors(
     second = call(*command, "--reuse", str(tmp_path / "first"), *detect)
     assert second.exit_code == 0, second.output
     assert [row.attack for row in read_detection(tmp_path / "second")] == ["none", "ops"]
+
+
+def test_a_reused_poison_that_cannot_be_crafted_again_is_named_and_the_results_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = ("run", *FAST, "--attacks", "none,ops", "--arch", "resnet9[width=2]")
+    assert call(*command, "--out", str(tmp_path / "first")).exit_code == 0
+    monkeypatch.setenv("UEBENCH_HOME", str(tmp_path / "elsewhere"))
+
+    def broken(store: Store, ref: PoisonRef, *rest: Any) -> Poison:
+        if ref.is_clean:
+            return fetch_poison(store, ref, *rest)
+        raise MethodError("no pixel left")
+
+    monkeypatch.setattr(detect_poisons, "fetch_poison", broken)
+    detect = ("--detect", "--detectors", "edge_pixels", "--out", str(tmp_path / "second"))
+    second = call(*command, "--reuse", str(tmp_path / "first"), *detect)
+    assert second.exit_code == 0, second.output
+    assert "detectors are not asked about ops: no pixel left" in caplog.text
+    assert [row.attack for row in read_detection(tmp_path / "second")] == ["none"]
 
 
 def test_without_the_flag_there_is_no_table(tmp_path: Path) -> None:

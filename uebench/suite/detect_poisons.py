@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from ..cells.cell import PoisonRef
 from ..cells.compute import fetch_poison
 from ..cells.failure import Failure
-from ..common.errors import UserError
+from ..common.errors import MethodError, MissingError, UserError
+from ..common.text import one_line
 from ..data import Dataset
 from ..learn.threads import one_thread
 from ..report.detection import Detection
 from ..victims.detectors import CHEAP, Detector, check_detectable
 from .detect import Question, answer, built_detectors
 from .matrix import Matrix
+
+log = logging.getLogger(__name__)
 
 
 def asked_detectors(detect: bool, specs: str | Sequence[str] | None) -> list[Detector]:
@@ -62,8 +66,8 @@ def detect_poisons(
 
     Each poison is judged as a whole, however small the share of it that cells are trained on.
     Each detector is fitted with the matrix's training seeds, and its scores are kept in the store.
-    A poison that the store lacks, because the cells were reused, is crafted; one that could not be
-    crafted is left out.
+    A poison that the store lacks, because the cells were reused, is crafted; one that cannot be
+    crafted is left out, with a warning if no cell has failed for it.
 
     Args:
         matrix: the run.
@@ -80,8 +84,14 @@ def detect_poisons(
             if cell.fault is None and cell.poison.dataset.fingerprint == dataset.fingerprint
         }
         for ref, attack_options in options.values():
-            if ref.key not in failed or matrix.store.has("poison", ref.key):
+            if ref.key in failed and not matrix.store.has("poison", ref.key):
+                continue
+            try:
                 rows += _answers(matrix, dataset, ref, attack_options, detectors, quiet)
+            except (MethodError, MissingError) as error:
+                log.warning(
+                    "detectors are not asked about %s: %s", ref.attack, one_line(str(error))
+                )
     return rows
 
 

@@ -47,7 +47,8 @@ class UEraser(Defense):
     strength: Annotated[Literal["paper", "authors", "notebook", "2023"], Option(variant=True)] = (
         "paper"
     )
-    """Whose numbers: Table 13, or those of the public code at one time or another."""
+    """Whose numbers: Table 13, or those of the public code at one time or another. The plasma maps
+    of the notebook change every image; with the others, each leaves half of the images alone."""
     kornia: Annotated[Literal["0.6", "0.9"], Option(variant=True)] = "0.6"
     """Whose behaviour of kornia; the paper ran 0.6."""
     draw: Annotated[Literal["image", "batch"], Option(variant=True)] = "image"

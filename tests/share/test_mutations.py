@@ -60,7 +60,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("UEBENCH_HOME", str(root / "home"))
         uebench.run(
             "lsp,em[rounds=1]",
-            "standard,iss",
+            "standard,iss[times_epochs=2]",
             DATA,
             out=root / "results",
             device="cpu",
